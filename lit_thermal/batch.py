@@ -1,0 +1,133 @@
+"""The contract between data and methods: one batch type for all of both.
+
+Thermal values are one channel, float32 in [0, 1]; a method converts inside to whatever it wants.
+"""
+
+import math
+from typing import Any, NamedTuple, TypedDict
+
+import torch
+from torch import Tensor
+
+from lit_thermal.errors import InputError
+
+
+class Radiometry(NamedTuple):
+    """How values in [0, 1] map to the file's counts and, where known, to Kelvin.
+
+    ``counts = offset + gain * value``. ``unit`` says what is known of the temperature:
+
+    - ``"counts"``: nothing; ``constants`` is empty.
+    - ``"linear"``: ``kelvin = constants[0] + constants[1] * counts``.
+    - ``"planck"``: ``constants = (R1, R2, B, F, O)`` and
+      ``kelvin = B / log(R1 / (R2 * (counts + O)) + F)`` (FLIR's camera model, emissivity 1).
+
+    ``bits`` is the depth of the source file (8 or 16), which a writer keeps.
+    """
+
+    offset: float = 0.0
+    gain: float = 255.0
+    bits: int = 8
+    unit: str = "counts"
+    constants: tuple[float, ...] = ()
+
+    def to_counts(self, value: Tensor) -> Tensor:
+        """Map values in [0, 1] of any shape to the file's counts."""
+        return self.offset + self.gain * value
+
+    def to_kelvin(self, value: Tensor) -> Tensor:
+        """Map values in [0, 1] of any shape to Kelvin.
+
+        Raises:
+            InputError: the relation between counts and temperature is not known.
+        """
+        counts = self.to_counts(value)
+        if self.unit == "linear":
+            return self.constants[0] + self.constants[1] * counts
+        if self.unit == "planck":
+            r1, r2, b, f, o = self.constants
+            return b / torch.log(r1 / (r2 * (counts + o)) + f)
+        raise InputError(f"temperature is not known for radiometry of unit {self.unit!r}; only counts are")
+
+
+class Batch(TypedDict, total=False):
+    """What a DataModule yields and a method reads; a method reads only the keys that it needs.
+
+    Shapes: images drop the ``T`` axis that video has. ``hr`` and ``hr_time`` have ``T'`` frames.
+    """
+
+    lr: Tensor
+    """(B, 1, h, w) or (B, T, 1, h, w): what the thermal camera gave, at its own resolution."""
+    hr: Tensor
+    """(B, 1, H, W) or (B, T', 1, H, W): the target; absent at predict."""
+    guide: Tensor
+    """(B, 3, Hg, Wg), or (B, M, 3, Hg, Wg) for several views: the visible image."""
+    has_lr: Tensor
+    """(B,) bool: the thermal image is present."""
+    has_guide: Tensor
+    """(B,) bool: the visible image is present."""
+    radiometry: list[Radiometry]
+    lr_time: Tensor
+    """(B, T) time stamps of the LR frames, in input frames (0, 1, 2, ...)."""
+    hr_time: Tensor
+    """(B, T') time stamps of the frames to restore, in the same unit (0, 0.5, 1, ...)."""
+    tags: list[list[str]]
+    boxes: list[Tensor]
+    masks: list[Tensor]
+    labels: list[Tensor]
+    name: list[str]
+    """Clip or file stem, for outputs and per-image tables."""
+
+
+LISTS = frozenset({"radiometry", "tags", "boxes", "masks", "labels", "name"})
+"""Keys that stay a list with one entry a sample; every other key is stacked."""
+
+
+def collate(samples: list[dict[str, Any]]) -> Batch:
+    """Join samples (the keys of `Batch` without the batch axis) into one batch.
+
+    Raises:
+        InputError: samples differ in their keys or in a tensor's shape.
+    """
+    keys = samples[0].keys()
+    for sample in samples[1:]:
+        if sample.keys() != keys:
+            raise InputError(
+                f"samples {samples[0].get('name')} and {sample.get('name')} differ in their keys: "
+                f"{sorted(keys)} and {sorted(sample.keys())}"
+            )
+    batch: dict[str, Any] = {}
+    for key in keys:
+        values = [sample[key] for sample in samples]
+        if key in LISTS:
+            batch[key] = values
+            continue
+        tensors = [torch.as_tensor(value) for value in values]
+        if len({t.shape for t in tensors}) > 1:
+            shapes = {str(s.get("name")): tuple(t.shape) for s, t in zip(samples, tensors, strict=True)}
+            raise InputError(f"{key!r} differs in shape within a batch: {shapes}; crop to one size or use batch_size 1")
+        batch[key] = torch.stack(tensors)
+    return batch  # type: ignore[return-value]
+
+
+def need(batch: Batch, *keys: str, by: str) -> None:
+    """Check that the batch holds the keys that `by` reads.
+
+    Raises:
+        InputError: a key is missing; the sentence names it and what the batch has.
+    """
+    missing = [key for key in keys if key not in batch]
+    if missing:
+        raise InputError(f"{by} needs {', '.join(map(repr, missing))} in the batch, which has {sorted(batch)}")
+
+
+def output_times(frames: int, temporal_scale: int) -> Tensor:
+    """Time stamps (T',) float64 of the `temporal_scale * (frames - 1) + 1` frames to restore from `frames` inputs."""
+    if frames < 1 or temporal_scale < 1:
+        raise InputError(f"{frames} frames at temporal scale {temporal_scale}: both must be at least 1")
+    return torch.arange(temporal_scale * (frames - 1) + 1, dtype=torch.float64) / temporal_scale
+
+
+def is_observed(hr_time: Tensor) -> Tensor:
+    """Bool tensor of the same shape: True where a frame to restore has an input frame at its time."""
+    return (hr_time - hr_time.round()).abs() < math.sqrt(torch.finfo(torch.float32).eps)

@@ -1,0 +1,1 @@
+"""W&B sweep files, one per published ablation table."""
