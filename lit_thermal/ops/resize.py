@@ -1,0 +1,130 @@
+"""Resizing of the last two axes by separable weight matrices that are made in float64.
+
+One function covers what the field compares against: MATLAB's ``imresize`` (a = -0.5, antialiased, symmetric
+border), torch's plain bicubic (a = -0.75, not antialiased, replicated border) and bilinear, and Pillow's
+filters away from the border. Pixel centres lie at half integers in all of them (``align_corners=False``).
+"""
+
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Kernel = Literal["cubic", "linear", "nearest"]
+Border = Literal["symmetric", "replicate"]
+
+
+def resize(
+    x: Tensor,
+    size: int | tuple[int, int],
+    *,
+    kernel: Kernel = "cubic",
+    a: float = -0.5,
+    antialias: bool = True,
+    border: Border = "symmetric",
+) -> Tensor:
+    """Resize (..., H, W) to (..., *size), differentiably; a constant image stays constant.
+
+    Each axis is one product with a matrix whose rows sum to 1. The cubic kernel overshoots, so the
+    result may leave the range of the input: clip it where that matters.
+
+    Args:
+        x: floating point tensor of any value range; half precision is computed in float32, and so is autocast.
+        size: (H', W'), or one number for both.
+        kernel: "cubic" (Keys, 4 taps), "linear" (2 taps) or "nearest" (1 tap, torch's "nearest-exact").
+        a: the cubic kernel's slope at distance 1: -0.5 in MATLAB and Pillow, -0.75 in torch and OpenCV.
+        antialias: widen the kernel by the factor of reduction. Without effect on enlarging and on "nearest".
+        border: what lies outside the image: its mirror, edge repeated (MATLAB), or its edge pixel (torch).
+
+    Returns:
+        Tensor of the dtype and device of `x`; `x` itself where the size does not change.
+
+    Raises:
+        ValueError: a size is not positive, a name is unknown, or `x` is not floating point.
+
+    Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981; MATLAB's imresize.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if not x.is_floating_point():
+        raise ValueError(f"resize takes a floating point tensor, not {x.dtype}")
+    if (height, width) == tuple(x.shape[-2:]):
+        return x
+    with torch.autocast(x.device.type, enabled=False):
+        y = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        # The axis that shrinks most goes first: the second product is then the cheaper one.
+        axes = sorted(((height / x.shape[-2], -2, height), (width / x.shape[-1], -1, width)))
+        for _, axis, length in axes:
+            if length == x.shape[axis]:
+                continue
+            w = _matrix(x.shape[axis], length, kernel, a, antialias, border, y.dtype, y.device)
+            y = w @ y if axis == -2 else y @ w.mT
+    return y.to(x.dtype)
+
+
+@lru_cache(maxsize=256)
+def resize_weights(
+    length: int,
+    new_length: int,
+    kernel: Kernel = "cubic",
+    a: float = -0.5,
+    antialias: bool = True,
+    border: Border = "symmetric",
+) -> np.ndarray:
+    """The (new_length, length) float64 matrix that resizes one axis; rows sum to 1, read only."""
+    if length < 1 or new_length < 1:
+        raise ValueError(f"cannot resize an axis from {length} to {new_length} pixels: both must be >= 1")
+    if kernel not in get_args(Kernel) or border not in get_args(Border):
+        raise ValueError(
+            f"unknown kernel {kernel!r} or border {border!r}: "
+            f"kernels are {get_args(Kernel)}, borders are {get_args(Border)}"
+        )
+    scale = new_length / length
+    centre = (np.arange(new_length) + 0.5) / scale - 0.5
+    if kernel == "nearest":
+        weights = np.zeros((new_length, length))
+        weights[np.arange(new_length), np.clip(np.floor(centre + 0.5).astype(int), 0, length - 1)] = 1.0
+        weights.setflags(write=False)
+        return weights
+    squeeze = min(scale, 1.0) if antialias else 1.0
+    radius = (2.0 if kernel == "cubic" else 1.0) / squeeze
+    taps = int(np.ceil(2 * radius)) + 2
+    index = np.floor(centre - radius).astype(int)[:, None] + np.arange(taps)
+    distance = np.abs((centre[:, None] - index) * squeeze)
+    value = _cubic(distance, a) if kernel == "cubic" else np.maximum(1.0 - distance, 0.0)
+    value /= value.sum(1, keepdims=True)
+    if border == "replicate":
+        index = np.clip(index, 0, length - 1)
+    else:
+        index = index % (2 * length)
+        index = np.where(index >= length, 2 * length - 1 - index, index)
+    weights = np.zeros((new_length, length))
+    np.add.at(weights, (np.arange(new_length)[:, None], index), value)
+    weights.setflags(write=False)
+    return weights
+
+
+def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
+    """Keys' kernel at non-negative distances; zero from 2 on."""
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((distance - 5) * distance + 8) * distance * a - 4 * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+
+
+@lru_cache(maxsize=256)
+def _matrix(
+    length: int,
+    new_length: int,
+    kernel: Kernel,
+    a: float,
+    antialias: bool,
+    border: Border,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """The weights as a tensor of `dtype` on `device`."""
+    # A tensor born in inference mode could not take part in a later training step; the cache outlives both.
+    with torch.inference_mode(False):
+        weights = np.array(resize_weights(length, new_length, kernel, a, antialias, border))
+        return torch.from_numpy(weights).to(device=device, dtype=dtype)
