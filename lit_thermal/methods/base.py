@@ -1,0 +1,146 @@
+"""What all super-resolution methods share: restoring, measuring, the optimizer and what a checkpoint records."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+import lit_thermal
+from lit_thermal.batch import Batch, is_observed, need
+from lit_thermal.metrics.baselines import TunedBaselines
+from lit_thermal.metrics.scores import Scores
+
+SchedulerCallable = Callable[[Optimizer], LRScheduler]
+
+
+class SuperResolver(LightningModule):
+    """Base of all methods: a method adds `restore` and `training_step`.
+
+    Validation, test and prediction all go through `restore`, so that a measured number is what a user gets.
+    Measurements are taken on what would be written to disk: clamped and rounded to the depth of the file.
+
+    Args:
+        scale: how many times wider and higher the restored image is.
+        optimizer: makes the optimizer from the parameter groups.
+        lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step; none is a constant rate.
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: SchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.config: dict[str, Any] | None = None
+        """Class path and arguments of this model as plain values; a checkpoint carries them."""
+        self.scores = Scores()
+        self.baselines = TunedBaselines(scale)
+        self._seconds = 0.0
+
+    def restore(self, batch: Batch) -> Tensor:
+        """Restore the thermal images or clips of a batch; never reads `hr`.
+
+        Returns:
+            (B, 1, H, W) or (B, T', 1, H, W), values in [0, 1].
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it restores")
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer; `lr_scale` in a group multiplies its learning rate."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and, where one is given, the schedule (stepped per optimizer step)."""
+        optimizer = self.optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_scale", 1.0)
+        if self.lr_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
+        }
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the last validation."""
+        self.scores = Scores()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score the restored batch."""
+        self._score(batch, "val", {type(self).__name__: self.restore(batch)})
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/psnr` and `val/ssim`, and for video the same over the interpolated frames."""
+        self.scores.gather()
+        for group, metrics in self.scores.summary().get("val", {}).get(type(self).__name__, {}).items():
+            for name in ("psnr", "ssim"):
+                key = f"val/{name}" if group == "all" else f"val/{name}_{group}"
+                self.log(key, metrics[name], prog_bar=group == "all", sync_dist=False)
+
+    def on_test_start(self) -> None:
+        """Tune the blurred baselines on the validation set, where there is one."""
+        self.scores, self._seconds = Scores(), 0.0
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None and type(data).val_dataloader is not LightningDataModuleVal:
+            self.baselines.tune(self.transfer_batch_to_device(b, self.device, 0) for b in data.val_dataloader())
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Score the restored batch and the simple baselines on the same frames."""
+        started = time.perf_counter()
+        restored = self.restore(batch)
+        self._seconds += time.perf_counter() - started
+        self._score(batch, self._dataset(dataloader_idx), {type(self).__name__: restored} | self.baselines(batch))
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/<dataset>/<metric>`, write `metrics.json` and the table of clips, print the table."""
+        self.scores.gather()
+        for dataset, methods in self.scores.summary().items():
+            for group, metrics in methods[type(self).__name__].items():
+                for name, value in metrics.items():
+                    key = name if group == "all" else f"{name}_{group}"
+                    self.log(f"test/{dataset}/{key}", value, sync_dist=False)
+        self._report()
+
+    @rank_zero_only
+    def _report(self) -> None:
+        self.scores.write(Path(self.trainer.default_root_dir), seconds=self._seconds, config=self.config)
+        self.scores.print()
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Return the restored batch."""
+        return self.restore(batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what model the weights belong to, so that a checkpoint can be restored without its experiment."""
+        checkpoint["lit_thermal"] = {"model": self.config, "version": lit_thermal.__version__}
+
+    def _dataset(self, index: int) -> str:
+        names = getattr(self.trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
+        return names[index] if names else "test"
+
+    def _score(self, batch: Batch, dataset: str, results: dict[str, Tensor]) -> None:
+        need(batch, "hr", "name", by=f"measuring {type(self).__name__}")
+        hr = batch["hr"]
+        video = hr.ndim == 5
+        target = hr if video else hr.unsqueeze(1)
+        count = target.shape[:2]
+        frames = batch.get("frame", torch.arange(count[1], device=hr.device).expand(count))
+        observed = (
+            is_observed(batch["hr_time"]) if video else torch.ones(count, dtype=torch.bool, device=hr.device)
+        )
+        bits = [r.bits for r in batch["radiometry"]] if "radiometry" in batch else [8] * count[0]
+        for method, result in results.items():
+            restored = result if video else result.unsqueeze(1)
+            self.scores.add(dataset, batch["name"], frames, observed, method, restored, target, bits)

@@ -1,0 +1,48 @@
+"""Finite differences of the heat equation on image sequences."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def laplacian(image: Tensor) -> Tensor:
+    """Five-point Laplacian of (..., H, W) with zero flux through the border (grid step 1 pixel), same shape."""
+    flat = image.reshape(-1, 1, *image.shape[-2:])
+    p = F.pad(flat, (1, 1, 1, 1), mode="replicate")
+    lap = p[..., :-2, 1:-1] + p[..., 2:, 1:-1] + p[..., 1:-1, :-2] + p[..., 1:-1, 2:] - 4 * flat
+    return lap.reshape(image.shape)
+
+
+def heat_residual(video: Tensor, diffusivity: Tensor | float, dt: float) -> Tensor:
+    """Residual ``du/dt - D lap(u)`` of the heat equation in the interior frames.
+
+    The time derivative is the central difference over two frame steps, the Laplacian is taken in the middle
+    frame with zero-flux (Neumann) border.
+
+    Args:
+        video: (B, T, C, H, W) with T >= 3.
+        diffusivity: D >= 0 in pixel^2 per unit of time.
+        dt: time between neighbouring frames.
+
+    Returns:
+        (B, T - 2, C, H, W).
+
+    Raises:
+        ValueError: fewer than three frames.
+    """
+    if video.shape[1] < 3:
+        raise ValueError(f"the heat residual needs at least 3 frames, not {video.shape[1]}")
+    change = (video[:, 2:] - video[:, :-2]) / (2 * dt)
+    return change - diffusivity * laplacian(video[:, 1:-1])
+
+
+def edge_weight(video: Tensor, alpha: float) -> Tensor:
+    """Weight ``exp(-alpha |grad u|^2)`` in (0, 1] of (..., H, W): small on edges, 1 where the image is flat.
+
+    The gradient is the central difference with replicated border.
+    """
+    flat = video.reshape(-1, 1, *video.shape[-2:])
+    p = F.pad(flat, (1, 1, 1, 1), mode="replicate")
+    dy = (p[..., 2:, 1:-1] - p[..., :-2, 1:-1]) / 2
+    dx = (p[..., 1:-1, 2:] - p[..., 1:-1, :-2]) / 2
+    return torch.exp(-alpha * (dx.square() + dy.square())).reshape(video.shape)
