@@ -31,7 +31,7 @@ def resize(
     result may leave the range of the input: clip it where that matters.
 
     Args:
-        x: floating point tensor of any value range; half precision is computed in float32, and so is autocast.
+        x: floating point tensor of any value range; half precision is computed in float32.
         size: (H', W'), or one number for both.
         kernel: "cubic" (Keys, 4 taps), "linear" (2 taps) or "nearest" (1 tap, torch's "nearest-exact").
         a: the cubic kernel's slope at distance 1: -0.5 in MATLAB and Pillow, -0.75 in torch and OpenCV.
