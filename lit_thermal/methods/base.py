@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -93,7 +94,8 @@ class SuperResolver(LightningModule):
         """Tune the blurred baselines on the validation set, where there is one."""
         self.scores, self._seconds = Scores(), 0.0
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data is not None and type(data).val_dataloader is not LightningDataModuleVal:
+        if data is not None and is_overridden("val_dataloader", data):
+            data.setup("validate")
             self.baselines.tune(self.transfer_batch_to_device(b, self.device, 0) for b in data.val_dataloader())
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -1,0 +1,1 @@
+"""THERIS: heat-conduction priors for infrared space-time video super-resolution (CVPR 2026)."""

@@ -1,0 +1,64 @@
+"""Scan orders: in which sequence a state space model reads the tokens of a video."""
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lit_thermal.ops.hilbert import hilbert_path
+
+
+class ScanOrder(ABC):
+    """Base of the family: a permutation of the T * H * W tokens of a clip, cut into one or more chains.
+
+    What must hold: every token index ``(t * H + y) * W + x`` occurs exactly once in the path.
+    """
+
+    @abstractmethod
+    def path(self, frames: int, height: int, width: int) -> Tensor:
+        """Token indices (chains, length), int64, with chains * length = frames * height * width."""
+
+
+class SpatialFirst(ScanOrder):
+    """Frame by frame, each in row-major order (SMB of THERIS)."""
+
+    def path(self, frames: int, height: int, width: int) -> Tensor:
+        """The identity, as one chain."""
+        return torch.arange(frames * height * width)[None]
+
+
+class TemporalFirst(ScanOrder):
+    """All times of a pixel, then the next pixel (TMB of THERIS).
+
+    Args:
+        mode: ``chain`` reads all pixels in one chain; ``per_pixel`` starts anew at each pixel, which is cheaper
+            and lets nothing leak from one pixel to the next.
+    """
+
+    def __init__(self, mode: Literal["chain", "per_pixel"] = "chain") -> None:
+        self.mode = mode
+
+    def path(self, frames: int, height: int, width: int) -> Tensor:
+        """One chain of all tokens, or height * width chains of length `frames`."""
+        path = torch.arange(frames * height * width).reshape(frames, height * width).T
+        return path.contiguous() if self.mode == "per_pixel" else path.reshape(1, -1)
+
+
+class Hilbert(ScanOrder):
+    """A generalised Hilbert curve in each frame, backwards in every other one (HMB of THERIS).
+
+    Going backwards in odd frames starts each frame at the pixel where the last one ended.
+    """
+
+    def path(self, frames: int, height: int, width: int) -> Tensor:
+        """One chain of all tokens."""
+        return _hilbert_video(frames, height, width)
+
+
+@lru_cache(maxsize=16)
+def _hilbert_video(frames: int, height: int, width: int) -> Tensor:
+    curve = hilbert_path(height, width)
+    turns = [curve if t % 2 == 0 else curve.flip(0) for t in range(frames)]
+    return torch.cat([turn + t * height * width for t, turn in enumerate(turns)])[None]

@@ -1,0 +1,160 @@
+"""Spectral masks: learnable gains in the spatial Fourier domain of each frame."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SpectralMask(nn.Module):
+    """Base of the family: a residual branch ``x + scale * filter(norm(x))`` over channels-last frames.
+
+    What must hold: the output has the shape of the input for any height and width, odd ones too, and the filter is
+    computed in float32 whatever the autocast (half-precision transforms need sizes that are powers of two).
+
+    Args:
+        dim: channels.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.scale = nn.Parameter(torch.ones(dim))
+
+    @abstractmethod
+    def gains(self, height: int, width: int) -> Tensor:
+        """Factors (dim, height, width // 2 + 1) for the half spectrum of `torch.fft.rfft2`, real or complex."""
+
+    def filter(self, frames: Tensor) -> Tensor:
+        """Multiply the spectrum of frames (N, dim, H, W) by the gains: same shape, float32."""
+        size = frames.shape[-2:]
+        spectrum = torch.fft.rfft2(frames.float())
+        # Odd widths come back whole only when the size is told.
+        return torch.fft.irfft2(spectrum * self.gains(*size), s=size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enhance channels-last frames (N, H, W, dim): same shape and type."""
+        with torch.autocast(x.device.type, enabled=False):
+            normed = F.layer_norm(x.float(), self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps)
+            filtered = self.filter(normed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            return (x.float() + self.scale * filtered).to(x.dtype)
+
+
+def _frequencies(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """|fy| of `fftfreq` (H, 1) and fx of `rfftfreq` (1, W // 2 + 1), cycles per pixel in [0, 1/2]."""
+    fy = torch.fft.fftfreq(height, dtype=torch.float32, device=device).abs()
+    fx = torch.fft.rfftfreq(width, dtype=torch.float32, device=device)
+    return fy[:, None], fx[None, :]
+
+
+class ZeroPhaseMask(SpectralMask):
+    """A real mask ``1 + tanh(theta(|fy|, |fx|))`` in (0, 2), sampled from a grid at the true frequencies.
+
+    Even in both axes, so nothing is shifted; independent of the frame size. At the start it is the identity. The
+    paper (THERIS, TSSM) says only that the mask is learnable; this form is ours.
+
+    Args:
+        dim: channels.
+        grid: (Rh, Rw) support points over |fy| and |fx| in [0, 1/2].
+        dc_fixed: keep the mean level of each channel (gain 1 at frequency 0).
+        padding: pixels of reflected border against the periodic wrap of the transform.
+    """
+
+    def __init__(
+        self, dim: int, grid: tuple[int, int] = (17, 9), dc_fixed: bool = True, padding: int = 0
+    ) -> None:
+        super().__init__(dim)
+        self.theta = nn.Parameter(torch.zeros(dim, *grid))
+        self.dc_fixed = dc_fixed
+        self.padding = padding
+
+    def gains(self, height: int, width: int) -> Tensor:
+        """Sample the grid bilinearly at the frequencies of the transform."""
+        fy, fx = _frequencies(height, width, self.theta.device)
+        # [0, 1/2] cycles per pixel onto the [-1, 1] of grid_sample; its last axis is (x, y).
+        points = torch.stack(torch.broadcast_tensors(4 * fx - 1, 4 * fy - 1), dim=-1)[None]
+        theta = F.grid_sample(self.theta[None], points, mode="bilinear", padding_mode="border", align_corners=True)
+        return _with_dc(1 + torch.tanh(theta[0]), self.dc_fixed)
+
+    def filter(self, frames: Tensor) -> Tensor:
+        """Filter (N, dim, H, W), with the border reflected where `padding` asks for it."""
+        if self.padding == 0:
+            return super().filter(frames)
+        p = min(self.padding, frames.shape[-2] - 1, frames.shape[-1] - 1)
+        padded = F.pad(frames.float(), (p, p, p, p), mode="reflect")
+        return super().filter(padded)[..., p : p + frames.shape[-2], p : p + frames.shape[-1]]
+
+
+class RadialMask(SpectralMask):
+    """A real mask that depends on the radius ``sqrt(fy^2 + fx^2)`` alone: the same in all directions.
+
+    Args:
+        dim: channels.
+        knots: support points over the radius in [0, sqrt(1/2)].
+        dc_fixed: keep the mean level of each channel.
+    """
+
+    def __init__(self, dim: int, knots: int = 16, dc_fixed: bool = True) -> None:
+        super().__init__(dim)
+        self.theta = nn.Parameter(torch.zeros(dim, knots))
+        self.dc_fixed = dc_fixed
+
+    def gains(self, height: int, width: int) -> Tensor:
+        """Interpolate the knots linearly at the radii of the transform."""
+        fy, fx = _frequencies(height, width, self.theta.device)
+        knots = self.theta.shape[1]
+        position = torch.sqrt(fy.square() + fx.square()) / 0.5**0.5 * (knots - 1)
+        nodes = torch.arange(knots, dtype=position.dtype, device=position.device)
+        hats = (1 - (position[..., None] - nodes).abs()).clamp(min=0)
+        return _with_dc(1 + torch.tanh(torch.einsum("yxk,ck->cyx", hats, self.theta)), self.dc_fixed)
+
+
+class ComplexMask(SpectralMask):
+    """A complex gain for each frequency of one training size, as in global filter networks.
+
+    Bound to the size it was trained at: elsewhere it is resized bilinearly. It may shift content.
+
+    Args:
+        dim: channels.
+        size: (H, W) of the features in training, at the resolution of the thermal input.
+    """
+
+    def __init__(self, dim: int, size: tuple[int, int] = (32, 32)) -> None:
+        super().__init__(dim)
+        self.theta = nn.Parameter(torch.zeros(dim, 2, size[0], size[1] // 2 + 1))
+
+    def gains(self, height: int, width: int) -> Tensor:
+        """``1 + theta`` as complex numbers; rows are resized with frequency 0 in the middle, where they are smooth."""
+        rows = torch.fft.fftshift(self.theta, dim=2)
+        if rows.shape[2:] != (height, width // 2 + 1):
+            rows = F.interpolate(rows, size=(height, width // 2 + 1), mode="bilinear", align_corners=False)
+        rows = torch.fft.ifftshift(rows, dim=2)
+        return torch.complex(1 + rows[:, 0], rows[:, 1])
+
+
+class NoSpectralMask(SpectralMask):
+    """No spectral branch: returns its input ("w/o Spectral Mask" of THERIS' ablation).
+
+    Args:
+        dim: channels.
+    """
+
+    def __init__(self, dim: int) -> None:
+        nn.Module.__init__(self)
+
+    def gains(self, height: int, width: int) -> Tensor:
+        """Gain 1 everywhere."""
+        return torch.ones(1, height, width // 2 + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` itself."""
+        return x
+
+
+def _with_dc(gains: Tensor, fixed: bool) -> Tensor:
+    if not fixed:
+        return gains
+    keep = torch.ones(gains.shape[-2:], dtype=gains.dtype, device=gains.device)
+    keep[0, 0] = 0
+    return gains * keep + (1 - keep)

@@ -1,0 +1,161 @@
+"""Temporal interpolation: features of the input frames to features at any output time."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_thermal.errors import InputError
+from lit_thermal.ops.dct import cosine_basis
+
+
+class TemporalInterpolation(nn.Module, ABC):
+    """Base of the family: a linear map over the frame axis, given by weights per output time and channel.
+
+    What must hold: the weights of each output sum to one (a constant sequence stays constant), and times lie in
+    [0, X - 1]. The discrete cosine form needs uniform input times 0, 1, ..., X - 1 and at least three frames:
+    with two, the only varying basis function vanishes half-way, and so does every gradient of the kernel.
+
+    Args:
+        dim: channels of the features.
+        embedding: width of the time embedding.
+    """
+
+    least_frames = 3
+
+    def __init__(self, dim: int, embedding: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.embedding = embedding
+
+    @abstractmethod
+    def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
+        """Interpolation weights (T, frames, 1 or dim) for times (T,), embedded as (T, embedding).
+
+        `tau` is float64 on the CPU (not every device has float64, and the bases are tiny).
+        """
+
+    def forward(self, features: Tensor, tau: Tensor, embedded: Tensor) -> Tensor:
+        """Interpolate features (B, X, C, H, W) to times (T,) given in input frames: (B, T, C, H, W).
+
+        Raises:
+            InputError: too few input frames, or a time outside [0, X - 1].
+        """
+        frames = features.shape[1]
+        if frames < self.least_frames:
+            raise InputError(
+                f"{type(self).__name__} needs at least {self.least_frames} input frames and got {frames}; "
+                "give longer clips, or use LinearInterpolation"
+            )
+        if len(tau) and (tau.min() < 0 or tau.max() > frames - 1):
+            raise InputError(
+                f"output times must lie in [0, {frames - 1}] input frames, not [{tau.min():g}, {tau.max():g}]"
+            )
+        weights = self.weights(tau.cpu().double(), frames, embedded).to(features)
+        if weights.shape[-1] == 1:
+            return torch.einsum("ix,bxchw->bichw", weights[..., 0], features)
+        return torch.einsum("ixc,bxchw->bichw", weights, features)
+
+
+class LinearInterpolation(TemporalInterpolation):
+    """Blend the two neighbouring frames linearly in time."""
+
+    least_frames = 1
+
+    def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
+        """Hat functions (T, frames, 1)."""
+        nodes = torch.arange(frames, dtype=torch.float64)
+        return (1 - (tau[:, None] - nodes).abs()).clamp(min=0).unsqueeze(-1)
+
+
+class CosineInterpolation(TemporalInterpolation):
+    """Evaluate the cosine series of the frames at the output times: thermal diffusion with kappa = 0.
+
+    Passes through the input frames, and rings: with four frames a step overshoots by 15 %.
+    """
+
+    def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
+        """Inverse times forward cosine transform (T, frames, 1)."""
+        return (cosine_basis(tau, frames) @ cosine_basis(torch.arange(frames), frames).T).unsqueeze(-1)
+
+
+class ThermalDiffusionInterpolation(TemporalInterpolation):
+    """TDIM of THERIS: frames are samples of a 1-D thermal field along time, interpolated by heat diffusion.
+
+    The cosine coefficients of the frames are damped by ``exp(-E_n)`` before the inverse transform is evaluated at
+    the output times, with ``E_0 = 0`` so that the mean never decays. The decay kappa(n) >= 0 comes from the time
+    embedding through an MLP and Softplus as knots over n / X per channel, so any number of frames can be given.
+    THERIS (CVPR 2026) states kernel, embedding and Softplus; knots, widths and forms below are ours.
+
+    - ``monotone``: ``E_n = sum_{m<=n} kappa_m (w_m^2 - w_{m-1}^2)``, ``w_m = pi m / X``: grows with frequency.
+    - ``free``: ``E_n = kappa_n w_n^2``, the literal formula: need not grow with frequency.
+    - ``shared``: one kappa for all channels and frequencies of an output time.
+
+    Args:
+        dim: channels of the features.
+        embedding: width of the time embedding.
+        kappa: form of the decay.
+        knots: support points of kappa over frequency.
+        initial_kappa: decay before training; at 0 the cosine series rings (15 % overshoot on a step).
+        anchor_observed: multiply the decay by sin^2(pi tau), so that input frames pass undamped.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        embedding: int,
+        kappa: Literal["monotone", "free", "shared"] = "monotone",
+        knots: int = 16,
+        initial_kappa: float = 0.05,
+        anchor_observed: bool = False,
+    ) -> None:
+        super().__init__(dim, embedding)
+        if initial_kappa <= 0:
+            raise InputError(f"initial_kappa must be positive, not {initial_kappa}; for none use CosineInterpolation")
+        if knots < 2:
+            raise InputError(f"knots must be at least 2, not {knots}")
+        self.kappa_form = kappa
+        self.knots = knots
+        self.anchor_observed = anchor_observed
+        outputs = 1 if kappa == "shared" else knots * dim
+        self.mlp = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, outputs))
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        # Inverse Softplus: log(exp(kappa) - 1).
+        nn.init.constant_(last.bias, math.log(math.expm1(initial_kappa)))
+
+    def kappa(self, embedded: Tensor, frames: int) -> Tensor:
+        """Decay kappa(n) >= 0 of each output time: (T, frames, dim), or (T, frames, 1) when shared."""
+        raw = self.mlp(embedded)
+        raw = F.softplus(raw.to(torch.promote_types(raw.dtype, torch.float32)))
+        if self.kappa_form == "shared":
+            return raw[:, None, :].expand(-1, frames, 1)
+        at_knots = raw.reshape(len(raw), self.dim, self.knots)
+        position = torch.arange(frames, dtype=torch.float64) / frames * (self.knots - 1)
+        nodes = torch.arange(self.knots, dtype=torch.float64)
+        hats = (1 - (position[:, None] - nodes).abs()).clamp(min=0).to(raw)
+        return torch.einsum("nm,icm->inc", hats, at_knots)
+
+    def energy(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
+        """Exponents E_n >= 0 of the damping: (T, frames, dim or 1); E_0 = 0."""
+        squared = (math.pi * torch.arange(frames, dtype=torch.float64) / frames) ** 2
+        kappa = self.kappa(embedded, frames)
+        if self.kappa_form == "free":
+            energy = kappa * squared.to(kappa)[:, None]
+        else:
+            steps = squared.diff(prepend=squared[:1])
+            energy = (kappa * steps.to(kappa)[:, None]).cumsum(dim=1)
+        if self.anchor_observed:
+            energy = energy * torch.sin(math.pi * tau).square().to(energy)[:, None, None]
+        return energy
+
+    def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
+        """Inverse transform, damping and forward transform folded to (T, frames, dim or 1)."""
+        damping = torch.exp(-self.energy(tau, frames, embedded))
+        inverse = cosine_basis(tau, frames).to(damping)
+        forward = cosine_basis(torch.arange(frames), frames).T.to(damping)
+        return torch.einsum("in,inc,nx->ixc", inverse, damping, forward)

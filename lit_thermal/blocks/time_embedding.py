@@ -1,0 +1,60 @@
+"""The learnable embedding of output times that THERIS shares between interpolation and state space."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+OCTAVES = 4
+FEATURES = 4 * OCTAVES + 4
+
+
+def time_features(tau: Tensor, frames: int, temporal_scale: int) -> Tensor:
+    """Describe output times by 20 numbers that do not depend on the content.
+
+    Sine and cosine of ``2 pi 2^j phi`` for j = 0..3, once with phi = frac(tau) and once with phi = tau / frames;
+    1/s and log2 s; whether an input frame lies at tau; the distance to the nearest input frame.
+
+    Args:
+        tau: (T,) output times in input frames.
+        frames: number of input frames X.
+        temporal_scale: s, how many output steps there are between two input frames.
+
+    Returns:
+        (T, 20), float64.
+    """
+    tau = tau.double()
+    octaves = 2 * math.pi * 2.0 ** torch.arange(OCTAVES, dtype=torch.float64, device=tau.device)
+    distance = (tau - tau.round()).abs()
+    phases = torch.cat([(tau % 1)[:, None] * octaves, (tau / frames)[:, None] * octaves], dim=1)
+    rate = torch.tensor([1 / temporal_scale, math.log2(temporal_scale)], dtype=torch.float64, device=tau.device)
+    return torch.cat(
+        [
+            phases.sin(),
+            phases.cos(),
+            rate.expand(len(tau), 2),
+            (distance < 1e-6).double()[:, None],
+            distance[:, None],
+        ],
+        dim=1,
+    )
+
+
+class TimeEmbedding(nn.Module):
+    """The network Theta of THERIS: a learnable vector e_i for each output time.
+
+    The paper does not print its layers; here the features of `time_features` pass a two-layer MLP.
+
+    Args:
+        dim: width of the embedding.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, tau: Tensor, frames: int, temporal_scale: int) -> Tensor:
+        """Embed times (T,) given in input frames as (T, dim)."""
+        features = time_features(tau, frames, temporal_scale)
+        weight = self.mlp[0].weight
+        return self.mlp(features.to(weight.device, weight.dtype))

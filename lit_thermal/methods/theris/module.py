@@ -1,0 +1,206 @@
+"""THERIS as a LightningModule."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from lit_thermal.batch import Batch, need
+from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
+from lit_thermal.blocks.spectral_mask import SpectralMask, ZeroPhaseMask
+from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
+from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt
+from lit_thermal.errors import InputError
+from lit_thermal.losses.heat_equation import HeatEquationLoss
+from lit_thermal.losses.pixel import MeanAbsoluteError, PixelLoss
+from lit_thermal.methods.base import SchedulerCallable, SuperResolver
+from lit_thermal.methods.theris.network import THERISNetwork
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "channels": 16, "depth": 1, "encoder_blocks": 1, "decoder_blocks": 1, "embedding": 16,
+        "state": 8, "expansion": 1, "shared_directions": True, "decoder_width": 16,
+    },
+    "small": {
+        "channels": 32, "depth": 2, "encoder_blocks": 2, "decoder_blocks": 3, "embedding": 32,
+        "state": 8, "expansion": 2, "shared_directions": True, "decoder_width": 32,
+    },
+    "base": {
+        "channels": 64, "depth": 8, "encoder_blocks": 5, "decoder_blocks": 10, "embedding": 64,
+        "state": 16, "expansion": 2, "shared_directions": False, "decoder_width": 64,
+    },
+    "large": {
+        "channels": 96, "depth": 8, "encoder_blocks": 5, "decoder_blocks": 10, "embedding": 64,
+        "state": 16, "expansion": 2, "shared_directions": False, "decoder_width": 64,
+    },
+}  # fmt: skip
+"""Sizes of the network by preset. The paper prints none; `base` is our published scale."""
+
+
+class THERIS(SuperResolver):
+    """Infrared space-time video super-resolution with heat-conduction priors (THERIS, CVPR 2026).
+
+    Features of the input frames are interpolated in time by thermal diffusion (TDIM), refined by thermal state space
+    blocks (TSSM: spectral mask, scans in three orders with a thermal prompt), decoded to `scale` times the size, and
+    trained with ``L_pixel + heat_weight * L_TFM``. No code and no sizes are published; what the paper leaves open is
+    decided in the docstrings of the blocks.
+
+    Args:
+        preset: sizes of the network; every other size argument that is given replaces the preset's.
+        channels: feature channels.
+        depth: thermal state space blocks; 0 decodes the interpolated features directly.
+        encoder_blocks: residual blocks of the encoder.
+        decoder_blocks: residual blocks of the decoder.
+        embedding: width of the time embedding.
+        state: state size of the scans.
+        expansion: inner width of the scans over `channels`.
+        shared_directions: both scan directions use the same parameters.
+        decoder_width: channels at full resolution.
+        scale: spatial scale, a power of two.
+        temporal_scales: output steps per input frame that the model is trained for. With several, the data must
+            come at their least common multiple, and each training step draws one of them.
+        window: input frames that inference takes at a time (the paper's k + 1).
+        interpolation: temporal interpolation of the features.
+        scans: scan orders of each block, in sequence; an empty list leaves the scans out.
+        mask: spectral mask of each block.
+        prompt: prompt of each scan's read-out.
+        skip: frames whose output starts from the enlarged input.
+        checkpoint_blocks: recompute blocks in the backward pass, to save memory.
+        pixel_loss: distance to the target.
+        heat_loss: heat-equation residual of the output.
+        heat_weight: lambda, its weight; 0 is "without".
+        heat_ramp: part of the training over which the weight rises linearly from 0.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the schedule, stepped per optimizer step.
+    """
+
+    def __init__(
+        self,
+        preset: Literal["tiny", "small", "base", "large"] = "base",
+        channels: int | None = None,
+        depth: int | None = None,
+        encoder_blocks: int | None = None,
+        decoder_blocks: int | None = None,
+        embedding: int | None = None,
+        state: int | None = None,
+        expansion: int | None = None,
+        shared_directions: bool | None = None,
+        decoder_width: int | None = None,
+        scale: int = 4,
+        temporal_scales: tuple[int, ...] = (2,),
+        window: int = 4,
+        interpolation: Callable[[int, int], TemporalInterpolation] = ThermalDiffusionInterpolation,
+        scans: Sequence[Callable[[], ScanOrder]] = (SpatialFirst, TemporalFirst, Hilbert),
+        mask: Callable[[int], SpectralMask] = ZeroPhaseMask,
+        prompt: Callable[[int, int, int], ReadoutPrompt] = ThermalPrompt,
+        skip: Literal["all", "observed", "none"] = "all",
+        checkpoint_blocks: bool = False,
+        pixel_loss: Callable[[], PixelLoss] = MeanAbsoluteError,
+        heat_loss: Callable[[], HeatEquationLoss] = HeatEquationLoss,
+        heat_weight: float = 0.1,
+        heat_ramp: float = 0.02,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: SchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(scale, optimizer, lr_scheduler)
+        if not temporal_scales or min(temporal_scales) < 1:
+            raise InputError(f"temporal_scales must be positive whole numbers, not {temporal_scales}")
+        given = {
+            "channels": channels,
+            "depth": depth,
+            "encoder_blocks": encoder_blocks,
+            "decoder_blocks": decoder_blocks,
+            "embedding": embedding,
+            "state": state,
+            "expansion": expansion,
+            "shared_directions": shared_directions,
+            "decoder_width": decoder_width,
+        }
+        sizes = SIZES[preset] | {name: value for name, value in given.items() if value is not None}
+        self.temporal_scales = tuple(temporal_scales)
+        self.window = window
+        self.network = THERISNetwork(
+            **sizes,
+            scale=scale,
+            interpolation=interpolation,
+            scans=[order() for order in scans],
+            mask=mask,
+            prompt=prompt,
+            skip=skip,
+            checkpoint_blocks=checkpoint_blocks,
+        )
+        self.pixel_loss = pixel_loss()
+        self.heat_loss = heat_loss()
+        self.heat_weight = heat_weight
+        self.heat_ramp = heat_ramp
+        if heat_weight == 0:
+            self.heat_loss.requires_grad_(False)
+
+    def restore(self, batch: Batch) -> Tensor:
+        """Restore the frames at `hr_time` from the frames in `lr`: (B, T', 1, H, W) in [0, 1]."""
+        need(batch, "lr", "hr_time", by="THERIS")
+        tau = common_times(batch["hr_time"])
+        return self.network(batch["lr"], tau, temporal_scale(tau, self.temporal_scales[0])).clamp(0, 1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Pixel loss and heat-equation loss of one batch."""
+        need(batch, "lr", "hr", "hr_time", by="THERIS")
+        tau = common_times(batch["hr_time"])
+        finest = temporal_scale(tau, self.temporal_scales[0])
+        scale = self.temporal_scales[int(torch.randint(len(self.temporal_scales), ()))]
+        if finest % scale:
+            raise InputError(
+                f"the data has {finest} steps per input frame, which temporal_scales {list(self.temporal_scales)} "
+                f"does not divide; set data.temporal_scale to their least common multiple"
+            )
+        keep = slice(None, None, finest // scale)
+        target = batch["hr"][:, keep]
+        restored = self.network(batch["lr"], tau[keep], scale)
+
+        pixel = self.pixel_loss(restored, target)
+        self.log("train/pixel", pixel, prog_bar=True)
+        if self.heat_weight == 0:
+            return pixel
+        heat = self.heat_loss(restored, target, scale)
+        self.log("train/heat", heat)
+        self.log("train/diffusivity", self.heat_loss.diffusivity)
+        return pixel + self._heat_weight_now() * heat
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """No weight decay on decays and skips of the scans; the diffusivity learns at its own rate."""
+        undecayed = self.network.undecayed()
+        special = {id(p) for p in undecayed}
+        groups = [
+            {"params": [p for p in self.network.parameters() if id(p) not in special]},
+            {"params": undecayed, "weight_decay": 0.0},
+            {
+                "params": [p for p in self.heat_loss.parameters() if p.requires_grad],
+                "weight_decay": 0.0,
+                "lr_scale": self.heat_loss.lr_scale,
+            },
+        ]
+        return [group for group in groups if group["params"]]
+
+    def _heat_weight_now(self) -> float:
+        ramp = self.heat_ramp * self.trainer.estimated_stepping_batches
+        return self.heat_weight * min(1.0, (self.global_step + 1) / max(ramp, 1.0))
+
+
+def common_times(hr_time: Tensor) -> Tensor:
+    """The output times (T',) that all clips of a batch (B, T') share.
+
+    Raises:
+        InputError: the clips of the batch differ in their times.
+    """
+    if not torch.allclose(hr_time, hr_time[:1].expand_as(hr_time), atol=1e-6):
+        raise InputError("the clips of one batch differ in hr_time; THERIS restores all at the same times")
+    return hr_time[0]
+
+
+def temporal_scale(tau: Tensor, default: int) -> int:
+    """Output steps per input frame, from the spacing of times (T',); `default` where there is only one time."""
+    if len(tau) < 2:
+        return default
+    return max(1, round(1 / float(tau.diff().min())))

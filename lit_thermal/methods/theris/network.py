@@ -1,0 +1,240 @@
+"""The network of THERIS: encoder, thermal diffusion interpolation, thermal state space, decoder."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
+from lit_thermal.blocks.spectral_mask import SpectralMask, ZeroPhaseMask
+from lit_thermal.blocks.state_space import StateSpace
+from lit_thermal.blocks.temporal_interpolation import LinearInterpolation, TemporalInterpolation
+from lit_thermal.blocks.temporal_interpolation import ThermalDiffusionInterpolation
+from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt
+from lit_thermal.blocks.time_embedding import TimeEmbedding
+from lit_thermal.errors import InputError
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with ReLU between and the input added; no normalisation.
+
+    Args:
+        dim: channels.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), nn.Conv2d(dim, dim, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, dim, H, W) to the same shape."""
+        return x + self.body(x)
+
+
+class ConvolutionalFeedForward(nn.Module):
+    """1x1 convolution to twice the width, GELU, depthwise 3x3 convolution, 1x1 back; channels last.
+
+    Args:
+        dim: channels.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, 2 * dim)
+        self.depthwise = nn.Conv2d(2 * dim, 2 * dim, 3, padding=1, groups=2 * dim)
+        self.reduce = nn.Linear(2 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H, W, dim) to the same shape."""
+        hidden = rearrange(F.gelu(self.expand(x)), "b t h w c -> (b t) c h w")
+        hidden = rearrange(self.depthwise(hidden), "(b t) c h w -> b t h w c", b=len(x))
+        return self.reduce(hidden)
+
+
+class ThermalStateSpaceBlock(nn.Module):
+    """TSSM of THERIS: spectral mask, one state space sub-block per scan order, feed-forward; all residual.
+
+    The paper names the parts; their order, the learnable scale of each branch and the feed-forward are ours.
+
+    Args:
+        dim: channels.
+        mask: makes the spectral mask from `dim`.
+        mixers: the state space sub-blocks, applied one after the other.
+    """
+
+    def __init__(self, dim: int, mask: Callable[[int], SpectralMask], mixers: Sequence[StateSpace]) -> None:
+        super().__init__()
+        self.mask = mask(dim)
+        self.mixers = nn.ModuleList(mixers)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim, eps=1e-6) for _ in range(len(mixers) + 1))
+        self.scales = nn.Parameter(torch.ones(len(mixers) + 1, dim))
+        self.feed_forward = ConvolutionalFeedForward(dim)
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """Tokens (B, T, H, W, dim) with embedded times (T, embedding): same shape."""
+        x = rearrange(self.mask(rearrange(x, "b t h w c -> (b t) h w c")), "(b t) h w c -> b t h w c", b=len(x))
+        for mixer, norm, scale in zip(self.mixers, self.norms, self.scales, strict=False):
+            x = x + scale * mixer(norm(x), embedded)
+        return x + self.scales[-1] * self.feed_forward(self.norms[-1](x))
+
+
+class Decoder(nn.Module):
+    """Residual blocks, then one 3x3 convolution and pixel shuffle for each doubling, then two 3x3 convolutions.
+
+    The last convolution starts at zero, so that an untrained network returns its base image.
+
+    Args:
+        dim: channels of the features.
+        width: channels at full resolution.
+        blocks: residual blocks.
+        scale: enlargement, a power of two.
+    """
+
+    def __init__(self, dim: int, width: int, blocks: int, scale: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*[ResidualBlock(dim) for _ in range(blocks)])
+        doublings = int(math.log2(scale))
+        stages: list[nn.Module] = []
+        for stage in range(doublings):
+            outputs = width if stage == doublings - 1 else dim
+            stages += [nn.Conv2d(dim, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), nn.LeakyReLU(0.1)]
+        self.enlarge = nn.Sequential(*stages)
+        self.refine = nn.Conv2d(width, width, 3, padding=1)
+        self.to_image = nn.Conv2d(width, 1, 3, padding=1)
+        nn.init.zeros_(self.to_image.weight)
+        assert self.to_image.bias is not None
+        nn.init.zeros_(self.to_image.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, dim, h, w) to (N, 1, scale * h, scale * w)."""
+        enlarged = self.enlarge(self.blocks(features))
+        return self.to_image(F.leaky_relu(self.refine(enlarged), 0.1))
+
+
+class THERISNetwork(nn.Module):
+    """Space-time super-resolution of thermal video: LR frames to HR frames at any times between them.
+
+    Args:
+        channels: feature channels C.
+        depth: thermal state space blocks M.
+        encoder_blocks: residual blocks of the encoder.
+        decoder_blocks: residual blocks of the decoder.
+        embedding: width of the time embedding.
+        state: state size N of the scans.
+        expansion: inner width of the scans over C.
+        shared_directions: both scan directions use the same parameters.
+        decoder_width: channels at full resolution.
+        scale: spatial scale, a power of two.
+        interpolation: makes the temporal interpolation from (channels, embedding).
+        scans: scan orders of each block, in sequence; none leaves the scans out.
+        mask: makes the spectral mask from the channels.
+        prompt: makes the read-out prompt from (embedding, directions, state).
+        skip: what is added to the output: the bilinear enlargement of the linear blend of the neighbouring input
+            frames for ``all`` frames, for the ``observed`` ones alone, or for ``none``.
+        checkpoint_blocks: recompute each block in the backward pass, to save memory.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        depth: int,
+        encoder_blocks: int,
+        decoder_blocks: int,
+        embedding: int,
+        state: int,
+        expansion: int,
+        shared_directions: bool,
+        decoder_width: int,
+        scale: int = 4,
+        interpolation: Callable[[int, int], TemporalInterpolation] = ThermalDiffusionInterpolation,
+        scans: Sequence[ScanOrder] = (SpatialFirst(), TemporalFirst(), Hilbert()),
+        mask: Callable[[int], SpectralMask] = ZeroPhaseMask,
+        prompt: Callable[[int, int, int], ReadoutPrompt] = ThermalPrompt,
+        skip: Literal["all", "observed", "none"] = "all",
+        checkpoint_blocks: bool = False,
+    ) -> None:
+        super().__init__()
+        if scale < 2 or scale & (scale - 1):
+            raise InputError(f"THERIS enlarges by powers of two (2, 4, 8), not by scale = {scale}")
+        self.scale = scale
+        self.skip = skip
+        self.checkpoint_blocks = checkpoint_blocks
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            *[ResidualBlock(channels) for _ in range(encoder_blocks)],
+        )
+        self.time_embedding = TimeEmbedding(embedding)
+        self.interpolation = interpolation(channels, embedding)
+        self.blocks = nn.ModuleList(
+            ThermalStateSpaceBlock(
+                channels,
+                mask,
+                [
+                    StateSpace(channels, embedding, order, prompt, state, expansion, shared_directions)
+                    for order in scans
+                ],
+            )
+            for _ in range(depth)
+        )
+        self.long_skip = nn.Conv2d(channels, channels, 3, padding=1)
+        self.decoder = Decoder(channels, decoder_width, decoder_blocks, scale)
+        self.blend = LinearInterpolation(1, embedding)
+
+    def undecayed(self) -> list[nn.Parameter]:
+        """Parameters that weight decay must leave alone."""
+        return [p for m in self.modules() if isinstance(m, StateSpace) for p in m.undecayed()]
+
+    def base(self, lr: Tensor, tau: Tensor, embedded: Tensor) -> Tensor:
+        """The image that the network corrects: linear in time, bilinear in space.
+
+        Args:
+            lr: (B, X, 1, h, w).
+            tau: (T,) in input frames.
+            embedded: (T, embedding), which the blend does not read.
+
+        Returns:
+            (B, T, 1, H, W).
+        """
+        blended = self.blend(lr, tau, embedded)
+        base = F.interpolate(blended.flatten(0, 1), scale_factor=self.scale, mode="bilinear", align_corners=False)
+        return base.unflatten(0, blended.shape[:2])
+
+    def forward(self, lr: Tensor, tau: Tensor, temporal_scale: int) -> Tensor:
+        """Restore frames at the given times.
+
+        Args:
+            lr: (B, X, 1, h, w) input frames at times 0, 1, ..., X - 1, values in [0, 1].
+            tau: (T,) output times in input frames, each in [0, X - 1].
+            temporal_scale: output steps between two input frames, which the time embedding is told.
+
+        Returns:
+            (B, T, 1, scale * h, scale * w), not clamped.
+
+        Raises:
+            InputError: too few frames for the interpolation, or times out of range.
+        """
+        batch, frames = lr.shape[:2]
+        features = self.encoder(lr.flatten(0, 1)).unflatten(0, (batch, frames))
+        embedded = self.time_embedding(tau, frames, temporal_scale)
+        start = self.interpolation(features, tau, embedded)
+        tokens = rearrange(start, "b t c h w -> b t h w c")
+        for block in self.blocks:
+            if self.checkpoint_blocks and self.training:
+                tokens = checkpoint(block, tokens, embedded, use_reentrant=False)
+            else:
+                tokens = block(tokens, embedded)
+        mixed = rearrange(tokens, "b t h w c -> (b t) c h w")
+        output = self.decoder(mixed + self.long_skip(start.flatten(0, 1))).unflatten(0, (batch, len(tau)))
+        if self.skip == "none":
+            return output
+        base = self.base(lr, tau, embedded)
+        if self.skip == "observed":
+            observed = (tau - tau.round()).abs() < 1e-6
+            base = base * observed.to(base)[:, None, None, None]
+        return output + base
