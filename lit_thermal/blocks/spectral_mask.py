@@ -36,7 +36,9 @@ class SpectralMask(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Enhance channels-last frames (N, H, W, dim): same shape and type."""
         with torch.autocast(x.device.type, enabled=False):
-            normed = F.layer_norm(x.float(), self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps)
+            normed = F.layer_norm(
+                x.float(), self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps
+            )
             filtered = self.filter(normed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
             return (x.float() + self.scale * filtered).to(x.dtype)
 
@@ -61,9 +63,7 @@ class ZeroPhaseMask(SpectralMask):
         padding: pixels of reflected border against the periodic wrap of the transform.
     """
 
-    def __init__(
-        self, dim: int, grid: tuple[int, int] = (17, 9), dc_fixed: bool = True, padding: int = 0
-    ) -> None:
+    def __init__(self, dim: int, grid: tuple[int, int] = (17, 9), dc_fixed: bool = True, padding: int = 0) -> None:
         super().__init__(dim)
         self.theta = nn.Parameter(torch.zeros(dim, *grid))
         self.dc_fixed = dc_fixed

@@ -58,6 +58,4 @@ class NoThermalPrompt(ReadoutPrompt):
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Zeros (directions, state, T)."""
-        return torch.zeros(
-            self.directions, self.state, len(embedded), dtype=embedded.dtype, device=embedded.device
-        )
+        return torch.zeros(self.directions, self.state, len(embedded), dtype=embedded.dtype, device=embedded.device)

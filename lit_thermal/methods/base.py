@@ -139,9 +139,7 @@ class SuperResolver(LightningModule):
         target = hr if video else hr.unsqueeze(1)
         count = target.shape[:2]
         frames = batch.get("frame", torch.arange(count[1], device=hr.device).expand(count))
-        observed = (
-            is_observed(batch["hr_time"]) if video else torch.ones(count, dtype=torch.bool, device=hr.device)
-        )
+        observed = is_observed(batch["hr_time"]) if video else torch.ones(count, dtype=torch.bool, device=hr.device)
         bits = [r.bits for r in batch["radiometry"]] if "radiometry" in batch else [8] * count[0]
         for method, result in results.items():
             restored = result if video else result.unsqueeze(1)

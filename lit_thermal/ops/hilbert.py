@@ -10,11 +10,11 @@ Vector = tuple[int, int]
 
 @lru_cache(maxsize=64)
 def hilbert_path(height: int, width: int) -> Tensor:
-    """Visit every cell of a height x width grid once, from a corner, in unit steps that stay local.
+    """Visit every cell of a height x width grid once, from a corner, in steps that stay local.
 
     The path is the generalised Hilbert curve: a rectangle is cut into three (up, across, down) or, when it is
-    long, into two along its longer side, until strips of width 1 remain. Exactly one step is diagonal when the
-    longer side is odd and the shorter one even; all others go to a direct neighbour.
+    long, into two along its longer side, until strips of width 1 remain. At most one step is diagonal (only when
+    the longer side is odd and the shorter one even); all others go to a direct neighbour.
 
     Returns:
         (height * width,) int64, row-major cell indices in the order of the path. Cached: do not write to it.

@@ -13,8 +13,11 @@ from torch.utils.checkpoint import checkpoint
 from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
 from lit_thermal.blocks.spectral_mask import SpectralMask, ZeroPhaseMask
 from lit_thermal.blocks.state_space import StateSpace
-from lit_thermal.blocks.temporal_interpolation import LinearInterpolation, TemporalInterpolation
-from lit_thermal.blocks.temporal_interpolation import ThermalDiffusionInterpolation
+from lit_thermal.blocks.temporal_interpolation import (
+    LinearInterpolation,
+    TemporalInterpolation,
+    ThermalDiffusionInterpolation,
+)
 from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt
 from lit_thermal.blocks.time_embedding import TimeEmbedding
 from lit_thermal.errors import InputError
