@@ -1,0 +1,21 @@
+"""Measurements of restored thermal images and video, the simple baselines, and what a test run reports."""
+
+from lit_thermal.metrics.baselines import TunedBaselines, image_baselines, video_baselines
+from lit_thermal.metrics.quality import psnr, quantize, ssim
+from lit_thermal.metrics.scores import Protocol, Scores
+from lit_thermal.metrics.video import heat_misfit, profile_error, temporal_difference, temporal_profile
+
+__all__ = [
+    "Protocol",
+    "Scores",
+    "TunedBaselines",
+    "heat_misfit",
+    "image_baselines",
+    "profile_error",
+    "psnr",
+    "quantize",
+    "ssim",
+    "temporal_difference",
+    "temporal_profile",
+    "video_baselines",
+]

@@ -1,0 +1,199 @@
+"""The simple ways to enlarge thermal images and video, measured beside a method in every test run.
+
+In time all of them are linear in the frames, so a baseline is an enlargement of each input frame followed by
+a matrix over the frames.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lit_thermal.batch import Batch, need
+from lit_thermal.errors import InputError
+from lit_thermal.metrics.gather import gather_objects
+from lit_thermal.metrics.quality import psnr
+from lit_thermal.ops.dct import cosine_basis
+from lit_thermal.ops.resize import resize
+
+REFERENCE = "bicubic (a=-0.5)"
+"""The enlargement with MATLAB's kernel, which the field compares with; pictures show it."""
+
+_ENLARGE: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    "nearest": lambda x, size: resize(x, size, kernel="nearest"),
+    "bilinear": lambda x, size: resize(x, size, kernel="linear", border="replicate"),
+    "bicubic (a=-0.75)": lambda x, size: resize(x, size, a=-0.75, border="replicate"),
+    REFERENCE: lambda x, size: resize(x, size, a=-0.5),
+}
+
+SIGMAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+"""Gaussian blurs in HR pixels that are tried; 0 is none."""
+
+_SLACK = 1e-4
+"""By how much a time stamp that was computed in float32 may miss its frame."""
+
+
+def image_baselines(lr: Tensor, scale: int) -> dict[str, Tensor]:
+    """Enlarge images by each kernel.
+
+    Args:
+        lr: (..., h, w) in [0, 1].
+        scale: how many times wider and higher.
+
+    Returns:
+        Name of the kernel to (..., scale * h, scale * w), clipped to [0, 1].
+    """
+    size = (lr.shape[-2] * scale, lr.shape[-1] * scale)
+    return {name: enlarge(lr, size).clamp(0, 1) for name, enlarge in _ENLARGE.items()}
+
+
+def video_baselines(lr: Tensor, hr_time: Tensor, scale: int) -> dict[str, Tensor]:
+    """Enlarge each frame by each kernel, then blend the two neighbours in time.
+
+    With MATLAB's kernel also ``repeat`` (the last input frame stays) and ``cosine`` (the DCT of the window,
+    evaluated in between: heat-based interpolation without heat).
+
+    Args:
+        lr: (B, X, 1, h, w) in [0, 1], frames at the times 0, 1, ..., X - 1.
+        hr_time: (B, T') times of the frames to make, in [0, X - 1].
+        scale: how many times wider and higher.
+
+    Returns:
+        Name to (B, T', 1, scale * h, scale * w), clipped to [0, 1].
+
+    Raises:
+        InputError: a time lies outside the window.
+    """
+    size = (lr.shape[-2] * scale, lr.shape[-1] * scale)
+    frames = lr.shape[1]
+    blend = _linear_in_time(hr_time, frames)
+    result = {}
+    for name, enlarge in _ENLARGE.items():
+        large = enlarge(lr, size)
+        result[f"{name} + linear blend"] = _mix(blend, large)
+        if name == REFERENCE:
+            result[f"{name} + repeat"] = _mix(_repeat_in_time(hr_time, frames), large)
+            result[f"{name} + cosine"] = _mix(_cosine_in_time(hr_time, frames), large)
+    return result
+
+
+def reference_baseline(batch: Batch, scale: int) -> Tensor:
+    """The one baseline that pictures show: bicubic (a=-0.5), for video with linear blend, in [0, 1]."""
+    lr = batch["lr"]
+    large = _ENLARGE[REFERENCE](lr, (lr.shape[-2] * scale, lr.shape[-1] * scale))
+    if lr.ndim == 4:
+        return large.clamp(0, 1)
+    return _mix(_linear_in_time(_relative_time(batch), lr.shape[1]), large)
+
+
+def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
+    """Blur (..., H, W) by a Gaussian of `sigma` pixels, cut at 3 sigma, with replicated border; 0 does nothing."""
+    if sigma == 0:
+        return x
+    radius = int(3 * sigma + 0.5)
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=x.device) / sigma) ** 2)
+    taps = (taps / taps.sum()).to(x.dtype)
+    flat = x.reshape(1, -1, *x.shape[-2:])
+    count = flat.shape[1]
+    flat = F.pad(flat, (radius, radius, radius, radius), mode="replicate")
+    flat = F.conv2d(flat, taps.view(1, 1, 1, -1).expand(count, -1, -1, -1), groups=count)
+    flat = F.conv2d(flat, taps.view(1, 1, -1, 1).expand(count, -1, -1, -1), groups=count)
+    return flat.view(x.shape)
+
+
+class TunedBaselines:
+    """All baselines of a batch, each also after the Gaussian that suits it best on the validation set.
+
+    Args:
+        scale: how many times wider and higher the restored frames are.
+    """
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+        self.sigmas: dict[str, float] = {}
+        """Baseline to its Gaussian in HR pixels; a baseline that is best without one has no entry."""
+
+    @torch.no_grad()
+    def tune(self, batches: Iterable[Batch], samples: int = 32) -> None:
+        """Pick for each baseline the blur of highest mean PSNR; all ranks come to the same choice.
+
+        Args:
+            batches: of the validation set, with `hr`.
+            samples: how many clips or images are looked at; more would not move a choice among six.
+        """
+        totals: dict[str, list[float]] = {}
+        for batch in _first(batches, samples):
+            need(batch, "hr", by="tuning the baselines")
+            for name, large in self._plain(batch).items():
+                found = [float(psnr(gaussian_blur(large, s), batch["hr"]).double().sum()) for s in SIGMAS]
+                totals[name] = [a + b for a, b in zip(totals.get(name, [0.0] * len(SIGMAS)), found, strict=True)]
+        gathered = gather_objects(totals)
+        self.sigmas = {}
+        for name in next((t for t in gathered if t), {}):
+            sums = [sum(column) for column in zip(*(t[name] for t in gathered if name in t), strict=True)]
+            best = max(range(len(SIGMAS)), key=sums.__getitem__)
+            if SIGMAS[best] > 0:
+                self.sigmas[name] = SIGMAS[best]
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Name to the restored frames, (B, T', 1, H, W) for video and (B, 1, H, W) for images, in [0, 1].
+
+        The name of a blurred baseline ends with its Gaussian; the name without one is always there.
+        """
+        result = {}
+        for name, large in self._plain(batch).items():
+            result[name] = large
+            if name in self.sigmas:
+                sigma = self.sigmas[name]
+                result[f"{name} + Gaussian {sigma:g}"] = gaussian_blur(large, sigma)
+        return result
+
+    def _plain(self, batch: Batch) -> dict[str, Tensor]:
+        need(batch, "lr", by="the baselines")
+        if batch["lr"].ndim == 4:
+            return image_baselines(batch["lr"], self.scale)
+        return video_baselines(batch["lr"], _relative_time(batch), self.scale)
+
+
+def _relative_time(batch: Batch) -> Tensor:
+    """Times (B, T') of the frames to make, counted from the first input frame."""
+    need(batch, "hr_time", by="the baselines of a video")
+    return batch["hr_time"] - batch["lr_time"][:, :1] if "lr_time" in batch else batch["hr_time"]
+
+
+def _linear_in_time(time: Tensor, frames: int) -> Tensor:
+    """Weights (B, T', X) of linear interpolation between neighbouring frames."""
+    if time.min() < -_SLACK or time.max() > frames - 1 + _SLACK:
+        raise InputError(
+            f"the frames to restore lie at {time.min():g} to {time.max():g}, outside the input's 0 to {frames - 1}"
+        )
+    return (1 - (time[..., None] - torch.arange(frames, device=time.device)).abs()).clamp(min=0)
+
+
+def _repeat_in_time(time: Tensor, frames: int) -> Tensor:
+    """Weights (B, T', X) that take the last frame at or before each time."""
+    return F.one_hot((time + _SLACK).floor().long(), frames).to(time.dtype)
+
+
+def _cosine_in_time(time: Tensor, frames: int) -> Tensor:
+    """Weights (B, T', X) of interpolation by the cosine series through all frames."""
+    inverse = cosine_basis(time.flatten().cpu(), frames)
+    forward = cosine_basis(torch.arange(frames), frames).T
+    return (inverse @ forward).view(*time.shape, frames).to(time)
+
+
+def _mix(weights: Tensor, frames: Tensor) -> Tensor:
+    """Combine (B, X, 1, H, W) by (B, T', X) to (B, T', 1, H, W), clipped to [0, 1]."""
+    return torch.einsum("btx,bxchw->btchw", weights.to(frames), frames).clamp(0, 1)
+
+
+def _first(batches: Iterable[Batch], samples: int) -> Iterator[Batch]:
+    """Batches until so many samples were seen."""
+    seen = 0
+    for batch in batches:
+        yield batch
+        seen += len(batch["lr"])
+        if seen >= samples:
+            return
