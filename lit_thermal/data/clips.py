@@ -1,0 +1,55 @@
+"""Finding the clips of a folder and opening one: a folder of frames or a video file."""
+
+from pathlib import Path
+
+from lit_thermal.data.frames import Clip, FolderClip, list_frames, natural_order
+from lit_thermal.data.video_file import VIDEO_SUFFIXES, VideoClip
+from lit_thermal.errors import InputError
+
+
+def is_clip(path: Path) -> bool:
+    """True for a video file and for a folder that holds frames itself."""
+    if path.name.startswith("."):
+        return False
+    return bool(list_frames(path)) if path.is_dir() else path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def find_clips(folder: Path) -> dict[str, Path]:
+    """The clips directly inside a folder by name, in natural order.
+
+    Raises:
+        InputError: two clips have one name.
+    """
+    clips: dict[str, Path] = {}
+    for path in sorted(filter(is_clip, folder.iterdir()), key=natural_order):
+        name = path.name if path.is_dir() else path.stem
+        if name in clips:
+            raise InputError(f"{folder} holds two clips named {name!r}, {clips[name].name} and {path.name}: rename one")
+        clips[name] = path
+    return clips
+
+
+def open_clip(path: Path) -> Clip:
+    """Open a folder of frames or a video file as a clip.
+
+    Raises:
+        InputError: it does not exist, is neither, or is damaged.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.is_file():
+        if path.suffix.lower() not in VIDEO_SUFFIXES:
+            raise InputError(f"{path} is neither a folder of frames nor a video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+        return VideoClip.open(path)
+    if not list_frames(path):
+        raise InputError(f"{path} holds no frames; {describe(path)}")
+    return FolderClip.open(path)
+
+
+def describe(folder: Path) -> str:
+    """What a folder holds, in a few words for an error message."""
+    entries = sorted(folder.iterdir(), key=natural_order)
+    if not entries:
+        return "it is empty"
+    names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
+    return f"it holds {', '.join(names[:6])}" + (f" and {len(names) - 6} more" if len(names) > 6 else "")
