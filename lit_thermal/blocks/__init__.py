@@ -1,0 +1,1 @@
+"""Interchangeable blocks: one family per file, an abstract base and its alternatives."""

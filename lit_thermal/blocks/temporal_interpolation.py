@@ -125,11 +125,11 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
         last = self.mlp[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
-        # Inverse Softplus: log(exp(kappa) - 1).
-        nn.init.constant_(last.bias, math.log(math.expm1(initial_kappa)))
+        # Inverse Softplus, in the form that does not overflow.
+        nn.init.constant_(last.bias, initial_kappa + math.log(-math.expm1(-initial_kappa)))
 
     def kappa(self, embedded: Tensor, frames: int) -> Tensor:
-        """Decay kappa(n) >= 0 of each output time: (T, frames, dim), or (T, frames, 1) when shared."""
+        """Non-negative decay of each output time and frequency: (T, frames, dim), or (T, frames, 1) when shared."""
         raw = self.mlp(embedded)
         raw = F.softplus(raw.to(torch.promote_types(raw.dtype, torch.float32)))
         if self.kappa_form == "shared":

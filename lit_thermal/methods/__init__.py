@@ -1,0 +1,1 @@
+"""The published methods, a folder each: `network.py` in plain torch, `module.py` for Lightning."""
