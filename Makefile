@@ -1,0 +1,27 @@
+# `make run` trains and tests THERIS on simulated thermal video; `make test` runs the tests.
+# Both make .venv first when it is missing or when the requirements changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Waiting threads must not spin: one busy neighbour would slow a training step many times.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: run test lint
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+run: $(VENV)/installed
+	$(BIN)/python -m lit_thermal fit -c experiments/theris.yaml
+	$(BIN)/python -m lit_thermal test -c experiments/theris.yaml --ckpt_path best
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
