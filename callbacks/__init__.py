@@ -1,1 +1,5 @@
 """Lightning callbacks; installed as `lit_thermal.callbacks`."""
+
+from .ema import EMA
+
+__all__ = ["EMA"]
