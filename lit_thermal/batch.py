@@ -71,6 +71,8 @@ class Batch(TypedDict, total=False):
     """(B, T) time stamps of the LR frames, in input frames (0, 1, 2, ...)."""
     hr_time: Tensor
     """(B, T') time stamps of the frames to restore, in the same unit (0, 0.5, 1, ...)."""
+    frame: Tensor
+    """(B, T') int64: index of each frame to restore within its clip; windows of a clip share frames."""
     tags: list[list[str]]
     boxes: list[Tensor]
     masks: list[Tensor]

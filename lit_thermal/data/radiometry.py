@@ -31,30 +31,43 @@ def percentile(counts: np.ndarray, percent: float) -> int:
 
 
 def clip_radiometry(clip: Clip, normalize: Normalize = "minmax") -> Radiometry:
-    """The mapping between a clip's counts and [0, 1].
-
-    8-bit clips are divided by 255. Of a 16-bit clip every frame is read once, in turn: a camera's scene spans
-    a few hundred counts of 65536, so the range is taken from the clip.
-
-    Args:
-        clip: the frames.
-        normalize: for 16 bit: "minmax" maps the clip's whole range (with `MARGIN`) and is exactly
-            invertible; "percentile" maps 0.1 % to 99.9 % of it, for clips with a few dead pixels or a very hot
-            spot, and clips what lies outside; "full" divides by 65535.
-    """
+    """The mapping between a clip's counts and [0, 1]; of a 16-bit clip every frame is read once, in turn."""
     if clip.bits == 8:
         return Radiometry()
     if normalize == "full":
         return Radiometry(0.0, 65535.0, 16)
-    counts = histogram(clip, clip.bits)
+    return radiometry_of(histogram(clip, clip.bits), normalize)
+
+
+def radiometry_of(counts: np.ndarray, normalize: Normalize) -> Radiometry:
+    """The mapping between counts and [0, 1] for a clip of this histogram, (256,) or (65536,).
+
+    8-bit clips are divided by 255. A camera's scene spans a few hundred counts of 65536, so for 16 bit the range
+    is taken from the clip.
+
+    Args:
+        counts: how often each count occurs in the clip.
+        normalize: for 16 bit: "minmax" maps the clip's whole range (with `MARGIN`) and is exactly
+            invertible; "percentile" maps 0.1 % to 99.9 % of it, for clips with a few dead pixels or a very hot
+            spot, and clips what lies outside; "full" divides by 65535.
+    """
+    if len(counts) == 256:
+        return Radiometry()
+    if normalize == "full":
+        return Radiometry(0.0, 65535.0, 16)
     share = 0.1 if normalize == "percentile" else 0.0
-    return span(percentile(counts, share), percentile(counts, 100 - share))
-
-
-def span(low: int, high: int) -> Radiometry:
-    """The 16-bit mapping whose [0, 1] covers counts `low` to `high` with `MARGIN` on both sides."""
+    low, high = percentile(counts, share), percentile(counts, 100 - share)
     margin = max(1.0, MARGIN * (high - low))
     return Radiometry(low - margin, high - low + 2 * margin, 16)
+
+
+def display_range(counts: np.ndarray, radiometry: Radiometry) -> tuple[float, float]:
+    """The values in [0, 1] to show as black and white: all of 8 bit, 0.5 % to 99.5 % of a 16-bit clip's pixels."""
+    if len(counts) == 256:
+        return 0.0, 1.0
+    low, high = (percentile(counts, share) for share in (0.5, 99.5))
+    high = max(high, low + 1)
+    return (low - radiometry.offset) / radiometry.gain, (high - radiometry.offset) / radiometry.gain
 
 
 def to_values(counts: np.ndarray, radiometry: Radiometry) -> Tensor:

@@ -1,0 +1,1 @@
+"""Restoring videos on disk with a trained model."""

@@ -1,0 +1,100 @@
+"""The verb `upscale`: restore a video or a folder of frames with a trained model."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lit_thermal.cli.parser import Parser
+from lit_thermal.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def main(argv: Sequence[str]) -> int:
+    """Restore one input; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    if arguments.tile is not None and not 0 <= arguments.overlap < arguments.tile:
+        raise InputError(f"--overlap {arguments.overlap} must be at least 0 and below --tile {arguments.tile}")
+    if arguments.fps is not None and arguments.fps <= 0:
+        raise InputError(f"--fps {arguments.fps} must be above 0")
+    from lit_thermal.inference.upscale import check_model, open_input, upscale
+    from lit_thermal.weights import load_model
+
+    source, target = Path(arguments.input), Path(arguments.output)
+    clip = open_input(source, target, arguments.overwrite)
+    device = _device(arguments.device)
+    loaded = load_model(arguments.model)
+    model, temporal_scale = check_model(loaded, arguments.temporal_scale, arguments.allow_untrained_scale)
+    loaded.eval().to(device)
+    written = upscale(
+        clip,
+        target,
+        model,
+        temporal_scale=temporal_scale,
+        tile=arguments.tile,
+        overlap=arguments.overlap,
+        device=device,
+        fps=arguments.fps,
+        normalize=arguments.normalize,
+        progress=_bar,
+    )
+    height, width = (model.scale * side for side in clip.size)
+    print(f"{clip.length} frames of {clip.size[1]}x{clip.size[0]} -> {written} of {width}x{height} in {target}")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("lit_thermal upscale", "Restore a video or a folder of frames with a trained model.")
+    parser.add_argument("input", metavar="INPUT", help="folder of frames (8 or 16 bit), or a video file")
+    parser.add_argument(
+        "output",
+        metavar="OUTPUT",
+        help="folder for frames of the same depth and a video; or a path ending in .mp4, .avi or .mkv "
+        "for an 8-bit video alone",
+    )
+    parser.add_argument("--model", required=True, metavar="CKPT", help="checkpoint that `fit` wrote")
+    parser.add_argument(
+        "--temporal_scale", type=int, metavar="S", help="output frames per input frame (default: as trained)"
+    )
+    parser.add_argument(
+        "--allow_untrained_scale", action="store_true", help="try a temporal scale that was not trained"
+    )
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="cut frames into tiles of N input pixels, where memory is short"
+    )
+    parser.add_argument(
+        "--overlap", type=int, default=16, metavar="M", help="input pixels that tiles share (default: 16)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    parser.add_argument(
+        "--fps", type=float, help="of the video (default: S times the input's, 25 for a folder of frames)"
+    )
+    parser.add_argument(
+        "--normalize",
+        choices=("minmax", "percentile", "full"),
+        default="minmax",
+        help="mapping of 16-bit counts to [0, 1]; give what the model was trained with (default: minmax)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote to OUTPUT")
+    return parser
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"--device {name} cannot be used here; use auto or cpu") from error
+    return device
+
+
+def _bar(frames: "Iterable[Tensor]", total: int) -> "Iterable[Tensor]":
+    from rich.progress import track
+
+    return track(frames, description="Restoring", total=total)
