@@ -3,6 +3,7 @@
 What is read is the file's own counts; `lit_thermal.data.radiometry` maps them to [0, 1] and back.
 """
 
+import logging
 import os
 import re
 import struct
@@ -27,7 +28,9 @@ GRAY_TOLERANCE = 2
 """By how many levels of 255 the channels of a lossy gray image may differ."""
 
 _PNG_END = b"IEND\xaeB`\x82"
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, av.error.FFmpegError, tifffile.TiffFileError)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, av.error.FFmpegError)
+# A damaged file gets our sentence; tifffile would log its own before it.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)

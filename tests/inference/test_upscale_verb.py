@@ -1,0 +1,203 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from standin import Blend
+
+from lit_thermal.cli import upscale as verb
+from lit_thermal.data.clips import open_clip
+from lit_thermal.data.frames import read_frame, read_header
+from lit_thermal.data.video_file import VideoWriter
+from lit_thermal.errors import InputError
+from lit_thermal.inference.upscale import check_model
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_thermal.weights.load_model", lambda path: Blend())
+
+
+def images(count: int, height: int, width: int, bits: int) -> np.ndarray:
+    """Smooth moving frames, so that enlarging and reducing them again loses little."""
+    t, y, x = np.mgrid[:count, :height, :width]
+    wave = np.sin(0.3 * x + 0.2 * t) * np.cos(0.25 * y)
+    return (2900 + 120 * wave).astype(np.uint16) if bits == 16 else (128 + 100 * wave).astype(np.uint8)
+
+
+def write_folder(folder: Path, frames: np.ndarray, suffix: str = ".png") -> Path:
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(frames):
+        path = folder / f"{index:04d}{suffix}"
+        tifffile.imwrite(path, frame) if suffix == ".tif" else Image.fromarray(frame).save(path)
+    return folder
+
+
+def run(source: Path, target: Path, *options: str) -> int:
+    return verb.main([str(source), str(target), "--model", "x.ckpt", *options])
+
+
+@pytest.mark.parametrize(("suffix", "bits"), [(".png", 8), (".png", 16), (".tif", 16), (".tif", 8)])
+def test_a_folder_becomes_a_folder_of_the_same_depth_and_a_video(tmp_path: Path, suffix: str, bits: int) -> None:
+    frames = images(6, 21, 30, bits)
+    target = tmp_path / "new" / "out"
+    assert run(write_folder(tmp_path / "in", frames, suffix), target) == 0
+    names = sorted(p.name for p in target.iterdir())
+    assert names == [f"{i:06d}{suffix}" for i in range(11)] + ["video.mp4"]
+    assert read_header(target / names[0]) == (84, 120, bits)
+    restored = np.stack([read_frame(target / name) for name in names[:-1]]).astype(np.int64)
+    # Bicubic weights of an observed frame keep its mean over each block of 4x4 within a little.
+    blocks = restored[::2].reshape(6, 21, 4, 30, 4).mean((2, 4))
+    assert np.abs(blocks - frames)[:, 2:-2, 2:-2].max() < (4 if bits == 16 else 3)
+    video = open_clip(target / "video.mp4")
+    assert (video.length, video.size, video.fps) == (11, (84, 120), 25.0)
+    shown = np.stack(list(video)).astype(int)
+    assert shown.max() > 215 and shown.min() < 40
+    if bits == 16:  # one fixed mapping for all frames: the video is the frames up to a gain and an offset
+        assert np.corrcoef(shown.ravel(), restored.ravel())[0, 1] > 0.99
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
+
+
+def test_a_video_becomes_a_video_at_twice_the_rate(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "in.mp4", (32, 48), 12.5) as writer:
+        for frame in images(7, 32, 48, 8):
+            writer.write(frame)
+    assert run(tmp_path / "in.mp4", tmp_path / "out.mkv") == 0
+    video = open_clip(tmp_path / "out.mkv")
+    assert (video.length, video.size, video.fps) == (13, (128, 192), 25.0)
+    assert run(tmp_path / "in.mp4", tmp_path / "out", "--fps", "10", "--tile", "24", "--overlap", "12") == 0
+    assert open_clip(tmp_path / "out" / "video.mp4").fps == 10
+    assert len(list((tmp_path / "out").glob("*.png"))) == 13
+
+
+def test_what_is_there_is_not_lost(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "in", images(5, 16, 16, 8))
+    assert run(source, tmp_path / "out") == 0
+    with pytest.raises(InputError, match=r"not empty.*--overwrite"):
+        run(source, tmp_path / "out")
+    short = write_folder(tmp_path / "short", images(4, 16, 16, 8))
+    assert run(short, tmp_path / "out", "--overwrite") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 7 + 1
+    (tmp_path / "out" / "thesis.txt").write_text("x")
+    with pytest.raises(InputError, match=r"thesis\.txt"):
+        run(source, tmp_path / "out", "--overwrite")
+    for target in (source, tmp_path):
+        with pytest.raises(InputError, match="is or holds INPUT"):
+            run(source, target, "--overwrite")
+    (tmp_path / "old.mp4").write_bytes(b"x")
+    with pytest.raises(InputError, match="exists"):
+        run(source, tmp_path / "old.mp4")
+    assert run(source, tmp_path / "old.mp4", "--overwrite") == 0
+    with pytest.raises(InputError, match="is a file"):
+        run(source, tmp_path / "out" / "thesis.txt")
+    assert len(list(source.iterdir())) == 5
+
+
+def test_an_error_half_way_leaves_nothing(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "in", images(12, 16, 16, 8))
+    data = bytearray((source / "0009.png").read_bytes())
+    data[60:80] = bytes(20)  # the header and the end are whole, the pixels are not
+    (source / "0009.png").write_bytes(data)
+    for target in ("out", "out.mp4"):
+        with pytest.raises(InputError, match=r"0009\.png"):
+            run(source, tmp_path / target)
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--temporal_scale", "4"], "trained for a temporal scale of 2, not 4"),
+        (["--temporal_scale", "0"], "at least 1"),
+        (["--tile", "16"], "below --tile"),
+        (["--fps", "0"], "above 0"),
+        (["--device", "cuda:77"], "cannot be used here"),
+        (["--device", "warp"], "cannot be used here"),
+        (["--temporal", "2"], "no option --temporal"),
+    ],
+)
+def test_wrong_options_are_one_sentence(tmp_path: Path, options: list[str], words: str) -> None:
+    source = write_folder(tmp_path / "in", images(4, 8, 8, 8))
+    with pytest.raises(InputError, match=words):
+        run(source, tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_untrained_scale_can_be_allowed(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "in", images(4, 8, 8, 8))
+    assert run(source, tmp_path / "out", "--temporal_scale", "4", "--allow_untrained_scale") == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 13
+    with pytest.raises(InputError, match="restores no video"):
+        check_model(torch.nn.Linear(1, 1), None, False)
+
+
+def test_wrong_inputs_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        run(tmp_path / "none", tmp_path / "out")
+    with pytest.raises(InputError, match=r"has 2 frames.*at least 3"):
+        run(write_folder(tmp_path / "two", images(2, 8, 8, 8)), tmp_path / "out")
+    with pytest.raises(InputError, match="holds no frames; it holds two/"):
+        run(tmp_path, tmp_path / "out")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from lit_thermal.inference.upscale import open_input, upscale
+from standin import Blend
+
+torch.set_num_threads(1)
+source, target = Path(sys.argv[1]), Path(sys.argv[2])
+clip = open_input(source, target, False)
+written = upscale(clip, target, Blend(), temporal_scale=2)
+# Not ru_maxrss: that starts at what the process that started this one had.
+status = Path("/proc/self/status")
+print(written, status.read_text().split("VmHWM:")[1].split()[0] if status.exists() else 0)
+"""
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
+    peaks = []
+    for count in (70, 700):
+        with VideoWriter(tmp_path / f"{count}.mp4", (48, 64), 25) as writer:
+            for index in range(count):
+                writer.write(images(1, 48, 64, 8)[0] if index % 2 else np.zeros((48, 64), np.uint8))
+        process = start(str(tmp_path / f"{count}.mp4"), str(tmp_path / f"out{count}.mp4"))
+        output = process.communicate()[0].split()
+        assert int(output[0]) == 2 * count - 1
+        peaks.append(int(output[1]))
+    print(f"peak for 70 frames {peaks[0]} KiB, for 700 frames {peaks[1]} KiB")
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+def test_a_killed_run_leaves_no_output_and_runs_again(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "in", images(400, 48, 64, 8))
+    process = start(str(source), str(tmp_path / "out"))
+    part = tmp_path / ".out.part"
+    deadline = time.monotonic() + 60
+    while not (part.is_dir() and len(list(part.iterdir())) > 20):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out").exists() and part.is_dir()
+    for file in list(source.iterdir())[5:]:
+        file.unlink()
+    assert run(source, tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2 * 5 - 1 + 1 and not part.exists()
