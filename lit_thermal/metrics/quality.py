@@ -19,25 +19,26 @@ _PIXELS_AT_ONCE = 1 << 22
 """SSIM holds some twenty maps of the input's size: 4 Mpixel at a time keeps that near 350 MB."""
 
 
-def quantize(x: Tensor, bits: int | Sequence[int]) -> Tensor:
-    """Round values to what a file of the given depth holds.
+def quantize(x: Tensor, steps: float | Sequence[float]) -> Tensor:
+    """Round values to what a file holds.
 
     Args:
         x: (B, ...) of any float type; what lies outside [0, 1] is clipped.
-        bits: depth of the file, 8 (255 steps) or 16 (65535 steps); one number, or one a sample.
+        steps: counts of the file from value 0 to value 1: 255 for 8 bit, 65535 for all of 16 bit, the radiometry's
+            gain for a 16-bit clip whose own range was mapped; one number, or one a sample.
 
     Returns:
         float32 of the same shape in [0, 1]. NaN stays NaN.
 
     Raises:
-        InputError: a depth is neither 8 nor 16, or there is not one a sample.
+        InputError: a number of steps is not positive, or there is not one a sample.
     """
-    depths = [bits] * len(x) if isinstance(bits, int) else list(bits)
-    if len(depths) != len(x) or not set(depths) <= {8, 16}:
-        raise InputError(f"bits must be 8 or 16 for each of the {len(x)} samples, not {bits}")
-    steps = torch.tensor([float(2**depth - 1) for depth in depths], device=x.device)
-    steps = steps.view(-1, *[1] * (x.ndim - 1))
-    return (x.float().clamp(0, 1) * steps).round() / steps
+    counts = [steps] * len(x) if isinstance(steps, (int, float)) else list(steps)
+    if len(counts) != len(x) or not all(count > 0 for count in counts):
+        raise InputError(f"quantize needs a positive number of steps for each of {len(x)} samples, not {steps}")
+    scale = torch.tensor(counts, dtype=torch.float32, device=x.device).view(-1, *[1] * (x.ndim - 1))
+    # The last step ends at 1 also where the range of a clip is not a whole number of counts.
+    return ((x.float().clamp(0, 1) * scale).round() / scale).clamp(max=1)
 
 
 def psnr(restored: Tensor, target: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 GROUPS = ("all", "observed", "interpolated")
 
 PROTOCOL = (
-    "Gray frames in [0, 1] under one normalisation per clip, clipped and rounded to the depth of the file "
-    "(255 or 65535 steps), nothing cropped. PSNR of each frame with peak 1; SSIM of each frame over the valid "
+    "Gray frames in [0, 1] under one normalisation per clip, clipped and rounded to the counts of the "
+    "file, nothing cropped. PSNR of each frame with peak 1; SSIM of each frame over the valid "
     "region. Every frame once, from the earliest window that holds it. Mean over the frames of a clip, then "
     "over the clips. temporal_difference: mean absolute error of the change from frame to frame; profile_error: "
     "mean absolute error of the middle row; heat_residual: mean of w r^2 with w of the target, to be compared with "

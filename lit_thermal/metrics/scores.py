@@ -72,6 +72,7 @@ class Scores:
         restored: Tensor,
         target: Tensor,
         bits: Sequence[int],
+        steps: Sequence[float] | None = None,
         dt: float = 1.0,
     ) -> None:
         """Measure a batch.
@@ -85,9 +86,12 @@ class Scores:
             restored: (B, T', 1, H, W) in [0, 1]; T' is 1 for images.
             target: the same shape.
             bits: B depths of the files, 8 or 16.
+            steps: B numbers of counts from value 0 to value 1 (the radiometry's gain), to which values are
+                rounded; the whole range of the file unless given.
             dt: time between neighbouring frames, 1 where the frame rate was doubled (2 / temporal scale).
         """
-        measured = self._measure(quantize(restored, bits), quantize(target, bits), dt)
+        steps = [float(2**depth - 1) for depth in bits] if steps is None else steps
+        measured = self._measure(quantize(restored, steps), quantize(target, steps), dt)
         columns = {name: (first, values.tolist()) for name, (first, values) in measured.items()}
         size = (target.shape[-2], target.shape[-1])
         flags = observed.tolist()

@@ -1,0 +1,196 @@
+"""One picture of a restored clip or image: input, baseline, output, target, errors and temporal profiles."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lit_thermal.batch import is_observed
+from lit_thermal.metrics.quality import psnr, quantize, ssim
+from lit_thermal.metrics.video import temporal_profile
+
+_PANEL = 2.1
+"""Width of one panel in inches, at 100 dots an inch."""
+_CAPTION = 0.5
+"""Height in inches of the text above a panel."""
+_LARGE = 256
+"""Frames with a longer side get a detail row."""
+_DETAIL = 160
+"""Longest side of the detail in pixels of the target."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip (T > 1) or image (T = 1) and what became of it; values in [0, 1].
+
+    Attributes:
+        name: clip or file name.
+        lr: (X, h, w) input frames.
+        lr_time: (X,) their times.
+        baseline: (T, H, W).
+        restored: (T, H, W).
+        target: (T, H, W).
+        time: (T,) times of the target frames in input frames.
+        steps: counts of the file from value 0 to value 1, to which values are rounded before they are measured.
+    """
+
+    name: str
+    lr: Tensor
+    lr_time: Tensor
+    baseline: Tensor
+    restored: Tensor
+    target: Tensor
+    time: Tensor
+    steps: float
+
+
+def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
+    """Draw the sheet of a sample.
+
+    Video shows an observed and an interpolated frame from the middle of the clip and, below them, the row that
+    changes most, followed over time. Frames that are too large for a panel get a further row with a detail, from
+    where the baseline errs most. Gray runs from the 0.5 % to the 99.5 % quantile of the target. The colours of
+    the errors end at the 99.5 % quantile of the baseline's, so that sheets of different epochs compare.
+
+    Args:
+        sample: what is drawn.
+        title: first line of the sheet.
+        baseline: name of the baseline.
+        method: name of the method.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    # Imported here, because every run imports the callbacks and few draw before minutes have passed.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    error = (sample.baseline - sample.target).abs()
+    low, high = (_quantile(sample.target, q) for q in (0.005, 0.995))
+    gray = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-3)}
+    heat = {"cmap": "inferno", "vmin": 0.0, "vmax": max(_quantile(error, 0.995), 1e-3)}
+    rows = [_frame_row(sample, t, baseline, method) for t in _pick_frames(sample.time)]
+    if max(sample.target.shape[-2:]) > _LARGE:
+        rows.append(_detail_row(sample, _pick_frames(sample.time)[-1], method))
+    if len(sample.time) > 1:
+        rows.append(_profile_row(sample, method))
+
+    heights = [_PANEL * row.aspect + _CAPTION for row in rows]
+    figure = Figure(figsize=(6 * _PANEL + 0.8, sum(heights) + 0.7), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), 6, squeeze=False, height_ratios=heights)
+    figure.suptitle(f"{title}\ngray from {low:.3f} to {high:.3f} of the range in the file", fontsize=9)
+    for row, line in zip(axes, rows, strict=True):
+        for index, (axis, (image, caption)) in enumerate(zip(row, line.panels, strict=True)):
+            # Pixels stay squares where they are enlarged, and are averaged where they are not.
+            smooth = "nearest" if image.shape[-1] < 100 * _PANEL else "antialiased"
+            style = gray if index < 4 else heat
+            axis.imshow(image.numpy(), aspect=line.stretch, interpolation=smooth, **style)
+            axis.set_title(caption, fontsize=8)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        row[0].set_ylabel(line.label, fontsize=8)
+    bar = figure.colorbar(axes[0, -1].images[0], ax=axes[:, -1], extend="max", fraction=0.08)
+    bar.ax.tick_params(labelsize=7)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+class _Row(NamedTuple):
+    """Six panels with their captions: input, baseline, output, target and the errors of baseline and output."""
+
+    label: str
+    panels: list[tuple[Tensor, str]]
+    aspect: float
+    """Height over width of a panel."""
+    stretch: Literal["equal", "auto"] = "equal"
+
+
+def _frame_row(sample: Sample, t: int, baseline: str, method: str) -> _Row:
+    """A whole frame, with PSNR and SSIM."""
+    target, shown = sample.target[t], _input_at(sample, t)
+    height, width = target.shape
+    time = float(sample.time[t])
+    observed = bool(is_observed(sample.time[t]))
+    before = "input" if observed else "last input before"
+    panels = [
+        (sample.lr[shown], f"{before}\n{sample.lr.shape[-1]} x {sample.lr.shape[-2]}"),
+        (sample.baseline[t], f"{baseline}\n{_score(sample, sample.baseline, t)}"),
+        (sample.restored[t], f"{method}\n{_score(sample, sample.restored, t)}"),
+        (target, f"target\n{width} x {height}"),
+        ((sample.baseline[t] - target).abs(), "error of the baseline"),
+        ((sample.restored[t] - target).abs(), f"error of {method}"),
+    ]
+    kind = "observed" if observed else "interpolated"
+    return _Row(f"{kind}, t = {time:g}" if len(sample.time) > 1 else "", panels, height / width)
+
+
+def _detail_row(sample: Sample, t: int, method: str) -> _Row:
+    """The part of a frame in which the baseline errs most, as large as the panel."""
+    scale = sample.target.shape[-1] // sample.lr.shape[-1]
+    error = (sample.baseline[t] - sample.target[t]).square()
+    height, width = (min(_DETAIL, n) // scale * scale for n in error.shape)
+    means = F.avg_pool2d(error[None, None], (height, width), stride=scale)[0, 0]
+    top, left = (int(i) * scale for i in divmod(int(means.argmax()), means.shape[1]))
+
+    def cut(image: Tensor, step: int = 1) -> Tensor:
+        return image[top // step : (top + height) // step, left // step : (left + width) // step]
+
+    target, before, after = cut(sample.target[t]), cut(sample.baseline[t]), cut(sample.restored[t])
+    panels = [
+        (cut(sample.lr[_input_at(sample, t)], scale), "input"),
+        (before, "baseline"),
+        (after, method),
+        (target, "target"),
+        ((before - target).abs(), "error of the baseline"),
+        ((after - target).abs(), f"error of {method}"),
+    ]
+    where = f"detail at y = {top}, x = {left}"
+    return _Row(f"{where}\nt = {float(sample.time[t]):g}" if len(sample.time) > 1 else where, panels, height / width)
+
+
+def _profile_row(sample: Sample, method: str) -> _Row:
+    """The row of the target that changes most, stacked over time."""
+    row = int(sample.target.diff(dim=0).abs().mean(dim=(0, 2)).argmax())
+    small = row * sample.lr.shape[-2] // sample.target.shape[-2]
+
+    def profile(video: Tensor, at: int = row) -> Tensor:
+        # As many lines as the panel has, so that only the width is averaged where it is too large.
+        return temporal_profile(video.unsqueeze(1), at).repeat_interleave(-(-100 // len(video)), dim=0)
+
+    target, before, after = profile(sample.target), profile(sample.baseline), profile(sample.restored)
+    panels = [
+        (profile(sample.lr, small), f"input, row {small}"),
+        (before, f"baseline, row {row}\nMAE {float((before - target).abs().mean()):.4f}"),
+        (after, f"{method}\nMAE {float((after - target).abs().mean()):.4f}"),
+        (target, "target"),
+        ((before - target).abs(), "error of the baseline"),
+        ((after - target).abs(), f"error of {method}"),
+    ]
+    return _Row("profile: time downwards", panels, 0.5, "auto")
+
+
+def _pick_frames(time: Tensor) -> list[int]:
+    """The observed and the interpolated frame nearest to the middle of the clip, in order of time."""
+    middle = torch.arange(len(time)) - (len(time) - 1) / 2
+    observed = is_observed(time)
+    picked = [int(middle.abs().masked_fill(~kind, torch.inf).argmin()) for kind in (observed, ~observed) if kind.any()]
+    return sorted(picked)
+
+
+def _input_at(sample: Sample, t: int) -> int:
+    """Index of the last input frame at or before target frame `t`."""
+    return max(0, int((sample.lr_time <= sample.time[t] + 1e-4).sum()) - 1)
+
+
+def _score(sample: Sample, video: Tensor, t: int) -> str:
+    """PSNR and SSIM of one frame, as the test measures them."""
+    values, target = (quantize(x[None, None, t], sample.steps) for x in (video, sample.target))
+    return f"{float(psnr(values, target)):.2f} dB / {float(ssim(values, target)):.4f}"
+
+
+def _quantile(x: Tensor, q: float) -> float:
+    return float(np.quantile(x.numpy(), q))
