@@ -7,10 +7,10 @@ import logging
 import os
 import re
 import struct
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import av
 import numpy as np
@@ -33,43 +33,59 @@ _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
-@dataclass(frozen=True)
-class Clip(ABC):
-    """A sequence of gray frames of one size and depth that stays on disk.
+class Clip(Protocol):
+    """A sequence of gray frames of one size and depth that stays on disk: `FolderClip` or `VideoClip`."""
 
-    Attributes:
-        path: folder or file that it is read from.
-        length: number of frames.
-        size: (height, width) in pixels.
-        bits: 8 or 16, the depth of the counts.
-        fps: frames per second where the file says so.
-    """
-
-    path: Path
-    length: int
-    size: tuple[int, int]
-    bits: int
-    fps: float | None
+    @property
+    def path(self) -> Path:
+        """Folder or file that it is read from."""
 
     @property
     def name(self) -> str:
         """The folder's name, or the file's without its suffix."""
-        return self.path.name if self.path.is_dir() else self.path.stem
 
-    @abstractmethod
+    @property
+    def length(self) -> int:
+        """Number of frames."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+
+    @property
+    def bits(self) -> int:
+        """8 or 16, the depth of the counts."""
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, where the file says so."""
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` as (T, H, W) uint8 or uint16 counts."""
 
-    @abstractmethod
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield every frame in turn, (H, W) uint8 or uint16, holding no more than a few."""
 
 
 @dataclass(frozen=True)
-class FolderClip(Clip):
+class FolderClip:
     """A folder of frames in the natural order of their names (2 before 10)."""
 
+    path: Path
     files: tuple[Path, ...]
+    size: tuple[int, int]
+    bits: int
+    fps: None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def length(self) -> int:
+        """Number of frames."""
+        return len(self.files)
 
     @classmethod
     def open(cls, folder: Path) -> "FolderClip":
@@ -92,7 +108,7 @@ class FolderClip(Clip):
                     f"and {file.name} is {_say(header)}: crop them or split the clip"
                 )
         height, width, bits = first
-        return cls(folder, len(files), (height, width), bits, None, tuple(files))
+        return cls(folder, tuple(files), (height, width), bits)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` as (T, H, W) uint8 or uint16 counts."""

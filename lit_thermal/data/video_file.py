@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 
-from lit_thermal.data.frames import GRAY_TOLERANCE, Clip, reduce_to_gray
+from lit_thermal.data.frames import GRAY_TOLERANCE, reduce_to_gray
 from lit_thermal.errors import InputError
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv"})
@@ -20,11 +20,21 @@ _CONTAINERS = {".mp4": "mp4", ".avi": "avi", ".mkv": "matroska"}
 
 
 @dataclass(frozen=True)
-class VideoClip(Clip):
+class VideoClip:
     """One video file. Counts are luma over the full range, 0 to 255 (or 65535 above 8 bit)."""
 
+    path: Path
+    length: int
+    size: tuple[int, int]
+    bits: int
+    fps: float | None
     stamps: tuple[int, ...]
     """Time stamps of the frames in the order of display; empty where the file does not give them."""
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return self.path.stem
 
     @classmethod
     def open(cls, path: Path) -> "VideoClip":
