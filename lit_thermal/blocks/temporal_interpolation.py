@@ -54,7 +54,9 @@ class TemporalInterpolation(nn.Module, ABC):
             raise InputError(
                 f"output times must lie in [0, {frames - 1}] input frames, not [{tau.min():g}, {tau.max():g}]"
             )
-        weights = self.weights(tau.cpu().double(), frames, embedded).to(features)
+        with torch.autocast(features.device.type, enabled=False):
+            weights = self.weights(tau.cpu().double(), frames, embedded)
+        weights = weights.to(features)
         if weights.shape[-1] == 1:
             return torch.einsum("ix,bxchw->bichw", weights[..., 0], features)
         return torch.einsum("ixc,bxchw->bichw", weights, features)
@@ -130,8 +132,7 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
 
     def kappa(self, embedded: Tensor, frames: int) -> Tensor:
         """Non-negative decay of each output time and frequency: (T, frames, dim), or (T, frames, 1) when shared."""
-        raw = self.mlp(embedded)
-        raw = F.softplus(raw.to(torch.promote_types(raw.dtype, torch.float32)))
+        raw = F.softplus(self.mlp(embedded))
         if self.kappa_form == "shared":
             return raw[:, None, :].expand(-1, frames, 1)
         at_knots = raw.reshape(len(raw), self.dim, self.knots)

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 OCTAVES = 4
 FEATURES = 4 * OCTAVES + 4
@@ -51,10 +52,12 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.expand = nn.Linear(FEATURES, dim)
+        self.project = nn.Linear(dim, dim)
 
     def forward(self, tau: Tensor, frames: int, temporal_scale: int) -> Tensor:
-        """Embed times (T,) given in input frames as (T, dim)."""
-        features = time_features(tau, frames, temporal_scale)
-        weight = self.mlp[0].weight
-        return self.mlp(features.to(weight.device, weight.dtype))
+        """Embed times (T,) given in input frames as (T, dim), in the precision of the weights whatever the autocast."""
+        weight = self.expand.weight
+        features = time_features(tau.cpu(), frames, temporal_scale).to(weight)
+        with torch.autocast(weight.device.type, enabled=False):
+            return self.project(F.silu(self.expand(features)))

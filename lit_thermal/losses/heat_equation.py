@@ -41,9 +41,7 @@ class HeatEquationLoss(nn.Module):
     ) -> None:
         super().__init__()
         if diffusivity <= least_diffusivity or least_diffusivity < 0:
-            raise InputError(
-                f"diffusivity ({diffusivity}) must be above least_diffusivity ({least_diffusivity}) >= 0"
-            )
+            raise InputError(f"diffusivity ({diffusivity}) must be above least_diffusivity ({least_diffusivity}) >= 0")
         if power not in (1, 2):
             raise InputError(f"power must be 1 or 2, not {power}")
         self.alpha = alpha

@@ -97,7 +97,8 @@ def test_power_one():
 
 
 @pytest.mark.parametrize(
-    "options, match", [({"diffusivity": 0.0}, "must be above"), ({"power": 3}, "1 or 2"), ({"least_diffusivity": -1}, ">= 0")]
+    "options, match",
+    [({"diffusivity": 0.0}, "must be above"), ({"power": 3}, "1 or 2"), ({"least_diffusivity": -1}, ">= 0")],
 )
 def test_bad_arguments(options, match):
     with pytest.raises(InputError, match=match):

@@ -172,7 +172,7 @@ class THERIS(SuperResolver):
         """No weight decay on decays and skips of the scans; the diffusivity learns at its own rate."""
         undecayed = self.network.undecayed()
         special = {id(p) for p in undecayed}
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in self.network.parameters() if id(p) not in special]},
             {"params": undecayed, "weight_decay": 0.0},
             {

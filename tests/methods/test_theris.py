@@ -1,0 +1,240 @@
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from lit_thermal.batch import output_times
+from lit_thermal.blocks.scan_order import Hilbert, SpatialFirst, TemporalFirst
+from lit_thermal.blocks.spectral_mask import NoSpectralMask, SpectralMask
+from lit_thermal.blocks.temporal_interpolation import LinearInterpolation, TemporalInterpolation
+from lit_thermal.blocks.thermal_prompt import NoThermalPrompt
+from lit_thermal.errors import InputError
+from lit_thermal.methods.theris.module import SIZES, THERIS, temporal_scale
+
+
+def model(seed=0, **options) -> THERIS:
+    torch.manual_seed(seed)
+    return THERIS(preset="tiny", **options)
+
+
+def trained(**options) -> THERIS:
+    """A model whose output really differs from its base."""
+    made = model(**options)
+    nn.init.normal_(made.network.decoder.to_image.weight, std=0.1)
+    return made.eval()
+
+
+def batch(clips=2, frames=4, scale=2, size=(6, 7), seed=0):
+    g = torch.Generator().manual_seed(seed)
+    times = output_times(frames, scale).float()
+    return {
+        "lr": torch.rand(clips, frames, 1, *size, generator=g),
+        "hr": torch.rand(clips, len(times), 1, 4 * size[0], 4 * size[1], generator=g),
+        "lr_time": torch.arange(frames).float().expand(clips, -1),
+        "hr_time": times.expand(clips, -1),
+        "name": [f"clip{i}" for i in range(clips)],
+    }
+
+
+def test_an_untrained_model_returns_its_base_exactly():
+    made, given = model(), batch()
+    lr, restored = given["lr"], made.restore(given)
+    blended = torch.stack(
+        [lr[:, i // 2] if i % 2 == 0 else (lr[:, i // 2] + lr[:, i // 2 + 1]) / 2 for i in range(7)], 1
+    )
+    base = nn.functional.interpolate(blended.flatten(0, 1), scale_factor=4, mode="bilinear")
+    assert torch.allclose(restored, base.unflatten(0, (2, 7)), atol=1e-6)
+    assert restored.shape == given["hr"].shape
+
+
+def test_skip_choices():
+    given = batch()
+    every, observed, none = (model(skip=s).restore(given) for s in ("all", "observed", "none"))
+    assert torch.equal(observed[:, ::2], every[:, ::2]) and (observed[:, 1::2] == 0).all()
+    assert (none == 0).all()
+
+
+def test_restoring_never_reads_the_target():
+    made, given = trained(), batch()
+    expected = made.restore(given)
+    given["hr"] = torch.full_like(given["hr"], float("nan"))
+    assert torch.equal(made.restore(given), expected)
+
+
+def test_clips_of_a_batch_do_not_mix():
+    made, given = trained(), batch(clips=3)
+    together = made.restore(given)
+    for i in range(3):
+        alone = made.restore({k: v[i : i + 1] for k, v in given.items()})
+        assert torch.allclose(alone, together[i : i + 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [3, 4, 6])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_any_number_of_frames_and_temporal_scale(frames, scale):
+    given = batch(clips=1, frames=frames, scale=scale, size=(5, 4))
+    assert trained().restore(given).shape == (1, scale * (frames - 1) + 1, 1, 20, 16)
+
+
+def test_any_real_time():
+    given = batch(clips=1)
+    given["hr_time"] = torch.tensor([[0.123, 1.9]])
+    assert torch.isfinite(trained().restore(given)).all()
+    given["hr_time"] = torch.tensor([[0.0, 3.2]])
+    with pytest.raises(InputError, match=r"must lie in \[0, 3\]"):
+        trained().restore(given)
+
+
+def test_two_frames_are_refused():
+    with pytest.raises(InputError, match="at least 3 input frames"):
+        trained().restore(batch(frames=2))
+
+
+def test_differing_times_are_refused():
+    given = batch()
+    given["hr_time"] = given["hr_time"].clone()
+    given["hr_time"][1, 1] = 0.6
+    with pytest.raises(InputError, match="differ in hr_time"):
+        trained().restore(given)
+
+
+def test_a_missing_key_is_named():
+    given = batch()
+    del given["hr_time"]
+    with pytest.raises(InputError, match="THERIS needs 'hr_time'"):
+        trained().restore(given)
+
+
+def test_scale_must_be_a_power_of_two():
+    with pytest.raises(InputError, match="powers of two"):
+        THERIS(preset="tiny", scale=3)
+
+
+@pytest.mark.parametrize("preset, millions", [("tiny", 0.045), ("small", 0.28), ("base", 2.84), ("large", 5.75)])
+def test_parameter_counts(preset, millions):
+    with torch.device("meta"):
+        made = THERIS(preset=preset)
+    grid = 17 * 9 - 9 * 5 if preset == "tiny" else 0  # the tiny experiment has the coarser mask grid
+    count = sum(p.numel() for p in made.network.parameters()) - grid * SIZES[preset]["channels"]
+    assert count / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+BLOCKS = [
+    *[{"interpolation": member} for member in TemporalInterpolation.__subclasses__()],
+    *[{"mask": member} for member in SpectralMask.__subclasses__()],
+    {"prompt": NoThermalPrompt},
+    {"scans": []},
+    {"scans": [Hilbert]},
+    {"scans": [TemporalFirst, SpatialFirst]},
+    {"depth": 0},
+    {"depth": 2, "channels": 8},
+    {"checkpoint_blocks": True},
+]
+
+
+@pytest.mark.parametrize("options", BLOCKS, ids=str)
+def test_every_swap_trains(options, monkeypatch):
+    made = model(**options)
+    monkeypatch.setattr(THERIS, "_heat_weight_now", lambda self: 0.1)
+    monkeypatch.setattr(made, "log", lambda *a, **k: None)
+    nn.init.normal_(made.network.decoder.to_image.weight, std=0.1)
+    made.training_step(batch(), 0).backward()
+    assert all(torch.isfinite(p.grad).all() for p in made.parameters() if p.grad is not None)
+    assert made.network.encoder[0].weight.grad.abs().sum() > 0
+
+
+def test_recomputing_blocks_changes_nothing(monkeypatch):
+    grads = []
+    for checkpoint in (False, True):
+        made = model(checkpoint_blocks=checkpoint, heat_weight=0)
+        monkeypatch.setattr(made, "log", lambda *a, **k: None)
+        nn.init.constant_(made.network.decoder.to_image.weight, 0.1)
+        made.training_step(batch(), 0).backward()
+        grads.append(made.network.encoder[0].weight.grad)
+    assert torch.allclose(*grads, atol=1e-7)
+
+
+def test_parameter_groups():
+    made = model(optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1))
+    optimizer = made.configure_optimizers()
+    names = {id(p): n for n, p in made.named_parameters()}
+    by_decay = {g["weight_decay"]: {names[id(p)] for p in g["params"]} for g in optimizer.param_groups[:2]}
+    assert all(n.endswith(("log_decay", "skip")) for n in by_decay[0.0]) and len(by_decay[0.0]) == 6
+    assert optimizer.param_groups[2]["lr"] == pytest.approx(1e-4)
+    covered = sum(len(g["params"]) for g in optimizer.param_groups)
+    assert covered == len(list(made.parameters()))
+
+
+def test_heat_weight_zero_leaves_the_loss_out(monkeypatch):
+    made = model(heat_weight=0)
+    logged = {}
+    monkeypatch.setattr(made, "log", lambda name, value, **k: logged.update({name: value}))
+    made.training_step(batch(), 0).backward()
+    assert set(logged) == {"train/pixel"} and made.heat_loss.raw_diffusivity.grad is None
+
+
+def test_several_temporal_scales_take_their_frames(monkeypatch):
+    made = model(temporal_scales=(2, 4), heat_weight=0)
+    monkeypatch.setattr(made, "log", lambda *a, **k: None)
+    seen = []
+    forward = made.network.forward
+    monkeypatch.setattr(made.network, "forward", lambda lr, tau, s: seen.append((len(tau), s)) or forward(lr, tau, s))
+    for _ in range(12):
+        made.training_step(batch(clips=1, scale=4, size=(3, 3)), 0)
+    assert set(seen) == {(7, 2), (13, 4)}
+    with pytest.raises(InputError, match="least common multiple"):
+        for _ in range(12):
+            made.training_step(batch(clips=1, scale=2, size=(3, 3)), 0)
+
+
+def test_temporal_scale_is_read_from_the_times():
+    assert temporal_scale(torch.arange(7) / 2, 9) == 2
+    assert temporal_scale(torch.arange(25) / 8, 9) == 8
+    assert temporal_scale(torch.tensor([0.5]), 9) == 9
+
+
+def test_half_precision_is_safe():
+    made, given = trained(), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = made.restore(given)
+    assert (half.float() - made.restore(given)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("order", ["without scan", "all"])
+def test_overfits_one_clip(order, monkeypatch):
+    """A warm blob that moves over a textured ground: the loss falls five times."""
+    torch.manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    ground = 0.3 + 0.1 * torch.sin(x) * torch.sin(1.3 * y)
+    hr = torch.stack([ground + 0.4 * torch.exp(-((x - 8 - 2 * t) ** 2 + (y - 16) ** 2) / 18) for t in range(7)])
+    hr = hr[None, :, None]
+    lr = nn.functional.interpolate(hr[0, ::2], scale_factor=0.25, mode="bicubic", antialias=True)[None]
+    given = {"lr": lr, "hr": hr, "hr_time": output_times(4, 2).float()[None], "name": ["blob"]}
+    made = model(scans=[] if order == "without scan" else [SpatialFirst, TemporalFirst, Hilbert], heat_weight=0)
+    monkeypatch.setattr(made, "log", lambda *a, **k: None)
+    optimizer = torch.optim.Adam(made.parameters(), 4e-3)
+    started, first = time.perf_counter(), None
+    while time.perf_counter() - started < 60:
+        loss = made.training_step(given, 0)
+        first = first or loss.item()
+        if loss.item() < first / 5:
+            return
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    raise AssertionError(f"loss fell only from {first:.4f} to {loss.item():.4f} in 60 s")
+
+
+def test_blend_of_the_base_is_exact_between_frames():
+    blend = LinearInterpolation(1, 4)
+    assert blend.weights(torch.tensor([1.5], dtype=torch.float64), 4, torch.zeros(1, 4)).flatten().tolist() == [
+        0,
+        0.5,
+        0.5,
+        0,
+    ]
+
+
+def test_no_spectral_mask_has_no_parameters():
+    assert not [n for n, _ in model(mask=NoSpectralMask).named_parameters() if ".mask." in n]
