@@ -1,0 +1,131 @@
+"""Compiles kernel.cpp once and keeps the shared library in a cache folder.
+
+A plain C interface and ctypes are used rather than a PyTorch extension: no torch headers are parsed, so the compilation
+takes seconds instead of most of a minute, and neither ninja nor a Python header is needed.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("kernel.cpp")
+BASE_FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",
+    "-fvisibility=hidden",
+    "-fPIC",
+    "-shared",
+)
+"""None of them changes a result; -ffast-math would, and is not among them."""
+OPTIONAL_FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
+"""Tried in turn: clang on macOS has no OpenMP of its own, and some compilers do not know -march=native."""
+
+
+class KernelUnavailable(RuntimeError):
+    """The CPU kernel cannot be had here; the message says why in half a sentence."""
+
+
+def find_compiler() -> list[str] | None:
+    """Command of the C++ compiler: `$CXX` (which may hold arguments), c++, g++ or clang++; None if there is none."""
+    for command in (shlex.split(os.environ.get("CXX", "")), ["c++"], ["g++"], ["clang++"]):
+        if command and shutil.which(command[0]):
+            return command
+    return None
+
+
+def cache_folder() -> Path:
+    """`$TORCH_EXTENSIONS_DIR`, where PyTorch keeps its own compiled extensions, or the user's cache folder."""
+    root = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if root is None:
+        root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(root) / "lit_thermal"
+
+
+def _machine() -> str:
+    """What decides whether a library built with -march=native runs here, also on a home shared by several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    except OSError:
+        cpu = platform.processor()
+    return f"{platform.system()} {platform.machine()} {platform.libc_ver()} {cpu}"
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelUnavailable(f"{command[0]} does not run: {error}") from error
+
+
+def build() -> Path:
+    """Path of the shared library for this source, compiler and machine; compiles it where it is not there yet.
+
+    Raises:
+        KernelUnavailable: there is no compiler, it fails, or the cache folder cannot be written.
+    """
+    compiler = find_compiler()
+    if compiler is None:
+        raise KernelUnavailable("no C++ compiler was found ($CXX, c++, g++, clang++)")
+    version = _run([*compiler, "--version"]).stdout
+    parts = (SOURCE.read_text(encoding="utf-8"), shlex.join(compiler), version, repr((BASE_FLAGS, OPTIONAL_FLAGS)), _machine())
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    library = cache_folder() / f"selective_scan_{key}.so"
+    if library.exists():
+        return library
+    _log.info("compiling the CPU kernel of the selective scan once (about 5 s) into %s", library.parent)
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
+            _compile(compiler, Path(folder) / library.name)
+            # Processes that compile at the same time each rename a whole file over the other's equal one.
+            os.replace(Path(folder) / library.name, library)
+    except OSError as error:
+        raise KernelUnavailable(f"the cache folder cannot be written: {error}") from error
+    return library
+
+
+def _compile(compiler: list[str], target: Path) -> None:
+    for flags in OPTIONAL_FLAGS:
+        result = _run([*compiler, *BASE_FLAGS, *flags, str(SOURCE), "-o", str(target)])
+        if result.returncode == 0:
+            return
+    lines = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines() or ["no message"]
+    raise KernelUnavailable(f"{compiler[0]} fails: {lines[0].strip()}")
+
+
+@functools.cache
+def _outcome() -> ctypes.CDLL | str:
+    """The loaded library, or why there is none; decided once in a process."""
+    try:
+        path = build()
+        return ctypes.CDLL(str(path))
+    except KernelUnavailable as error:
+        return str(error)
+    except OSError as error:
+        return f"the compiled kernel does not load: {error}"
+
+
+def kernel() -> ctypes.CDLL:
+    """The compiled kernel.
+
+    Raises:
+        KernelUnavailable: it cannot be had here; asking again gives the same answer at no cost.
+    """
+    outcome = _outcome()
+    if isinstance(outcome, str):
+        raise KernelUnavailable(outcome)
+    return outcome

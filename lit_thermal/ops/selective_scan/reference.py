@@ -1,0 +1,76 @@
+"""The selective scan as a plain loop: what every other back end is compared with, and the one that exports.
+
+The formulas and the memory layout are those of state-spaces/mamba (`selective_scan_ref`). Two things differ: the loop
+runs in the dtype it is given, so that float64 can be grad-checked, and tensors are unbound once along time, because
+indexing inside the loop makes autograd write a full-size zero gradient at every step (quadratic time).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def step_size(delta: Tensor, delta_bias: Tensor | None, delta_softplus: bool) -> Tensor:
+    """Step size (batch, D, L) from its raw value: add the bias (D,), then softplus (identity above 20)."""
+    if delta_bias is not None:
+        delta = delta + delta_bias[:, None]
+    return F.softplus(delta) if delta_softplus else delta
+
+
+def skip_and_gate(y: Tensor, u: Tensor, D: Tensor | None, z: Tensor | None) -> Tensor:
+    """What follows the recurrence: ``(y + D u) SiLU(z)``; y, u, z are (batch, D, L), D is (D,)."""
+    if D is not None:
+        y = y + u * D[:, None]
+    return y if z is None else y * F.silu(z)
+
+
+def groups_of(B: Tensor, C: Tensor) -> int:
+    """Number of channel groups G: that of the weight that follows time, 1 when both are constant."""
+    return next((weight.shape[1] for weight in (B, C) if weight.dim() == 4), 1)
+
+
+def by_group(weight: Tensor, groups: int) -> Tensor:
+    """B or C as a view that broadcasts against states (batch, G, D/G, L, N).
+
+    Args:
+        weight: (D, N), constant in time, or (batch, G, N, L).
+        groups: G.
+    """
+    if weight.dim() == 2:
+        return weight.unflatten(0, (groups, -1))[None, :, :, None]
+    return weight.transpose(2, 3)[:, :, None]
+
+
+def scan_reference(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    """Scan (batch, D, L) step by step; every argument is of one floating dtype, B and C are (D, N) or (batch, G, N, L).
+
+    Holds several tensors of batch * D * L * N elements.
+
+    Returns:
+        Output (batch, D, L) and last state (batch, D, N).
+    """
+    groups, length = groups_of(B, C), u.shape[2]
+    step = step_size(delta, delta_bias, delta_softplus)
+    grouped = step.unflatten(1, (groups, -1))[..., None]
+    decay = torch.exp(grouped * A.unflatten(0, (groups, -1))[:, :, None])
+    drive = grouped * u.unflatten(1, (groups, -1))[..., None] * by_group(B, groups)
+    readout = by_group(C, groups)
+    state = torch.zeros_like(decay[:, :, :, 0])
+    outputs = []
+    for a, x, c in zip(
+        decay.unbind(3), drive.unbind(3), readout.expand(-1, -1, -1, length, -1).unbind(3), strict=True
+    ):
+        state = a * state + x
+        outputs.append((state * c).sum(-1))
+    y = torch.stack(outputs, dim=3).flatten(1, 2)
+    return skip_and_gate(y, u, D, z), state.flatten(1, 2)
