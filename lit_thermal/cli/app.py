@@ -1,0 +1,300 @@
+"""The verbs of Lightning's Trainer, with model, data and every block given by name in the config."""
+
+import argparse
+import importlib
+import pkgutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace, set_parsing_settings
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from omegaconf.errors import OmegaConfBaseException
+
+from lit_thermal.cli import quiet, run_folder
+from lit_thermal.cli.arguments import CONFIG, FREE, sources, with_found_files
+from lit_thermal.cli.diagnose import Source, explain, read_yaml, refuse_nulls
+from lit_thermal.cli.hints import Argument, arguments
+from lit_thermal.cli.keep import KeepConfig, KeepRandomState, WholeCheckpointIO
+from lit_thermal.errors import InputError
+from lit_thermal.methods.base import SuperResolver
+from lit_thermal.weights import check_fit, read_checkpoint, transplant
+from lit_thermal.weights.checkpoint import check_resumes, constructor_error
+
+for name in ("blocks", "callbacks", "data", "losses", "methods"):
+    # a class is known by its short name once its module is imported
+    package = importlib.import_module(f"lit_thermal.{name}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+
+TOP = {
+    "experiment": Argument(str, "run"),
+    "seed_everything": Argument(bool | int, 0),
+    "trainer": Argument(Any, group=arguments(Trainer)),
+    "model": Argument(SuperResolver),
+    "data": Argument(LightningDataModule),
+    "ckpt_path": Argument(str | None, None),
+    "from": Argument(str | None, None),
+}
+"""The keys at the top of a config."""
+
+
+class App(LightningCLI):
+    """LightningCLI with one folder per run, defaults for logging and checkpoints, and `--from`.
+
+    Args:
+        words: the verb and what follows it.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        self._options = {name for name, _ in sources(words)}
+        set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+        super().__init__(
+            SuperResolver,
+            LightningDataModule,
+            save_config_callback=None,
+            seed_everything_default=0,
+            # `omegaconf+` resolves ${...} after all files and overrides; errors are raised for `explain`
+            parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False, "exit_on_error": False},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=words,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the verbs with the arguments of the Trainer's methods that a config does not give."""
+        ours = {"model", "dataloaders", "datamodule", "weights_only"}
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+            "validate": ours | {"verbose"},
+            "test": ours | {"verbose"},
+            "predict": ours | {"return_predictions"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the keys that all verbs have besides Lightning's."""
+        parser.add_argument("--experiment", type=str, default="run", help="Name of the folder that holds the runs.")
+        parser.add_argument(
+            "--from",
+            type=str | None,
+            default=None,
+            metavar="CKPT",
+            help="Checkpoint to take every weight from that fits; `last` and `best` name the newest run's.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the words; a mistake is told in one sentence."""
+        try:
+            self.config = parser.parse_args(args)
+        except (argparse.ArgumentError, OmegaConfBaseException) as error:
+            raise InputError(explain(error, _read(args[1:]), TOP)) from error
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would replace what the config and the command line say about the model by what the checkpoint says.
+        pass
+
+    def before_instantiate_classes(self) -> None:
+        """Find the checkpoint that was asked for and make the run folder."""
+        verb = str(self.subcommand)
+        config = self.config[verb]
+        tree = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[verb]
+        for key in ("model", "data"):
+            refuse_nulls(tree[key], TOP[key].hint, key)
+        experiment = Path(config.trainer.default_root_dir or run_folder.ROOT).absolute() / config.experiment
+        self._choose_weights(config, experiment)
+        self._made: Path | None = None
+        resumed = run_folder.folder_of(Path(config.ckpt_path), experiment) if config.ckpt_path else None
+        file_name = "config.yaml"
+        if verb == "fit" and resumed is not None:
+            self.folder = resumed
+            file_name = f"config-resumed-{time.strftime('%Y%m%d-%H%M%S')}.yaml"
+        elif getattr(rank_zero_only, "rank", 0) == 0:
+            self._made = self.folder = run_folder.new_folder(experiment, verb)
+        else:
+            self.folder = experiment  # until the first process tells which run it made
+        tree |= {"ckpt_path": config.ckpt_path, "from": config["from"]}
+        self._model_config = tree["model"]
+        self._keep_config = KeepConfig(self.folder, yaml.safe_dump(tree, sort_keys=False), file_name)
+        for spec in _specs(config.trainer.logger):
+            if "save_dir" in spec.get("init_args", {}):
+                spec.init_args.save_dir = str(self.folder / (spec.init_args.save_dir or ""))
+
+    def _choose_weights(self, config: Namespace, experiment: Path) -> None:
+        """Resolve `last` and `best`, and read the checkpoint before anything is made for the run."""
+        for key in ("ckpt_path", "from"):
+            if config[key] in ("last", "best"):
+                config[key] = str(run_folder.find_checkpoint(experiment, config[key]))
+        if config.ckpt_path and config["from"]:
+            if {"--ckpt_path", "--from"} <= self._options:
+                raise InputError("--ckpt_path and --from exclude each other: one needs every weight to fit")
+            config["ckpt_path" if "--from" in self._options else "from"] = None
+        path = config.ckpt_path or config["from"]
+        # the sharded strategies write folders, which they alone can read
+        self._checkpoint = read_checkpoint(path) if path and not (config.ckpt_path and Path(path).is_dir()) else None
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer, and take the weights that were asked for."""
+        try:
+            super().instantiate_classes()
+            self._take_weights()
+        except BaseException as error:
+            run_folder.discard(self._made)
+            if isinstance(error, ValueError):
+                raise constructor_error(error) from None
+            raise
+
+    def _take_weights(self) -> None:
+        """Check that the checkpoint to load fits, or take from it what does."""
+        self.model.config = self._model_config
+        config = self.config[self.subcommand]
+        checkpoint, self._checkpoint = self._checkpoint, None
+        if config.ckpt_path:
+            if checkpoint is not None:
+                check_fit(self.model, checkpoint, config.ckpt_path)
+                if self.subcommand == "fit":
+                    check_resumes(self._model_config, checkpoint, config.ckpt_path)
+        elif checkpoint is not None:
+            taken = transplant(self.model, checkpoint["state_dict"], config["from"])
+            rank_zero_info(f"Weights from {config['from']}:\n{taken.table()}")
+        elif self.subcommand != "fit" and any(True for _ in self.model.parameters()):
+            rank_zero_info("Neither --ckpt_path nor --from was given: the weights are those of a new model.")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with this run's folder, and with loggers and checkpoints where the config names none."""
+        config = self.config_init[self.subcommand].trainer
+        given = config.callbacks
+        callbacks = [self._keep_config, *([given] if isinstance(given, Callback) else given or [])]
+        if self.subcommand == "fit":
+            callbacks.append(KeepRandomState())
+            if config.enable_checkpointing is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
+                callbacks.append(_best_and_last())
+        for callback in callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str((self.folder / "checkpoints").resolve())
+        logger = config.logger
+        if logger is None or logger is True:
+            logger = [
+                CSVLogger(self.folder, name="csv"),
+                TensorBoardLogger(self.folder, name="tensorboard", default_hp_metric=False),
+            ]
+        try:
+            trainer = super().instantiate_trainer(
+                default_root_dir=str(self.folder), callbacks=callbacks, logger=logger, **kwargs
+            )
+        except (ValueError, ModuleNotFoundError) as error:  # all that the Trainer gets comes from the config
+            raise InputError(f"trainer: {error}") from error
+        whole_files = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        if whole_files and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train."""
+        self._run(self.trainer.fit, kwargs)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Measure on the validation data."""
+        self._run(self.trainer.validate, kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Measure on the test data; the model prints its table."""
+        self._run(self.trainer.test, kwargs | {"verbose": False})
+
+    def predict(self, **kwargs: Any) -> None:
+        """Restore the prediction data; callbacks write the results, none are collected."""
+        self._run(self.trainer.predict, kwargs | {"return_predictions": False})
+
+    def _run(self, verb: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        try:
+            verb(**arguments)
+        except InputError:
+            if self.trainer.global_step == 0:
+                run_folder.discard(self._made)
+            raise
+        except SystemExit:
+            # Lightning ends an interrupted run gracefully and then leaves with code 1
+            if not self.trainer.interrupted:
+                raise
+            self._tell_where()
+            raise KeyboardInterrupt from None
+        self._tell_where()
+
+    @rank_zero_only
+    def _tell_where(self) -> None:
+        """Print where the results are."""
+        print(f"run folder: {_short(self.trainer.default_root_dir)}")
+        for callback in self.trainer.checkpoint_callbacks if self.subcommand == "fit" else ():
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+                score = callback.best_model_score
+                measured = f"   ({callback.monitor} {score:.4g})" if score is not None else ""
+                print(f"best checkpoint: {_short(callback.best_model_path)}{measured}")
+            if isinstance(callback, ModelCheckpoint) and callback.last_model_path:
+                print(f"last checkpoint: {_short(callback.last_model_path)}")
+        samples = Path(self.trainer.default_root_dir) / "samples"
+        if samples.is_dir():
+            print(f"sample pictures: {_short(samples)}")
+
+
+def run(words: list[str]) -> int:
+    """Run a verb of the Trainer.
+
+    Args:
+        words: the verb and what follows it.
+
+    Returns:
+        The exit code.
+    """
+    quiet.silence()
+    try:
+        App([words[0], *with_found_files(words[1:])])
+    except SystemExit as leave:  # --help, --print_config
+        return int(leave.code or 0)
+    except SIGTERMException:
+        return 128 + signal.SIGTERM
+    except MisconfigurationException as error:
+        raise InputError(str(error)) from error
+    return 0
+
+
+def _read(words: list[str]) -> Iterator[Source]:
+    """Yield the files and overrides of a command; each is read when those before it were found right."""
+    for name, value in sources(words):
+        if name in CONFIG:
+            yield Source(str(value), read_yaml(Path(str(value))))
+        elif name.startswith("--") and name not in FREE:
+            if value is None:
+                raise InputError(f"{name} needs a value")
+            yield Source(f"{name}={value}", {"value": value}, tuple(name[2:].split(".")))
+        elif not name.startswith("--"):
+            raise InputError(f"{name!r} is no option; give files by -c FILE and values by --key=value")
+
+
+def _specs(value: Any) -> list[Namespace]:
+    """Return the class paths with arguments among the values of a key that takes one or a list."""
+    values = value if isinstance(value, list) else [value]
+    return [v for v in values if isinstance(v, Namespace) and "class_path" in v]
+
+
+def _best_and_last() -> ModelCheckpoint:
+    return ModelCheckpoint(
+        filename="best", monitor="val/psnr", mode="max", save_last=True, enable_version_counter=False
+    )
+
+
+def _short(path: str | Path) -> Path:
+    """Return a path relative to the working directory where it lies below it."""
+    path = Path(path)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

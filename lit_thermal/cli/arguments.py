@@ -1,0 +1,83 @@
+"""The words after a verb: experiment files found wherever the command runs, and the sources of a config in order."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from lit_thermal.cli.parser import did_you_mean
+from lit_thermal.errors import InputError
+
+CONFIG = ("-c", "--config")
+FREE = ("--help", "--print_config")
+"""Options that set nothing, and so may stand anywhere."""
+
+
+def with_found_files(words: list[str]) -> list[str]:
+    """Return the words of a command with every `-c NAME` replaced by `-c PATH`.
+
+    Raises:
+        InputError: a file is not found, or an override stands before a file, which would undo it.
+    """
+    done: list[str] = []
+    override = None
+    for name, value, given in _options(words):
+        if name not in CONFIG:
+            if name is not None and name.split(".")[-1] not in ("help",) and name not in FREE:
+                override = override or given[0]
+            done += given
+            continue
+        if value is None:
+            raise InputError(f"{name} needs the name of an experiment or of a file; write {name} theris")
+        if override:
+            raise InputError(
+                f"{override} stands before {name} {value}, which would be read after it; "
+                "give the files first and what changes them after"
+            )
+        done += [CONFIG[1], str(find_experiment(value))]
+    return done
+
+
+def find_experiment(name: str) -> Path:
+    """Find a config file: a path, or the name of a packaged experiment with or without `experiments/` and `.yaml`.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    spec = importlib.util.find_spec("lit_thermal.experiments")
+    places = [Path(p) for p in spec.submodule_search_locations or ()] if spec else []
+    inside = name.removeprefix("experiments/").removesuffix(".yaml")
+    known = []
+    for place in places:
+        if (place / f"{inside}.yaml").is_file():
+            return place / f"{inside}.yaml"
+        known += [p.relative_to(place).with_suffix("").as_posix() for p in sorted(place.rglob("*.yaml"))]
+    raise InputError(
+        f"there is no config file {name!r}, neither here nor in the packaged experiments{did_you_mean(inside, known)}"
+    )
+
+
+def sources(words: list[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield `(option, value)` for each option of a command, in order; a word that is no option has no value."""
+    for name, value, given in _options(words):
+        yield (name, value) if name is not None else (given[0], None)
+
+
+def _options(words: list[str]) -> Iterator[tuple[str | None, str | None, list[str]]]:
+    """Yield the option's name, its value, and the words that gave them; the name of a stray word is None."""
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("-c") and not word.startswith("--") and len(word) > 2:
+            yield "-c", word[2:].removeprefix("="), [word]
+        elif word.startswith("--") and "=" in word:
+            name, _, value = word.partition("=")
+            yield name, value, [word]
+        elif word == "-c" or word.startswith("--"):
+            alone = not rest or rest[0].startswith("--") or rest[0] in CONFIG
+            taken = [] if alone or word in FREE else [rest.pop(0)]
+            yield word, taken[0] if taken else None, [word, *taken]
+        else:
+            yield None, None, [word]

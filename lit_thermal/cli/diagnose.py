@@ -1,0 +1,364 @@
+"""Why a config is refused: its files and overrides are checked against the type hints of the classes they name.
+
+The text that jsonargparse gives for a wrong config names every type that was tried. Here the config is walked once
+more, source by source in their order, and the first key that no class accepts is told in one sentence, with the
+nearest names that would have been.
+"""
+
+import argparse
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from jsonargparse import ArgumentParser
+from omegaconf.errors import OmegaConfBaseException
+
+from lit_thermal.cli.hints import (
+    Argument,
+    Slot,
+    accepts_null,
+    arguments,
+    containers,
+    described,
+    leaves,
+    literals,
+    slots,
+    subclasses,
+)
+from lit_thermal.cli.parser import did_you_mean, nearest
+from lit_thermal.errors import InputError
+
+FILES = (".yaml", ".yml", ".json")
+
+
+class Source(NamedTuple):
+    """One part of a config: the content of a file, or one override of the command line."""
+
+    name: str
+    tree: dict[str, Any]
+    keys: tuple[str, ...] = ()
+    """For an override: the key that it sets, in parts, and `tree` holds the text under "value"."""
+
+
+def explain(error: Exception, sources: Iterable[Source], top: Mapping[str, Argument]) -> str:
+    """Say in one sentence why a config was refused.
+
+    Args:
+        error: what the parser raised.
+        sources: files and overrides in their order.
+        top: the keys that a config may have at its top.
+    """
+    walk = Walk(top)
+    try:
+        for source in sources:
+            walk.add(source)
+        walk.complete()
+    except InputError as mistake:
+        return str(mistake)
+    interpolation = _find(error, OmegaConfBaseException)
+    if interpolation is not None:
+        return _interpolation(interpolation, walk)
+    return _shortened(str(error))
+
+
+def refuse_nulls(value: Any, hint: Any, key: str) -> None:
+    """Check that no class below a value of a config was replaced by null where its slot needs one.
+
+    jsonargparse takes null for any factory; the class that calls it would then fail far from the config.
+
+    Args:
+        value: the value, as plain data.
+        hint: its type.
+        key: its place in the config.
+
+    Raises:
+        InputError: there is such a null.
+    """
+    slot = slots(hint)
+    if not (slot and isinstance(value, dict) and isinstance(value.get("init_args"), dict)):
+        return
+    kind = _resolve(value["class_path"], slot)
+    for name, argument in (arguments(kind, slot.passed) if kind else {}).items():
+        given, below = value["init_args"].get(name, ""), slots(argument.hint)
+        if given is None and below and argument.default is not None and not accepts_null(argument.hint):
+            known = ", ".join(sorted(subclasses(below))[:8])
+            raise InputError(f"{key}.{name} cannot be null; name a class that does nothing (known: {known})")
+        refuse_nulls(given, argument.hint, f"{key}.{name}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a config file.
+
+    Raises:
+        InputError: it cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise InputError(f"{path}, {where}: not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise InputError(f"{path} holds {type(tree).__name__} {str(tree)[:40]!r} where keys and values are expected")
+    return tree
+
+
+class Walk:
+    """Checks sources one after the other and remembers which class each slot holds.
+
+    Args:
+        top: the keys that a config may have at its top.
+    """
+
+    def __init__(self, top: Mapping[str, Argument]) -> None:
+        self.top = top
+        self.classes: dict[str, tuple[type, int]] = {}
+        """Path of a slot to its class and how many arguments the parent passes to it."""
+        self.given: set[str] = set()
+        """Paths of all arguments that were given."""
+        self._source = ""
+
+    def add(self, source: Source) -> None:
+        """Check one source.
+
+        Raises:
+            InputError: a key or a value is wrong.
+        """
+        self._source = source.name
+        if source.keys:
+            self._descend(source.keys, self.top, "", "the config", source.tree["value"])
+            return
+        for key, value in source.tree.items():
+            self._argument(str(key), value, self.top, "", "the config")
+
+    def complete(self) -> None:
+        """Check that nothing which is required is missing.
+
+        Raises:
+            InputError: an argument without a default was not given.
+        """
+        missing = [key for key in ("model", "data") if key in self.top and key not in self.given]
+        if missing:
+            raise InputError(
+                f"the config names no {' and no '.join(missing)}; give an experiment by -c, such as -c theris "
+                "(`lit_thermal list` shows them)"
+            )
+        for path, (kind, passed) in self.classes.items():
+            for name, argument in arguments(kind, passed).items():
+                if argument.default is inspect.Parameter.empty and f"{path}.{name}" not in self.given:
+                    raise InputError(f"{path}: {kind.__name__} needs the argument {name!r}")
+
+    def known(self) -> Iterator[str]:
+        """Yield the paths of all arguments of all classes that were named so far."""
+        yield from self.top
+        for path, (kind, passed) in self.classes.items():
+            for name in arguments(kind, passed):
+                yield f"{path}.{name}"
+
+    def _wrong(self, path: str, what: str) -> InputError:
+        where = self._source if self._source.startswith("--") else f"{self._source}: {path}"
+        return InputError(f"{where}: {what}")
+
+    def _argument(self, name: str, value: Any, known: Mapping[str, Argument], path: str, owner: str) -> None:
+        """Check one argument of `owner`, which lies at `path`."""
+        argument = self._known(name, known, path, owner)
+        below = f"{path}.{name}" if path else name
+        self.given.add(below)
+        self._value(value, argument, below)
+
+    def _known(self, name: str, known: Mapping[str, Argument], path: str, owner: str) -> Argument:
+        if name in known:
+            return known[name]
+        near = did_you_mean(name, known)
+        if not near:
+            elsewhere = [p for p in self.known() if p.rpartition(".")[2] == name]
+            near = f"; did you mean {' or '.join(elsewhere[:3])}?" if elsewhere else ""
+        if not near and len(known) <= 12:
+            near = f" (it has {', '.join(known)})"
+        raise self._wrong(f"{path}.{name}" if path else name, f"{owner} has no {name!r}{near}")
+
+    def _value(self, value: Any, argument: Argument, path: str) -> None:
+        """Check a value from a file against a type hint, or one from the command line as a text."""
+        if isinstance(value, str) and "${" in value:
+            return
+        if argument.group is not None:
+            if not isinstance(value, dict):
+                raise self._wrong(path, f"keys and values are expected, not {value!r}")
+            for key, item in value.items():
+                self._argument(str(key), item, argument.group, path, path)
+            return
+        slot = slots(argument.hint)
+        if slot and isinstance(value, dict):
+            self._spec(value, slot, argument, path)
+            return
+        items, values = containers(argument.hint)
+        if isinstance(value, list) and items is not None:
+            for number, item in enumerate(value):
+                self._value(item, Argument(items), f"{path}.{number}")
+            return
+        if isinstance(value, dict) and values is not None:
+            for key, item in value.items():
+                self._value(item, Argument(values), f"{path}.{key}")
+            return
+        simple = leaves(argument.hint)
+        if slot and isinstance(value, str) and not (simple and _accepts(simple, value)):
+            if not value.endswith(FILES):
+                self._name(value, slot, path)
+            return
+        if not _accepts(argument.hint, value):
+            near = did_you_mean(str(value), literals(argument.hint))
+            raise self._wrong(path, f"{described(argument.hint)} is expected, not {value!r}{near}")
+
+    def _spec(self, spec: dict[str, Any], slot: Slot, argument: Argument, path: str) -> None:
+        """Check `{class_path: ..., init_args: {...}}`."""
+        for key in spec:
+            if key not in ("class_path", "init_args", "dict_kwargs"):
+                hint = "; arguments of a class belong below init_args" if "class_path" in spec else ""
+                raise self._wrong(f"{path}.{key}", f"class_path and init_args are expected, not {key!r}{hint}")
+        if "class_path" in spec:
+            self._name(str(spec["class_path"]), slot, path)
+        given = spec.get("init_args") or {}
+        if not isinstance(given, dict):
+            raise self._wrong(f"{path}.init_args", f"arguments by name are expected, not {given!r}")
+        kind, passed = self._class(path, slot, argument)
+        for name, value in given.items():
+            self._argument(str(name), value, arguments(kind, passed), path, kind.__name__)
+
+    def _descend(self, keys: tuple[str, ...], known: Mapping[str, Argument], path: str, owner: str, text: str) -> None:
+        """Check an override of the command line, part by part of its key."""
+        name, rest = keys[0].removesuffix("+"), keys[1:]
+        argument = self._known(name, known, path, owner)
+        below = f"{path}.{name}" if path else name
+        self.given.add(below)
+        if not rest:
+            appended = containers(argument.hint)[0] if keys[0].endswith("+") else None
+            self._value(_parsed(text, argument.hint), Argument(appended) if appended else argument, below)
+            return
+        slot, values = slots(argument.hint), containers(argument.hint)[1]
+        if argument.group is not None:
+            self._descend(rest, argument.group, below, below, text)
+        elif values is not None:
+            self._descend(rest, {rest[0]: Argument(values)}, below, below, text)
+        elif slot and rest == ("class_path",):
+            self._name(text, slot, below)
+        elif slot:
+            rest = rest[1:] if rest[0] == "init_args" and len(rest) > 1 else rest
+            kind, passed = self._class(below, slot, argument)
+            if rest[0] != "dict_kwargs":
+                self._descend(rest, arguments(kind, passed), below, kind.__name__, text)
+
+    def _name(self, name: str, slot: Slot, path: str) -> None:
+        """Check the name of a class and remember it for its slot."""
+        kind = _resolve(name, slot)
+        if kind is None:
+            known = sorted(subclasses(slot))
+            near = did_you_mean(name.rpartition(".")[2], known)
+            if not near and 0 < len(known) <= 12:
+                near = f" (known: {', '.join(known)})"
+            bases = " or ".join(base.__name__ for base in slot.bases)
+            raise self._wrong(path, f"there is no {bases} {name!r}{near}")
+        if self.classes.get(path, (None, 0))[0] is not kind:
+            for below in [p for p in self.classes if p.startswith(f"{path}.")]:
+                del self.classes[below]
+        self.classes[path] = (kind, slot.passed)
+
+    def _class(self, path: str, slot: Slot, argument: Argument) -> tuple[type, int]:
+        """Return the class that a slot holds: the one given before, or the default."""
+        if path not in self.classes:
+            default = argument.default
+            if isinstance(default, dict) and "class_path" in default:
+                default = _resolve(default["class_path"], slot)
+            if not inspect.isclass(default) or default is inspect.Parameter.empty:
+                names = ", ".join(sorted(subclasses(slot))[:8])
+                raise self._wrong(path, f"name the class first: {path}=NAME (known: {names})")
+            self.classes[path] = (default, slot.passed)
+        return self.classes[path]
+
+
+def _resolve(name: str, slot: Slot) -> type | None:
+    """Return the class of a short name or an import path, where there is one for the slot."""
+    if "." not in name:
+        return subclasses(slot).get(name)
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found if inspect.isclass(found) and issubclass(found, slot.bases) else None
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    """Return whether jsonargparse takes a value for a type hint."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        if isinstance(value, str):
+            parser.parse_args([f"--value={value}"])
+        else:
+            parser.parse_object({"value": value})
+    except (argparse.ArgumentError, TypeError, ValueError, KeyError):
+        return False
+    return True
+
+
+def _parsed(text: str, hint: Any) -> Any:
+    """Return the text of an override as YAML where it is a mapping or a list, and as it is otherwise."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, (dict, list)) or (value is None and slots(hint)):
+        return value
+    return text
+
+
+def _find(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _interpolation(error: BaseException, walk: Walk) -> str:
+    """Say what is wrong with a `${...}`."""
+    text = str(error).split("\n")[0]
+    full = getattr(error, "full_key", None) or ""
+    where = full.partition(".")[2] or "the config"
+    key = re.search(r"resolved to '[^.']*\.([^']*)'", text) or re.search(r"Interpolation key '\.*([^']*)'", text)
+    if key:
+        plain = key[1].replace("init_args.", "")
+        near = nearest(plain, (path for path in walk.known() if path.count(".") == plain.count(".")), most=2)
+        hint = f"; did you mean {' or '.join(f'${{{_spelled(path, walk)}}}' for path in near)}?" if near else ""
+        return f"{where} refers to ${{{key[1]}}}, which the config does not have{hint}"
+    variable = re.search(r"Environment variable '([^']*)'", text)
+    if variable:
+        return f"{where} refers to the environment variable {variable[1]!r}, which is not set; set it"
+    return f"{where}: {text}"
+
+
+def _spelled(path: str, walk: Walk) -> str:
+    """Return a path as an interpolation spells it, with `init_args` below each class."""
+    parts = path.split(".")
+    spelled = [parts[0]]
+    for depth in range(1, len(parts)):
+        if ".".join(parts[:depth]) in walk.classes:
+            spelled.append("init_args")
+        spelled.append(parts[depth])
+    return ".".join(spelled)
+
+
+def _shortened(text: str) -> str:
+    """Keep of jsonargparse's message what names the key and the reason."""
+    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
+    lines = [line.strip() for line in text.splitlines()]
+    kept = " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(noise))
+    return kept if len(kept) <= 300 else f"{kept[:297]}..."

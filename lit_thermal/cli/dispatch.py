@@ -1,0 +1,115 @@
+"""From the words on the command line to the function of the verb; nothing heavy is imported before a verb needs it."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import lit_thermal
+from lit_thermal.cli.parser import did_you_mean
+from lit_thermal.errors import InputError
+
+TRAINER_VERBS = {
+    "fit": "train a model",
+    "validate": "measure a model on the validation data",
+    "test": "measure a model and the simple baselines on the test data",
+    "predict": "restore the data of a DataModule",
+}
+"""Verbs that LightningCLI runs; `python -m lit_thermal VERB --help` lists their options."""
+
+OTHER_VERBS = {
+    "upscale": ("lit_thermal.cli.upscale:main", "restore a video or a folder of frames with a trained model"),
+    "list": ("lit_thermal.cli.list:main", "show the methods, blocks, data, experiments and sweeps there are"),
+}
+"""Verb to its function, `module:function`, which takes the words after the verb and returns the exit code."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after the program's name; those of this process where none are given.
+
+    Returns:
+        The exit code: 0, 2 for a mistake of the user (told in one sentence), 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    # torch's OpenMP threads spin while they wait, and one busy neighbour process then slows a step tenfold;
+    # the runtime reads this when torch is imported, and what the user set stays.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        return _run(words)
+    except InputError as mistake:
+        print(f"error: {sentence(mistake)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def sentence(mistake: InputError) -> str:
+    """Return the sentence of a mistake, also of one that a data worker raised and torch wrapped in its traceback."""
+    text = str(mistake)
+    if text.startswith("Caught InputError in "):
+        text = text.rsplit("InputError: ", 1)[-1]
+    return " ".join(text.split())
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"lit_thermal {lit_thermal.__version__}")
+        return 0
+    verb = words[0]
+    if verb.startswith("-"):
+        raise InputError(
+            f"{verb} comes before the verb; write the verb first, as in `lit_thermal fit -c theris {verb} ...`"
+            if verb not in ("-c", "--config")
+            else f"{verb} comes before the verb; write `lit_thermal fit {verb} EXPERIMENT`"
+        )
+    if verb not in TRAINER_VERBS and verb not in OTHER_VERBS:
+        verbs = [*TRAINER_VERBS, *OTHER_VERBS]
+        raise InputError(f"there is no verb {verb!r}{did_you_mean(verb, verbs)} (verbs: {', '.join(verbs)})")
+    _require_installation()
+    if verb in TRAINER_VERBS:
+        from lit_thermal.cli.app import run
+
+        return run(words)
+    module, function = OTHER_VERBS[verb][0].split(":")
+    return getattr(importlib.import_module(module), function)(words[1:])
+
+
+def _require_installation() -> None:
+    # The folders callbacks/, experiments/ and sweeps/ are parts of the package only once it is installed.
+    if importlib.util.find_spec("lit_thermal.callbacks") is None:
+        checkout = Path(lit_thermal.__file__).parents[1]
+        raise InputError(f"lit_thermal runs from a checkout that is not installed; run `pip install -e {checkout}`")
+
+
+def _help() -> str:
+    lines = [
+        "usage: lit_thermal VERB [options]    (also: python -m lit_thermal VERB [options])",
+        "",
+        "  lit_thermal fit -c theris                       train an experiment",
+        "  lit_thermal fit -c theris --model.BLOCK=NAME    with another block",
+        "  lit_thermal fit -c theris --ckpt_path last      go on with its newest run",
+        "  lit_thermal test -c theris --ckpt_path best     measure its best checkpoint",
+        "",
+        "verbs:",
+    ]
+    helps = TRAINER_VERBS | {verb: text for verb, (_, text) in OTHER_VERBS.items()}
+    lines += [f"  {verb:<10}{text}" for verb, text in helps.items()]
+    lines += [
+        "",
+        "`lit_thermal VERB --help` lists the options of a verb, `--model.help=NAME` those of a method, and",
+        "`--print_config` prints the whole config. Files given by -c may be packaged experiments: -c theris.",
+        "",
+        "options:",
+        "  -h, --help   show this text",
+        "  --version    show the version",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,117 @@
+"""The verb `list`: what can be named in a config, read from the source files without importing them."""
+
+import ast
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import lit_thermal
+from lit_thermal.cli.parser import Parser
+
+Row = tuple[int, str, str]
+"""Indent, name, one line about it."""
+
+
+class ClassSource(NamedTuple):
+    """A class as its source file states it."""
+
+    name: str
+    bases: tuple[str, ...]
+    """Last names of the bases: `Module` for `nn.Module`."""
+    abstract: bool
+    about: str
+    """First line of the docstring."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the listing."""
+    Parser("lit_thermal list", "Show methods, block families, losses, data, experiments and sweeps.").parse_args(argv)
+    sections = [
+        ("methods", "--model=NAME", members(read(_package("lit_thermal.methods")), "SuperResolver")),
+        ("blocks", "--model.SLOT=NAME", families(read(_package("lit_thermal.blocks")))),
+        ("losses", "", [*families(losses := read(_package("lit_thermal.losses"))), *lone(losses, "Module")]),
+        ("data", "--data=NAME", members(data := read(_package("lit_thermal.data")), "LightningDataModule")),
+        ("parts of data", "--data.SLOT=NAME", families(data)),
+        ("callbacks", "--trainer.callbacks+=NAME", callbacks(read(_package("lit_thermal.callbacks")))),
+        ("experiments", "-c NAME", files(_package("lit_thermal.experiments"))),
+        ("sweeps", "", files(_package("lit_thermal.sweeps"))),
+    ]
+    for title, use, rows in sections:
+        if rows:
+            print(f"{title}{f'   ({use})' if use else ''}")
+            width = max(2 * indent + len(name) for indent, name, _ in rows)
+            for indent, name, about in rows:
+                print(f"  {'  ' * indent}{name:<{width - 2 * indent}}  {about}".rstrip())
+            print()
+    return 0
+
+
+def read(folder: Path) -> list[ClassSource]:
+    """Read the public classes of all Python files below a folder, in the order of path and line."""
+    found = []
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                bases = tuple(ast.unparse(base).split("[")[0].rsplit(".", 1)[-1] for base in node.bases)
+                abstract = any("abstractmethod" in ast.unparse(d) for d in _decorators(node))
+                about = (ast.get_docstring(node) or "").split("\n")[0]
+                found.append(ClassSource(node.name, bases, abstract, about))
+    return found
+
+
+def members(classes: list[ClassSource], base: str, indent: int = 0) -> list[Row]:
+    """Return the rows of the concrete classes that descend from `base`."""
+    rows: list[Row] = []
+    for entry in classes:
+        if base in entry.bases:
+            if not entry.abstract and entry.name != "SuperResolver":
+                rows.append((indent, entry.name, entry.about))
+            rows += members(classes, entry.name, indent)
+    return rows
+
+
+def families(classes: list[ClassSource]) -> list[Row]:
+    """Return each class that others descend from, with its members below it."""
+    names = {entry.name for entry in classes}
+    rows: list[Row] = []
+    for entry in classes:
+        below = members(classes, entry.name, indent=1)
+        if below and not names.intersection(entry.bases) and "LightningDataModule" not in entry.bases:
+            rows += [(0, entry.name, entry.about), *below]
+    return rows
+
+
+def lone(classes: list[ClassSource], base: str) -> list[Row]:
+    """Return the classes that descend directly from `base` and that nothing descends from."""
+    parents = {name for entry in classes for name in entry.bases}
+    return [(0, c.name, c.about) for c in classes if base in c.bases and c.name not in parents]
+
+
+def callbacks(classes: list[ClassSource]) -> list[Row]:
+    """Return the rows of the classes that have a base: in this folder each of these is a callback."""
+    return [(0, entry.name, entry.about) for entry in classes if entry.bases and not entry.abstract]
+
+
+def files(folder: Path) -> list[Row]:
+    """Return the YAML files below a folder by their names for `-c`, each with its first comment line."""
+    rows = []
+    for path in sorted(folder.rglob("*.yaml"), key=lambda p: (len(p.relative_to(folder).parts), p)):
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        about = first.lstrip("# ").rstrip() if first.startswith("#") else ""
+        rows.append((0, path.relative_to(folder).with_suffix("").as_posix(), about))
+    return rows
+
+
+def _decorators(node: ast.ClassDef) -> Iterator[ast.expr]:
+    for part in node.body:
+        if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from part.decorator_list
+
+
+def _package(name: str) -> Path:
+    """Return the folder of a package, found without importing it (its parent is cheap to import)."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        return Path(lit_thermal.__file__).parent / name.rsplit(".", 1)[-1]
+    return Path(next(iter(spec.submodule_search_locations)))

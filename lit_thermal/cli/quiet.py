@@ -1,0 +1,26 @@
+"""Advertisements and warnings that a user of the command line cannot act upon are not shown."""
+
+import logging
+import warnings
+
+LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
+WARNINGS = (
+    # resuming in the folder of the run is what this command line does
+    r"Checkpoint directory .* exists and is not empty",
+    # between Lightning and torch
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+def silence() -> None:
+    """Hide Lightning's tips to install other products, and the warnings listed above."""
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if _no_tips not in logger.filters:
+            logger.addFilter(_no_tips)
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _no_tips(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()

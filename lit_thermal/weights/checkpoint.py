@@ -1,0 +1,163 @@
+"""Checkpoints: reading them safely, the model that one was made by, and whether its weights fit a model."""
+
+import argparse
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from torch import nn
+
+import lit_thermal
+from lit_thermal.errors import InputError
+from lit_thermal.methods.base import SuperResolver
+from lit_thermal.weights.surgery import compare
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; only tensors and plain values are unpickled.
+
+    Returns:
+        What Lightning saved: `state_dict`, optimizer states, and `lit_thermal`, the record of the model.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, or it holds no weights.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a checkpoint file; give a file such as {path / 'best.ckpt'}")
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}{_beside(path)}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+            raise InputError(
+                f"{path} holds more than tensors and plain values, and is not read because loading it could run "
+                "code; save its state dict alone"
+            ) from error
+        raise InputError(_unreadable(path)) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError) as error:
+        raise InputError(_unreadable(path)) from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise InputError(f"{path} holds no weights under 'state_dict'; give a checkpoint that `fit` wrote")
+    return checkpoint
+
+
+def load_model(path: str | Path) -> SuperResolver:
+    """Rebuild the model that a checkpoint was made by, with its weights, in eval mode on the CPU.
+
+    Raises:
+        InputError: the checkpoint cannot be read, carries no record of its model, names one that this version does
+            not have, or does not fit it.
+    """
+    checkpoint = read_checkpoint(path)
+    config = recorded_model(checkpoint)
+    if config is None:
+        raise InputError(f"{path} does not say what model it belongs to; give a checkpoint that `fit` wrote")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(SuperResolver, "model", required=True)
+    try:
+        namespace = parser.parse_object({"model": config})
+    except argparse.ArgumentError as error:
+        version = checkpoint["lit_thermal"].get("version")
+        raise InputError(
+            f"{path} was made by lit_thermal {version}, and version {lit_thermal.__version__} cannot build its model "
+            f"({config.get('class_path')}): {' '.join(str(error).split())[:300]}"
+        ) from error
+    try:
+        model = parser.instantiate(namespace)["model"]
+    except ValueError as error:
+        raise constructor_error(error) from None
+    model.config = config
+    check_fit(model, checkpoint, path)
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.eval()
+
+
+def constructor_error(error: ValueError) -> BaseException:
+    """Return what a constructor raised; jsonargparse wraps it in one about the types that it tried."""
+    wrapped = str(error).startswith("Does not validate against any of the Union subtypes")
+    return error.__cause__ if wrapped and error.__cause__ is not None else error
+
+
+def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """Return class path and arguments of the model that a checkpoint was made by, where it says so."""
+    record = checkpoint.get("lit_thermal")
+    config = record.get("model") if isinstance(record, dict) else None
+    return config if isinstance(config, dict) else None
+
+
+def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Check that a checkpoint holds exactly the weights of the model, by name and shape.
+
+    Raises:
+        InputError: it does not; the sentence counts what is missing, unexpected and of another shape.
+    """
+    made_by = (recorded_model(checkpoint) or {}).get("class_path", "").rsplit(".", 1)[-1]
+    method = type(model).__name__
+    if made_by and made_by != method:
+        raise InputError(f"{path} was made by {made_by} and does not fit {method}; give the config of {made_by}")
+    found = compare(model.state_dict(), checkpoint["state_dict"])
+    parts = [
+        f"{len(names)} {what} (first: {names[0]})"
+        for names, what in (
+            (found.missing, "missing"),
+            (found.unexpected, "unexpected"),
+            ([f"{n}, {tuple(old)} there and {tuple(new)} here" for n, old, new in found.reshaped], "of other shape"),
+        )
+        if names
+    ]
+    if parts:
+        raise InputError(
+            f"{path} does not fit the model: of its weights {', '.join(parts)}; pass --from {path} to keep what fits, "
+            "or give the model that the checkpoint was made by"
+        )
+
+
+def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Check that training can go on from a checkpoint as the config says.
+
+    The optimizer's and the schedule's settings lie in their state, which a resumed run loads: other settings in the
+    config would be lost without a word.
+
+    Args:
+        config: class path and arguments of the model.
+        checkpoint: what the training goes on from.
+        path: where it was read from.
+
+    Raises:
+        InputError: the checkpoint has no training state, or one of other settings.
+    """
+    if "optimizer_states" not in checkpoint:
+        raise InputError(f"{path} holds weights only, so training cannot go on from it; pass --from {path} instead")
+    before = (recorded_model(checkpoint) or config).get("init_args", {})
+    for key in ("optimizer", "lr_scheduler"):
+        old, new = before.get(key), config.get("init_args", {}).get(key)
+        if old != new:
+            raise InputError(
+                f"{path} carries the state of another model.{key}: {_differing(old, new)}; pass --from {path} to start "
+                "a new training with the new one, or give the old one"
+            )
+
+
+def _differing(old: Any, new: Any, key: str = "") -> str:
+    """Return the first value that differs between two configs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(n for n in new if n not in old)]:
+            if old.get(name) != new.get(name):
+                return _differing(old.get(name), new.get(name), name)
+    return f"{key} {old} there and {new} here".strip()
+
+
+def _unreadable(path: Path) -> str:
+    return f"{path} cannot be read as a checkpoint: it is truncated or of another kind ({path.stat().st_size} bytes)"
+
+
+def _beside(path: Path) -> str:
+    """Return which checkpoints lie where one was looked for."""
+    names = sorted(p.name for p in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
+    if names:
+        return f"; {path.parent} has {', '.join(names[:5])}"
+    return "" if path.parent.is_dir() else f": the folder {path.parent} does not exist"
