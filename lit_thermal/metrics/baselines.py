@@ -49,7 +49,7 @@ def image_baselines(lr: Tensor, scale: int) -> dict[str, Tensor]:
 
 
 def video_baselines(lr: Tensor, hr_time: Tensor, scale: int) -> dict[str, Tensor]:
-    """Enlarge each frame by each kernel, then blend the two neighbours in time.
+    """Enlarge each frame by each kernel (clipped as a file would be), then blend the two neighbours in time.
 
     With MATLAB's kernel also ``repeat`` (the last input frame stays) and ``cosine`` (the DCT of the window,
     evaluated in between: heat-based interpolation without heat).
@@ -70,7 +70,7 @@ def video_baselines(lr: Tensor, hr_time: Tensor, scale: int) -> dict[str, Tensor
     blend = _linear_in_time(hr_time, frames)
     result = {}
     for name, enlarge in _ENLARGE.items():
-        large = enlarge(lr, size)
+        large = enlarge(lr, size).clamp(0, 1)
         result[f"{name} + linear blend"] = _mix(blend, large)
         if name == REFERENCE:
             result[f"{name} + repeat"] = _mix(_repeat_in_time(hr_time, frames), large)
@@ -81,9 +81,9 @@ def video_baselines(lr: Tensor, hr_time: Tensor, scale: int) -> dict[str, Tensor
 def reference_baseline(batch: Batch, scale: int) -> Tensor:
     """The one baseline that pictures show: bicubic (a=-0.5), for video with linear blend, in [0, 1]."""
     lr = batch["lr"]
-    large = _ENLARGE[REFERENCE](lr, (lr.shape[-2] * scale, lr.shape[-1] * scale))
+    large = _ENLARGE[REFERENCE](lr, (lr.shape[-2] * scale, lr.shape[-1] * scale)).clamp(0, 1)
     if lr.ndim == 4:
-        return large.clamp(0, 1)
+        return large
     return _mix(_linear_in_time(_relative_time(batch), lr.shape[1]), large)
 
 

@@ -115,9 +115,10 @@ class Scores:
 
     @property
     def rows(self) -> list[Row]:
-        """All rows, in the order of their clips and frames within each data set and method."""
-        order = {name: i for i, name in enumerate(self.methods)}
-        return sorted(self._rows.values(), key=lambda r: (r.dataset, order[r.method], r.clip, r.frame))
+        """All rows: data sets and methods as they were added, in them clips by name and frames by number."""
+        datasets = list(dict.fromkeys(row.dataset for row in self._rows.values()))
+        order = [{name: i for i, name in enumerate(names)} for names in (datasets, self.methods)]
+        return sorted(self._rows.values(), key=lambda r: (order[0][r.dataset], order[1][r.method], r.clip, r.frame))
 
     @property
     def methods(self) -> list[str]:

@@ -1,0 +1,255 @@
+"""What is counted, how it is averaged, and what is written."""
+
+import csv
+import hashlib
+import json
+import math
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing
+
+from lit_thermal.metrics import Scores, psnr, quantize, ssim
+from lit_thermal.metrics.report import compare
+
+SHAPE = (1, 16, 18)
+
+
+def noisy(target: Tensor, level: float, seed: int) -> Tensor:
+    return (target + level * torch.randn(target.shape, generator=torch.Generator().manual_seed(seed))).clamp(0, 1)
+
+
+def clip(seed: int, frames: int) -> Tensor:
+    return torch.rand(frames, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def window(first: int, clips: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames first to first + 6: their numbers, which are observed, the targets."""
+    numbers = torch.arange(first, first + 7).expand(len(clips), 7)
+    return numbers, numbers % 2 == 0, torch.stack([c[first : first + 7] for c in clips])
+
+
+def fill(scores: Scores, level: float = 0.02) -> dict[str, dict[str, Tensor]]:
+    """Two clips of 11 frames in windows from 0 and (right-aligned) 4; returns what should count."""
+    clips = [clip(0, 11), clip(1, 11)]
+    expected = {}
+    for first in (0, 4):
+        numbers, observed, target = window(first, clips)
+        for method, factor in (("Ours", 1.0), ("bilinear", 3.0), ("nearest", 5.0)):
+            restored = noisy(target, level * factor, seed=first)
+            scores.add("simulated", ["a", "b"], numbers, observed, method, restored, target, [8, 8])
+            if method == "Ours":
+                values = quantize(restored, 255), quantize(target, 255)
+                expected[first] = {"psnr": psnr(*values), "ssim": ssim(*values)}
+    return {m: torch.cat([expected[0][m], expected[4][m][:, 3:]], dim=1) for m in ("psnr", "ssim")}
+
+
+def test_frames_count_once_and_groups_and_clips_are_averaged() -> None:
+    scores = Scores()
+    expected = fill(scores)
+    summary = scores.summary()["simulated"]
+    assert list(summary) == ["Ours", "bilinear", "nearest"] == scores.methods
+    even = torch.arange(11) % 2 == 0
+    for metric, values in expected.items():
+        for group, kept in (("all", even | ~even), ("observed", even), ("interpolated", ~even)):
+            assert summary["Ours"][group][metric] == pytest.approx(values[:, kept].mean().item(), abs=1e-4)
+    assert len([r for r in scores.rows if r.method == "Ours"]) == 22
+
+
+def test_clips_weigh_the_same_whatever_their_length() -> None:
+    scores = Scores()
+    short, long = clip(0, 7), clip(1, 7)
+    for first, frames in ((0, 7), (7, 7), (14, 7)):
+        numbers = torch.arange(first, first + frames)[None]
+        scores.add("d", ["long"], numbers, numbers % 2 == 0, "M", noisy(long[None], 0.01, 0), long[None], [8])
+    numbers = torch.arange(7)[None]
+    scores.add("d", ["short"], numbers, numbers % 2 == 0, "M", noisy(short[None], 0.1, 0), short[None], [8])
+    found = scores.clips()["d"]["M"]["all"]
+    mean = (found["long"]["psnr"] + found["short"]["psnr"]) / 2
+    assert scores.summary()["d"]["M"]["all"]["psnr"] == pytest.approx(mean)
+    assert found["long"]["psnr"] > found["short"]["psnr"] + 15
+
+
+def test_the_earliest_window_counts_in_whatever_order_they_come() -> None:
+    results = []
+    for order in ((0, 4), (4, 0)):
+        scores = Scores()
+        for first in order:
+            numbers, observed, target = window(first, [clip(0, 11)])
+            scores.add("d", ["a"], numbers, observed, "M", noisy(target, 0.02, first), target, [8])
+        results.append(scores.rows)
+    assert results[0] == results[1]
+
+
+def test_images_have_the_group_all_only_and_no_measures_of_time() -> None:
+    scores = Scores()
+    target = torch.rand(3, 1, *SHAPE)
+    one = torch.zeros(3, 1, dtype=torch.long)
+    scores.add("images", ["a", "b", "c"], one, one == 0, "M", noisy(target, 0.02, 0), target, [8, 8, 16])
+    summary = scores.summary()["images"]["M"]
+    assert list(summary) == ["all"]
+    assert set(summary["all"]) == {"psnr", "ssim"}
+
+
+def test_measures_of_time_belong_to_the_frames_that_have_neighbours() -> None:
+    scores = Scores()
+    numbers, observed, target = window(0, [clip(0, 7)])
+    scores.add("d", ["a"], numbers, observed, "M", noisy(target, 0.02, 0), target, [8])
+    has = {name: [r.frame for r in scores.rows if name in r.values] for name in scores.rows[3].values}
+    assert has["temporal_difference"] == [1, 2, 3, 4, 5, 6]
+    assert has["heat_residual"] == has["heat_residual_of_target"] == [1, 2, 3, 4, 5]
+    assert has["profile_error"] == has["psnr"] == list(range(7))
+
+
+def test_values_are_rounded_to_the_counts_of_each_file() -> None:
+    target = torch.full((2, 1, *SHAPE), 0.5)
+    restored = target + 1e-3
+    scores = Scores()
+    one = torch.zeros(2, 1, dtype=torch.long)
+    scores.add("d", ["8", "16"], one, one == 0, "M", restored, target, [8, 16])
+    found = scores.clips()["d"]["M"]["all"]
+    assert found["8"]["psnr"] == 100  # both are 128 of 255
+    assert found["16"]["psnr"] == pytest.approx(60, abs=0.1)
+    scores.add("narrow", ["16"], one[:1], one[:1] == 0, "M", restored[:1], target[:1], [16], steps=[300.0])
+    assert scores.clips()["narrow"]["M"]["all"]["16"]["psnr"] == 100
+
+
+def test_written_record_equals_recomputation(tmp_path: Path) -> None:
+    scores = Scores()
+    fill(scores)
+    config = {"class_path": "THERIS", "init_args": {"scale": 4, "blocks": [1, 2]}}
+    scores.write(tmp_path / "run", seconds=1.5, config=config)
+    record = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    lines = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+
+    for method, groups in record["results"]["simulated"].items():
+        for group, metrics in groups.items():
+            for name, value in metrics.items():
+                kept = [r for r in scores.rows if r.method == method and name in r.values]
+                if group != "all":
+                    kept = [r for r in kept if r.observed == (group == "observed")]
+                clips = [[r.values[name] for r in kept if r.clip == c] for c in ("a", "b")]
+                assert value == pytest.approx(sum(sum(v) / len(v) for v in clips) / 2)
+                column = [float(x[name]) for x in lines if x["method"] == method and x["group"] == group]
+                assert value == pytest.approx(sum(column) / 2)
+    assert {(x["group"], x["frames"]) for x in lines} == {("all", "11"), ("observed", "6"), ("interpolated", "5")}
+    assert record["data"]["simulated"] == {
+        "clips": 2,
+        "all": 22,
+        "observed": 12,
+        "interpolated": 10,
+        "sizes": [[16, 18]],
+        "bits": [8],
+        "frames": {"a": "0-10", "b": "0-10"},
+    }
+    assert record["protocol"]["data_range"] == 1.0 and record["protocol"]["crop"] == 0
+    assert record["protocol"]["heat_residual"] == {"diffusivity": 0.1, "alpha": 100.0}
+    assert record["seconds"] == 1.5 and record["method"] == "Ours" and record["model"] == config
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    assert record["config_digest"] == digest
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["metrics.csv", "metrics.json"]
+
+
+def test_comparison_names_the_strongest_baseline_and_the_clips_below(tmp_path: Path) -> None:
+    scores = Scores()
+    fill(scores)
+    numbers, observed, target = window(0, [clip(2, 7)])
+    for method, level in (("Ours", 0.1), ("bilinear", 0.05), ("nearest", 0.2)):
+        scores.add("simulated", ["lost"], numbers, observed, method, noisy(target, level, 0), target, [8])
+    found = compare(scores)["simulated"]
+    assert found.strongest == "bilinear"
+    assert found.below == ["lost"]
+    summary = scores.summary()["simulated"]
+    for group in ("all", "observed", "interpolated"):
+        gain = summary["Ours"][group]["psnr"] - summary["bilinear"][group]["psnr"]
+        assert found.gain[group] == pytest.approx(gain)
+
+
+def test_nan_counts_as_below_and_is_written_as_null(tmp_path: Path) -> None:
+    scores = Scores()
+    target = torch.rand(1, 1, *SHAPE)
+    one = torch.zeros(1, 1, dtype=torch.long)
+    scores.add("d", ["a"], one, one == 0, "Ours", torch.full_like(target, math.nan), target, [8])
+    scores.add("d", ["a"], one, one == 0, "nearest", noisy(target, 0.1, 0), target, [8])
+    assert compare(scores)["d"].below == ["a"]
+    scores.write(tmp_path, seconds=0.0, config=None)
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["results"]["d"]["Ours"]["all"]["psnr"] is None
+    assert record["config_digest"] is None
+
+
+def test_a_table_for_each_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = Scores()
+    fill(scores)
+    target = torch.rand(1, 1, *SHAPE)
+    one = torch.zeros(1, 1, dtype=torch.long)
+    scores.add("images", ["x"], one, one == 0, "Ours", noisy(target, 0.02, 0), target, [8])
+    scores.print()
+    text = capsys.readouterr().out
+    first, second = text.split("images: 1 clips")
+    assert "simulated: 2 clips, 22 frames (12 observed, 10 interpolated)" in first
+    assert [w in first for w in ("Ours", "bilinear", "nearest", "observed", "interpolated")] == [True] * 5
+    assert "clips below their strongest baseline: 0 of 2" in first
+    assert "below" not in second and "observed" not in second
+    value = scores.summary()["simulated"]["Ours"]["interpolated"]
+    assert f"{value['psnr']:.2f} / {value['ssim']:.4f}" in first
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = Scores()
+    fill(scores)
+    scores.write(tmp_path, seconds=0.0, config=None)
+    before = (tmp_path / "metrics.json").read_text()
+
+    def fail(*args: object, **options: object) -> int:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        scores.write(tmp_path, seconds=9.0, config=None)
+    assert (tmp_path / "metrics.json").read_text() == before
+
+
+def test_gather_in_one_process_changes_nothing() -> None:
+    scores = Scores()
+    fill(scores)
+    before = scores.rows
+    scores.gather()
+    scores.gather()
+    assert scores.rows == before
+
+
+def test_an_empty_run_writes_an_empty_record(tmp_path: Path) -> None:
+    scores = Scores()
+    scores.gather()
+    scores.print()
+    scores.write(tmp_path, seconds=0.0, config=None)
+    assert json.loads((tmp_path / "metrics.json").read_text())["results"] == {}
+
+
+def _rank(rank: int, port: int, folder: str) -> None:
+    """One of two processes: each sees one window of both clips, and the last batch twice."""
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    scores = Scores()
+    first = 4 if rank == 0 else 0  # the later window on the first rank
+    numbers, observed, target = window(first, [clip(0, 11), clip(1, 11)])
+    for _ in range(2):
+        scores.add("d", ["a", "b"], numbers, observed, "Ours", noisy(target, 0.02, first), target, [8, 8])
+    scores.gather()
+    torch.save([list(row) for row in scores.rows], f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_ranks_agree_with_a_single_process(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(_rank, args=(port, str(tmp_path)), nprocs=2)
+    single = Scores()
+    for first in (0, 4):
+        numbers, observed, target = window(first, [clip(0, 11), clip(1, 11)])
+        single.add("d", ["a", "b"], numbers, observed, "Ours", noisy(target, 0.02, first), target, [8, 8])
+    for rank in range(2):
+        assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == [list(row) for row in single.rows]
