@@ -1,0 +1,222 @@
+"""Windows of frames that are cut out of clips: random ones to train on, all of them to measure and to restore."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from lit_thermal.batch import Radiometry, output_times
+from lit_thermal.data.degradations import Degradation
+from lit_thermal.data.frames import Clip
+from lit_thermal.data.radiometry import to_values
+from lit_thermal.errors import InputError
+
+MARGIN = 4
+"""LR pixels around a training crop that are degraded with it and cut off, so that no border lies in it."""
+
+
+@dataclass
+class Source:
+    """A clip, its mapping to [0, 1], and its counts (T, H, W) where they are kept in memory."""
+
+    clip: Clip
+    radiometry: Radiometry
+    counts: np.ndarray | None = None
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Counts (T, H, W) of frames `start` to `stop - 1`."""
+        return self.clip.read(start, stop) if self.counts is None else self.counts[start:stop]
+
+
+class TrainingWindows(Dataset[dict[str, Any]]):
+    """Random windows of `frames` frames and crops of them, flipped, turned and reversed in time.
+
+    A sample depends on the seed and its index alone, whatever worker makes it; each window of each clip is equally
+    likely. The index grows from epoch to epoch (`EpochSampler`), so that no two epochs are alike.
+
+    Args:
+        sources: clips of at least `frames` frames and `crop * scale` pixels a side.
+        frames: target frames of a window.
+        scale: spatial scale.
+        temporal_scale: every how many target frames an input frame is.
+        crop: side of the input crops in pixels.
+        degradation: makes input frames of target frames.
+        augment: flip, turn and reverse.
+        samples: length of an epoch.
+        seed: of all draws.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        frames: int,
+        scale: int,
+        temporal_scale: int,
+        crop: int,
+        degradation: Degradation,
+        augment: bool,
+        samples: int,
+        seed: int,
+    ) -> None:
+        side = crop * scale
+        for source in sources:
+            height, width = source.clip.size
+            if min(height, width) < side:
+                raise InputError(
+                    f"data.crop {crop} at scale {scale} needs frames of at least {side}x{side}, "
+                    f"but those of {source.clip.path} are {width}x{height}"
+                )
+        self.sources = sources
+        self.frames, self.scale, self.temporal_scale, self.crop = frames, scale, temporal_scale, crop
+        self.degradation, self.augment, self.samples, self.seed = degradation, augment, samples, seed
+        # How many windows begin in the clips up to and with each one.
+        self._ends = np.cumsum([source.clip.length - frames + 1 for source in sources])
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A sample with `lr` (T, 1, crop, crop) and `hr` (T', 1, crop * scale, crop * scale)."""
+        rng = np.random.default_rng((self.seed, index))
+        window = int(rng.integers(self._ends[-1]))
+        place = int(np.searchsorted(self._ends, window, side="right"))
+        source = self.sources[place]
+        start = window - int(self._ends[place - 1]) if place else window
+        counts = source.read(start, start + self.frames)
+        if self.augment:
+            flips = [slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(3)]
+            counts = counts[tuple(flips)]
+            if rng.random() < 0.5:
+                counts = counts.transpose(0, 2, 1)
+        hr, lr = self._crop(counts, source.radiometry, rng)
+        return {
+            "lr": lr,
+            "hr": hr,
+            **_times(len(lr), self.temporal_scale),
+            "radiometry": source.radiometry,
+            "name": source.clip.name,
+        }
+
+    def _crop(self, counts: np.ndarray, radiometry: Radiometry, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """A random crop of counts (T', H, W) as `hr` and the `lr` it degrades to."""
+        side, step = self.crop * self.scale, self.scale
+        before, window = [], []
+        for length in counts.shape[1:]:
+            first = int(rng.integers(length - side + 1))
+            low = min(MARGIN, first // step) * step
+            high = min(MARGIN, (length - first - side) // step) * step
+            before.append(low)
+            window.append(slice(first - low, first + side + high))
+        hr = to_values(np.ascontiguousarray(counts[:, window[0], window[1]]), radiometry)[:, None]
+        lr = self.degradation(hr[:: self.temporal_scale], scale=step, seed=int(rng.integers(2**31)))
+        y, x = before
+        return (
+            hr[..., y : y + side, x : x + side].contiguous(),
+            lr[..., y // step : y // step + self.crop, x // step : x // step + self.crop].contiguous(),
+        )
+
+
+class TargetWindows(Dataset[dict[str, Any]]):
+    """All frames of clips in windows of `frames` target frames, to measure on.
+
+    A window begins where the one before ended, on an input frame; the last one is moved back to end with the clip, so
+    windows share frames: `frame` tells which. What does not make a whole step at the end of a clip is left out, and
+    sides are cut to a multiple of the scale.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        frames: int,
+        scale: int,
+        temporal_scale: int,
+        degradation: Degradation,
+        seed: int,
+    ) -> None:
+        self.sources, self.frames, self.scale, self.temporal_scale = sources, frames, scale, temporal_scale
+        self.degradation, self.seed = degradation, seed
+        inputs = (frames - 1) // temporal_scale + 1
+        self._windows = [
+            (source, temporal_scale * start)
+            for source in sources
+            for start in window_starts((source.clip.length - 1) // temporal_scale + 1, inputs, inputs - 1)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A sample with `lr` (T, 1, h, w) and `hr` (T', 1, scale * h, scale * w)."""
+        source, start = self._windows[index]
+        height, width = (side - side % self.scale for side in source.clip.size)
+        counts = source.read(start, start + self.frames)[:, :height, :width]
+        hr = to_values(np.ascontiguousarray(counts), source.radiometry)[:, None]
+        # One seed a clip: the fixed pattern of a noisy camera must not change from window to window.
+        seed = (zlib.crc32(source.clip.name.encode()) + self.seed) % 2**31
+        lr = self.degradation(hr[:: self.temporal_scale], scale=self.scale, seed=seed)
+        return {
+            "lr": lr,
+            "hr": hr,
+            **_times(len(lr), self.temporal_scale),
+            "frame": torch.arange(start, start + self.frames),
+            "radiometry": source.radiometry,
+            "name": source.clip.name,
+        }
+
+
+class InputWindows(Dataset[dict[str, Any]]):
+    """All frames of clips in overlapping windows of `inputs` frames, as input to restore; there is no target."""
+
+    def __init__(self, sources: Sequence[Source], *, inputs: int, temporal_scale: int) -> None:
+        self.temporal_scale = temporal_scale
+        self._windows = [
+            (source, start, min(inputs, source.clip.length))
+            for source in sources
+            for start in window_starts(source.clip.length, inputs, max(1, inputs - 2))
+        ]
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A sample with `lr` (T, 1, h, w)."""
+        source, start, count = self._windows[index]
+        lr = to_values(source.read(start, start + count), source.radiometry)[:, None]
+        times = _times(count, self.temporal_scale)
+        first = self.temporal_scale * start
+        return {
+            "lr": lr,
+            **times,
+            "frame": torch.arange(first, first + len(times["hr_time"])),
+            "radiometry": source.radiometry,
+            "name": source.clip.name,
+        }
+
+
+class EpochSampler(DistributedSampler[int]):
+    """Indices that go on from epoch to epoch, dealt out to the ranks; Lightning tells it the epoch."""
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the indices of this rank in this epoch."""
+        first = self.epoch * len(self.dataset)  # type: ignore[arg-type]
+        return (first + index for index in super().__iter__())
+
+
+def window_starts(length: int, window: int, stride: int) -> list[int]:
+    """Where windows along `length` frames begin, `stride` apart; the last one ends with the frames."""
+    last = max(0, length - window)
+    return [*range(0, last, stride), last]
+
+
+def _times(inputs: int, temporal_scale: int) -> dict[str, Tensor]:
+    return {
+        "lr_time": torch.arange(inputs, dtype=torch.float32),
+        "hr_time": output_times(inputs, temporal_scale).float(),
+    }
