@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 import lit_thermal
-from lit_thermal.batch import Batch, is_observed, need
+from lit_thermal.batch import Batch, Radiometry, is_observed, need
 from lit_thermal.metrics.baselines import TunedBaselines
 from lit_thermal.metrics.scores import Scores
 
@@ -102,6 +102,8 @@ class SuperResolver(LightningModule):
         """Score the restored batch and the simple baselines on the same frames."""
         started = time.perf_counter()
         restored = self.restore(batch)
+        if restored.is_cuda:
+            torch.cuda.synchronize(restored.device)
         self._seconds += time.perf_counter() - started
         self._score(batch, self._dataset(dataloader_idx), {type(self).__name__: restored} | self.baselines(batch))
 
@@ -140,7 +142,10 @@ class SuperResolver(LightningModule):
         count = target.shape[:2]
         frames = batch.get("frame", torch.arange(count[1], device=hr.device).expand(count))
         observed = is_observed(batch["hr_time"]) if video else torch.ones(count, dtype=torch.bool, device=hr.device)
-        bits = [r.bits for r in batch["radiometry"]] if "radiometry" in batch else [8] * count[0]
+        radiometry = batch.get("radiometry", [Radiometry()] * count[0])
+        bits, steps = [r.bits for r in radiometry], [r.gain for r in radiometry]
+        # The scores count time in steps of a doubled frame rate.
+        dt = 2 * float(batch["hr_time"][0].diff().min()) if video and count[1] > 1 else 1.0
         for method, result in results.items():
             restored = result if video else result.unsqueeze(1)
-            self.scores.add(dataset, batch["name"], frames, observed, method, restored, target, bits)
+            self.scores.add(dataset, batch["name"], frames, observed, method, restored, target, bits, steps, dt)
