@@ -1,0 +1,275 @@
+"""From a scene to frames: the thermal clip with its truth, and the visible view."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_thermal.batch import Radiometry
+from lit_thermal.data.simulator.canvas import SUPERSAMPLING, Array, Canvas
+from lit_thermal.data.simulator.scene import Scene
+from lit_thermal.data.simulator.sensor import MARGIN, radiometry, surface_radiance
+from lit_thermal.errors import InputError
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A second camera beside the thermal one.
+
+    Attributes:
+        shift: how far its view lies right of and below the thermal view, HR pixels.
+        baseline: (x, y) that a body of nearness n moves against the background by (n - 1), HR pixels.
+        delay: its picture is taken so many frames later.
+    """
+
+    shift: tuple[float, float] = (0.0, 0.0)
+    baseline: tuple[float, float] = (0.0, 0.0)
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a rendered clip.
+
+    Attributes:
+        kelvin: (T, H, W) temperature of the surfaces themselves, averaged over each pixel, before the camera.
+        boxes: (T, N, 4) float32, left, top, right, bottom of each object; zeros where nothing of it is seen.
+        masks: (T, N, H, W) bool, where an object covers more than half of a pixel and nothing covers it.
+        labels: N words.
+    """
+
+    kelvin: Array
+    boxes: Array
+    masks: NDArray[np.bool_]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A thermal clip as the camera stores it.
+
+    Attributes:
+        counts: (T, H, W) 16-bit; ``counts / 65535`` is the value in [0, 1].
+        radiometry: from that value to Kelvin.
+        tags: words for what is to be seen.
+        name: of the clip.
+        truth: where it was asked for.
+    """
+
+    counts: NDArray[np.uint16]
+    radiometry: Radiometry
+    tags: tuple[str, ...]
+    name: str
+    truth: Truth | None = None
+
+
+def render(scene: Scene, times: NDArray[np.float64] | None = None, *, frames: int = 7, truth: bool = False) -> Clip:
+    """Render the thermal clip at `times` (HR frames, ascending; by default 0 to frames - 1).
+
+    Args:
+        scene: from `make_scene`; its background must reach as far as the camera turns until the last time.
+        times: any real times from 0 on; one time gives a single image.
+        frames: how many, where `times` is not given.
+        truth: also work out the temperatures, boxes and masks, which takes as long again.
+    """
+    times = np.arange(frames, dtype=np.float64) if times is None else np.asarray(times, np.float64)
+    excess = scene.heat.at(times)
+    surface, sky = scene.surface, scene.weather.sky
+    static = None if excess.any() else surface_radiance(surface.kelvin, surface.emissivity, sky)
+
+    def background(i: int, crop: _Crop) -> Array:
+        if static is not None:
+            return crop(static)[None]
+        kelvin = crop(surface.kelvin) + crop(_double(excess[i]))
+        return surface_radiance(kelvin, crop(surface.emissivity), sky)[None]
+
+    fine = _compose(scene, times, background, lambda c: surface_radiance(c.kelvin, c.emissivity, sky)[None])
+    radiance = scene.sensor.focus(fine[:, 0])
+    low, high = scene.sensor.choose_range(radiance)
+    radiance += scene.sensor.noise(radiance.shape, np.random.default_rng(scene.entropy))
+    counts = scene.sensor.digitise(radiance, low, high)
+    known = _truth(scene, times, excess) if truth else None
+    return Clip(counts, radiometry(low, high), scene.tags, scene.name, known)
+
+
+def render_visible(scene: Scene, time: float = 0.0, camera: Camera | None = None) -> Array:
+    """Render the visible view at `time`: (3, H, W) float32 in [0, 1]; dark and grainy at night.
+
+    Raises:
+        InputError: the scene was made without colours, or the camera looks beyond the scene's margin.
+    """
+    camera = camera or Camera()
+    rgb, time = scene.surface.rgb, time + camera.delay
+    if rgb is None:
+        raise InputError("the scene has no colours to show; make it with visible=True")
+    fine = _compose(scene, np.array([time]), lambda _, crop: crop(rgb), _colours, camera)[0]
+    light = 0.07 if scene.weather.sun == 0 else 0.4 + 0.7 * scene.weather.sun
+    rng = np.random.default_rng([*scene.entropy, 1])
+    picture = scene.sensor.focus(fine) * np.float32(light)
+    picture += rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(0.004 + 0.012 * (light < 0.1))
+    return np.clip(picture, 0, 1)
+
+
+def _truth(scene: Scene, times: NDArray[np.float64], excess: Array) -> Truth:
+    """Temperatures and objects, by the same composition without emissivity and optics."""
+    kelvin = scene.surface.kelvin
+    fine = _compose(
+        scene, times, lambda i, crop: (crop(kelvin) + crop(_double(excess[i])))[None], lambda c: c.kelvin[None]
+    )
+    objects = [n for n, body in enumerate(scene.bodies) if body.is_object]
+    masks = np.zeros((len(times), len(objects), *scene.size), bool)
+    boxes = np.zeros((len(times), len(objects), 4), np.float32)
+    for slot, n in enumerate(objects):
+        share = _compose(
+            scene,
+            times,
+            lambda _, crop: np.zeros_like(crop(kelvin))[None],
+            lambda c: np.ones((1, *c.shape), np.float32),
+            shown=n,
+        )
+        masks[:, slot] = _average(share[:, 0]) > 0.5
+        for i, mask in enumerate(masks[:, slot]):
+            rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            if len(rows):
+                boxes[i, slot] = (cols[0], rows[0], cols[-1] + 1, rows[-1] + 1)
+    return Truth(_average(fine[:, 0]), boxes, masks, tuple(scene.bodies[n].shape.tag for n in objects))
+
+
+class _Crop:
+    """Cuts from a field of the surface what one frame needs, three subpixels more than its size each way."""
+
+    def __init__(self, surface: Canvas, corner: tuple[float, float], size: tuple[int, int]) -> None:
+        self.shape = tuple(SUPERSAMPLING * (n + 2 * MARGIN) for n in size)
+        places = [(corner[1] - surface.top, self.shape[0]), (corner[0] - surface.left, self.shape[1])]
+        starts = [(place - MARGIN) * SUPERSAMPLING for place, _ in places]
+        self.whole = [int(np.floor(start)) for start in starts]
+        self.part = [start - whole for start, whole in zip(starts, self.whole, strict=True)]
+        for whole, length, available in zip(self.whole, self.shape, surface.shape, strict=True):
+            if whole < 1 or whole + length + 2 > available:
+                raise InputError(
+                    "the camera looks beyond the scene's background; make the scene with more frames or a larger margin"
+                )
+
+    def __call__(self, field: Array) -> Array:
+        (y, x), (height, width) = self.whole, self.shape
+        return field[..., y - 1 : y + height + 2, x - 1 : x + width + 2]
+
+
+def _compose(
+    scene: Scene,
+    times: NDArray[np.float64],
+    background: Callable[[int, _Crop], Array],
+    look: Callable[[Canvas], Array],
+    camera: Camera | None = None,
+    shown: int | None = None,
+) -> Array:
+    """Lay the bodies over the background at each time: (T, C, h, w) in subpixels, with the optics' margin.
+
+    Args:
+        scene: what to render.
+        times: of the frames.
+        background: gives the (C, ...) field of frame i, cut by the crop that it gets.
+        look: gives a body's (C, ...) field from its canvas.
+        camera: looks from beside; None is the thermal camera.
+        shown: only this body has its look, the others are zero (they still hide it).
+    """
+    camera = camera or Camera()
+    visible = look is _colours
+    frames: list[Array] = []
+    rigid: dict[int, tuple[Array, float, float]] = {}
+    for i, time in enumerate(times):
+        view = scene.view(float(time))
+        crop = _Crop(scene.surface, (view[0] + camera.shift[0], view[1] + camera.shift[1]), scene.size)
+        frame = _shift(background(i, crop), *crop.part)
+        for n, body in enumerate(scene.bodies):
+            origin = [
+                p - v * body.nearness - s - b * (body.nearness - 1) + MARGIN
+                for p, v, s, b in zip(body.path.at(float(time)), view, camera.shift, camera.baseline, strict=True)
+            ]
+            if n not in rigid or not body.shape.rigid:
+                left, top, right, bottom = body.shape.bounds
+                if not body.shape.rigid:  # painted where it belongs: its subpixels are the frame's
+                    right, bottom = right + 1, bottom + 1
+                    left = np.floor((origin[0] + left) * SUPERSAMPLING) / SUPERSAMPLING - origin[0]
+                    top = np.floor((origin[1] + top) * SUPERSAMPLING) / SUPERSAMPLING - origin[1]
+                canvas = Canvas(left, top, right - left, bottom - top, visible=visible, transparent=True)
+                body.shape.paint(canvas, float(time))
+                assert canvas.alpha is not None
+                field = look(canvas) * (canvas.alpha if shown in (None, n) else np.float32(0))
+                rigid[n] = np.concatenate([field, canvas.alpha[None]]), left, top
+            sprite, left, top = rigid[n]
+            _lay(frame, sprite, (origin[1] + top) * SUPERSAMPLING, (origin[0] + left) * SUPERSAMPLING)
+        frames.append(frame)
+    return np.stack(frames)
+
+
+def _lay(frame: Array, sprite: Array, top: float, left: float) -> None:
+    """Put a premultiplied `sprite` (C + 1, h, w; alpha last) over `frame` (C, H, W), its corner at real subpixels."""
+    rows, cols = round(top), round(left)
+    if abs(top - rows) + abs(left - cols) > 1e-4:
+        # Three subpixels of nothing around it: (h + 3, w + 3) are left after shifting.
+        rows, cols = int(np.floor(top)) - 1, int(np.floor(left)) - 1
+        sprite = _shift(np.pad(sprite, ((0, 0), (3, 3), (3, 3))), rows + 2 - top, cols + 2 - left)
+    height, width = sprite.shape[1:]
+    y0, y1 = max(rows, 0), min(rows + height, frame.shape[1])
+    x0, x1 = max(cols, 0), min(cols + width, frame.shape[2])
+    if y1 <= y0 or x1 <= x0:
+        return
+    piece = sprite[:, y0 - rows : y1 - rows, x0 - cols : x1 - cols]
+    target = frame[:, y0:y1, x0:x1]
+    target *= 1 - piece[-1]
+    target += piece[:-1]
+
+
+def _shift(field: Array, y: float, x: float) -> Array:
+    """Read `field` (C, h + 3, w + 3) at rows 1 + y + i and columns 1 + x + j, 0 <= y, x <= 1, by cubic weights."""
+    height, width = field.shape[1] - 3, field.shape[2] - 3
+    if y:
+        field = _weigh([field[:, k : k + height] for k in range(4)], y)
+    else:
+        field = field[:, 1 : 1 + height]
+    if x:
+        return _weigh([field[..., k : k + width] for k in range(4)], x)
+    return field[..., 1 : 1 + width].copy()
+
+
+def _weigh(taps: list[Array], at: float) -> Array:
+    """Keys' cubic (a = -0.5) at `at` between the second and the third of four taps."""
+    weights = (
+        ((-0.5 * at + 1) * at - 0.5) * at,
+        (1.5 * at - 2.5) * at * at + 1,
+        ((-1.5 * at + 2) * at + 0.5) * at,
+        (0.5 * at - 0.5) * at * at,
+    )
+    total = taps[0] * np.float32(weights[0])
+    term = np.empty_like(total)
+    for tap, weight in zip(taps[1:], weights[1:], strict=True):
+        total += np.multiply(tap, np.float32(weight), out=term)
+    return total
+
+
+def _double(field: Array) -> Array:
+    """Bilinear enlargement of (h, w) to subpixels, its edge repeated."""
+    for axis in (0, 1):
+        f = field if axis == 0 else field.T
+        out = np.empty((2 * f.shape[0], f.shape[1]), np.float32)
+        near, far = f * np.float32(0.75), f * np.float32(0.25)
+        out[2::2] = near[1:] + far[:-1]
+        out[1:-1:2] = near[:-1] + far[1:]
+        out[0], out[-1] = f[0], f[-1]
+        field = out if axis == 0 else out.T
+    return field
+
+
+def _average(fine: Array) -> Array:
+    """Mean of each pixel's subpixels, without the optics' margin: (..., H, W)."""
+    *lead, height, width = fine.shape
+    cells = fine.reshape(*lead, height // SUPERSAMPLING, SUPERSAMPLING, width // SUPERSAMPLING, SUPERSAMPLING)
+    return np.ascontiguousarray(cells.mean((-3, -1))[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+
+
+def _colours(canvas: Canvas) -> Array:
+    """A body's reflectance (3, h, w)."""
+    assert canvas.rgb is not None
+    return canvas.rgb

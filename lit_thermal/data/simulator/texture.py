@@ -1,0 +1,68 @@
+"""Random textures: tiles that are made once per process, of which a scene takes flipped pieces.
+
+A tile is a fixed Gaussian random field of zero mean and unit variance. Making a new one for every scene would cost
+more than all the rest of the rendering.
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Kind = Literal["cloud", "soil", "leaf", "grass"]
+
+TILE = 512
+"""Side of a tile in subpixels, as the canvas counts them."""
+
+
+@lru_cache(maxsize=8)
+def _tile(kind: Kind) -> Array:
+    """One (2 TILE, 2 TILE) float32 tile: a periodic field, twice each way so that any piece is one slice."""
+    seed = {"cloud": 1, "soil": 2, "leaf": 3, "grass": 4}[kind]
+    noise = np.random.default_rng(seed).standard_normal((TILE, TILE))
+    fy, fx = np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)
+    f = np.hypot(fy, fx)
+    f[0, 0] = 1.0
+    if kind == "cloud":
+        gain = f**-2.2 * (f > 1.5 / TILE)
+    elif kind == "soil":
+        gain = f**-1.1 * np.exp(-((f / 0.14) ** 2)) * (f > 3 / TILE)
+    elif kind == "leaf":  # clusters some 4 to 12 HR pixels wide
+        gain = f**-1.0 * np.exp(-((f / 0.12) ** 2)) * (1 - np.exp(-((f / 0.03) ** 2)))
+    else:  # upright blades
+        gain = np.exp(-((fx / 0.11) ** 2) - (fy / 0.035) ** 2) * (1 - np.exp(-((f / 0.02) ** 2)))
+    gain[0, 0] = 0.0
+    drawn = np.fft.irfft2(np.fft.rfft2(noise) * gain, s=(TILE, TILE))
+    field: Array = np.tile((drawn / drawn.std()).astype(np.float32), (2, 2))
+    field.setflags(write=False)
+    return field
+
+
+def texture(rng: Generator, kind: Kind, height: int, width: int) -> Array:
+    """A (height, width) read-only piece of the tile `kind` in subpixels, at a random place, maybe mirrored."""
+    y, x, mirror = (int(n) for n in rng.integers(0, (TILE, TILE, 2)))
+    tile = _tile(kind)
+    if height > TILE or width > TILE:
+        piece = tile[np.ix_((y + np.arange(height)) % TILE, (x + np.arange(width)) % TILE)]
+    else:
+        piece = tile[y : y + height, x : x + width]
+    return piece[:, ::-1] if mirror else piece
+
+
+def perspective_texture(rng: Generator, kind: Kind, depth: NDArray[np.float64], width: int, centre: float) -> Array:
+    """A texture that lies on the ground: row i is seen at `depth[i]` (1 at the lowest row), (len(depth), width).
+
+    Args:
+        rng: where the piece comes from.
+        kind: which tile.
+        depth: distance of each row, in units where a subpixel of the tile is a subpixel of the canvas at 1.
+        width: columns.
+        centre: column of the vanishing point.
+    """
+    y, x = rng.integers(0, TILE, 2)
+    rows = (y + TILE * 0.6 * depth).astype(np.intp) % TILE
+    cols = (x + (np.arange(width) - centre) * np.minimum(depth, 8.0)[:, None]).astype(np.intp) % TILE
+    return _tile(kind)[rows[:, None], cols]

@@ -1,0 +1,33 @@
+"""Gaussian blur of the last two axes."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def gaussian_blur(x: Tensor, sigma: float | tuple[float, float]) -> Tensor:
+    """Blur (..., H, W) with a sampled Gaussian cut at four sigma, differentiably; a constant stays constant.
+
+    Args:
+        x: floating point tensor of any value range; half precision is computed in float32.
+        sigma: standard deviation in pixels, one for both axes or (vertical, horizontal); 0 leaves the axis as it is.
+
+    Returns:
+        Tensor of the shape and dtype of `x`. Outside the image lies its mirror, edge repeated, as for `resize`.
+    """
+    y = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    shape = y.shape
+    y = y.reshape(-1, 1, *shape[-2:])
+    with torch.autocast(x.device.type, enabled=False):
+        for axis, s in zip((-2, -1), (sigma, sigma) if isinstance(sigma, int | float) else sigma, strict=True):
+            radius = int(4 * s + 0.5)
+            if radius == 0:
+                continue
+            offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
+            weight = torch.exp(-((offset / s) ** 2) / 2)
+            kernel = (weight / weight.sum()).to(y).reshape((1, 1, -1, 1) if axis == -2 else (1, 1, 1, -1))
+            length = y.shape[axis]
+            index = torch.arange(-radius, length + radius, device=y.device) % (2 * length)
+            index = torch.where(index >= length, 2 * length - 1 - index, index)
+            y = F.conv2d(y.index_select(axis, index), kernel)
+    return y.reshape(shape).to(x.dtype)
