@@ -1,7 +1,7 @@
 """Compiles kernel.cpp once and keeps the shared library in a cache folder.
 
-A plain C interface and ctypes are used rather than a PyTorch extension: no torch headers are parsed, so the compilation
-takes seconds instead of most of a minute, and neither ninja nor a Python header is needed.
+A plain C interface and ctypes are used rather than a PyTorch extension: no torch headers are parsed, so the
+compilation takes seconds instead of most of a minute, and neither ninja nor a Python header is needed.
 """
 
 import ctypes
@@ -81,7 +81,7 @@ def build() -> Path:
     if compiler is None:
         raise KernelUnavailable("no C++ compiler was found ($CXX, c++, g++, clang++)")
     version = _run([*compiler, "--version"]).stdout
-    parts = (SOURCE.read_text(encoding="utf-8"), shlex.join(compiler), version, repr((BASE_FLAGS, OPTIONAL_FLAGS)), _machine())
+    parts = [SOURCE.read_text(encoding="utf-8"), version, repr((compiler, BASE_FLAGS, OPTIONAL_FLAGS)), _machine()]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     library = cache_folder() / f"selective_scan_{key}.so"
     if library.exists():
@@ -103,7 +103,9 @@ def _compile(compiler: list[str], target: Path) -> None:
         result = _run([*compiler, *BASE_FLAGS, *flags, str(SOURCE), "-o", str(target)])
         if result.returncode == 0:
             return
-    lines = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines() or ["no message"]
+    lines = (
+        [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines() or ["no message"]
+    )
     raise KernelUnavailable(f"{compiler[0]} fails: {lines[0].strip()}")
 
 

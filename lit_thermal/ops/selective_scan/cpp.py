@@ -11,16 +11,21 @@ from .build import kernel
 from .reference import groups_of
 
 _SLOTS = 8
-"""Tiles of channels that get a gradient of B and C of their own, summed in a fixed order afterwards. It bounds the memory
-for these and the number of threads that the backward can use for one group of one sample."""
-_SIZES = "batch channels groups states length slots threads softplus".split()
-_POINTERS = "u delta z dout A B_lane C_lane B C D bias starts out du ddelta dz last dA dB_lane dC_lane dD dbias dB dC".split()
+"""Sums of channels that get a gradient of B and C of their own, added up in a fixed order afterwards. It bounds
+the memory for these, and the number of threads that the backward can use for one group of one sample."""
 
 
 class _Problem(ctypes.Structure):
     """`Problem` of kernel.cpp, field by field."""
 
-    _fields_ = (*((name, ctypes.c_int64) for name in _SIZES), *((name, ctypes.c_void_p) for name in _POINTERS))
+    _sizes = ("batch", "channels", "groups", "states", "length", "slots", "threads", "softplus")
+    _sequences = ("u", "delta", "z", "dout")
+    _parameters = ("A", "B_lane", "C_lane", "B", "C", "D", "bias", "starts")
+    _results = ("out", "du", "ddelta", "dz", "last", "dA", "dB_lane", "dC_lane", "dD", "dbias", "dB", "dC")
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in _sizes),
+        *((name, ctypes.c_void_p) for name in _sequences + _parameters + _results),
+    )
 
 
 def _call(direction: str, dtype: torch.dtype, sizes: dict[str, int], tensors: dict[str, Tensor | None]) -> None:

@@ -67,9 +67,7 @@ def scan_reference(
     readout = by_group(C, groups)
     state = torch.zeros_like(decay[:, :, :, 0])
     outputs = []
-    for a, x, c in zip(
-        decay.unbind(3), drive.unbind(3), readout.expand(-1, -1, -1, length, -1).unbind(3), strict=True
-    ):
+    for a, x, c in zip(decay.unbind(3), drive.unbind(3), readout.expand(-1, -1, -1, length, -1).unbind(3), strict=True):
         state = a * state + x
         outputs.append((state * c).sum(-1))
     y = torch.stack(outputs, dim=3).flatten(1, 2)
