@@ -25,7 +25,7 @@ from lit_thermal.cli import quiet, run_folder
 from lit_thermal.cli.arguments import CONFIG, FREE, sources, with_found_files
 from lit_thermal.cli.diagnose import Source, explain, read_yaml, refuse_nulls
 from lit_thermal.cli.hints import Argument, arguments
-from lit_thermal.cli.keep import KeepConfig, KeepRandomState, WholeCheckpointIO
+from lit_thermal.cli.keep import BestAndLast, KeepConfig, StepSeeds, WholeCheckpointIO
 from lit_thermal.errors import InputError
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.weights import check_fit, read_checkpoint, transplant
@@ -177,13 +177,16 @@ class App(LightningCLI):
         config = self.config_init[self.subcommand].trainer
         given = config.callbacks
         callbacks = [self._keep_config, *([given] if isinstance(given, Callback) else given or [])]
-        if self.subcommand == "fit":
-            callbacks.append(KeepRandomState())
-            if config.enable_checkpointing is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
-                callbacks.append(_best_and_last())
+        checkpoints = (self.folder / "checkpoints").resolve()
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str((self.folder / "checkpoints").resolve())
+                callback.dirpath = str(checkpoints)
+        if self.subcommand == "fit":
+            if config.enable_checkpointing is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
+                callbacks.append(BestAndLast(checkpoints))
+            seed = self.config[self.subcommand].seed_everything
+            if seed is not False:
+                callbacks.append(StepSeeds(seed))
         logger = config.logger
         if logger is None or logger is True:
             logger = [
@@ -286,12 +289,6 @@ def _specs(value: Any) -> list[Namespace]:
     """Return the class paths with arguments among the values of a key that takes one or a list."""
     values = value if isinstance(value, list) else [value]
     return [v for v in values if isinstance(v, Namespace) and "class_path" in v]
-
-
-def _best_and_last() -> ModelCheckpoint:
-    return ModelCheckpoint(
-        filename="best", monitor="val/psnr", mode="max", save_last=True, enable_version_counter=False
-    )
 
 
 def _short(path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""What a run keeps: its config, checkpoints that are whole, and the random state for an exact resume."""
+"""What a run keeps: its config, checkpoints that are whole, and the seeds that make a resume exact."""
 
 import os
 import random
@@ -10,6 +10,7 @@ import torch
 import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 
@@ -44,27 +45,68 @@ class KeepConfig(Callback):
                 logger.log_hyperparams(yaml.safe_load(self.text))
 
 
-class KeepRandomState(Callback):
-    """Stores the random state of every process in checkpoints, and restores it when training resumes.
+class StepSeeds(Callback):
+    """Seeds every training step, and the order of every epoch, by the run's seed, the process and their number alone.
 
-    Without it a resumed run shuffles and augments its data in another order than a run that was not interrupted.
+    What a step draws then depends neither on the steps before it nor on what the library draws in between, and so a
+    run that was killed and resumed at the end of an epoch goes on as one that was not.
+
+    Args:
+        seed: of the run.
     """
 
-    key = "lit_thermal_random"
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the states of all processes, as tensors and plain values."""
-        states: list[Any] = [_random_state()]
-        if trainer.world_size > 1:
-            states *= trainer.world_size
-            torch.distributed.all_gather_object(states, states[trainer.global_rank])
-        checkpoint[self.key] = states
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed the step."""
+        self._draw_for(trainer, 0, trainer.fit_loop.total_batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed what shuffles the next epoch."""
+        self._draw_for(trainer, 1, trainer.current_epoch + 1)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of this process; with another number of processes there is none to restore."""
-        states = checkpoint.get(self.key, [])
-        if trainer.state.fn == TrainerFn.FITTING and len(states) == trainer.world_size:
-            _restore_random_state(states[trainer.global_rank])
+        """Seed what shuffles the epoch that a resumed run begins with."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._draw_for(trainer, 1, checkpoint["epoch"] + 1)
+
+    def _draw_for(self, trainer: Trainer, kind: int, number: int) -> None:
+        state = np.random.SeedSequence([self.seed, trainer.global_rank, kind, number]).generate_state(4)
+        torch.manual_seed(int(state[0]) << 32 | int(state[1]))
+        np.random.seed(state[2])
+        random.seed(int(state[3]))
+
+
+class BestAndLast(ModelCheckpoint):
+    """Keeps the checkpoint of the best validation PSNR and the last one, also of steps after the last validation.
+
+    Args:
+        folder: where.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor="val/psnr",
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+        )
+        self._saved_step = 0
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember which step was saved."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        self._saved_step = checkpoint["global_step"]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last steps of a training that ended between two validations."""
+        super().on_train_end(trainer, pl_module)
+        if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.last_model_path = str(Path(str(self.dirpath)) / "last.ckpt")
+            trainer.save_checkpoint(self.last_model_path)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -80,24 +122,3 @@ class WholeCheckpointIO(TorchCheckpointIO):
         aside = target.with_name(f".{target.name}.part")
         torch.save(checkpoint, aside)
         os.replace(aside, target)
-
-
-def _random_state() -> dict[str, Any]:
-    numpy_state = np.random.get_state(legacy=False)
-    numpy_state["state"]["key"] = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
-    return {
-        "python": random.getstate(),
-        "numpy": numpy_state,
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def _restore_random_state(state: dict[str, Any]) -> None:
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    inner = state["numpy"]["state"]
-    np.random.set_state(state["numpy"] | {"state": inner | {"key": inner["key"].numpy().astype(np.uint32)}})
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
