@@ -14,6 +14,7 @@ from lit_thermal.batch import Batch, need
 from lit_thermal.errors import InputError
 from lit_thermal.metrics.gather import gather_objects
 from lit_thermal.metrics.quality import psnr
+from lit_thermal.ops.blur import gaussian_blur
 from lit_thermal.ops.dct import cosine_basis
 from lit_thermal.ops.resize import resize
 
@@ -85,21 +86,6 @@ def reference_baseline(batch: Batch, scale: int) -> Tensor:
     if lr.ndim == 4:
         return large
     return _mix(_linear_in_time(_relative_time(batch), lr.shape[1]), large)
-
-
-def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
-    """Blur (..., H, W) by a Gaussian of `sigma` pixels, cut at 3 sigma, with replicated border; 0 does nothing."""
-    if sigma == 0:
-        return x
-    radius = int(3 * sigma + 0.5)
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=x.device) / sigma) ** 2)
-    taps = (taps / taps.sum()).to(x.dtype)
-    flat = x.reshape(1, -1, *x.shape[-2:])
-    count = flat.shape[1]
-    flat = F.pad(flat, (radius, radius, radius, radius), mode="replicate")
-    flat = F.conv2d(flat, taps.view(1, 1, 1, -1).expand(count, -1, -1, -1), groups=count)
-    flat = F.conv2d(flat, taps.view(1, 1, -1, 1).expand(count, -1, -1, -1), groups=count)
-    return flat.view(x.shape)
 
 
 class TunedBaselines:

@@ -17,7 +17,8 @@ def gaussian_blur(x: Tensor, sigma: float | tuple[float, float]) -> Tensor:
     """
     y = x if x.dtype in (torch.float32, torch.float64) else x.float()
     shape = y.shape
-    y = y.reshape(-1, 1, *shape[-2:])
+    # Images as channels: a convolution by groups is several times faster than a batch of one channel.
+    y = y.reshape(1, -1, *shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
         for axis, s in zip((-2, -1), (sigma, sigma) if isinstance(sigma, int | float) else sigma, strict=True):
             radius = int(4 * s + 0.5)
@@ -29,5 +30,5 @@ def gaussian_blur(x: Tensor, sigma: float | tuple[float, float]) -> Tensor:
             length = y.shape[axis]
             index = torch.arange(-radius, length + radius, device=y.device) % (2 * length)
             index = torch.where(index >= length, 2 * length - 1 - index, index)
-            y = F.conv2d(y.index_select(axis, index), kernel)
+            y = F.conv2d(y.index_select(axis, index), kernel.expand(y.shape[1], -1, -1, -1), groups=y.shape[1])
     return y.reshape(shape).to(x.dtype)

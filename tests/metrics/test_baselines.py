@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from lit_thermal.batch import Batch, output_times
 from lit_thermal.errors import InputError
 from lit_thermal.metrics import TunedBaselines, image_baselines, video_baselines
-from lit_thermal.metrics.baselines import gaussian_blur, reference_baseline
+from lit_thermal.metrics.baselines import reference_baseline
 from lit_thermal.ops.resize import resize
 
 SCALE = 4
@@ -78,17 +78,6 @@ def test_any_temporal_scale_and_times_of_a_later_window(scale: int) -> None:
 def test_times_outside_the_window_are_refused() -> None:
     with pytest.raises(InputError, match="outside the input's 0 to 3"):
         video_baselines(torch.rand(1, 4, 1, 5, 5), torch.tensor([[0.0, 3.5]]), 4)
-
-
-def test_blur_keeps_the_mean_of_a_constant_and_equals_the_formula() -> None:
-    torch.testing.assert_close(gaussian_blur(torch.full((2, 1, 9, 9), 0.3), 1.5), torch.full((2, 1, 9, 9), 0.3))
-    point = torch.zeros(1, 31, 31)
-    point[0, 15, 15] = 1
-    blurred = gaussian_blur(point, 2.0)[0]
-    ratio = blurred[15, 18] / blurred[15, 15]
-    assert ratio.item() == pytest.approx(2.718281828 ** (-9 / 8), rel=1e-4)
-    assert blurred.sum().item() == pytest.approx(1, abs=1e-5)
-    assert gaussian_blur(point, 0.0) is point
 
 
 def test_tuning_leaves_clean_input_alone_and_blurs_noisy_input(batch: Batch) -> None:

@@ -1,0 +1,68 @@
+"""Every experiment file parses, states its own name, and what it builds can be built."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import lit_thermal.experiments
+from lit_thermal.cli.dispatch import main
+
+FOLDER = Path(lit_thermal.experiments.__path__[0])
+FILES = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*.yaml")}
+WHOLE = sorted(f for f in FILES if "/" not in f or f.startswith("paper/"))
+ROWS = sorted(f for f in FILES if f.startswith("rows/theris/"))
+DATA = sorted(f for f in FILES if f.startswith("data/"))
+OVERLAYS = sorted(f for f in FILES if f.startswith(("logger/", "strategy/")))
+
+
+def resolved(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    """The configuration that `fit` would run with."""
+    code = main(["fit", *words, "--print_config"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return yaml.safe_load(out)
+
+
+def test_every_file_is_covered():
+    assert set(WHOLE) | set(ROWS) | set(DATA) | set(OVERLAYS) == FILES
+
+
+@pytest.mark.parametrize("file", WHOLE)
+def test_whole_experiments_parse(file, capsys):
+    config = resolved(capsys, "-c", file)
+    assert config["experiment"] not in ("", "run")
+    assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"], "one scale for both"
+    schedule = config["model"]["init_args"]["lr_scheduler"]["init_args"]
+    assert schedule["T_max"] == config["trainer"]["max_steps"], "the schedule ends with the training"
+
+
+def test_the_length_of_training_reaches_the_schedule(capsys):
+    config = resolved(capsys, "-c", "theris", "--trainer.max_steps=7")
+    assert config["model"]["init_args"]["lr_scheduler"]["init_args"]["T_max"] == 7
+
+
+@pytest.mark.parametrize("file", [*DATA, *OVERLAYS])
+def test_overlays_parse(file, capsys):
+    root = ["--data.root=somewhere"] if file in DATA else []
+    resolved(capsys, "-c", "theris", "-c", file, *root)
+
+
+ALLOWED = {
+    "rows/theris/full.yaml": set(),
+    "rows/theris/without_spectral_mask.yaml": {"mask"},
+    "rows/theris/without_thermal_prompt.yaml": {"prompt"},
+    "rows/theris/without_tfm.yaml": {"heat_weight"},
+    "rows/theris/tdim_alone.yaml": {"depth"},
+    "rows/theris/without_scan.yaml": {"scans"},
+    "rows/theris/cosine_interpolation.yaml": {"interpolation"},
+    "rows/theris/linear_interpolation.yaml": {"interpolation"},
+}
+
+
+@pytest.mark.parametrize("file", ROWS)
+def test_a_row_changes_what_its_name_says_and_nothing_else(file, capsys):
+    whole, row = resolved(capsys, "-c", "theris"), resolved(capsys, "-c", "theris", "-c", file)
+    model, other = whole["model"]["init_args"], row["model"]["init_args"]
+    assert {key for key in model if model[key] != other[key]} == ALLOWED[file]
+    assert whole["data"] == row["data"] and whole["trainer"] == row["trainer"]
