@@ -10,21 +10,18 @@ from lit_thermal.data.simulator.bodies import (
     SKIN,
     Animal,
     Body,
-    Car,
     Foreground,
     Path,
     Person,
-    Rear,
     Shape,
     Slab,
-    Top,
-    engine_heat,
 )
 from lit_thermal.data.simulator.canvas import SUPERSAMPLING, Canvas
 from lit_thermal.data.simulator.heat import HeatField, Pattern
 from lit_thermal.data.simulator.places import PLACES, Layout
 from lit_thermal.data.simulator.scenery import Stage, Weather
 from lit_thermal.data.simulator.sensor import MARGIN, Sensor
+from lit_thermal.data.simulator.vehicles import Car, Rear, Top
 from lit_thermal.errors import InputError
 
 ScenarioName = Literal["standard", "fast_motion", "switching_sources", "hot_boundaries"]
@@ -57,7 +54,7 @@ class Scenario:
 
 SCENARIOS: dict[str, Scenario] = {
     "standard": Scenario(),
-    "fast_motion": Scenario(speed=(1.0, 1.5), pan=(0.8, 1.5), still=0.2, bodies=(2, 4)),
+    "fast_motion": Scenario(speed=(0.8, 1.25), pan=(0.8, 1.25), still=0.2, bodies=(2, 4)),
     "switching_sources": Scenario(speed=(0.1, 0.4), pan=(0.1, 0.3), still=0.7, bodies=(1, 2), sources=(4, 7)),
     "hot_boundaries": Scenario(hot=(20.0, 90.0), slabs=0.5, bodies=(2, 4), contact=(2.0, 6.0)),
 }
@@ -139,14 +136,14 @@ def make_scene(
     surface = _make_surface(pan, (height, width), frames, margin, visible)
     ambient = float(rng.uniform(274, 302))
     weather = Weather(ambient, ambient - float(rng.uniform(5, 16)), float(max(0.0, rng.uniform(-0.4, 1.0))))
-    zoom = float(rng.uniform(0.75, 1.6)) * (min(height, width) / 128) ** 0.5
+    zoom = float(rng.uniform(1.0, 2.0)) * (min(height, width) / 128) ** 0.5
     stage = Stage(surface, rng, look, weather, zoom)
     place = str(rng.choice(list(PLACES), p=[0.35, 0.25, 0.2, 0.2]))
     layout = PLACES[place](stage)
     bodies = _draw_bodies(stage, layout, kind, pan, (height, width), frames, max_speed)
     heat = _draw_heat(stage, layout, kind, bodies, frames)
     sensor = Sensor(
-        psf=float(rng.uniform(0.3, 0.5)),
+        psf=float(rng.uniform(0.5, 0.75)),
         netd=float(rng.uniform(15, 45)),
         fixed_pattern=float(rng.uniform(3, 12)),
         stripes=float(rng.uniform(3, 12)),
@@ -249,16 +246,14 @@ def _draw_shape(
         return Slab(wide, wide * float(rng.uniform(0.4, 1.1)), ambient + 15 + extra, steps, bool(rng.random() < 0.4))
     if layout.from_above:
         angle = float(np.arctan2(velocity[1], velocity[0]))
-        heat = engine_heat(rng, ambient, True, extra)
-        red, green, blue = (float(c) for c in look.uniform(0.1, 0.9, 3))
-        return Top(float(rng.uniform(13, 22)) * stage.zoom, angle, heat, (red, green, blue))
+        return Top.draw(rng, look, ambient, float(rng.uniform(13, 22)) * stage.zoom, angle, extra)
     choice = rng.random()
     if choice < 0.5:
         return Person.draw(rng, look, ambient, min(tall, limit), float(velocity[0]), extra)
     if choice < 0.72:
-        return Car.draw(rng, look, ambient, min(2.3 * tall, 1.4 * limit), facing, True, extra)
+        return Car.draw(rng, look, ambient, min(2.3 * tall, 1.4 * limit), facing, extra)
     if choice < 0.88:
-        return Rear.draw(rng, look, ambient, min(1.05 * tall, limit), True, extra)
+        return Rear.draw(rng, look, ambient, min(1.05 * tall, limit), extra)
     brown = float(look.uniform(0.2, 0.6))
     coat = ambient + float(rng.uniform(0.25, 0.5)) * (SKIN - ambient) + extra
     return Animal(max(6.0, 0.4 * tall), facing, float(rng.uniform(0.3, 0.8)), coat, (brown, brown * 0.8, brown * 0.6))

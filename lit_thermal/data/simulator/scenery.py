@@ -155,7 +155,7 @@ def building(s: Stage, x0: float, y0: float, x1: float, y1: float) -> None:
         joint = rng.uniform(-0.9, 0.9)
         c.warm(c.grid((x0, y0, x1, y1), (x0, 1e4, 1e4), (y0, course, 0.8)), joint)
         c.shade(c.grid((x0, y0, x1, y1), (x0, 1e4, 1e4), (y0, course, 0.7)), 0.8)
-    wide, high = s.span(3.5, 9), s.span(5, 12)
+    wide, high = s.span(5, 10), s.span(6, 13)
     pitch_x, pitch_y = wide * rng.uniform(1.5, 2.4), high * rng.uniform(1.4, 2.0)
     inside = (x0 + s.span(1.5, 4), y0 + s.span(2, 5), x1 - s.span(1.5, 4), y1 - s.span(1, 5))
     glass = s.warmth(-6, 3)
@@ -250,7 +250,7 @@ def pole(s: Stage, x: float, y: float, height: float) -> None:
 
 def wire(s: Stage, x0: float, y0: float, x1: float, y1: float, sag: float) -> None:
     """A cable that hangs between two points."""
-    kelvin, half = s.warmth(-1, 3), s.rng.uniform(0.2, 0.45)
+    kelvin, half = s.warmth(-1, 3), s.span(0.25, 0.45)
     t = np.linspace(0, 1, 9)
     xs, ys = x0 + (x1 - x0) * t, y0 + (y1 - y0) * t + 4 * sag * t * (1 - t)
     for i in range(8):
@@ -262,7 +262,7 @@ def fence(s: Stage, x0: float, x1: float, y: float, height: float) -> None:
     """Upright bars and two rails."""
     kelvin, c = s.warmth(-3, 4), s.canvas
     colour = s.colour((0.45, 0.42, 0.4), 0.15)
-    bars = (x0, s.span(3.0, 6.0), s.rng.uniform(0.8, 1.8))
+    bars = (x0, s.span(3.5, 6.0), s.span(0.8, 1.5))
     c.paint(c.grid((x0, y - height, x1, y), bars, (y - height, 1e4, 1e4)), kelvin, 0.9, colour)
     for at in (0.15, 0.8):
         c.paint(c.box(x0, y - height * at - 0.9, x1, y - height * at), kelvin, 0.9, colour)
