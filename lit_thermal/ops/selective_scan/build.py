@@ -102,19 +102,19 @@ def _compile(compiler: list[str], target: Path) -> None:
     for flags in OPTIONAL_FLAGS:
         result = _run([*compiler, *BASE_FLAGS, *flags, str(SOURCE), "-o", str(target)])
         if result.returncode == 0:
+            if "-fopenmp" not in flags:
+                _log.info("%s has no OpenMP: the CPU kernel of the selective scan runs on one thread", compiler[0])
             return
-    lines = (
-        [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines() or ["no message"]
-    )
-    raise KernelUnavailable(f"{compiler[0]} fails: {lines[0].strip()}")
+    messages = result.stderr.strip().splitlines() or ["no message"]
+    first = next((line for line in messages if "error" in line), messages[0])
+    raise KernelUnavailable(f"{compiler[0]} fails ({first.strip()})")
 
 
 @functools.cache
 def _outcome() -> ctypes.CDLL | str:
     """The loaded library, or why there is none; decided once in a process."""
     try:
-        path = build()
-        return ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(build()))
     except KernelUnavailable as error:
         return str(error)
     except OSError as error:

@@ -11,7 +11,7 @@ from .build import kernel
 from .reference import groups_of
 
 _SLOTS = 8
-"""Sums of channels that get a gradient of B and C of their own, added up in a fixed order afterwards. It bounds
+"""Sums over channels that get a gradient of B and C of their own, added up in a fixed order afterwards. It bounds
 the memory for these, and the number of threads that the backward can use for one group of one sample."""
 
 
