@@ -10,7 +10,7 @@ from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 
 
-def data(**arguments) -> SimulatedVideo:  # noqa: ANN003
+def data(**arguments) -> SimulatedVideo:
     small = {"size": 32, "crop": 4, "train_clips": 5, "val_clips": 3, "test_clips": 2, "samples_per_epoch": 8}
     return SimulatedVideo(**({"num_workers": 0, "batch_size": 4} | small | arguments))
 
@@ -22,7 +22,7 @@ def test_training_batch_keeps_the_contract() -> None:
     assert batch["lr"].shape == (4, 4, 1, 4, 4) and batch["hr"].shape == (4, 7, 1, 16, 16)
     for key in ("lr", "hr", "lr_time", "hr_time"):
         assert batch[key].dtype == torch.float32
-    assert 0 <= batch["hr"].min() and batch["hr"].max() <= 1
+    assert batch["hr"].min() >= 0 and batch["hr"].max() <= 1
     assert torch.equal(batch["lr_time"][0], torch.arange(4.0))
     assert torch.equal(batch["hr_time"][0], torch.arange(7) / 2)
     assert is_observed(batch["hr_time"]).sum() == 16
@@ -52,7 +52,7 @@ def test_other_temporal_scales() -> None:
 
 
 @pytest.mark.parametrize("degradation", [Bicubic(), BlurNoise()])
-def test_same_samples_on_any_number_of_workers(degradation) -> None:  # noqa: ANN001
+def test_same_samples_on_any_number_of_workers(degradation) -> None:
     def epochs(workers: int) -> list[torch.Tensor]:
         module = data(num_workers=workers, degradation=degradation)
         train = module.train_dataloader()
