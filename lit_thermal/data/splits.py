@@ -27,12 +27,14 @@ def find_splits(root: Path, split: Split | None, seed: int) -> dict[str, list[Pa
         InputError: the root is missing or does not look so, or the split does not fit its clips.
     """
     expected = "expected {train,val,test}/CLIP/*.png or .tif, or one video file per clip"
+    if split is not None:
+        expected = "expected CLIP/*.png or .tif, or one video file per clip"
     if not root.is_dir():
         raise InputError(f"the data root {root} {'is a file' if root.exists() else 'does not exist'}; {expected}")
     if split is not None:
         clips = find_clips(root)
         if not clips:
-            raise InputError(f"the data root {root} holds no clips (folders of frames, or videos); {describe(root)}")
+            raise InputError(f"the data root {root} holds no clips: {expected}, but {describe(root)}")
         if isinstance(split, Mapping):
             return _by_name(root, clips, split)
         return _by_share(root, clips, split, seed)
