@@ -1,0 +1,1 @@
+"""Where thermal data comes from: the simulator, readers, degradations and the DataModules."""
