@@ -54,7 +54,7 @@ class Scenario:
 
 SCENARIOS: dict[str, Scenario] = {
     "standard": Scenario(),
-    "fast_motion": Scenario(speed=(0.8, 1.25), pan=(0.8, 1.25), still=0.2, bodies=(2, 4)),
+    "fast_motion": Scenario(speed=(0.7, 1.1), pan=(0.7, 1.1), still=0.2, bodies=(2, 4)),
     "switching_sources": Scenario(speed=(0.1, 0.4), pan=(0.1, 0.3), still=0.7, bodies=(1, 2), sources=(4, 7)),
     "hot_boundaries": Scenario(hot=(20.0, 90.0), slabs=0.5, bodies=(2, 4), contact=(2.0, 6.0)),
 }
@@ -136,14 +136,14 @@ def make_scene(
     surface = _make_surface(pan, (height, width), frames, margin, visible)
     ambient = float(rng.uniform(274, 302))
     weather = Weather(ambient, ambient - float(rng.uniform(5, 16)), float(max(0.0, rng.uniform(-0.4, 1.0))))
-    zoom = float(rng.uniform(1.0, 2.0)) * (min(height, width) / 128) ** 0.5
+    zoom = float(rng.uniform(1.3, 2.6)) * (min(height, width) / 128) ** 0.5
     stage = Stage(surface, rng, look, weather, zoom)
     place = str(rng.choice(list(PLACES), p=[0.35, 0.25, 0.2, 0.2]))
     layout = PLACES[place](stage)
     bodies = _draw_bodies(stage, layout, kind, pan, (height, width), frames, max_speed)
     heat = _draw_heat(stage, layout, kind, bodies, frames)
     sensor = Sensor(
-        psf=float(rng.uniform(0.5, 0.75)),
+        psf=float(rng.uniform(0.6, 1.0)),
         netd=float(rng.uniform(15, 45)),
         fixed_pattern=float(rng.uniform(3, 12)),
         stripes=float(rng.uniform(3, 12)),

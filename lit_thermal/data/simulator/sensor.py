@@ -10,7 +10,7 @@ from lit_thermal.batch import Radiometry
 from lit_thermal.data.simulator.canvas import SUPERSAMPLING, Array
 from lit_thermal.data.simulator.planck import apparent_kelvin, band_radiance, radiance_per_kelvin
 
-MARGIN = 2
+MARGIN = 3
 """HR pixels that a frame must reach beyond its edge, for the optics to look at."""
 
 _TAPS = 2 * SUPERSAMPLING * MARGIN
@@ -25,14 +25,14 @@ class Sensor:
     same amount of radiance everywhere, so a cold sky is noisier in Kelvin.
 
     Attributes:
-        psf: standard deviation of the Gaussian optics blur in pixels, 0 to 0.6, on top of the square pixel's average.
+        psf: standard deviation of the Gaussian optics blur in pixels, 0 to 1, on top of the square pixel's average.
         netd: standard deviation of the noise of each pixel in each frame, mK.
         fixed_pattern: the same, of the offset that a pixel keeps through the clip.
         stripes: the same, of the offset that a column keeps.
         saturated: share of the clip's pixels left below and above the range, so that one hot spot does not take it.
     """
 
-    psf: float = 0.4
+    psf: float = 0.7
     netd: float = 30.0
     fixed_pattern: float = 10.0
     stripes: float = 10.0

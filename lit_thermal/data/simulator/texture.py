@@ -29,11 +29,11 @@ def _tile(kind: Kind) -> Array:
     if kind == "cloud":
         gain = f**-2.2 * (f > 1.5 / TILE)
     elif kind == "soil":
-        gain = f**-1.1 * np.exp(-((f / 0.14) ** 2)) * (f > 3 / TILE)
-    elif kind == "leaf":  # clusters some 4 to 12 HR pixels wide
-        gain = f**-1.0 * np.exp(-((f / 0.12) ** 2)) * (1 - np.exp(-((f / 0.03) ** 2)))
+        gain = f**-1.1 * np.exp(-((f / 0.07) ** 2)) * (f > 3 / TILE)
+    elif kind == "leaf":  # clusters some 8 to 30 HR pixels wide
+        gain = f**-1.0 * np.exp(-((f / 0.06) ** 2)) * (1 - np.exp(-((f / 0.015) ** 2)))
     else:  # upright blades
-        gain = np.exp(-((fx / 0.11) ** 2) - (fy / 0.035) ** 2) * (1 - np.exp(-((f / 0.02) ** 2)))
+        gain = np.exp(-((fx / 0.07) ** 2) - (fy / 0.025) ** 2) * (1 - np.exp(-((f / 0.02) ** 2)))
     gain[0, 0] = 0.0
     drawn = np.fft.irfft2(np.fft.rfft2(noise) * gain, s=(TILE, TILE))
     field: Array = np.tile((drawn / drawn.std()).astype(np.float32), (2, 2))
