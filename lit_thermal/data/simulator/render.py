@@ -103,11 +103,12 @@ def render_visible(scene: Scene, time: float = 0.0, camera: Camera | None = None
     rgb, time = scene.surface.rgb, time + camera.delay
     if rgb is None:
         raise InputError("the scene has no colours to show; make it with visible=True")
+    night = scene.weather.sun == 0
     fine = _compose(scene, np.array([time]), lambda _, crop: crop(rgb), _colours, camera)[0]
-    light = 0.07 if scene.weather.sun == 0 else 0.4 + 0.7 * scene.weather.sun
+    light = 0.15 if night else 0.4 + 0.7 * scene.weather.sun
     rng = np.random.default_rng([*scene.entropy, 1])
     picture = scene.sensor.focus(fine) * np.float32(light)
-    picture += rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(0.004 + 0.012 * (light < 0.1))
+    picture += rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(0.02 if night else 0.004)
     return np.clip(picture, 0, 1)
 
 

@@ -45,8 +45,9 @@ class Stage:
         return self.weather.ambient + float(self.rng.uniform(low, high))
 
     def colour(self, base: Colour, spread: float = 0.08) -> Colour:
-        """A reflectance near `base`."""
-        r, g, b = (float(np.clip(c + self.look.normal(0, spread), 0.02, 0.98)) for c in base)
+        """A reflectance near `base`: as light or dark as `spread` says, its hue a little off."""
+        light, hue = self.look.normal(0, spread), self.look.normal(0, 0.4 * spread, 3)
+        r, g, b = (float(np.clip(c + light + h, 0.02, 0.98)) for c, h in zip(base, hue, strict=True))
         return r, g, b
 
     def span(self, low: float, high: float) -> float:
