@@ -223,7 +223,7 @@ class App(LightningCLI):
     def _run(self, verb: Callable[..., Any], arguments: dict[str, Any]) -> None:
         try:
             verb(**arguments)
-        except InputError:
+        except (InputError, MisconfigurationException):
             if self.trainer.global_step == 0:
                 run_folder.discard(self._made)
             raise

@@ -79,7 +79,7 @@ class StepSeeds(Callback):
 
 
 class BestAndLast(ModelCheckpoint):
-    """Keeps the checkpoint of the best validation PSNR and the last one, also of steps after the last validation.
+    """Keeps the checkpoint of the best validation PSNR and the last one, at each epoch's end at least.
 
     Args:
         folder: where.
@@ -101,12 +101,12 @@ class BestAndLast(ModelCheckpoint):
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         self._saved_step = checkpoint["global_step"]
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last steps of a training that ended between two validations."""
-        super().on_train_end(trainer, pl_module)
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of an epoch, full or cut short by the number of steps, where no validation did."""
+        super().on_train_epoch_end(trainer, pl_module)
         if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.last_model_path = str(Path(str(self.dirpath)) / "last.ckpt")
-            trainer.save_checkpoint(self.last_model_path)
+            trainer.save_checkpoint(self.last_model_path, weights_only=False)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

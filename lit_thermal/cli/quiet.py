@@ -7,6 +7,8 @@ LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.
 WARNINGS = (
     # resuming in the folder of the run is what this command line does
     r"Checkpoint directory .* exists and is not empty",
+    # the metrics are gathered from all processes before they are logged
+    r"It is recommended to use `self.log\(.*sync_dist=True",
     # between Lightning and torch
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
