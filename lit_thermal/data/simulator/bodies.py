@@ -4,7 +4,6 @@ A body is painted around its own origin, the point where it touches the ground (
 looks are drawn when the scene is made, so that painting it at any time needs no randomness.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +16,7 @@ SKIN = 306.0
 """Apparent temperature of bare skin in mild air, Kelvin."""
 
 
-class Shape(ABC):
+class Shape:
     """How a body looks.
 
     Attributes:
@@ -30,9 +29,9 @@ class Shape(ABC):
     rigid: bool = True
     bounds: tuple[float, float, float, float]
 
-    @abstractmethod
     def paint(self, canvas: Canvas, time: float) -> None:
         """Paint it as it looks at `time` (HR frames), its origin at (0, 0)."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it looks")
 
 
 @dataclass(frozen=True)
