@@ -20,6 +20,23 @@ class ScanOrder(ABC):
     def path(self, frames: int, height: int, width: int) -> Tensor:
         """Token indices (chains, length), int64, with chains * length = frames * height * width."""
 
+    def indices(self, frames: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The path on a device, and for each token its place (frames * height * width,) in the flattened path.
+
+        Kept for the next clip of the same size: do not write to them.
+        """
+        # While exporting, tensors are stand-ins, which a later call must not find in the cache.
+        find = _indices.__wrapped__ if torch.compiler.is_exporting() else _indices
+        return find(self, frames, height, width, device)
+
+
+@lru_cache(maxsize=12)
+def _indices(order: ScanOrder, frames: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    # Tensors born in inference mode (a validation before the training) could not index in a training step.
+    with torch.inference_mode(False):
+        path = order.path(frames, height, width)
+        return path.to(device), torch.argsort(path.flatten()).to(device)
+
 
 class SpatialFirst(ScanOrder):
     """Frame by frame, each in row-major order (SMB of THERIS)."""
@@ -54,11 +71,6 @@ class Hilbert(ScanOrder):
 
     def path(self, frames: int, height: int, width: int) -> Tensor:
         """One chain of all tokens."""
-        return _hilbert_video(frames, height, width)
-
-
-@lru_cache(maxsize=16)
-def _hilbert_video(frames: int, height: int, width: int) -> Tensor:
-    curve = hilbert_path(height, width)
-    turns = [curve if t % 2 == 0 else curve.flip(0) for t in range(frames)]
-    return torch.cat([turn + t * height * width for t, turn in enumerate(turns)])[None]
+        curve = hilbert_path(height, width)
+        turns = [curve if t % 2 == 0 else curve.flip(0) for t in range(frames)]
+        return torch.cat([turn + t * height * width for t, turn in enumerate(turns)])[None]

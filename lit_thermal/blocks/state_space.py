@@ -87,15 +87,15 @@ class StateSpace(nn.Module):
         content, gate = self.project_in(x).chunk(2, dim=-1)
         content = rearrange(content, "b t h w i -> (b t) i h w")
         content = F.silu(self.convolution(content))
-        path = self.order.path(frames, height, width).to(x.device)
+        path, places = self.order.indices(frames, height, width, x.device)
         with torch.autocast(x.device.type, enabled=False):
             tokens = rearrange(content.to(gate.dtype), "(b t) i h w -> b (t h w) i", b=batch)
-            mixed = self._scan(tokens.float() if tokens.dtype != torch.float64 else tokens, embedded, path)
+            mixed = self._scan(tokens.float() if tokens.dtype != torch.float64 else tokens, embedded, path, places)
             mixed = F.layer_norm(mixed, (self.inner,), self.norm.weight, self.norm.bias, self.norm.eps)
         mixed = rearrange(mixed, "b (t h w) i -> b t h w i", t=frames, h=height)
         return self.project_out(mixed.to(gate.dtype) * F.silu(gate))
 
-    def _scan(self, tokens: Tensor, embedded: Tensor, path: Tensor) -> Tensor:
+    def _scan(self, tokens: Tensor, embedded: Tensor, path: Tensor, places: Tensor) -> Tensor:
         """Sum of the scans in both directions, tokens (B, L, inner) in and out, in their own order."""
         batch, length, inner = tokens.shape
         chains, steps = path.shape
@@ -123,5 +123,4 @@ class StateSpace(nn.Module):
             delta_softplus=True,
         ).reshape(-1, d, inner, steps)
         total = mixed[:, 0] + mixed[:, 1].flip(-1)
-        inverse = torch.argsort(path.flatten())
-        return rearrange(total, "(b c) i l -> b (c l) i", c=chains)[:, inverse]
+        return rearrange(total, "(b c) i l -> b (c l) i", c=chains)[:, places]

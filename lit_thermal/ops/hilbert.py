@@ -2,13 +2,13 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Vector = tuple[int, int]
 
 
-@lru_cache(maxsize=64)
 def hilbert_path(height: int, width: int) -> Tensor:
     """Visit every cell of a height x width grid once, from a corner, in steps that stay local.
 
@@ -17,14 +17,20 @@ def hilbert_path(height: int, width: int) -> Tensor:
     the longer side is odd and the shorter one even); all others go to a direct neighbour.
 
     Returns:
-        (height * width,) int64, row-major cell indices in the order of the path. Cached: do not write to it.
+        (height * width,) int64, row-major cell indices in the order of the path.
     """
+    return torch.from_numpy(_cells(height, width).copy())
+
+
+@lru_cache(maxsize=64)
+def _cells(height: int, width: int) -> np.ndarray:
+    # An array and not a tensor: a tensor keeps the mode (inference, export) of whoever asked first.
     cells: list[Vector] = []
     if width >= height:
         _fill((0, 0), (0, 1), width, (1, 0), height, cells)
     else:
         _fill((0, 0), (1, 0), height, (0, 1), width, cells)
-    return torch.tensor([y * width + x for y, x in cells], dtype=torch.int64)
+    return np.array([y * width + x for y, x in cells], dtype=np.int64)
 
 
 def _at(origin: Vector, *moves: tuple[Vector, int]) -> Vector:

@@ -53,3 +53,14 @@ def test_hilbert_video_goes_on_where_the_frame_before_ended():
     for t in range(1, 4):
         assert pixel[t * 48] == pixel[t * 48 - 1]
     assert torch.equal(path // 48, torch.arange(4).repeat_interleave(48))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_indices_are_found_once_for_each_size(order, monkeypatch):
+    calls = []
+    path = type(order).path
+    monkeypatch.setattr(type(order), "path", lambda *a: calls.append(1) or path(*a))
+    for _ in range(3):
+        found, places = order.indices(3, 7, 11, torch.device("cpu"))
+    assert len(calls) == 1
+    assert torch.equal(found.flatten()[places], torch.arange(3 * 7 * 11))

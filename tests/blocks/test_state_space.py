@@ -124,3 +124,15 @@ def test_initial_step_sizes_and_decays():
 def test_frames_and_times_must_match():
     with pytest.raises(InputError, match="3 frames came with 2 embedded times"):
         block(SpatialFirst())(torch.zeros(1, 3, 2, 2, 4, dtype=torch.float64), torch.zeros(2, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda o: f"{type(o).__name__}-{getattr(o, 'mode', '')}")
+def test_trains_after_a_first_look_in_inference_mode_or_in_export(order):
+    """What is cached for a size must not keep the mode of the first call: validation may come before training."""
+    layer = StateSpace(4, 6, order, state=3)
+    with torch.inference_mode():
+        layer(torch.randn(1, 3, 6, 5, 4), torch.randn(3, 6))
+    layer(torch.randn(1, 3, 6, 5, 4), torch.randn(3, 6)).sum().backward()
+    x, embedded = torch.randn(1, 2, 3, 5, 4), torch.randn(2, 6)
+    program = torch.export.export(layer, (x, embedded))
+    torch.testing.assert_close(layer(x, embedded), program.module()(x, embedded))
