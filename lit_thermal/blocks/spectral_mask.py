@@ -1,13 +1,13 @@
 """Spectral masks: learnable gains in the spatial Fourier domain of each frame."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class SpectralMask(nn.Module):
+class SpectralMask(nn.Module, ABC):
     """Base of the family: a residual branch ``x + scale * filter(norm(x))`` over channels-last frames.
 
     What must hold: the output has the shape of the input for any height and width, odd ones too, and the filter is

@@ -61,10 +61,22 @@ def test_gains_are_between_zero_and_two_and_follow_the_resolution():
 
 
 def test_padding_keeps_the_shape_and_removes_the_wrap():
-    mask, padded = randomised(RadialMask(1)), randomised(ZeroPhaseMask(1, padding=8))
-    frames = torch.randn(1, 1, 11, 13)
-    assert padded.filter(frames).shape == frames.shape
-    assert mask.filter(frames).shape == frames.shape
+    plain, padded = ZeroPhaseMask(1), ZeroPhaseMask(1, padding=8)
+    smoothing = -2 * (torch.linspace(0, 1, 17)[:, None] + torch.linspace(0, 1, 9))
+    frames = torch.zeros(1, 1, 11, 30)
+    frames[..., 5, 0] = 1
+    across = []
+    for mask in (plain, padded):
+        mask.theta.data.copy_(smoothing)
+        filtered = mask.filter(frames).detach()
+        assert filtered.shape == frames.shape
+        across.append(float(filtered[..., -1].abs().max()))
+    assert across[0] > 0.05 and across[1] < 0.02 * across[0], "the left edge shows at the right one only by the wrap"
+
+
+def test_the_base_is_no_mask_itself():
+    with pytest.raises(TypeError, match="abstract"):
+        SpectralMask(3)
 
 
 def test_complex_mask_at_another_size():
