@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_thermal.batch import is_observed
+
 OCTAVES = 4
 FEATURES = 4 * OCTAVES + 4
 
@@ -34,7 +36,7 @@ def time_features(tau: Tensor, frames: int, temporal_scale: int) -> Tensor:
             phases.sin(),
             phases.cos(),
             rate.expand(len(tau), 2),
-            (distance < 1e-6).double()[:, None],
+            is_observed(tau).double()[:, None],
             distance[:, None],
         ],
         dim=1,

@@ -1,4 +1,5 @@
 import time
+import types
 
 import pytest
 import torch
@@ -99,6 +100,13 @@ def test_differing_times_are_refused():
         trained().restore(given)
 
 
+def test_input_frames_that_are_not_evenly_spaced_are_refused():
+    given = batch()
+    given["lr_time"] = torch.tensor([0.0, 1, 3, 4]).expand(2, -1)
+    with pytest.raises(InputError, match=r"lr_time is \[0.0, 1.0, 3.0, 4.0\]"):
+        trained().restore(given)
+
+
 def test_a_missing_key_is_named():
     given = batch()
     del given["hr_time"]
@@ -192,6 +200,18 @@ def test_temporal_scale_is_read_from_the_times():
     assert temporal_scale(torch.arange(7) / 2, 9) == 2
     assert temporal_scale(torch.arange(25) / 8, 9) == 8
     assert temporal_scale(torch.tensor([0.5]), 9) == 9
+    assert temporal_scale(torch.tensor([1.0, 1.0]), 9) == 9
+    assert temporal_scale(torch.tensor([1.0, 0.5, 1.0]), 9) == 2
+
+
+@pytest.mark.parametrize("steps, weights", [(100, [0.05, 0.1, 0.1]), (float("inf"), [0.1, 0.1, 0.1])])
+def test_the_heat_weight_rises_and_is_there_in_a_training_of_unknown_length(steps, weights):
+    made = model(heat_weight=0.1, heat_ramp=0.02)
+    found = []
+    for step in range(3):
+        made._trainer = types.SimpleNamespace(estimated_stepping_batches=steps, global_step=step)
+        found.append(made._heat_weight_now())
+    assert found == pytest.approx(weights)
 
 
 def test_half_precision_is_safe():

@@ -1,5 +1,6 @@
 """THERIS as a LightningModule."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -71,7 +72,8 @@ class THERIS(SuperResolver):
         pixel_loss: distance to the target.
         heat_loss: heat-equation residual of the output.
         heat_weight: lambda, its weight; 0 is "without".
-        heat_ramp: part of the training over which the weight rises linearly from 0.
+        heat_ramp: part of the training over which the weight rises linearly from 0; none where the number of steps
+            is not known.
         optimizer: makes the optimizer.
         lr_scheduler: makes the schedule, stepped per optimizer step.
     """
@@ -141,13 +143,13 @@ class THERIS(SuperResolver):
     def restore(self, batch: Batch) -> Tensor:
         """Restore the frames at `hr_time` from the frames in `lr`: (B, T', 1, H, W) in [0, 1]."""
         need(batch, "lr", "hr_time", by="THERIS")
-        tau = common_times(batch["hr_time"])
+        tau = common_times(batch)
         return self.network(batch["lr"], tau, temporal_scale(tau, self.temporal_scales[0])).clamp(0, 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Pixel loss and heat-equation loss of one batch."""
         need(batch, "lr", "hr", "hr_time", by="THERIS")
-        tau = common_times(batch["hr_time"])
+        tau = common_times(batch)
         finest = temporal_scale(tau, self.temporal_scales[0])
         scale = self.temporal_scales[int(torch.randint(len(self.temporal_scales), ()))]
         if finest % scale:
@@ -184,23 +186,33 @@ class THERIS(SuperResolver):
         return [group for group in groups if group["params"]]
 
     def _heat_weight_now(self) -> float:
-        ramp = self.heat_ramp * self.trainer.estimated_stepping_batches
+        steps = self.trainer.estimated_stepping_batches
+        # A training without an end that is known in steps has no part of it to rise over.
+        ramp = self.heat_ramp * steps if math.isfinite(steps) else 1.0
         return self.heat_weight * min(1.0, (self.global_step + 1) / max(ramp, 1.0))
 
 
-def common_times(hr_time: Tensor) -> Tensor:
-    """The output times (T',) that all clips of a batch (B, T') share.
+def common_times(batch: Batch) -> Tensor:
+    """The output times (T',) that all clips of a batch share, counted from its first input frame.
 
     Raises:
-        InputError: the clips of the batch differ in their times.
+        InputError: the clips differ in their times, or input frames do not lie at 0, 1, 2, ..., which the cosine
+            form of the interpolation cannot represent.
     """
+    hr_time = batch["hr_time"]
     if not torch.allclose(hr_time, hr_time[:1].expand_as(hr_time), atol=1e-6):
         raise InputError("the clips of one batch differ in hr_time; THERIS restores all at the same times")
+    lr_time = batch.get("lr_time")
+    if lr_time is not None:
+        uniform = torch.arange(lr_time.shape[1], dtype=lr_time.dtype, device=lr_time.device)
+        if not torch.allclose(lr_time, uniform.expand_as(lr_time), atol=1e-3):
+            wrong = next(times for times in lr_time.tolist() if times != uniform.tolist())
+            raise InputError(f"THERIS needs input frames at the times 0, 1, 2, ..., and lr_time is {wrong}")
     return hr_time[0]
 
 
 def temporal_scale(tau: Tensor, default: int) -> int:
     """Output steps per input frame, from the spacing of times (T',); `default` where there is only one time."""
-    if len(tau) < 2:
-        return default
-    return max(1, round(1 / float(tau.diff().min())))
+    steps = tau.sort().values.diff()
+    steps = steps[steps > 0]
+    return max(1, round(1 / float(steps.min()))) if len(steps) else default

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from lit_thermal.batch import is_observed
 from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
 from lit_thermal.blocks.spectral_mask import SpectralMask, ZeroPhaseMask
 from lit_thermal.blocks.state_space import StateSpace
@@ -238,6 +239,5 @@ class THERISNetwork(nn.Module):
             return output
         base = self.base(lr, tau, embedded)
         if self.skip == "observed":
-            observed = (tau - tau.round()).abs() < 1e-6
-            base = base * observed.to(base)[:, None, None, None]
+            base = base * is_observed(tau).to(base)[:, None, None, None]
         return output + base
