@@ -23,9 +23,7 @@ def test_equals_torch_bilinear_and_nearest(size: tuple[int, int]) -> None:
     x = image(1, 3, 18, 26)
     ours = resize(x, size, kernel="linear", antialias=False, border="replicate")
     torch.testing.assert_close(ours, F.interpolate(x, size, mode="bilinear", align_corners=False))
-    torch.testing.assert_close(
-        resize(x, size, kernel="nearest"), F.interpolate(x, size, mode="nearest-exact")
-    )
+    torch.testing.assert_close(resize(x, size, kernel="nearest"), F.interpolate(x, size, mode="nearest-exact"))
 
 
 @pytest.mark.parametrize("size", [(16, 20), (128, 160), (45, 57)])
