@@ -204,6 +204,21 @@ def test_temporal_scale_is_read_from_the_times():
     assert temporal_scale(torch.tensor([1.0, 0.5, 1.0]), 9) == 2
 
 
+@pytest.mark.parametrize("stage, given", [("fit", 2), ("fit", 8), ("test", 8), ("validate", 3), ("predict", 6)])
+def test_data_at_another_temporal_scale_is_refused(stage, given):
+    made = model(temporal_scales=(2, 4))
+    made._trainer = types.SimpleNamespace(datamodule=types.SimpleNamespace(temporal_scale=given))
+    with pytest.raises(InputError, match=f"for temporal scale 2 and 4 and the data has {given}"):
+        made.setup(stage)
+
+
+@pytest.mark.parametrize("stage, given", [("fit", 4), ("test", 2), ("test", 4), ("fit", None)])
+def test_data_at_the_temporal_scale_of_the_model_is_taken(stage, given):
+    made = model(temporal_scales=(2, 4))
+    made._trainer = types.SimpleNamespace(datamodule=given and types.SimpleNamespace(temporal_scale=given))
+    made.setup(stage)
+
+
 @pytest.mark.parametrize("steps, weights", [(100, [0.05, 0.1, 0.1]), (float("inf"), [0.1, 0.1, 0.1])])
 def test_the_heat_weight_rises_and_is_there_in_a_training_of_unknown_length(steps, weights):
     made = model(heat_weight=0.1, heat_ramp=0.02)

@@ -140,6 +140,23 @@ class THERIS(SuperResolver):
         if heat_weight == 0:
             self.heat_loss.requires_grad_(False)
 
+    def setup(self, stage: str) -> None:
+        """Check that the data asks for a temporal scale that the model is, or is to be, trained for.
+
+        Raises:
+            InputError: it does not.
+        """
+        given = getattr(self.trainer.datamodule, "temporal_scale", None)  # type: ignore[attr-defined]
+        common = math.lcm(*self.temporal_scales)
+        if given is None or given == common or (stage != "fit" and given in self.temporal_scales):
+            return
+        trained = " and ".join(map(str, self.temporal_scales))
+        wanted = str(common) if stage == "fit" else " or ".join(map(str, {*self.temporal_scales, common}))
+        raise InputError(
+            f"the model is for temporal scale {trained} and the data has {given}: set data.temporal_scale to {wanted}, "
+            f"or, to use the model at {given} all the same, model.temporal_scales to [{given}]"
+        )
+
     def restore(self, batch: Batch) -> Tensor:
         """Restore the frames at `hr_time` from the frames in `lr`: (B, T', 1, H, W) in [0, 1]."""
         need(batch, "lr", "hr_time", by="THERIS")
