@@ -11,7 +11,8 @@ class SpectralMask(nn.Module, ABC):
     """Base of the family: a residual branch ``x + scale * filter(norm(x))`` over channels-last frames.
 
     What must hold: the output has the shape of the input for any height and width, odd ones too, and the filter is
-    computed in float32 whatever the autocast (half-precision transforms need sizes that are powers of two).
+    computed in float32 at least, whatever autocast and weights (half-precision transforms need sizes that are powers of
+    two).
 
     Args:
         dim: channels.
@@ -27,20 +28,24 @@ class SpectralMask(nn.Module, ABC):
         """Factors (dim, height, width // 2 + 1) for the half spectrum of `torch.fft.rfft2`, real or complex."""
 
     def filter(self, frames: Tensor) -> Tensor:
-        """Multiply the spectrum of frames (N, dim, H, W) by the gains: same shape, float32."""
+        """Multiply the spectrum of frames (N, dim, H, W) by the gains: same shape, float32 at least."""
         size = frames.shape[-2:]
-        spectrum = torch.fft.rfft2(frames.float())
+        spectrum = torch.fft.rfft2(_precise(frames))
         # Odd widths come back whole only when the size is told.
         return torch.fft.irfft2(spectrum * self.gains(*size), s=size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Enhance channels-last frames (N, H, W, dim): same shape and type."""
         with torch.autocast(x.device.type, enabled=False):
-            normed = F.layer_norm(
-                x.float(), self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps
-            )
+            precise = _precise(x)
+            weight, bias = self.norm.weight.to(precise), self.norm.bias.to(precise)
+            normed = F.layer_norm(precise, self.norm.normalized_shape, weight, bias, self.norm.eps)
             filtered = self.filter(normed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            return (x.float() + self.scale * filtered).to(x.dtype)
+            return (precise + self.scale * filtered).to(x.dtype)
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _frequencies(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -74,7 +79,9 @@ class ZeroPhaseMask(SpectralMask):
         fy, fx = _frequencies(height, width, self.theta.device)
         # [0, 1/2] cycles per pixel onto the [-1, 1] of grid_sample; its last axis is (x, y).
         points = torch.stack(torch.broadcast_tensors(4 * fx - 1, 4 * fy - 1), dim=-1)[None]
-        theta = F.grid_sample(self.theta[None], points, mode="bilinear", padding_mode="border", align_corners=True)
+        theta = F.grid_sample(
+            self.theta[None].float(), points, mode="bilinear", padding_mode="border", align_corners=True
+        )
         return _with_dc(1 + torch.tanh(theta[0]), self.dc_fixed)
 
     def filter(self, frames: Tensor) -> Tensor:
@@ -82,7 +89,7 @@ class ZeroPhaseMask(SpectralMask):
         if self.padding == 0:
             return super().filter(frames)
         p = min(self.padding, frames.shape[-2] - 1, frames.shape[-1] - 1)
-        padded = F.pad(frames.float(), (p, p, p, p), mode="reflect")
+        padded = F.pad(_precise(frames), (p, p, p, p), mode="reflect")
         return super().filter(padded)[..., p : p + frames.shape[-2], p : p + frames.shape[-1]]
 
 
@@ -107,7 +114,7 @@ class RadialMask(SpectralMask):
         position = torch.sqrt(fy.square() + fx.square()) / 0.5**0.5 * (knots - 1)
         nodes = torch.arange(knots, dtype=position.dtype, device=position.device)
         hats = (1 - (position[..., None] - nodes).abs()).clamp(min=0)
-        return _with_dc(1 + torch.tanh(torch.einsum("yxk,ck->cyx", hats, self.theta)), self.dc_fixed)
+        return _with_dc(1 + torch.tanh(torch.einsum("yxk,ck->cyx", hats, self.theta.float())), self.dc_fixed)
 
 
 class ComplexMask(SpectralMask):
@@ -126,7 +133,7 @@ class ComplexMask(SpectralMask):
 
     def gains(self, height: int, width: int) -> Tensor:
         """``1 + theta`` as complex numbers; rows are resized with frequency 0 in the middle, where they are smooth."""
-        rows = torch.fft.fftshift(self.theta, dim=2)
+        rows = torch.fft.fftshift(self.theta.float(), dim=2)
         if rows.shape[2:] != (height, width // 2 + 1):
             rows = F.interpolate(rows, size=(height, width // 2 + 1), mode="bilinear", align_corners=False)
         rows = torch.fft.ifftshift(rows, dim=2)

@@ -79,7 +79,7 @@ class StateSpace(nn.Module):
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         """Mix channels-last tokens (B, T, H, W, dim) with times embedded as (T, embedding): same shape.
 
-        The scan and what feeds it are computed in float32 whatever the autocast.
+        The scan and what feeds it are computed in float32 at least, whatever autocast and weights.
         """
         batch, frames, height, width, _ = x.shape
         if len(embedded) != frames:
@@ -90,8 +90,10 @@ class StateSpace(nn.Module):
         path, places = self.order.indices(frames, height, width, x.device)
         with torch.autocast(x.device.type, enabled=False):
             tokens = rearrange(content.to(gate.dtype), "(b t) i h w -> b (t h w) i", b=batch)
-            mixed = self._scan(tokens.float() if tokens.dtype != torch.float64 else tokens, embedded, path, places)
-            mixed = F.layer_norm(mixed, (self.inner,), self.norm.weight, self.norm.bias, self.norm.eps)
+            tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+            mixed = self._scan(tokens, embedded, path, places)
+            weight, bias = self.norm.weight.to(mixed), self.norm.bias.to(mixed)
+            mixed = F.layer_norm(mixed, (self.inner,), weight, bias, self.norm.eps)
         mixed = rearrange(mixed, "b (t h w) i -> b t h w i", t=frames, h=height)
         return self.project_out(mixed.to(gate.dtype) * F.silu(gate))
 
@@ -104,9 +106,9 @@ class StateSpace(nn.Module):
 
         ordered = rearrange(tokens[:, path.flatten()], "b (c l) i -> (b c) i l", c=chains)
         both = torch.stack([ordered, ordered.flip(-1)], dim=1)  # (B c, d, inner, l)
-        scan = torch.einsum("ski,bsil->bskl", self.to_scan.expand(d, -1, -1), both)
+        scan = torch.einsum("ski,bsil->bskl", self.to_scan.to(both).expand(d, -1, -1), both)
         step, state_in, state_out = scan.split([self.rank, self.state, self.state], dim=2)
-        delta = torch.einsum("sir,bsrl->bsil", self.to_step.expand(d, -1, -1), step)
+        delta = torch.einsum("sir,bsrl->bsil", self.to_step.to(step).expand(d, -1, -1), step)
 
         prompt = self.prompt(embedded).to(state_out.dtype)[:, :, path // per_frame]  # (d, N, c, l)
         prompt = torch.stack([prompt[0], prompt[1].flip(-1)])
@@ -115,7 +117,7 @@ class StateSpace(nn.Module):
         mixed = selective_scan(
             both.reshape(-1, d * inner, steps),
             delta.reshape(-1, d * inner, steps),
-            -torch.exp(self.log_decay).expand(d, -1, -1).reshape(d * inner, self.state),
+            -torch.exp(self.log_decay.to(both)).expand(d, -1, -1).reshape(d * inner, self.state),
             state_in,
             state_out,
             self.skip.expand(d, -1).reshape(-1),

@@ -236,6 +236,21 @@ def test_half_precision_is_safe():
     assert (half.float() - made.restore(given)).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("member", SpectralMask.__subclasses__())
+@pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 0.05), (torch.float64, 1e-4)])
+def test_weights_of_any_precision(member, dtype, tolerance, monkeypatch):
+    """As `precision: bf16-true` or sharding with mixed precision makes them: no autocast is there to convert."""
+    made, given = trained(mask=member, heat_weight=0), batch()
+    expected = made.restore(given)
+    made.to(dtype)
+    converted = {k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+    restored = made.restore(converted)
+    assert restored.dtype == dtype and (restored.float() - expected).abs().max() < tolerance
+    monkeypatch.setattr(made, "log", lambda *a, **k: None)
+    made.training_step(converted, 0).backward()
+    assert all(torch.isfinite(p.grad).all() for p in made.network.parameters())
+
+
 @pytest.mark.parametrize("order", ["without scan", "all"])
 def test_overfits_one_clip(order, monkeypatch):
     """A warm blob that moves over a textured ground: the loss falls five times."""
