@@ -39,7 +39,7 @@ class TemporalInterpolation(nn.Module, ABC):
         """
 
     def forward(self, features: Tensor, tau: Tensor, embedded: Tensor) -> Tensor:
-        """Interpolate features (B, X, C, H, W) to times (T,) given in input frames: (B, T, C, H, W).
+        """Interpolate features (B, X, C, H, W) to times (T,) given in input frames: (B, T, C, H, W), of their type.
 
         Raises:
             InputError: too few input frames, or a time outside [0, X - 1].
@@ -55,11 +55,10 @@ class TemporalInterpolation(nn.Module, ABC):
                 f"output times must lie in [0, {frames - 1}] input frames, not [{tau.min():g}, {tau.max():g}]"
             )
         with torch.autocast(features.device.type, enabled=False):
-            weights = self.weights(tau.cpu().double(), frames, embedded)
-        weights = weights.to(features)
-        if weights.shape[-1] == 1:
-            return torch.einsum("ix,bxchw->bichw", weights[..., 0], features)
-        return torch.einsum("ixc,bxchw->bichw", weights, features)
+            weights = self.weights(tau.cpu().double(), frames, embedded).to(features)
+            if weights.shape[-1] == 1:
+                return torch.einsum("ix,bxchw->bichw", weights[..., 0], features)
+            return torch.einsum("ixc,bxchw->bichw", weights, features)
 
 
 class LinearInterpolation(TemporalInterpolation):
