@@ -170,7 +170,7 @@ def _roof(
     for part in (0.0, 0.5):
         c.paint(c.polygon(slab(u, v + part * width, length, width / 2)), s.warmth(-2, 6), metal, red)
         c.shade(c.polygon(slab(u, v + part * width, length, width / 2)), s.look.uniform(0.7, 1.2))
-    seam, warmth = s.span(3, 7), s.warmth(-3, 5)
+    seam, warmth = s.span(4, 8), s.warmth(-3, 5)
     if rng.random() < 0.5:
         for at in np.arange(u + seam, u + length - 1, seam):
             c.paint(c.polygon(slab(float(at), v, 0.7, width)), warmth, None, None)

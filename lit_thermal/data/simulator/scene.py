@@ -42,9 +42,9 @@ class Scenario:
         contact: heat that bodies leave on the ground, Kelvin per frame of contact.
     """
 
-    speed: tuple[float, float] = (0.15, 1.0)
-    pan: tuple[float, float] = (0.1, 1.0)
-    still: float = 0.3
+    speed: tuple[float, float] = (0.1, 1.0)
+    pan: tuple[float, float] = (0.05, 0.8)
+    still: float = 0.4
     bodies: tuple[int, int] = (1, 3)
     sources: tuple[int, int] = (0, 2)
     hot: tuple[float, float] = (0.0, 0.0)
@@ -136,14 +136,14 @@ def make_scene(
     surface = _make_surface(pan, (height, width), frames, margin, visible)
     ambient = float(rng.uniform(274, 302))
     weather = Weather(ambient, ambient - float(rng.uniform(5, 16)), float(max(0.0, rng.uniform(-0.4, 1.0))))
-    zoom = float(rng.uniform(1.3, 2.6)) * (min(height, width) / 128) ** 0.5
+    zoom = float(rng.uniform(1.5, 2.8)) * (min(height, width) / 128) ** 0.5
     stage = Stage(surface, rng, look, weather, zoom)
     place = str(rng.choice(list(PLACES), p=[0.35, 0.25, 0.2, 0.2]))
     layout = PLACES[place](stage)
     bodies = _draw_bodies(stage, layout, kind, pan, (height, width), frames, max_speed)
     heat = _draw_heat(stage, layout, kind, bodies, frames)
     sensor = Sensor(
-        psf=float(rng.uniform(0.6, 1.0)),
+        psf=float(rng.uniform(0.65, 1.05)),
         netd=float(rng.uniform(15, 45)),
         fixed_pattern=float(rng.uniform(3, 12)),
         stripes=float(rng.uniform(3, 12)),

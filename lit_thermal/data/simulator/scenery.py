@@ -206,7 +206,7 @@ def foliage(s: Stage, x: float, y: float, rx: float, ry: float, kelvin: float, d
         return
     leaves = texture(s.rng, "leaf", *cover.alpha.shape)
     u, v = (c.x[cover.cols] - x) / rx, (c.y[cover.rows, None] - y) / ry
-    alpha = np.clip((dense + 0.5 * leaves - u * u - v * v) * 3.0, 0, 1) * cover.alpha
+    alpha = np.clip((dense + 0.5 * leaves - u * u - v * v) * 2.0, 0, 1) * cover.alpha
     light = texture(s.rng, "leaf", *cover.alpha.shape)
     rgb = None
     if c.rgb is not None:
@@ -263,7 +263,7 @@ def fence(s: Stage, x0: float, x1: float, y: float, height: float) -> None:
     """Upright bars and two rails."""
     kelvin, c = s.warmth(-3, 4), s.canvas
     colour = s.colour((0.45, 0.42, 0.4), 0.15)
-    bars = (x0, s.span(3.5, 6.0), s.span(0.8, 1.5))
+    bars = (x0, s.span(4.5, 7.0), s.span(0.9, 1.6))
     c.paint(c.grid((x0, y - height, x1, y), bars, (y - height, 1e4, 1e4)), kelvin, 0.9, colour)
     for at in (0.15, 0.8):
         c.paint(c.box(x0, y - height * at - 0.9, x1, y - height * at), kelvin, 0.9, colour)

@@ -25,7 +25,7 @@ class Sensor:
     same amount of radiance everywhere, so a cold sky is noisier in Kelvin.
 
     Attributes:
-        psf: standard deviation of the Gaussian optics blur in pixels, 0 to 1, on top of the square pixel's average.
+        psf: standard deviation of the Gaussian optics blur in pixels, 0 to 1.2, on top of the square pixel's average.
         netd: standard deviation of the noise of each pixel in each frame, mK.
         fixed_pattern: the same, of the offset that a pixel keeps through the clip.
         stripes: the same, of the offset that a column keeps.
