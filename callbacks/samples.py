@@ -110,7 +110,9 @@ class SamplePictures(Callback):
         for dataset, samples in self._samples.items() if trainer.is_global_zero else ():
             for name, sample in samples.items():
                 baseline = REFERENCE if len(sample.time) == 1 else f"{REFERENCE} + blend"
-                title = f"{dataset}: {name}, after step {trainer.global_step}"
+                # Outside training the trainer counts no steps.
+                trained = f", after step {trainer.global_step}" if trainer.state.fn == "fit" else ""
+                title = f"{dataset}: {name}{trained}"
                 picture = draw(sample, title, baseline, type(pl_module).__name__)
                 folder = Path(trainer.default_root_dir, "samples", file_name(dataset))
                 _save(picture, folder / f"{file_name(name)}{suffix}.png")
