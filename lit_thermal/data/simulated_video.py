@@ -1,13 +1,12 @@
 """Video from the embedded simulator: nothing to download, the same clips everywhere."""
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jsonargparse import lazy_instance
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
@@ -20,7 +19,6 @@ from lit_thermal.data.windows import EpochSampler, Source, TargetWindows, Traini
 from lit_thermal.errors import InputError
 
 Split = Literal["train", "val", "test"]
-_BICUBIC = lazy_instance(Bicubic)
 
 
 class RenderedClips:
@@ -178,7 +176,7 @@ class SimulatedVideo(LightningDataModule):
         scenario: ScenarioName = "standard",
         test_scenarios: Sequence[ScenarioName] = get_args(ScenarioName),
         max_speed: float = 3.0,
-        degradation: Degradation = _BICUBIC,
+        degradation: Callable[[], Degradation] = Bicubic,
         augment: bool = True,
         num_workers: int = 1,
         seed: int = 0,
@@ -218,8 +216,7 @@ class SimulatedVideo(LightningDataModule):
         self.samples_per_epoch, self.augment = samples_per_epoch, augment
         self.scenario: ScenarioName = scenario
         self.max_speed, self.num_workers, self.seed = max_speed, num_workers, seed
-        # The lazy default exists for the command line's sake and cannot be sent to a spawned worker.
-        self.degradation = Bicubic() if degradation is _BICUBIC else degradation
+        self.degradation = degradation()
         self.test_names: list[str] = list(test_scenarios)
         """Names of the test data loaders."""
         self._counts: dict[Split, int] = {"train": train_clips, "val": val_clips, "test": test_clips}

@@ -85,7 +85,8 @@ def reference_baseline(batch: Batch, scale: int) -> Tensor:
     large = _ENLARGE[REFERENCE](lr, (lr.shape[-2] * scale, lr.shape[-1] * scale)).clamp(0, 1)
     if lr.ndim == 4:
         return large
-    return _mix(_linear_in_time(_relative_time(batch), lr.shape[1]), large)
+    need(batch, "hr_time", by="the baseline of a video")
+    return _mix(_linear_in_time(batch["hr_time"], lr.shape[1]), large)
 
 
 class TunedBaselines:
@@ -140,13 +141,8 @@ class TunedBaselines:
         need(batch, "lr", by="the baselines")
         if batch["lr"].ndim == 4:
             return image_baselines(batch["lr"], self.scale)
-        return video_baselines(batch["lr"], _relative_time(batch), self.scale)
-
-
-def _relative_time(batch: Batch) -> Tensor:
-    """Times (B, T') of the frames to make, counted from the first input frame."""
-    need(batch, "hr_time", by="the baselines of a video")
-    return batch["hr_time"] - batch["lr_time"][:, :1] if "lr_time" in batch else batch["hr_time"]
+        need(batch, "hr_time", by="the baselines of a video")
+        return video_baselines(batch["lr"], batch["hr_time"], self.scale)
 
 
 def _linear_in_time(time: Tensor, frames: int) -> Tensor:

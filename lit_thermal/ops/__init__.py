@@ -1,1 +1,1 @@
-"""Pure functions on tensors; each fast path has a slow reference beside it."""
+"""Pure functions on tensors; the selective scan keeps its slow reference beside its fast paths."""

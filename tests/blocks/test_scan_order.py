@@ -4,7 +4,7 @@ import torch
 from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
 from lit_thermal.ops.hilbert import hilbert_path
 
-ORDERS = [SpatialFirst(), TemporalFirst(), TemporalFirst("per_pixel"), Hilbert()]
+ORDERS = [*[member() for member in ScanOrder.__subclasses__()], TemporalFirst("per_pixel")]
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -13,10 +13,6 @@ def test_every_token_once(order, size):
     path = order.path(*size)
     assert path.dtype == torch.int64
     assert torch.equal(path.flatten().sort().values, torch.arange(size[0] * size[1] * size[2]))
-
-
-def test_all_members_are_tested():
-    assert {type(o) for o in ORDERS} == set(ScanOrder.__subclasses__())
 
 
 def test_temporal_first_reads_all_times_of_a_pixel():

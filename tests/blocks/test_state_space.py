@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lit_thermal.blocks.scan_order import Hilbert, SpatialFirst, TemporalFirst
+from lit_thermal.blocks.scan_order import ScanOrder, SpatialFirst, TemporalFirst
 from lit_thermal.blocks.state_space import StateSpace
 from lit_thermal.blocks.thermal_prompt import NoThermalPrompt, ReadoutPrompt, ThermalPrompt
 from lit_thermal.errors import InputError
 
-ORDERS = [SpatialFirst(), TemporalFirst(), TemporalFirst("per_pixel"), Hilbert()]
+ORDERS = [*[member() for member in ScanOrder.__subclasses__()], TemporalFirst("per_pixel")]
 
 
 def block(order, prompt=ThermalPrompt, seed=0, **options):

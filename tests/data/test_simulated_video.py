@@ -51,7 +51,7 @@ def test_other_temporal_scales() -> None:
     assert torch.equal(batch["hr_time"][0], torch.arange(25) / 8)
 
 
-@pytest.mark.parametrize("degradation", [Bicubic(), BlurNoise()])
+@pytest.mark.parametrize("degradation", [Bicubic, BlurNoise])
 def test_same_samples_on_any_number_of_workers(degradation) -> None:
     def epochs(workers: int) -> list[torch.Tensor]:
         module = data(num_workers=workers, degradation=degradation)

@@ -65,12 +65,11 @@ def test_repeat_keeps_the_last_frame_and_cosine_passes_through_all(batch: Batch)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_any_temporal_scale_and_times_of_a_later_window(scale: int) -> None:
+def test_any_temporal_scale(scale: int) -> None:
     lr = torch.rand(1, 4, 1, 5, 6)
     time = output_times(4, scale).float()[None]
     plain = video_baselines(lr, time, 2)
-    later: Batch = {"lr": lr, "hr_time": time + 6, "lr_time": torch.arange(4.0)[None] + 6}
-    for name, video in TunedBaselines(2)(later).items():
+    for name, video in TunedBaselines(2)({"lr": lr, "hr_time": time}).items():
         assert video.shape == (1, 3 * scale + 1, 1, 10, 12)
         torch.testing.assert_close(video, plain[name], rtol=0, atol=1e-5)
 

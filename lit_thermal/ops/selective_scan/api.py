@@ -132,8 +132,12 @@ def _choose(backend: str, u: Tensor, A: Tensor, dtype: torch.dtype) -> str:
         if torch.compiler.is_exporting():
             return "reference"
         chosen = "torch"
-        if device == "cuda" and why_not_mamba(u, A, dtype) is None:
-            chosen = "mamba_ssm"
+        if device == "cuda":
+            unfit = why_not_mamba(u, A, dtype)
+            if unfit is None:
+                chosen = "mamba_ssm"
+            else:
+                _say(logging.WARNING, f"selective scan: {unfit}, so the GPU uses the torch back end, which is slower")
         elif device == "cpu":
             try:
                 kernel()
@@ -147,7 +151,7 @@ def _choose(backend: str, u: Tensor, A: Tensor, dtype: torch.dtype) -> str:
         return chosen
     if backend not in _SCANS:
         raise InputError(f"selective_scan has no back end {backend!r}; it has {', '.join(BACKENDS)}")
-    reason = None
+    reason: str | None = None
     if backend == "mamba_ssm":
         reason = why_not_mamba(u, A, dtype)
     elif backend == "cpp":
