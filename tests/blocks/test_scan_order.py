@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
+from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, TemporalFirst
 from lit_thermal.ops.hilbert import hilbert_path
 
 ORDERS = [*[member() for member in ScanOrder.__subclasses__()], TemporalFirst("per_pixel")]
