@@ -165,10 +165,11 @@ def read_frame(path: Path) -> np.ndarray:
         if suffix in (".tif", ".tiff"):
             _tiff_header(path)
             pixels = _read_tiff(path)
-        elif suffix == ".png" and _png_header(path)[2:] in ((16, 2), (16, 6)):
-            # Pillow would reduce colour of 16 bit to 8 without a word; FFmpeg keeps it.
+        elif suffix == ".png" and _png_header(path)[2:] in ((16, 2), (16, 4), (16, 6)):
+            # Pillow would reduce colour or alpha of 16 bit to 8 without a word; FFmpeg keeps it.
             with av.open(str(path)) as container:
-                pixels = next(container.decode(video=0)).to_ndarray(format="rgb48le")
+                frame = next(container.decode(video=0))
+                pixels = frame.to_ndarray(format="gray16le" if frame.format.name.startswith("ya") else "rgb48le")
         else:
             with Image.open(path) as image:
                 pixels = _to_array(image)

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import av
@@ -65,6 +67,19 @@ def test_three_equal_channels_are_one(tmp_path: Path, bits: int) -> None:
     tifffile.imwrite(tmp_path / "a.tif", three, photometric="rgb")
     with pytest.raises(InputError, match="in colour"):
         read_frame(tmp_path / "a.tif")
+
+
+def test_gray_of_16_bit_with_alpha_keeps_its_depth(tmp_path: Path) -> None:
+    pixels = counts(8, 9, 2, bits=16)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 9, 8, 16, 4, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    png = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    assert np.array_equal(read_frame(tmp_path / "a.png"), pixels[..., 0])
 
 
 def png_of(frame: av.VideoFrame) -> bytes:
