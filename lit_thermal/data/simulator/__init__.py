@@ -3,7 +3,7 @@
     scene = make_scene(seed=0, index=3, scenario="standard")   # what there is, drawn once
     clip = render(scene, truth=True)                           # 7 frames of 128 x 128, boxes, masks, temperatures
     image = render(scene, np.array([2.5]))                     # one frame, at any time
-    scene = make_scene(0, 3, visible=True, margin=16)          # the same scene, now with colours
+    scene = make_scene(0, 3, visible=True, margin=16)          # with colours, and room to look beside
     guide = render_visible(scene, 0.0, Camera(shift=(4, 0)))   # seen by a second camera beside
 
 A scene is a background of surfaces, each with temperature, emissivity and colour, and bodies that move over it at
@@ -19,7 +19,7 @@ What is simplified:
   perspective is in its marks and grain only.
 - Heat (`heat`) flows in the image plane, across all background surfaces alike, at one diffusivity a scene, 0.03 to
   0.3 pixels squared a frame, and cools to the air at 0.5 to 5 % a frame. That is the heat equation, exactly solved, but
-  on a clock that runs some hundred times faster than asphalt's at 30 frames a second: true conduction would not show
+  on a clock that runs thousands of times faster than asphalt's at 30 frames a second: true conduction would not show
   within a clip. The pattern that surfaces have without switching sources is taken as held by the weather.
 - Bodies have fixed temperatures and warm what they pass; the heat they leave is put down once a frame.
 - All surfaces reflect one sky temperature, diffusely. There is no atmosphere, no shadow in the visible view and no

@@ -116,7 +116,8 @@ def make_scene(
         scenario: one of `SCENARIOS`.
         max_speed: greatest speed over the image in HR pixels a frame; scenarios take shares of it.
         visible: also paint colours, for `render_visible`. The thermal scene does not depend on it.
-        margin: background kept around all frames in HR pixels, for a second camera that looks beside.
+        margin: background kept around all frames in HR pixels, for a second camera that looks beside. The place is
+            laid out over it too, so that another margin gives another scene.
 
     Raises:
         InputError: the scenario is unknown or a number is out of range.
