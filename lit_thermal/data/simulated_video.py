@@ -15,7 +15,7 @@ from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.simulator import ScenarioName, make_scene, render
 from lit_thermal.data.simulator.sensor import radiometry
-from lit_thermal.data.windows import EpochSampler, Source, TargetWindows, TrainingWindows
+from lit_thermal.data.windows import EpochSampler, Source, TargetWindows, TrainingWindows, check_numbers
 from lit_thermal.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -153,7 +153,7 @@ class SimulatedVideo(LightningDataModule):
         samples_per_epoch: training crops per epoch.
         scenario: kind of scene in training and validation.
         test_scenarios: kinds of scene to test on, one data loader each.
-        max_speed: greatest speed over the image in HR pixels per HR frame (`fast_motion` goes up to half as much more).
+        max_speed: greatest speed over the image in HR pixels per HR frame (`fast_motion` goes up to a third more).
         degradation: makes LR frames of HR frames.
         augment: flip, turn and reverse training crops in time.
         num_workers: processes that render and cut; 0 does it in the training process.
@@ -182,16 +182,20 @@ class SimulatedVideo(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if temporal_scale < 1 or (frames - 1) % temporal_scale or (frames - 1) // temporal_scale < 2:
-            raise InputError(
-                f"data.frames {frames} must be {temporal_scale} * k + 1 with k >= 2 (data.temporal_scale is "
-                f"{temporal_scale}), such as {3 * temporal_scale + 1}"
-            )
-        if scale < 1 or size % scale:
+        check_numbers(
+            frames=frames,
+            scale=scale,
+            temporal_scale=temporal_scale,
+            crop=crop,
+            batch_size=batch_size,
+            samples_per_epoch=samples_per_epoch,
+            num_workers=num_workers,
+        )
+        if size % scale:
             raise InputError(
                 f"data.size {size} is not a multiple of data.scale {scale}; take {scale * (size // scale + 1)}"
             )
-        if not 1 <= crop * scale <= size:
+        if crop * scale > size:
             raise InputError(
                 f"data.crop {crop} at scale {scale} needs clips of {crop * scale} pixels, but data.size is {size}: "
                 f"take a crop of 1 to {size // scale}"
@@ -200,9 +204,7 @@ class SimulatedVideo(LightningDataModule):
             "train_clips": train_clips,
             "val_clips": val_clips,
             "test_clips": test_clips,
-            "batch_size": batch_size,
             "eval_batch_size": eval_batch_size,
-            "samples_per_epoch": samples_per_epoch,
         }.items():
             if value < 1:
                 raise InputError(f"data.{name} is {value}; it must be at least 1")

@@ -13,7 +13,7 @@ from lit_thermal.data.clips import open_clip
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.radiometry import Normalize, clip_radiometry
 from lit_thermal.data.splits import find_inputs, find_splits
-from lit_thermal.data.windows import EpochSampler, InputWindows, Source, TargetWindows, TrainingWindows
+from lit_thermal.data.windows import EpochSampler, InputWindows, Source, TargetWindows, TrainingWindows, check_numbers
 from lit_thermal.errors import InputError
 
 NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -68,11 +68,15 @@ class VideoFolder(LightningDataModule):
         name: str | None = None,
     ) -> None:
         super().__init__()
-        if temporal_scale < 1 or (frames - 1) % temporal_scale or (frames - 1) // temporal_scale < 2:
-            raise InputError(
-                f"data.frames {frames} must be {temporal_scale} * k + 1 with k >= 2 (data.temporal_scale is "
-                f"{temporal_scale}), such as {3 * temporal_scale + 1}"
-            )
+        check_numbers(
+            frames=frames,
+            scale=scale,
+            temporal_scale=temporal_scale,
+            crop=crop,
+            batch_size=batch_size,
+            samples_per_epoch=samples_per_epoch,
+            num_workers=num_workers,
+        )
         self.root = Path(root)
         self.scale, self.temporal_scale, self.frames, self.crop = scale, temporal_scale, frames, crop
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -176,6 +180,11 @@ class VideoFolder(LightningDataModule):
             clip = open_clip(path)
             if clip.length < shortest:
                 raise InputError(f"the clip {path} has {clip.length} frames, but {needed}: leave it out")
+            if split != "predict" and min(clip.size) < self.scale:
+                raise InputError(
+                    f"the frames of {path} are {clip.size[1]}x{clip.size[0]}, smaller than data.scale {self.scale}: "
+                    "leave it out"
+                )
             sources.append(Source(clip, clip_radiometry(clip, self.normalize)))
         self._sources[split] = sources
 

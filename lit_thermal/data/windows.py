@@ -209,6 +209,43 @@ class EpochSampler(DistributedSampler[int]):
         return (first + index for index in super().__iter__())
 
 
+def check_numbers(
+    *,
+    frames: int,
+    scale: int,
+    temporal_scale: int,
+    crop: int,
+    batch_size: int,
+    samples_per_epoch: int,
+    num_workers: int,
+) -> None:
+    """Check the numbers by which a DataModule cuts windows.
+
+    Raises:
+        InputError: one is out of range, or does not go with another.
+    """
+    for name, value in {
+        "scale": scale,
+        "temporal_scale": temporal_scale,
+        "crop": crop,
+        "batch_size": batch_size,
+    }.items():
+        if value < 1:
+            raise InputError(f"data.{name} is {value}; it must be at least 1")
+    if num_workers < 0:
+        raise InputError(f"data.num_workers is {num_workers}; it must be at least 0")
+    if (frames - 1) % temporal_scale or (frames - 1) // temporal_scale < 2:
+        raise InputError(
+            f"data.frames {frames} must be {temporal_scale} * k + 1 with k >= 2 (data.temporal_scale is "
+            f"{temporal_scale}), such as {3 * temporal_scale + 1}"
+        )
+    if samples_per_epoch < batch_size:
+        raise InputError(
+            f"data.samples_per_epoch {samples_per_epoch} does not fill one batch of data.batch_size {batch_size}, so "
+            "that nothing would be trained: raise it"
+        )
+
+
 def window_starts(length: int, window: int, stride: int) -> list[int]:
     """Where windows along `length` frames begin, `stride` apart; the last one ends with the frames."""
     last = max(0, length - window)

@@ -109,13 +109,10 @@ def test_default_degradation_can_be_sent_to_a_worker() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"frames": 8}, "data.frames 8 must be 2 \\* k \\+ 1"),
-        ({"frames": 3}, "k >= 2"),
         ({"size": 34}, "data.size 34 is not a multiple of data.scale 4; take 36"),
         ({"crop": 9}, "data.crop 9 at scale 4 needs clips of 36 pixels, but data.size is 32: take a crop of 1 to 8"),
-        ({"crop": 0}, "data.crop 0"),
         ({"train_clips": 0}, "data.train_clips is 0"),
-        ({"batch_size": 0}, "data.batch_size is 0"),
+        ({"eval_batch_size": 0}, "data.eval_batch_size is 0"),
         ({"scenario": "rain"}, "scenario 'rain' is unknown"),
         ({"test_scenarios": []}, "data.test_scenarios is empty"),
     ],

@@ -1,13 +1,15 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from PIL import Image
 
 from lit_thermal.batch import Radiometry, is_observed
 from lit_thermal.data.degradations import Bicubic, BlurNoise
+from lit_thermal.data.simulated_video import SimulatedVideo
 from lit_thermal.data.splits import find_inputs, find_splits
 from lit_thermal.data.video_file import VideoWriter
 from lit_thermal.data.video_folder import VideoFolder
@@ -249,12 +251,6 @@ def test_wrong_clips_are_named(root: Path) -> None:
     whole = root / "train" / "clip0" / "003.png"
     whole.write_bytes(whole.read_bytes()[:200])
     fails(data(root), "fit", r"003\.png cannot be read")
-    folder = data(root, crop=11)
-    folder.setup("test")
-    with pytest.raises(InputError, match=r"frames 8 must be 2 .*such as 7"):
-        data(root, frames=8)
-    with pytest.raises(InputError, match="frames 3 must be"):
-        data(root, frames=3)
 
 
 def test_a_crop_that_does_not_fit_is_told(root: Path) -> None:
@@ -262,6 +258,32 @@ def test_a_crop_that_does_not_fit_is_told(root: Path) -> None:
     folder.setup("fit")
     with pytest.raises(InputError, match=r"crop 11 at scale 4 needs frames of at least 44x44.*48x40"):
         folder.train_dataloader()
+
+
+@pytest.mark.parametrize("make", [lambda **numbers: VideoFolder("x", **numbers), SimulatedVideo])
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"scale": 0}, "data.scale is 0"),
+        ({"crop": 0}, "data.crop is 0"),
+        ({"crop": -1}, "data.crop is -1"),
+        ({"batch_size": 0}, "data.batch_size is 0"),
+        ({"num_workers": -1}, "data.num_workers is -1"),
+        ({"frames": 8}, r"data.frames 8 must be 2 \* k \+ 1 with k >= 2 .*such as 7"),
+        ({"frames": 3}, "data.frames 3 must be"),
+        ({"batch_size": 4, "samples_per_epoch": 3}, "data.samples_per_epoch 3 .*data.batch_size 4"),
+    ],
+)
+def test_numbers_out_of_range_are_told_before_anything_is_read(
+    make: Callable[..., LightningDataModule], numbers: dict, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        make(**numbers)
+
+
+def test_a_clip_smaller_than_the_scale_is_named(tmp_path: Path) -> None:
+    write_clip(tmp_path / "test" / "dot", 7, 3, 40)
+    fails(data(tmp_path), "test", "dot are 40x3, smaller than data.scale 4")
 
 
 class Mean(LightningModule):
