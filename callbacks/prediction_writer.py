@@ -19,7 +19,8 @@ class PredictionWriter(BasePredictionWriter):
     """Writes each restored frame as a PNG, its values mapped back to the counts of the source.
 
     Video goes to `predictions/<clip>/<frame>.png` in the run's folder, counted in target frames from 0, images go
-    to `predictions/<name>.png`. A frame that several windows restore is written once, from the first of them.
+    to `predictions/<name>.png`. A frame that several windows restore is written once: from the window that numbers it
+    where the others say -1, else from the first of them.
     Frames are written as they come: nothing is kept.
     """
 
@@ -57,7 +58,8 @@ class PredictionWriter(BasePredictionWriter):
                 continue
             numbers: Any = batch.get("frame", torch.arange(prediction.shape[1]).expand(len(prediction), -1))
             for number, values in zip(numbers[index].tolist(), prediction[index], strict=True):
-                _write(folder / stem / f"{number:06d}.png", values, radiometry[index])
+                if number >= 0:
+                    _write(folder / stem / f"{number:06d}.png", values, radiometry[index])
 
 
 def _write(path: Path, values: Tensor, radiometry: Radiometry) -> None:

@@ -72,7 +72,8 @@ class Batch(TypedDict, total=False):
     hr_time: Tensor
     """(B, T') time stamps of the frames to restore, in the same unit (0, 0.5, 1, ...)."""
     frame: Tensor
-    """(B, T') int64: index of each frame to restore within its clip; windows of a clip share frames."""
+    """(B, T') int64: index of each frame to restore within its clip; windows of a clip share frames. At predict it is
+    -1 where another window gives the frame."""
     tags: list[list[str]]
     boxes: list[Tensor]
     masks: list[Tensor]

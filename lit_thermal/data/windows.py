@@ -172,29 +172,40 @@ class TargetWindows(Dataset[dict[str, Any]]):
 
 
 class InputWindows(Dataset[dict[str, Any]]):
-    """All frames of clips in overlapping windows of `inputs` frames, as input to restore; there is no target."""
+    """All frames of clips in overlapping windows of `inputs` frames, as input to restore; there is no target.
+
+    Of what two windows both restore, `frame` numbers it in the one where it lies farther from the end, and is -1 in
+    the other: so each frame of a clip is for one window alone.
+    """
 
     def __init__(self, sources: Sequence[Source], *, inputs: int, temporal_scale: int) -> None:
         self.temporal_scale = temporal_scale
-        self._windows = [
-            (source, start, min(inputs, source.clip.length))
-            for source in sources
-            for start in window_starts(source.clip.length, inputs, max(1, inputs - 2))
-        ]
+        self._windows: list[tuple[Source, int, int, int, int]] = []
+        for source in sources:
+            length, done = source.clip.length, 0
+            count = min(inputs, length)
+            starts = window_starts(length, inputs, max(1, inputs - 2))
+            for start, following in zip(starts, [*starts[1:], None], strict=True):
+                stop = temporal_scale * (length - 1) + 1
+                if following is not None:
+                    stop = handover(start + count - 1, following, temporal_scale)
+                self._windows.append((source, start, count, done, stop))
+                done = stop
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A sample with `lr` (T, 1, h, w)."""
-        source, start, count = self._windows[index]
+        source, start, count, done, stop = self._windows[index]
         lr = to_values(source.read(start, start + count), source.radiometry)[:, None]
         times = _times(count, self.temporal_scale)
         first = self.temporal_scale * start
+        frame = torch.arange(first, first + len(times["hr_time"]))
         return {
             "lr": lr,
             **times,
-            "frame": torch.arange(first, first + len(times["hr_time"])),
+            "frame": torch.where((frame >= done) & (frame < stop), frame, -1),
             "radiometry": source.radiometry,
             "name": source.clip.name,
         }
@@ -250,6 +261,17 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     """Where windows along `length` frames begin, `stride` apart; the last one ends with the frames."""
     last = max(0, length - window)
     return [*range(0, last, stride), last]
+
+
+def handover(end: int, start: int, temporal_scale: int) -> int:
+    """The first output frame that is the next window's, of those that two windows both restore.
+
+    Args:
+        end: last input frame of the one window.
+        start: first input frame of the next.
+        temporal_scale: output steps per input frame.
+    """
+    return temporal_scale * (end + start) // 2 + 1
 
 
 def _times(inputs: int, temporal_scale: int) -> dict[str, Tensor]:

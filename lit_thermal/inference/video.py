@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Batch, output_times
+from lit_thermal.data.windows import handover
 from lit_thermal.errors import InputError
 from lit_thermal.ops.tile import tiled
 
@@ -72,9 +73,7 @@ def restore_video(
         first = temporal_scale * start
         stop = first + len(restored)
         if ahead:
-            # Of the frames that this window and the next share, those before their middle are this one's.
-            shared_inputs = 2 * start + len(held) - 1 + len(ahead)
-            stop = temporal_scale * shared_inputs // 2 + 1
+            stop = handover(start + len(held) - 1, start + len(ahead), temporal_scale)
         yield from restored[done - first : stop - first].cpu()
         done = stop
         if not ahead:
