@@ -1,5 +1,6 @@
 """The verb `upscale`: restore a video or a folder of frames with a trained model."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.tile is not None and not 0 <= arguments.overlap < arguments.tile:
         raise InputError(f"--overlap {arguments.overlap} must be at least 0 and below --tile {arguments.tile}")
-    if arguments.fps is not None and arguments.fps <= 0:
-        raise InputError(f"--fps {arguments.fps} must be above 0")
+    if arguments.fps is not None and not 0 < arguments.fps < math.inf:
+        raise InputError(f"--fps {arguments.fps} must be a number above 0")
     from lit_thermal.inference.upscale import check_model, open_input, upscale
     from lit_thermal.weights import load_model
 

@@ -4,9 +4,10 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import av
 import numpy as np
 from torch import Tensor
 
@@ -47,7 +48,8 @@ def check_output(source: Path, target: Path, overwrite: bool) -> None:
     entries = sorted(entry.name for entry in target.iterdir()) if target.exists() else []
     if entries and not overwrite:
         raise InputError(f"OUTPUT {target} is not empty: choose another folder or give --overwrite")
-    if foreign := [name for name in entries if not _OURS.fullmatch(name)]:
+    # A camera numbers its frames too; ours stand beside their video.
+    if foreign := [name for name in entries if VIDEO_NAME not in entries or not _OURS.fullmatch(name)]:
         raise InputError(
             f"OUTPUT {target} holds {foreign[0]}, which upscale did not write: --overwrite would lose it, "
             "choose another folder"
@@ -76,13 +78,39 @@ def open_output(
         radiometry: how frames map to counts.
         display: values that the video shows as black and white; fixed for all frames.
         suffix: of the frames, ".png" or ".tif".
+
+    Raises:
+        InputError: the place cannot be written, or is full, or no video of that size can be made.
     """
     target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if is_video_path(target):
-        with VideoWriter(target, size, fps) as video:
-            yield lambda values: video.write(_shown(values, display))
-        return
+    made = [folder for folder in target.parents if not folder.exists()]
+    done = False
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if is_video_path(target):
+            with VideoWriter(target, size, fps) as video:
+                yield lambda values: video.write(_shown(values, display))
+        else:
+            with _open_folder(target, size, fps, radiometry, display, suffix) as write:
+                yield write
+        done = True
+    except (OSError, av.error.FFmpegError) as error:
+        raise InputError(f"OUTPUT {target} cannot be written ({error.strerror or error}): choose another") from error
+    finally:
+        for folder in [] if done else made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
+def _open_folder(
+    target: Path,
+    size: tuple[int, int],
+    fps: float,
+    radiometry: Radiometry,
+    display: tuple[float, float],
+    suffix: str,
+) -> Iterator[Write]:
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()

@@ -91,6 +91,10 @@ def test_what_is_there_is_not_lost(tmp_path: Path) -> None:
     for target in (source, tmp_path):
         with pytest.raises(InputError, match="is or holds INPUT"):
             run(source, target, "--overwrite")
+    recorded = write_folder(tmp_path / "recorded", images(0, 16, 16, 8))
+    Image.fromarray(images(1, 16, 16, 8)[0]).save(recorded / "000000.png")
+    with pytest.raises(InputError, match=r"000000\.png, which upscale did not write"):
+        run(source, recorded, "--overwrite")
     (tmp_path / "old.mp4").write_bytes(b"x")
     with pytest.raises(InputError, match="exists"):
         run(source, tmp_path / "old.mp4")
@@ -105,10 +109,26 @@ def test_an_error_half_way_leaves_nothing(tmp_path: Path) -> None:
     data = bytearray((source / "0009.png").read_bytes())
     data[60:80] = bytes(20)  # the header and the end are whole, the pixels are not
     (source / "0009.png").write_bytes(data)
-    for target in ("out", "out.mp4"):
+    for target in ("out", "out.mp4", "new/deep/out", "new/deep/out.mp4"):
         with pytest.raises(InputError, match=r"0009\.png"):
             run(source, tmp_path / target)
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_folder(tmp_path / "in", images(4, 8, 8, 8))
+    (tmp_path / "file").write_text("x")
+    for target in ("file/out", "file/out.mp4"):
+        with pytest.raises(InputError, match=r"OUTPUT .*out.* cannot be written \(.*\)"):
+            run(source, tmp_path / target)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lit_thermal.inference.output.write_frame", full)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device"):
+        run(source, tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "in"]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +138,8 @@ def test_an_error_half_way_leaves_nothing(tmp_path: Path) -> None:
         (["--temporal_scale", "0"], "at least 1"),
         (["--tile", "16"], "below --tile"),
         (["--fps", "0"], "above 0"),
+        (["--fps", "nan"], "above 0"),
+        (["--fps", "inf"], "above 0"),
         (["--device", "cuda:77"], "cannot be used here"),
         (["--device", "warp"], "cannot be used here"),
         (["--temporal", "2"], "no option --temporal"),
