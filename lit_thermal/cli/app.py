@@ -1,6 +1,7 @@
 """The verbs of Lightning's Trainer, with model, data and every block given by name in the config."""
 
 import argparse
+import contextlib
 import importlib
 import pkgutil
 import signal
@@ -18,14 +19,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
 from lit_thermal.cli import quiet, run_folder
 from lit_thermal.cli.arguments import CONFIG, FREE, sources, with_found_files
 from lit_thermal.cli.diagnose import Source, explain, read_yaml, refuse_nulls
 from lit_thermal.cli.hints import Argument, arguments
-from lit_thermal.cli.keep import BestAndLast, KeepConfig, StepSeeds, WholeCheckpointIO
+from lit_thermal.cli.keep import BestAndLast, KeepConfig, StepSeeds, StopBetweenSteps, WholeCheckpointIO
 from lit_thermal.errors import InputError
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.weights import check_fit, read_checkpoint, transplant
@@ -57,6 +58,7 @@ class App(LightningCLI):
     """
 
     def __init__(self, words: list[str]) -> None:
+        self._stop = StopBetweenSteps()
         self._options = {name for name, _ in sources(words)}
         set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
         super().__init__(
@@ -125,7 +127,8 @@ class App(LightningCLI):
             self._made = self.folder = run_folder.new_folder(experiment, verb)
         else:
             self.folder = experiment  # until the first process tells which run it made
-        tree |= {"ckpt_path": config.ckpt_path, "from": config["from"]}
+        for key in ("ckpt_path", "from"):
+            tree[key] = config[key] and str(Path(config[key]).absolute())
         self._model_config = tree["model"]
         self._keep_config = KeepConfig(self.folder, yaml.safe_dump(tree, sort_keys=False), file_name)
         for spec in _specs(config.trainer.logger):
@@ -136,7 +139,7 @@ class App(LightningCLI):
         """Resolve `last` and `best`, and read the checkpoint before anything is made for the run."""
         for key in ("ckpt_path", "from"):
             if config[key] in ("last", "best"):
-                config[key] = str(run_folder.find_checkpoint(experiment, config[key]))
+                config[key] = str(_short(run_folder.find_checkpoint(experiment, config[key])))
         if config.ckpt_path and config["from"]:
             if {"--ckpt_path", "--from"} <= self._options:
                 raise InputError("--ckpt_path and --from exclude each other: one needs every weight to fit")
@@ -168,15 +171,15 @@ class App(LightningCLI):
                     check_resumes(self._model_config, checkpoint, config.ckpt_path)
         elif checkpoint is not None:
             taken = transplant(self.model, checkpoint["state_dict"], config["from"])
-            rank_zero_info(f"Weights from {config['from']}:\n{taken.table()}")
+            _print(f"weights from {config['from']}:\n{taken.table()}")
         elif self.subcommand != "fit" and any(True for _ in self.model.parameters()):
-            rank_zero_info("Neither --ckpt_path nor --from was given: the weights are those of a new model.")
+            _print("neither --ckpt_path nor --from was given: the weights are those of a new model")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with this run's folder, and with loggers and checkpoints where the config names none."""
         config = self.config_init[self.subcommand].trainer
         given = config.callbacks
-        callbacks = [self._keep_config, *([given] if isinstance(given, Callback) else given or [])]
+        callbacks = [self._keep_config, self._stop, *([given] if isinstance(given, Callback) else given or [])]
         checkpoints = (self.folder / "checkpoints").resolve()
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -221,11 +224,17 @@ class App(LightningCLI):
         self._run(self.trainer.predict, kwargs | {"return_predictions": False})
 
     def _run(self, verb: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        # processes of a distributed run must stop at once: one that takes another step would wait for the others
+        alone = self.trainer.world_size == 1
         try:
-            verb(**arguments)
+            with self._stop.listening() if alone else contextlib.nullcontext():
+                verb(**arguments)
         except (InputError, MisconfigurationException):
             if self.trainer.global_step == 0:
                 run_folder.discard(self._made)
+            raise
+        except SIGTERMException:
+            self._tell_where()
             raise
         except SystemExit:
             # Lightning ends an interrupted run gracefully and then leaves with code 1
@@ -263,13 +272,18 @@ def run(words: list[str]) -> int:
     quiet.silence()
     try:
         App([words[0], *with_found_files(words[1:])])
+    except SIGTERMException:  # is a SystemExit
+        return 128 + signal.SIGTERM
     except SystemExit as leave:  # --help, --print_config
         return int(leave.code or 0)
-    except SIGTERMException:
-        return 128 + signal.SIGTERM
     except MisconfigurationException as error:
         raise InputError(str(error)) from error
     return 0
+
+
+@rank_zero_only
+def _print(text: str) -> None:
+    print(text, flush=True)
 
 
 def _read(words: list[str]) -> Iterator[Source]:

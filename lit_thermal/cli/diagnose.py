@@ -244,9 +244,11 @@ class Walk:
             appended = containers(argument.hint)[0] if keys[0].endswith("+") else None
             self._value(_parsed(text, argument.hint), Argument(appended) if appended else argument, below)
             return
-        slot, values = slots(argument.hint), containers(argument.hint)[1]
+        slot, (items, values) = slots(argument.hint), containers(argument.hint)
         if argument.group is not None:
             self._descend(rest, argument.group, below, below, text)
+        elif items is not None and rest[0].isdigit():
+            raise self._wrong(below, f"items of a list cannot be set one by one; give all, as in --{below}=[...]")
         elif values is not None:
             self._descend(rest, {rest[0]: Argument(values)}, below, below, text)
         elif slot and rest == ("class_path",):

@@ -2,7 +2,12 @@
 
 import os
 import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -107,6 +112,43 @@ class BestAndLast(ModelCheckpoint):
         if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.last_model_path = str(Path(str(self.dirpath)) / "last.ckpt")
             trainer.save_checkpoint(self.last_model_path, weights_only=False)
+
+
+class StopBetweenSteps(Callback):
+    """Lets Ctrl-C end a run of one process between two steps; pressed again, at once.
+
+    An interrupt that strikes while TensorBoard's writer holds its lock would leave a run that hangs when it closes
+    its loggers, and that Ctrl-C no longer reaches, because Lightning ignores it from then on.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C over for as long as this lasts."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handler = signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def _stop_if_asked(self, *_: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+
+    on_train_batch_end = _stop_if_asked  # type: ignore[assignment]
+    on_validation_batch_end = _stop_if_asked  # type: ignore[assignment]
+    on_test_batch_end = _stop_if_asked  # type: ignore[assignment]
+    on_predict_batch_end = _stop_if_asked  # type: ignore[assignment]
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -7,6 +7,8 @@ LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.
 WARNINGS = (
     # resuming in the folder of the run is what this command line does
     r"Checkpoint directory .* exists and is not empty",
+    # the callbacks that keep checkpoints have nothing to do outside of training
+    r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
     # the metrics are gathered from all processes before they are logged
     r"It is recommended to use `self.log\(.*sync_dist=True",
     # between Lightning and torch

@@ -65,6 +65,6 @@ def find_checkpoint(experiment: Path, which: str) -> Path:
 
 def folder_of(checkpoint: Path, experiment: Path) -> Path | None:
     """Return the run folder that a checkpoint lies in, where that is a run of this experiment."""
-    folder = checkpoint.parent.parent
+    folder = checkpoint.absolute().parent.parent
     inside = checkpoint.parent.name == "checkpoints" and folder.parent.resolve() == experiment.resolve()
     return folder if inside else None

@@ -32,7 +32,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+        if "Unsupported global" in str(error):
             raise InputError(
                 f"{path} holds more than tensors and plain values, and is not read because loading it could run "
                 "code; save its state dict alone"
@@ -111,8 +111,8 @@ def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) ->
     ]
     if parts:
         raise InputError(
-            f"{path} does not fit the model: of its weights {', '.join(parts)}; pass --from {path} to keep what fits, "
-            "or give the model that the checkpoint was made by"
+            f"{path} does not fit the model: of its weights {', '.join(parts)}; give it by --from to keep what fits, "
+            "or build the model that it was made by"
         )
 
 
@@ -131,14 +131,14 @@ def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str 
         InputError: the checkpoint has no training state, or one of other settings.
     """
     if "optimizer_states" not in checkpoint:
-        raise InputError(f"{path} holds weights only, so training cannot go on from it; pass --from {path} instead")
+        raise InputError(f"{path} holds weights only, so training cannot go on from it; give it by --from instead")
     before = (recorded_model(checkpoint) or config).get("init_args", {})
     for key in ("optimizer", "lr_scheduler"):
         old, new = before.get(key), config.get("init_args", {}).get(key)
         if old != new:
             raise InputError(
-                f"{path} carries the state of another model.{key}: {_differing(old, new)}; pass --from {path} to start "
-                "a new training with the new one, or give the old one"
+                f"{path} carries the state of another model.{key}: {_differing(old, new)}; give it by --from to "
+                "start a new training with its weights, or keep the old setting"
             )
 
 

@@ -38,9 +38,13 @@ class Transplant:
         fates = {"kept": self.kept, "dropped": self.dropped, "new": self.new}
         for fate, shapes in fates.items():
             lines.append(f"  {fate:<10}{len(shapes):>8}{sum(s.numel() for s in shapes.values()):>12,}")
+        everything = self.kept.keys() | self.dropped.keys() | self.new.keys()
+        names = Counter(prefix for name in everything for prefix in _prefixes(name))
         for fate in ("dropped", "new"):
-            modules = Counter(name.rpartition(".")[0] or name for name in fates[fate])
-            lines += [f"  {fate:<10}{module} ({count})" for module, count in modules.items()]
+            same = Counter(prefix for name in fates[fate] for prefix in _prefixes(name))
+            # the largest modules all of whose weights had this fate
+            whole = Counter(next(p for p in _prefixes(name) if same[p] == names[p]) for name in fates[fate])
+            lines += [f"  {fate:<10}{module} ({count})" for module, count in whole.items()]
         return "\n".join(lines)
 
 
@@ -80,6 +84,12 @@ def transplant(model: nn.Module, checkpoint: Mapping[str, Tensor], origin: str) 
     return Transplant(
         kept=_shapes(kept, kept), dropped=_shapes(checkpoint, lost), new=_shapes(own, set(own).difference(kept))
     )
+
+
+def _prefixes(name: str) -> list[str]:
+    """Return the modules that a weight lies in, the outermost first, and the weight itself."""
+    parts = name.split(".")
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 def _shapes(state: Mapping[str, Tensor], names: Container[str]) -> dict[str, torch.Size]:

@@ -138,7 +138,11 @@ class StandInData(LightningDataModule):
 
     def _loader(self, count: int, shuffle: bool = False) -> DataLoader[Any]:
         return DataLoader(
-            Blobs(count, self.scale, self.broken), 2, shuffle=shuffle, num_workers=self.workers, collate_fn=collate
+            Blobs(count, self.scale, self.broken),
+            batch_size=2,
+            shuffle=shuffle,
+            num_workers=self.workers,
+            collate_fn=collate,
         )
 
     def train_dataloader(self) -> DataLoader[Any]:

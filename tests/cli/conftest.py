@@ -1,0 +1,56 @@
+"""A folder to run in, with the config of the stand-in method, and the command line as a function."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import stand_in  # noqa: F401 - makes the short names known
+
+from lit_thermal.cli.dispatch import main
+
+CONFIG = """# A method that trains in a blink.
+experiment: toy
+model:
+  class_path: StandIn
+  init_args:
+    scale: ${data.init_args.scale}
+    mixer: {class_path: GatedMixer, init_args: {heads: 3}}
+data:
+  class_path: StandInData
+  init_args: {scale: 2}
+trainer:
+  max_epochs: 2
+  accelerator: cpu
+  enable_progress_bar: false
+  enable_model_summary: false
+  log_every_n_steps: 1
+"""
+
+
+class Outcome(NamedTuple):
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with `toy.yaml`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs one command in `folder`."""
+
+    def command(*words: str) -> Outcome:
+        capfd.readouterr()
+        code = main(words)
+        return Outcome(code, *capfd.readouterr())
+
+    return command

@@ -1,0 +1,252 @@
+"""Runs from the first step to the prediction: folders, resuming, changed models, loggers, errors on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import stand_in
+import torch
+import yaml
+from conftest import CONFIG
+
+from lit_thermal.cli import run_folder
+from lit_thermal.errors import InputError
+from lit_thermal.weights import load_model
+
+
+def runs(folder: Path, experiment: str = "toy", verb: str = "fit") -> list[Path]:
+    return sorted((folder / "runs" / experiment).glob(f"*-{verb}*"))
+
+
+def weights(run: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / f"{which}.ckpt", weights_only=True)["state_dict"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_fit_test_and_everything_where_it_belongs(run, folder):
+    assert run("fit", "-c", "toy.yaml").code == 0
+    (first,) = runs(folder)
+    assert {p.name for p in folder.iterdir()} == {"toy.yaml", "runs"}
+    assert {p.name for p in first.iterdir()} >= {"config.yaml", "checkpoints", "csv", "tensorboard"}
+    assert {p.name for p in (first / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert (first / "csv" / "version_0" / "metrics.csv").is_file()
+
+    second = run("fit", "-c", "toy.yaml", "--model.mixer=PlainMixer")
+    assert second.code == 0 and len(runs(folder)) == 2
+    assert f"run folder: {runs(folder)[1].relative_to(folder)}" in second.out
+    assert "best checkpoint: " in second.out and "val/psnr" in second.out
+    assert "Tip" not in second.err
+
+    config = yaml.safe_load((runs(folder)[1] / "config.yaml").read_text())
+    assert config["model"]["init_args"]["mixer"]["class_path"] == "stand_in.PlainMixer"
+    assert config["trainer"]["default_root_dir"] is None, "a config that is run again makes a folder of its own"
+
+    measured = run("test", "-c", str(runs(folder)[1] / "config.yaml"), "--ckpt_path", "best")
+    assert measured.code == 0, measured.err
+    (test,) = runs(folder, verb="test")
+    assert json.loads((test / "metrics.json").read_text())
+    assert run("validate", "-c", "toy.yaml", "--ckpt_path", str(runs(folder)[0] / "checkpoints/last.ckpt")).code == 0
+    assert run("predict", "-c", "toy.yaml", "--from", "last").code == 0
+
+
+def test_short_and_long_names_build_the_same(run):
+    printed = [
+        run("fit", "-c", "toy.yaml", f"--model.mixer={name}", "--print_config").out
+        for name in ("PlainMixer", "stand_in.PlainMixer", "{class_path: PlainMixer, init_args: {kernel: 1}}")
+    ]
+    assert printed[0] == printed[1] == printed[2]
+    assert yaml.safe_load(printed[0])["model"]["init_args"]["scale"] == 2, "interpolations are resolved"
+
+
+def test_later_files_and_overrides_win(run, folder):
+    (folder / "over.yaml").write_text("model:\n  init_args: {width: 6, mixer: {init_args: {heads: 5}}}\n")
+    words = ["fit", "-c", "toy.yaml", "-c", "over.yaml", "--model.width=8", "--data.scale=3"]
+    config = yaml.safe_load(run(*words, "--print_config").out)["model"]["init_args"]
+    assert config["width"] == 8 and config["scale"] == 3
+    assert config["mixer"] == {"class_path": "stand_in.GatedMixer", "init_args": {"heads": 5, "gate": "sigmoid"}}
+
+
+def test_the_printed_config_is_a_config(run, folder):
+    (folder / "printed.yaml").write_text(run("fit", "-c", "toy.yaml", "--print_config").out)
+    again = run("fit", "-c", "printed.yaml", "--print_config").out
+    assert yaml.safe_load(again) == yaml.safe_load((folder / "printed.yaml").read_text())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(workers, run, folder):
+    common = ["fit", "-c", "toy.yaml", f"--data.workers={workers}", "--trainer.callbacks+=EMA"]
+    assert run(*common, "--experiment=whole", "--trainer.max_epochs=4").code == 0
+    assert run(*common, "--experiment=parts", "--trainer.max_epochs=2").code == 0
+    resumed = run(*common, "--experiment=parts", "--trainer.max_epochs=4", "--ckpt_path=last")
+    assert resumed.code == 0, resumed.err
+    (whole,), (parts,) = runs(folder, "whole"), runs(folder, "parts")
+    assert same(weights(whole), weights(parts)) and same(weights(whole, "best"), weights(parts, "best"))
+    assert len(list(parts.glob("config-resumed-*.yaml"))) == 1 and (parts / "config.yaml").is_file()
+    assert {p.name for p in (parts / "csv").iterdir()} == {"version_0", "version_1"}
+
+
+@pytest.mark.parametrize("validation", ["check_val_every_n_epoch=2", "val_check_interval=3", "limit_val_batches=0"])
+def test_the_last_steps_are_kept(validation, run, folder):
+    assert (
+        run("fit", "-c", "toy.yaml", "--trainer.max_epochs=-1", "--trainer.max_steps=6", f"--trainer.{validation}").code
+        == 0
+    )
+    (only,) = runs(folder)
+    assert weights(only)["steps"] == 6
+
+
+def test_best_survives_a_resume(run, folder):
+    assert run("fit", "-c", "toy.yaml").code == 0
+    (only,) = runs(folder)
+    best = weights(only, "best")
+    # a ruinous learning rate was kept by the optimizer's state: the second half only makes things worse
+    checkpoint = torch.load(only / "checkpoints/last.ckpt", weights_only=True)
+    checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] = 10.0
+    torch.save(checkpoint, only / "checkpoints/last.ckpt")
+    assert run("fit", "-c", "toy.yaml", "--ckpt_path=last", "--trainer.max_epochs=3").code == 0
+    assert same(weights(only, "best"), best) and not same(weights(only), best)
+
+
+def test_the_command_line_decides_the_model_and_a_checkpoint_that_does_not_fit_says_so(run, folder):
+    assert run("fit", "-c", "toy.yaml").code == 0
+    swapped = run("test", "-c", "toy.yaml", "--ckpt_path=best", "--model.mixer=PlainMixer")
+    assert swapped.code == 2
+    assert "best.ckpt does not fit the model: of its weights 2 unexpected (first: mixers.1.gates.weight)" in swapped.err
+    deeper = run("test", "-c", "toy.yaml", "--ckpt_path=best", "--model.depth=2")
+    assert "of its weights 6 missing (first: mixers.2.mix.weight), 2 unexpected (first: mixers.2.weight)" in deeper.err
+    wider = run("test", "-c", "toy.yaml", "--ckpt_path=best", "--model.width=6")
+    assert "6 of other shape (first: mixers.0.weight, (4, 1, 3, 3) there and (6, 1, 3, 3) here)" in wider.err
+    other = run("test", "-c", "toy.yaml", "--ckpt_path=best", "--model=OtherStandIn")
+    assert "was made by StandIn and does not fit OtherStandIn" in other.err
+    optimizer = run("fit", "-c", "toy.yaml", "--ckpt_path=best", "--model.optimizer.lr=0.5")
+    assert "carries the state of another model.optimizer: lr 0.001 there and 0.5 here" in optimizer.err
+    assert not runs(folder, verb="test") and len(runs(folder)) == 1, "nothing half-written"
+
+    kept = run("test", "-c", "toy.yaml", "--from=best", "--model.mixer=PlainMixer")
+    assert kept.code == 0
+    assert "dropped   mixers.1.gates (2)" in kept.out
+    trained = run("fit", "-c", "toy.yaml", "--from=best", "--model.depth=2", "--trainer.max_epochs=1")
+    assert trained.code == 0 and "new " in trained.out and len(runs(folder)) == 2
+
+
+def test_a_checkpoint_rebuilds_its_model(run, folder):
+    assert run("fit", "-c", "toy.yaml", "--model.mixer.gate=tanh", "--model.depth=2").code == 0
+    model = load_model(runs(folder)[0] / "checkpoints/best.ckpt")
+    assert isinstance(model, stand_in.StandIn) and not model.training and len(model.mixers) == 4
+    assert isinstance(model.mixers[1], stand_in.GatedMixer) and model.mixers[1].gate == "tanh"
+    assert same(model.state_dict(), weights(runs(folder)[0], "best"))
+
+
+@pytest.mark.parametrize(("verb", "workers"), [("fit", 0), ("fit", 1), ("predict", 0)])
+def test_a_mistake_during_the_run_is_one_sentence(verb, workers, run, folder):
+    outcome = run(verb, "-c", "toy.yaml", "--data.broken=true", f"--data.workers={workers}")
+    assert outcome.code == 2 and "Traceback" not in outcome.err
+    assert outcome.err.splitlines()[-1] == "error: picture 1 is truncated; copy it anew"
+    assert not runs(folder, verb=verb)
+
+
+def test_a_root_and_no_logger(run, folder):
+    words = ["fit", "-c", "toy.yaml", "--trainer.logger=false", "--trainer.default_root_dir=elsewhere"]
+    assert run(*words).code == 0
+    assert {p.name for p in folder.iterdir()} == {"toy.yaml", "elsewhere"}
+    (only,) = (folder / "elsewhere" / "toy").iterdir()
+    assert {p.name for p in only.iterdir()} == {"config.yaml", "checkpoints"}
+    assert run("test", "-c", "toy.yaml", "--trainer.default_root_dir=elsewhere", "--ckpt_path=best").code == 0
+
+
+def test_wandb_without_an_account(run, folder, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert run("fit", "-c", "toy.yaml", "-c", "logger/wandb", "--trainer.max_epochs=1").code == 0
+    import wandb
+
+    wandb.finish()
+    (only,) = runs(folder)
+    assert list(only.glob("wandb/offline-run-*/*.wandb")) and list(only.glob("csv/version_0/metrics.csv"))
+    assert {p.name for p in folder.iterdir()} == {"toy.yaml", "runs"}
+
+
+def test_own_checkpoints_take_the_place_of_the_default(run, folder):
+    (folder / "every.yaml").write_text(
+        "trainer:\n  callbacks:\n"
+        "    - {class_path: ModelCheckpoint, init_args: {save_top_k: -1, filename: '{epoch}'}}\n"
+    )
+    assert run("fit", "-c", "toy.yaml", "-c", "every.yaml").code == 0
+    assert {p.name for p in (runs(folder)[0] / "checkpoints").iterdir()} == {"epoch=0.ckpt", "epoch=1.ckpt"}
+
+
+def test_two_runs_of_one_second_and_the_newest_that_holds_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda _: "20250101-000000")
+    folders = [run_folder.new_folder(tmp_path / "toy", "fit") for _ in range(12)]
+    assert len(set(folders)) == 12 and sorted(folders) == folders
+    for number in (3, 10):
+        (folders[number] / "checkpoints").mkdir()
+        (folders[number] / "checkpoints" / "best.ckpt").touch()
+    found = run_folder.find_checkpoint(tmp_path / "toy", "best")
+    assert found == folders[10] / "checkpoints" / "best.ckpt"
+    assert run_folder.folder_of(found, tmp_path / "toy") == folders[10]
+    assert run_folder.folder_of(found, tmp_path / "other") is None
+    with pytest.raises(InputError, match=r"no run in .*other holds checkpoints/best.ckpt; .* has one of toy"):
+        run_folder.find_checkpoint(tmp_path / "other", "best")
+
+
+def test_a_requeued_job_finds_its_folder_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    first = run_folder.new_folder(tmp_path, "fit")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert run_folder.new_folder(tmp_path, "fit") == first
+    assert run_folder.new_folder(tmp_path, "test") != first
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    assert run_folder.new_folder(tmp_path, "fit") != first
+
+
+SCRIPT = "import sys; import stand_in; from lit_thermal.cli.dispatch import main; sys.exit(main())"
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    (folder / "program.py").write_text(SCRIPT)
+    return subprocess.Popen(
+        [sys.executable, "program.py", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_run_leaves_whole_checkpoints_to_go_on_from(sent, code, run, folder):
+    process = start(folder, "fit", "-c", "toy.yaml", "--trainer.max_epochs=100000")
+    waited = time.monotonic() + 60
+    while not list(folder.glob("runs/toy/*/checkpoints/last.ckpt")) and time.monotonic() < waited:
+        time.sleep(0.1)
+    process.send_signal(sent)
+    try:
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == code and "Traceback" not in out, out
+    done = torch.load(runs(folder)[0] / "checkpoints/last.ckpt", weights_only=True)["epoch"] + 1
+    assert run("fit", "-c", "toy.yaml", "--ckpt_path=last", f"--trainer.max_epochs={done + 1}").code == 0
+    assert run("fit", "-c", "toy.yaml", "--experiment=whole", f"--trainer.max_epochs={done + 1}").code == 0
+    assert same(weights(runs(folder)[0]), weights(runs(folder, "whole")[0]))
+
+
+def test_processes_of_a_distributed_run_share_one_folder(folder):
+    words = ["-c", "toy.yaml", "-c", "strategy/ddp", "--trainer.devices=2", "--trainer.max_epochs=1"]
+    out, _ = (process := start(folder, "fit", *words)).communicate(timeout=120)
+    assert process.returncode == 0, out
+    (only,) = runs(folder)
+    assert {p.name for p in only.iterdir()} == {"config.yaml", "checkpoints", "csv", "tensorboard"}
+    assert out.count("run folder: ") == 1
+    assert (folder / "toy.yaml").read_text() == CONFIG

@@ -1,0 +1,148 @@
+"""Imports go one way only, read from the source: cli on the left, ops on the right."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lit_thermal"
+SHARED = {"batch", "errors"}
+"""What everyone may import."""
+ALLOWED = {
+    "ops": set(),
+    "blocks": {"ops"},
+    "losses": {"ops"},
+    "generative": {"blocks", "losses", "ops"},
+    "metrics": {"ops"},
+    "data": {"ops"},
+    "methods": {"generative", "blocks", "losses", "ops", "metrics"},
+    "evaluation": {"methods", "generative", "blocks", "losses", "ops", "data", "metrics"},
+    "inference": {"methods", "generative", "blocks", "losses", "ops", "data", "metrics"},
+    "weights": {"methods", "generative", "blocks", "losses", "ops"},
+    "cli": {
+        "evaluation",
+        "inference",
+        "weights",
+        "methods",
+        "generative",
+        "blocks",
+        "losses",
+        "ops",
+        "data",
+        "metrics",
+    },
+    "callbacks": {"inference", "methods", "ops", "data", "metrics", "losses", "blocks"},
+    "batch": set(),
+    "errors": set(),
+}
+"""Each part of the package to what it may import besides itself."""
+OPS_KNOW = {"torch", "numpy", "einops"}
+HEAVY = {"diffusers", "transformers", "peft", "wandb", "mamba_ssm", "pyiqa", "deepspeed"}
+LIGHT = [
+    "__main__.py",
+    "cli/__init__.py",
+    "cli/dispatch.py",
+    "cli/list.py",
+    "cli/parser.py",
+    "errors.py",
+    "__init__.py",
+]
+
+SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "callbacks").glob("*.py"))
+
+
+def part(path: Path) -> str:
+    """Return the part of the package that a source file belongs to: a folder or a top-level module."""
+    relative = path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else path.relative_to(ROOT)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports(path: Path, top_level: bool = False) -> Iterator[str]:
+    """Yield the absolute names of what a file imports, at its top level only or anywhere."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = at_top(tree) if top_level else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def at_top(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the statements that run when a module is imported."""
+    todo: list[ast.AST] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not typing_only:
+            yield node
+            todo += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_direction(path):
+    own = part(path)
+    if own in ("__init__", "__main__"):
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if (
+            parts[0] == "lit_thermal"
+            and len(parts) > 1
+            and (PACKAGE / parts[1]).with_suffix(".py").exists()
+            | (PACKAGE / parts[1]).is_dir()
+            | (parts[1] == "callbacks")
+        ):
+            assert parts[1] in ALLOWED[own] | SHARED | {own}, f"{own} must not import {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_files_know(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    at_import = {name.split(".")[0] for name in imports(path, top_level=True)}
+    assert not HEAVY & at_import, "imported where it is used, not when the package is"
+    assert "callbacks" not in roots, "the folder is the package lit_thermal.callbacks"
+    own = part(path)
+    if own == "ops":
+        third_party = roots - set(sys.stdlib_module_names) - {"lit_thermal"}
+        # the compiler of a kernel and optional kernels are reached lazily
+        assert third_party & at_import <= OPS_KNOW, third_party
+    if own in ("ops", "blocks", "losses", "generative") or path.name == "network.py":
+        assert not roots & {"lightning", "lightning_fabric", "pytorch_lightning"}
+    if own == "callbacks":
+        assert not any(name.startswith("lit_thermal.callbacks") for name in imports(path)), "relative among themselves"
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_files_import_nothing_heavy(name):
+    known = set(sys.stdlib_module_names) | {"lit_thermal"}
+    assert {n.split(".")[0] for n in imports(PACKAGE / name, top_level=True)} <= known
+    ours = {n for n in imports(PACKAGE / name, top_level=True) if n.startswith("lit_thermal.")}
+    files = {n.split(".")[1] if n.split(".")[1] != "cli" else "/".join(n.split(".")[1:3]) for n in ours}
+    assert {f"{file}.py" for file in files} <= {*LIGHT, "__version__.py"}
+
+
+def test_callbacks_is_never_a_module_name():
+    for path in [*(ROOT / "experiments").rglob("*.yaml"), *(ROOT / "sweeps").rglob("*.yaml")]:
+        for node in walk(yaml.safe_load(path.read_text(encoding="utf-8"))):
+            assert not str(node).startswith("callbacks."), path
+    for path in [*(ROOT / "tests").rglob("*.py")]:
+        assert "callbacks" not in {name.split(".")[0] for name in imports(path)}, path
+
+
+def walk(node: object) -> Iterator[object]:
+    """Yield the keys and values of nested dicts and lists."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield key
+            yield from walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from walk(value)
+    else:
+        yield node
