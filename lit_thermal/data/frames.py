@@ -21,7 +21,7 @@ from torch import Tensor
 from lit_thermal.batch import Radiometry
 from lit_thermal.errors import InputError
 
-LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".pgm"})
+LOSSLESS = frozenset({".png", ".tif", ".tiff"})
 LOSSY = frozenset({".jpg", ".jpeg"})
 FRAME_SUFFIXES = LOSSLESS | LOSSY
 GRAY_TOLERANCE = 2

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 import lit_thermal
 from lit_thermal.batch import Batch, Radiometry, is_observed, need
+from lit_thermal.errors import InputError
 from lit_thermal.metrics.baselines import TunedBaselines
 from lit_thermal.metrics.scores import Scores
 
@@ -49,6 +50,16 @@ class SuperResolver(LightningModule):
         self.scores = Scores()
         self.baselines = TunedBaselines(scale)
         self._seconds = 0.0
+
+    def setup(self, stage: str) -> None:
+        """Check that data and model have one spatial scale.
+
+        Raises:
+            InputError: they differ.
+        """
+        given = getattr(self.trainer.datamodule, "scale", self.scale)  # type: ignore[attr-defined]
+        if given != self.scale:
+            raise InputError(f"model.scale is {self.scale} and data.scale is {given}; give both the same")
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore the thermal images or clips of a batch; never reads `hr`.

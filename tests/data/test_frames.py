@@ -54,9 +54,8 @@ def test_three_equal_channels_are_one(tmp_path: Path, bits: int) -> None:
         Image.fromarray(three).save(tmp_path / "a.png")
         Image.fromarray(image).convert("P").save(tmp_path / "palette.png")
         Image.fromarray(three).convert("RGBA").save(tmp_path / "alpha.png")
-        Image.fromarray(image).save(tmp_path / "a.bmp")
         Image.fromarray(image).save(tmp_path / "lzw.tif", compression="tiff_lzw")
-        names += ["a.png", "palette.png", "alpha.png", "a.bmp", "lzw.tif"]
+        names += ["a.png", "palette.png", "alpha.png", "lzw.tif"]
     else:
         frame = av.VideoFrame.from_ndarray(three, format="rgb48le")
         (tmp_path / "a.png").write_bytes(png_of(frame))

@@ -212,6 +212,13 @@ def test_data_at_another_temporal_scale_is_refused(stage, given):
         made.setup(stage)
 
 
+def test_data_of_another_scale_is_refused():
+    made = model()
+    made._trainer = types.SimpleNamespace(datamodule=types.SimpleNamespace(scale=2, temporal_scale=2))
+    with pytest.raises(InputError, match=r"model.scale is 4 and data.scale is 2"):
+        made.setup("fit")
+
+
 @pytest.mark.parametrize("stage, given", [("fit", 4), ("test", 2), ("test", 4), ("fit", None)])
 def test_data_at_the_temporal_scale_of_the_model_is_taken(stage, given):
     made = model(temporal_scales=(2, 4))

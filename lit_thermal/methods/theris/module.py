@@ -146,6 +146,7 @@ class THERIS(SuperResolver):
         Raises:
             InputError: it does not.
         """
+        super().setup(stage)
         given = getattr(self.trainer.datamodule, "temporal_scale", None)  # type: ignore[attr-defined]
         common = math.lcm(*self.temporal_scales)
         if given is None or given == common or (stage != "fit" and given in self.temporal_scales):
