@@ -34,7 +34,7 @@ def test_sections(capsys):
 
 def test_members_through_intermediate_and_abstract_classes(tmp_path):
     (tmp_path / "a.py").write_text(
-        "class Base(nn.Module):\n    '''Contract.'''\n    @abstractmethod\n    def f(self): ...\n"
+        "class Base(nn.Module, ABC):\n    '''Contract.'''\n    @abstractmethod\n    def f(self): ...\n"
         "class Middle(Base):\n    '''Half.'''\n    @abstractmethod\n    def g(self): ...\n"
         "class Leaf(Middle):\n    '''Whole.\n\n    More.'''\nclass _Hidden(Base): ...\nclass Alone(nn.Module): ...\n"
     )
