@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # torch's OpenMP threads spin while they wait, and one busy neighbour process then slows a step tenfold;
     # the runtime reads this when torch is imported, and what the user set stays.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _show_log()
     try:
         return _run(words)
     except InputError as mistake:
@@ -47,6 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        # where standard error is now, which a progress bar or a test may have replaced
+        print(self.format(record), file=sys.stderr)
+
+
+def _show_log() -> None:
+    """Show what the package logs, such as the back end of the scan and the compilation of its kernel."""
+    log = logging.getLogger("lit_thermal")
+    if not any(isinstance(handler, _ToStderr) for handler in log.handlers):
+        log.addHandler(_ToStderr())
+        log.setLevel(logging.INFO)
 
 
 def sentence(mistake: InputError) -> str:

@@ -1,5 +1,6 @@
 """The words before a verb, and what answers without torch."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -81,3 +82,10 @@ def test_waiting_threads_do_not_spin_unless_the_user_says_so(monkeypatch, capsys
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     main(["--version"])
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_what_the_package_logs_is_shown_once(capsys):
+    for _ in range(2):
+        main(["list"])
+    logging.getLogger("lit_thermal.ops").info("back end cpp")
+    assert capsys.readouterr().err.count("back end cpp") == 1
