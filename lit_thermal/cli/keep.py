@@ -113,6 +113,9 @@ class BestAndLast(ModelCheckpoint):
             self.last_model_path = str(Path(str(self.dirpath)) / "last.ckpt")
             trainer.save_checkpoint(self.last_model_path, weights_only=False)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save nothing: the end of the last epoch was, and by now EMA has put its averages in place of the weights."""
+
 
 class StopBetweenSteps(Callback):
     """Lets Ctrl-C end a run of one process between two steps; pressed again, at once.

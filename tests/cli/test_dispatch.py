@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,22 +14,17 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["list"]])
-def test_answers_in_half_a_second_without_torch(words, tmp_path):
+def test_answers_without_anything_heavy(words, tmp_path):
     script = (
         "import sys; from lit_thermal.cli.dispatch import main; code = main(sys.argv[1:]); "
         "heavy = {'torch', 'lightning', 'numpy', 'jsonargparse', 'yaml'} & set(sys.modules); "
         "print(heavy, file=sys.stderr); sys.exit(code)"
     )
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=tmp_path, check=True
-        )
-        seconds.append(time.perf_counter() - started)
-        assert done.stderr.strip() == "set()"
-        assert done.stdout
-    assert min(seconds) < 0.5
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stderr.strip() == "set()"
+    assert done.stdout
 
 
 def test_help_names_every_verb(capsys):
