@@ -15,7 +15,7 @@ from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.simulator import ScenarioName, make_scene, render
 from lit_thermal.data.simulator.sensor import radiometry
-from lit_thermal.data.windows import EpochSampler, Source, TargetWindows, TrainingWindows, check_numbers
+from lit_thermal.data.windows import Source, TargetWindows, TrainingSampler, TrainingWindows, check_numbers
 from lit_thermal.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -237,8 +237,7 @@ class SimulatedVideo(LightningDataModule):
             samples=self.samples_per_epoch,
             seed=self.seed,
         )
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = EpochSampler(windows, num_replicas=world, rank=rank, shuffle=False)
+        sampler = TrainingSampler(windows, self.batch_size, self.trainer)
         return self._loader(windows, self.batch_size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -13,7 +13,14 @@ from lit_thermal.data.clips import open_clip
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.radiometry import Normalize, clip_radiometry
 from lit_thermal.data.splits import find_inputs, find_splits
-from lit_thermal.data.windows import EpochSampler, InputWindows, Source, TargetWindows, TrainingWindows, check_numbers
+from lit_thermal.data.windows import (
+    InputWindows,
+    Source,
+    TargetWindows,
+    TrainingSampler,
+    TrainingWindows,
+    check_numbers,
+)
 from lit_thermal.errors import InputError
 
 NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -125,8 +132,7 @@ class VideoFolder(LightningDataModule):
             samples=self.samples_per_epoch,
             seed=self.seed,
         )
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = EpochSampler(windows, num_replicas=world, rank=rank, shuffle=False)
+        sampler = TrainingSampler(windows, self.batch_size, self.trainer)
         return DataLoader(
             windows,
             batch_size=self.batch_size,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
@@ -37,7 +38,7 @@ class TrainingWindows(Dataset[dict[str, Any]]):
     """Random windows of `frames` frames and crops of them, flipped, turned and reversed in time.
 
     A sample depends on the seed and its index alone, whatever worker makes it; each window of each clip is equally
-    likely. The index grows from epoch to epoch (`EpochSampler`), so that no two epochs are alike.
+    likely. The index grows from epoch to epoch (`TrainingSampler`), so that no two epochs are alike.
 
     Args:
         sources: clips of at least `frames` frames and `crop * scale` pixels a side.
@@ -211,12 +212,29 @@ class InputWindows(Dataset[dict[str, Any]]):
         }
 
 
-class EpochSampler(DistributedSampler[int]):
-    """Indices that go on from epoch to epoch, dealt out to the ranks; Lightning tells it the epoch."""
+class TrainingSampler(DistributedSampler[int]):
+    """Indices that go on from batch to batch over the whole training, dealt out to the ranks.
+
+    An iterator starts where the trainer's count of batches stands when it is made, and so a resumed run reads on where
+    its checkpoint was written, in the middle of an epoch too. Lightning's number of the epoch is not asked: after a
+    resume of a training that is limited by steps it is one too high, and a sampler is told it only after worker
+    processes have begun to read.
+
+    Args:
+        dataset: its length is an epoch.
+        batch_size: samples of a batch on one rank.
+        trainer: counts the batches; without one every iterator starts at 0.
+    """
+
+    def __init__(self, dataset: Dataset[Any], batch_size: int, trainer: Trainer | None = None) -> None:
+        world, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        super().__init__(dataset, num_replicas=world, rank=rank, shuffle=False)
+        self.batch_size, self.trainer = batch_size, trainer
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the indices of this rank in this epoch."""
-        first = self.epoch * len(self.dataset)  # type: ignore[arg-type]
+        """Yield the indices of this rank for the length of an epoch."""
+        batches = self.trainer.fit_loop.total_batch_idx + 1 if self.trainer else 0
+        first = batches * self.batch_size * self.num_replicas
         return (first + index for index in super().__iter__())
 
 

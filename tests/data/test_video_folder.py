@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lit_thermal.data.simulated_video import SimulatedVideo
 from lit_thermal.data.splits import find_inputs, find_splits
 from lit_thermal.data.video_file import VideoWriter
 from lit_thermal.data.video_folder import VideoFolder
-from lit_thermal.data.windows import EpochSampler, Source, TrainingWindows, window_starts
+from lit_thermal.data.windows import Source, TrainingSampler, TrainingWindows, window_starts
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 
@@ -74,12 +75,13 @@ def test_samples_depend_on_their_index_alone_and_epochs_differ(root: Path) -> No
         assert torch.equal(a[index]["hr"], b[index]["hr"])
     assert not torch.equal(a[3]["hr"], a[13]["hr"])
     assert not torch.equal(a[3]["hr"], windows(sources, seed=1)[3]["hr"])
-    sampler = EpochSampler(a, num_replicas=1, rank=0, shuffle=False)
-    first = list(sampler)
-    sampler.set_epoch(2)
-    assert first == list(range(10)) and list(sampler) == list(range(20, 30))
-    ranks = [list(EpochSampler(a, num_replicas=2, rank=rank, shuffle=False)) for rank in (0, 1)]
-    assert sorted(ranks[0] + ranks[1]) == first
+    assert list(TrainingSampler(a, 2)) == list(range(10))
+    # seven batches of two on each of two ranks were trained on
+    trainers = [
+        SimpleNamespace(world_size=2, global_rank=r, fit_loop=SimpleNamespace(total_batch_idx=6)) for r in (0, 1)
+    ]
+    ranks = [list(TrainingSampler(a, 2, trainer)) for trainer in trainers]
+    assert sorted(ranks[0] + ranks[1]) == list(range(28, 38))
 
 
 def test_augmentation_is_a_symmetry_of_the_clip_and_every_window_occurs(tmp_path: Path) -> None:
