@@ -24,6 +24,7 @@ ALLOWED = {
     "inference": {"methods", "generative", "blocks", "losses", "ops", "data", "metrics"},
     "weights": {"methods", "generative", "blocks", "losses", "ops"},
     "cli": {
+        "callbacks",
         "evaluation",
         "inference",
         "weights",

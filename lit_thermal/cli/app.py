@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import BasePredictionWriter, Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -22,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
+from lit_thermal.callbacks import PredictionWriter
 from lit_thermal.cli import quiet, run_folder
 from lit_thermal.cli.arguments import CONFIG, FREE, sources, with_found_files
 from lit_thermal.cli.diagnose import Source, explain, read_yaml, refuse_nulls
@@ -190,6 +191,8 @@ class App(LightningCLI):
             seed = self.config[self.subcommand].seed_everything
             if seed is not False:
                 callbacks.append(StepSeeds(seed))
+        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
+            callbacks.append(PredictionWriter())
         logger = config.logger
         if logger is None or logger is True:
             logger = [
@@ -220,7 +223,7 @@ class App(LightningCLI):
         self._run(self.trainer.test, kwargs | {"verbose": False})
 
     def predict(self, **kwargs: Any) -> None:
-        """Restore the prediction data; callbacks write the results, none are collected."""
+        """Restore the prediction data; `PredictionWriter`, or the config's own, writes each batch as it comes."""
         self._run(self.trainer.predict, kwargs | {"return_predictions": False})
 
     def _run(self, verb: Callable[..., Any], arguments: dict[str, Any]) -> None:
@@ -255,9 +258,10 @@ class App(LightningCLI):
                 print(f"best checkpoint: {_short(callback.best_model_path)}{measured}")
             if isinstance(callback, ModelCheckpoint) and callback.last_model_path:
                 print(f"last checkpoint: {_short(callback.last_model_path)}")
-        samples = Path(self.trainer.default_root_dir) / "samples"
-        if samples.is_dir():
-            print(f"sample pictures: {_short(samples)}")
+        for name, what in (("samples", "sample pictures"), ("predictions", "restored frames")):
+            written = Path(self.trainer.default_root_dir) / name
+            if written.is_dir():
+                print(f"{what}: {_short(written)}")
 
 
 def run(words: list[str]) -> int:

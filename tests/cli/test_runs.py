@@ -54,7 +54,10 @@ def test_fit_test_and_everything_where_it_belongs(run, folder):
     (test,) = runs(folder, verb="test")
     assert json.loads((test / "metrics.json").read_text())
     assert run("validate", "-c", "toy.yaml", "--ckpt_path", str(runs(folder)[0] / "checkpoints/last.ckpt")).code == 0
-    assert run("predict", "-c", "toy.yaml", "--from", "last").code == 0
+    restored = run("predict", "-c", "toy.yaml", "--from", "last")
+    (predict,) = runs(folder, verb="predict")
+    assert restored.code == 0 and f"restored frames: {predict.relative_to(folder) / 'predictions'}" in restored.out
+    assert {p.name for p in (predict / "predictions").iterdir()} == {"blob0.png", "blob1.png"}
 
 
 def test_short_and_long_names_build_the_same(run):
