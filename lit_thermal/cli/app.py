@@ -50,6 +50,9 @@ TOP = {
 }
 """The keys at the top of a config."""
 
+WHOLE_FILES = (SingleDeviceStrategy, DDPStrategy)
+"""Strategies that write a checkpoint as one file; the sharded ones write folders, which they alone can read."""
+
 
 class App(LightningCLI):
     """LightningCLI with one folder per run, defaults for logging and checkpoints, and `--from`.
@@ -146,7 +149,6 @@ class App(LightningCLI):
                 raise InputError("--ckpt_path and --from exclude each other: one needs every weight to fit")
             config["ckpt_path" if "--from" in self._options else "from"] = None
         path = config.ckpt_path or config["from"]
-        # the sharded strategies write folders, which they alone can read
         self._checkpoint = read_checkpoint(path) if path and not (config.ckpt_path and Path(path).is_dir()) else None
 
     def instantiate_classes(self) -> None:
@@ -166,10 +168,14 @@ class App(LightningCLI):
         config = self.config[self.subcommand]
         checkpoint, self._checkpoint = self._checkpoint, None
         if config.ckpt_path:
+            if checkpoint is None and isinstance(self.trainer.strategy, WHOLE_FILES):
+                checkpoint = read_checkpoint(config.ckpt_path)  # a folder: says so
             if checkpoint is not None:
                 check_fit(self.model, checkpoint, config.ckpt_path)
                 if self.subcommand == "fit":
                     check_resumes(self._model_config, checkpoint, config.ckpt_path)
+                if "pytorch-lightning_version" not in checkpoint:  # Lightning fails without it
+                    raise InputError(f"{config.ckpt_path} was not written by `fit`; give it by --from instead")
         elif checkpoint is not None:
             taken = transplant(self.model, checkpoint["state_dict"], config["from"])
             _print(f"weights from {config['from']}:\n{taken.table()}")
@@ -205,8 +211,7 @@ class App(LightningCLI):
             )
         except (ValueError, ModuleNotFoundError) as error:  # all that the Trainer gets comes from the config
             raise InputError(f"trainer: {error}") from error
-        whole_files = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        if whole_files and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        if isinstance(trainer.strategy, WHOLE_FILES) and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 

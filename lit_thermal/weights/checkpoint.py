@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
                 "code; save its state dict alone"
             ) from error
         raise InputError(_unreadable(path)) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError) as error:
+    except (  # what the reader of pickles trips over first depends on where a file is damaged
+        *(RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError),
+        *(struct.error, AssertionError, AttributeError, TypeError),
+    ) as error:
         raise InputError(_unreadable(path)) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise InputError(f"{path} holds no weights under 'state_dict'; give a checkpoint that `fit` wrote")

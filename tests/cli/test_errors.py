@@ -70,6 +70,7 @@ IN_THE_SHELL = [
     ("stray", "'stray' is no option"),
     ("--ckpt_path=no.ckpt", "there is no checkpoint no.ckpt"),
     ("--ckpt_path=last", "no run in "),
+    ("--ckpt_path=.", ". is a folder, not a checkpoint file; give a file such as best.ckpt"),
     ("--from=no/no.ckpt", "there is no checkpoint no/no.ckpt: the folder no does not exist"),
 ]
 

@@ -140,6 +140,15 @@ def test_the_command_line_decides_the_model_and_a_checkpoint_that_does_not_fit_s
     assert trained.code == 0 and "new " in trained.out and len(runs(folder)) == 2
 
 
+def test_weights_without_the_rest_of_a_checkpoint_are_taken_by_from(run, folder):
+    torch.save({"state_dict": stand_in.StandIn(mixer=stand_in.PlainMixer).state_dict()}, "bare.ckpt")
+    words = ["test", "-c", "toy.yaml", "--model.mixer=PlainMixer"]
+    given = run(*words, "--ckpt_path=bare.ckpt")
+    assert given.code == 2 and "bare.ckpt was not written by `fit`; give it by --from instead" in given.err
+    assert not runs(folder, verb="test")
+    assert run(*words, "--from=bare.ckpt").code == 0
+
+
 def test_a_checkpoint_rebuilds_its_model(run, folder):
     assert run("fit", "-c", "toy.yaml", "--model.mixer.gate=tanh", "--model.depth=2").code == 0
     model = load_model(runs(folder)[0] / "checkpoints/best.ckpt")

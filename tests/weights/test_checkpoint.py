@@ -33,7 +33,7 @@ def test_a_truncated_file(share, tmp_path):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize("content", [b"hello", b"\x80\x04 no pickle", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x02G0", b"\x80\x04 no pickle", b"\x89PNG\r\n\x1a\n" + bytes(50)])
 def test_a_file_of_another_kind(content, tmp_path):
     path = tmp_path / "a.ckpt"
     path.write_bytes(content)
