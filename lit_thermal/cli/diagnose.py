@@ -24,6 +24,7 @@ from lit_thermal.cli.hints import (
     arguments,
     containers,
     described,
+    fixed_lengths,
     leaves,
     literals,
     slots,
@@ -205,6 +206,8 @@ class Walk:
         if isinstance(value, list) and items is not None:
             for number, item in enumerate(value):
                 self._value(item, Argument(items), f"{path}.{number}")
+            if fixed_lengths(argument.hint) and not _accepts(argument.hint, value):
+                raise self._wrong(path, f"{described(argument.hint)} is expected, not {value!r}")
             return
         if isinstance(value, dict) and values is not None:
             for key, item in value.items():

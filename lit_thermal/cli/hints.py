@@ -101,6 +101,12 @@ def containers(hint: Any) -> tuple[Any, Any]:
     return items, values
 
 
+def fixed_lengths(hint: Any) -> list[int]:
+    """Return the lengths of the tuples of a fixed length among the members of a hint."""
+    tuples = [get_args(member) for member in _members(hint) if get_origin(member) is tuple]
+    return [len(args) for args in tuples if Ellipsis not in args]
+
+
 def leaves(hint: Any) -> Any:
     """Return the union of the members of a hint that are plain values, or None where there is none."""
     plain = [m for m in _members(hint) if slots(m) is None and m is not type(None) and containers(m) == (None, None)]
@@ -129,6 +135,9 @@ def described(hint: Any) -> str:
             parts += [str(word) for word in get_args(member)]
         elif slot:
             parts.append(f"a {' or '.join(base.__name__ for base in slot.bases)}")
+        elif fixed_lengths(member):
+            kinds = ", ".join(described(item) for item in get_args(member))
+            parts.append(f"a list of {fixed_lengths(member)[0]} ({kinds})")
         elif containers(member)[0] is not None:
             parts.append("a list")
         elif containers(member)[1] is not None:

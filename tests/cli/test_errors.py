@@ -102,6 +102,12 @@ def test_in_the_shell(word, said, run, folder):
             "--model.depth=3 stands before -c toy.yaml, which would be read after it",
         ),
         (["-c", "toy.yaml", "--from=last", "--ckpt_path=last"], "no run in "),
+        (
+            ["-c", "theris", "--model.mask.grid=[17]"],
+            "grid=[17]: a list of 2 (an integer, an integer) is expected",
+        ),
+        (["-c", "theris", "--model.depth=-1"], "model.depth is -1 and must be at least 0"),
+        (["-c", "theris", "--model.channels=0"], "model.channels is 0 and must be at least 1"),
     ],
 )
 def test_in_the_order(words, said, run, folder):

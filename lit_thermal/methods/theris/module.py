@@ -121,6 +121,10 @@ class THERIS(SuperResolver):
             "decoder_width": decoder_width,
         }
         sizes = SIZES[preset] | {name: value for name, value in given.items() if value is not None}
+        for name, value in sizes.items():
+            least = 0 if name in ("depth", "encoder_blocks", "decoder_blocks", "shared_directions") else 1
+            if value < least:
+                raise InputError(f"model.{name} is {value} and must be at least {least}")
         self.temporal_scales = tuple(temporal_scales)
         self.window = window
         self.network = THERISNetwork(
