@@ -107,6 +107,9 @@ class App(LightningCLI):
             self.config = parser.parse_args(args)
         except (argparse.ArgumentError, OmegaConfBaseException) as error:
             raise InputError(explain(error, _read(args[1:]), TOP)) from error
+        seed = self.config[self.config.subcommand].seed_everything
+        if not 0 <= seed < 2**32:
+            raise InputError(f"seed_everything is {seed} and must lie from 0 to {2**32 - 1}")
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would replace what the config and the command line say about the model by what the checkpoint says.
