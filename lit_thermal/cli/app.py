@@ -122,6 +122,8 @@ class App(LightningCLI):
         tree = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[verb]
         for key in ("model", "data"):
             refuse_nulls(tree[key], TOP[key].hint, key)
+        if config.experiment in ("", ".", "..") or {"/", "\\"} & set(config.experiment):
+            raise InputError(f"experiment is {config.experiment!r}; it names one folder, without / or \\")
         experiment = Path(config.trainer.default_root_dir or run_folder.ROOT).absolute() / config.experiment
         self._choose_weights(config, experiment)
         self._made: Path | None = None

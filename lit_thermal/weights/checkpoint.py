@@ -140,19 +140,21 @@ def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str 
     for key in ("optimizer", "lr_scheduler"):
         old, new = before.get(key), config.get("init_args", {}).get(key)
         if old != new:
+            name, was, now = _differing(old, new)
+            keep = f" by --model.{key}.{name}={was}" if name not in ("", "class_path") else ""
             raise InputError(
-                f"{path} carries the state of another model.{key}: {_differing(old, new)}; give it by --from to "
-                "start a new training with its weights, or keep the old setting"
+                f"{path} carries the state of another model.{key}: {f'{name} {was}'.strip()} there and {now} here; "
+                f"keep the old setting{keep}, or give it by --from to start a new training with its weights"
             )
 
 
-def _differing(old: Any, new: Any, key: str = "") -> str:
-    """Return the first value that differs between two configs."""
+def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
+    """Return name, old and new of the first value that differs between two configs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(n for n in new if n not in old)]:
             if old.get(name) != new.get(name):
                 return _differing(old.get(name), new.get(name), name)
-    return f"{key} {old} there and {new} here".strip()
+    return key, old, new
 
 
 def _unreadable(path: Path) -> str:

@@ -131,6 +131,7 @@ def test_the_command_line_decides_the_model_and_a_checkpoint_that_does_not_fit_s
     assert "was made by StandIn and does not fit OtherStandIn" in other.err
     optimizer = run("fit", "-c", "toy.yaml", "--ckpt_path=best", "--model.optimizer.lr=0.5")
     assert "carries the state of another model.optimizer: lr 0.001 there and 0.5 here" in optimizer.err
+    assert "keep the old setting by --model.optimizer.lr=0.001" in optimizer.err
     assert not runs(folder, verb="test") and len(runs(folder)) == 1, "nothing half-written"
 
     kept = run("test", "-c", "toy.yaml", "--from=best", "--model.mixer=PlainMixer")
@@ -262,3 +263,9 @@ def test_processes_of_a_distributed_run_share_one_folder(folder):
     assert {p.name for p in only.iterdir()} == {"config.yaml", "checkpoints", "csv", "tensorboard"}
     assert out.count("run folder: ") == 1
     assert (folder / "toy.yaml").read_text() == CONFIG
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_an_experiment_is_one_folder(run, folder, name):
+    refused = run("fit", "-c", "toy.yaml", f"--experiment={name}")
+    assert refused.code == 2 and "it names one folder" in refused.err
