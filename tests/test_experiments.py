@@ -42,10 +42,19 @@ def test_the_length_of_training_reaches_the_schedule(capsys):
     assert config["model"]["init_args"]["lr_scheduler"]["init_args"]["T_max"] == 7
 
 
-@pytest.mark.parametrize("file", [*DATA, *OVERLAYS])
-def test_overlays_parse(file, capsys):
-    root = ["--data.root=somewhere"] if file in DATA else []
-    resolved(capsys, "-c", "theris", "-c", file, *root)
+@pytest.mark.parametrize("file", DATA)
+def test_data_overlays_replace_the_data(file, capsys):
+    config = resolved(capsys, "-c", "theris", "-c", file, "--data.root=somewhere")
+    assert config["data"]["class_path"].endswith("VideoFolder") and config["data"]["init_args"]["root"] == "somewhere"
+    assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"]
+
+
+@pytest.mark.parametrize("file", OVERLAYS)
+def test_overlays_change_the_trainer_alone(file, capsys):
+    plain, overlaid = resolved(capsys, "-c", "theris"), resolved(capsys, "-c", "theris", "-c", file)
+    changed = {key for key in plain["trainer"] if plain["trainer"][key] != overlaid["trainer"][key]}
+    assert changed and changed <= {"accelerator", "devices", "logger", "precision", "strategy"}
+    assert plain["model"] == overlaid["model"] and plain["data"] == overlaid["data"]
 
 
 ALLOWED = {

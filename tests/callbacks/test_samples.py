@@ -176,7 +176,7 @@ def test_a_flat_or_broken_clip_does_not_stop_a_run() -> None:
     broken = torch.full_like(flat, float("nan"))
     for restored in (flat, broken):
         sample = Sample("a", flat[::2, ::4, ::4], torch.arange(4.0), flat, restored, flat, output_times(4, 2), 255.0)
-        draw(sample, "title", "baseline", "method")
+        assert draw(sample, "title", "baseline", "method").size
 
 
 def test_numbers_below_one_are_refused() -> None:
