@@ -11,7 +11,7 @@ class PixelLoss(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar distance of two tensors of the same shape, values in [0, 1]."""
+        """Scalar distance of two tensors of the same shape; values in [0, 1] or [-1, 1]."""
 
 
 class MeanAbsoluteError(PixelLoss):
@@ -20,6 +20,14 @@ class MeanAbsoluteError(PixelLoss):
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
         """Scalar distance of two tensors of the same shape."""
         return (restored - target).abs().mean()
+
+
+class MeanSquaredError(PixelLoss):
+    """Mean of (restored - target)^2 (L2; CoReFusion)."""
+
+    def forward(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Scalar distance of two tensors of the same shape."""
+        return (restored - target).square().mean()
 
 
 class Charbonnier(PixelLoss):

@@ -1,0 +1,86 @@
+"""Structural similarity as a loss."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from lit_thermal.errors import InputError
+
+_WINDOW = 11
+_SIGMA = 1.5
+_LEAST_RANGE = 0.1
+"""Least data range, of 2: below it the rounding of float32 would be as large as the constants of SSIM."""
+
+
+class SimilarityLoss(nn.Module, ABC):
+    """Base of the family: 1 - SSIM, 0 for equal images and at most 2, in float32 at least.
+
+    Gaussian window of 11 x 11 with sigma 1.5, K1 0.01, K2 0.03, biased variance, over the pixels whose whole window
+    lies in the image: the torchmetrics of CoReFusion's time left the border out, today's averages over a mirrored one.
+    Values and gradients are finite for any images, constant ones included.
+    """
+
+    @abstractmethod
+    def data_range(self, restored: Tensor, target: Tensor) -> Tensor | float:
+        """Range of values that the constants of SSIM refer to."""
+
+    def forward(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of restored and true images (B, C, H, W).
+
+        Raises:
+            InputError: the images are smaller than the window.
+        """
+        height, width = target.shape[-2:]
+        if min(height, width) < _WINDOW:
+            raise InputError(
+                f"{type(self).__name__} needs images of at least {_WINDOW} x {_WINDOW}, not {height} x {width}; "
+                "use larger crops"
+            )
+        with torch.autocast(restored.device.type, enabled=False):
+            precise = torch.promote_types(restored.dtype, torch.float32)
+            x, y = restored.to(precise), target.to(precise)
+            # Images go in as channels: torch's depthwise convolution is faster than one image a sample.
+            _, similarity = structural_similarity_index_measure(
+                x.reshape(1, -1, height, width),
+                y.reshape(1, -1, height, width),
+                sigma=_SIGMA,
+                kernel_size=_WINDOW,
+                # Annotated as a number; a tensor keeps its gradient, as in the released form.
+                data_range=self.data_range(x, y),  # type: ignore[arg-type]
+                return_full_image=True,
+            )
+            margin = _WINDOW // 2
+            return 1 - similarity[..., margin:-margin, margin:-margin].mean()
+
+
+class StructuralSimilarity(SimilarityLoss):
+    """1 - SSIM of each image, then the mean, with a fixed data range: no image depends on its batch.
+
+    Args:
+        data_range: largest possible difference of values: 2 for [-1, 1], 1 for [0, 1].
+    """
+
+    def __init__(self, data_range: float = 2.0) -> None:
+        super().__init__()
+        if not data_range > 0:
+            raise InputError(f"data_range must be positive, not {data_range}")
+        self.fixed_range = data_range
+
+    def data_range(self, restored: Tensor, target: Tensor) -> float:
+        """The fixed range."""
+        return self.fixed_range
+
+
+class PooledStructuralSimilarity(SimilarityLoss):
+    """1 - SSIM as CoReFusion's released code has it: the data range is that of the batch.
+
+    The larger of the ranges (maximum minus minimum) of the restored and of the true batch, with its gradient; at least
+    0.1, which is ours, so that a batch of constant images stays finite.
+    """
+
+    def data_range(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Range of the batch."""
+        ranges = [x.amax() - x.amin() for x in (restored, target)]
+        return torch.maximum(*ranges).clamp(min=_LEAST_RANGE)
