@@ -1,9 +1,10 @@
-"""Which clips of a data root are for training, validation, test and prediction."""
+"""Which clips or images of a data root are for training, validation, test and prediction."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -35,9 +36,7 @@ def find_splits(root: Path, split: Split | None, seed: int) -> dict[str, list[Pa
         clips = find_clips(root)
         if not clips:
             raise InputError(f"the data root {root} holds no clips: {expected}, but {describe(root)}")
-        if isinstance(split, Mapping):
-            return _by_name(root, clips, split)
-        return _by_share(root, clips, split, seed)
+        return {name: [clips[clip] for clip in part] for name, part in divide(list(clips), split, seed, root).items()}
     found = {name: list(find_clips(root / name).values()) for name in SPLITS if (root / name).is_dir()}
     if not any(found.values()):
         inside = "; ".join(f"in {name}/, {describe(root / name)}" for name in found) or describe(root)
@@ -66,34 +65,56 @@ def find_inputs(root: Path, split: Split | None, seed: int) -> list[Path]:
     raise InputError(f"the data root {root} has no clips to restore: put them into {root / 'predict'}")
 
 
-def _by_name(root: Path, clips: dict[str, Path], split: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
+def divide(
+    names: Sequence[str], split: Split, seed: int, root: Path, kind: Literal["clip", "image"] = "clip"
+) -> dict[str, list[str]]:
+    """The names that go to each split, in their own order; a split that gets none is left out.
+
+    Args:
+        names: of all clips or images of the root, each once.
+        split: shares of train, val and test, or for each split the names that belong to it (`find_splits`).
+        seed: draws the shares.
+        root: for error messages, as is `kind`.
+        kind: what the names stand for.
+
+    Raises:
+        InputError: the split does not fit the names.
+    """
+    chosen = (
+        _by_name(names, split, root, kind) if isinstance(split, Mapping) else _by_share(names, split, seed, root, kind)
+    )
+    parts = {split: set(part) for split, part in chosen.items()}
+    return {split: [name for name in names if name in part] for split, part in parts.items() if part}
+
+
+def _by_name(names: Sequence[str], split: Mapping[str, Sequence[str]], root: Path, kind: str) -> dict[str, list[str]]:
     taken: dict[str, str] = {}
-    for name, patterns in split.items():
-        if name not in SPLITS:
-            raise InputError(f"data.split has the key {name!r}; it takes {', '.join(SPLITS)}")
+    for part, patterns in split.items():
+        if part not in SPLITS:
+            raise InputError(f"data.split has the key {part!r}; it takes {', '.join(SPLITS)}")
         for pattern in patterns:
-            matches = [clip for clip in clips if fnmatchcase(clip, pattern)]
+            matches = [name for name in names if fnmatchcase(name, pattern)]
             if not matches:
-                near = difflib.get_close_matches(pattern, clips, n=3, cutoff=0.4)
+                near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4)
                 raise InputError(
-                    f"data.split.{name} names {pattern!r}, which is no clip of {root}; "
+                    f"data.split.{part} names {pattern!r}, which is no {kind} of {root}; "
                     + (f"near are {', '.join(near)}" if near else describe(root))
                 )
-            for clip in matches:
-                if taken.setdefault(clip, name) != name:
-                    raise InputError(f"data.split puts the clip {clip!r} into {taken[clip]} and into {name}: keep one")
-    return {name: chosen for name in split if (chosen := [clips[clip] for clip in clips if taken.get(clip) == name])}
+            for name in matches:
+                if taken.setdefault(name, part) != part:
+                    raise InputError(
+                        f"data.split puts the {kind} {name!r} into {taken[name]} and into {part}: keep one"
+                    )
+    return {part: [name for name in names if taken.get(name) == part] for part in split}
 
 
-def _by_share(root: Path, clips: dict[str, Path], shares: Sequence[float], seed: int) -> dict[str, list[Path]]:
+def _by_share(names: Sequence[str], shares: Sequence[float], seed: int, root: Path, kind: str) -> dict[str, list[str]]:
     if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
         raise InputError(f"data.split {list(shares)} must be three shares of train, val and test that sum to 1")
-    # Each split that is asked for gets a clip, whatever its share; training gets what is left.
-    val, test = (max(1, round(share * len(clips))) if share else 0 for share in shares[1:])
-    train = len(clips) - val - test
+    # Each split that is asked for gets one, whatever its share; training gets what is left.
+    val, test = (max(1, round(share * len(names))) if share else 0 for share in shares[1:])
+    train = len(names) - val - test
     if train < (1 if shares[0] else 0):
-        raise InputError(f"the {len(clips)} clips of {root} do not suffice for data.split {list(shares)}: use lists")
-    names = list(clips)
+        raise InputError(f"the {len(names)} {kind}s of {root} do not suffice for data.split {list(shares)}: use lists")
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-    parts = {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
-    return {name: [clips[clip] for clip in names if clip in part] for name, part in parts.items() if part}
+    return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
