@@ -1,0 +1,122 @@
+"""Under what conditions guided images are measured: one family, a class for what goes wrong with a camera."""
+
+import math
+import zlib
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from lit_thermal.data.images import WholeImages
+from lit_thermal.errors import InputError
+from lit_thermal.ops.resize import resize
+from lit_thermal.ops.warp import translate
+
+
+class Condition(ABC):
+    """What a test does to the samples of guided data before a method sees them.
+
+    A member changes `lr`, `guide`, `has_lr` and `has_guide` of a sample, never `hr`; its result depends on the sample,
+    its index and the data set alone. What it takes away is all zeros with its flag False.
+    """
+
+    suffix: str
+    """What the name of the test data set ends with under this condition; nothing for the data as they are."""
+
+    @abstractmethod
+    def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
+        """Change sample number `index` of `dataset`.
+
+        Args:
+            sample: with `guide` (3, H, W), `has_lr` and `has_guide`; it is the caller's own.
+            index: of the sample.
+            dataset: where it is from.
+        """
+
+
+class Complete(Condition):
+    """Both cameras, as the data have them."""
+
+    suffix = ""
+
+    def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
+        """Change nothing."""
+        return sample
+
+
+class ThermalOnly(Condition):
+    """The visible camera is missing."""
+
+    suffix = "thermal_only"
+
+    def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
+        """Take the guide away."""
+        return sample | {"guide": torch.zeros_like(sample["guide"]), "has_guide": torch.tensor(False)}
+
+
+class GuideOnly(Condition):
+    """The thermal camera is missing."""
+
+    suffix = "guide_only"
+
+    def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
+        """Take the thermal image away."""
+        return sample | {"lr": torch.zeros_like(sample["lr"]), "has_lr": torch.tensor(False)}
+
+
+class ShuffledGuide(Condition):
+    """Each thermal image gets the guide of another sample, half the data set away: what a guide is good for vanishes.
+
+    A guide of another size is resized. Neighbours of a data set are often frames of one video, which is why the
+    distance is not one.
+    """
+
+    suffix = "shuffled_guide"
+
+    def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
+        """Exchange the guide.
+
+        Raises:
+            InputError: the data set has one sample only.
+        """
+        if len(dataset) < 2:
+            raise InputError(f"ShuffledGuide needs a second image to take the guide of {sample['name']!r} from")
+        other = dataset[(index + len(dataset) // 2) % len(dataset)]
+        height, width = sample["guide"].shape[-2:]
+        guide = resize(other["guide"], (height, width), kernel="linear").clamp(0, 1)
+        return sample | {"guide": guide, "has_guide": other["has_guide"]}
+
+
+class DisplacedGuide(Condition):
+    """The visible camera looks beside: its picture is moved, edge repeated, in a direction drawn from the name.
+
+    Args:
+        pixels: displacement in HR pixels, rounded to whole ones along each axis so that nothing is blurred.
+    """
+
+    def __init__(self, pixels: int = 8) -> None:
+        if pixels < 0:
+            raise InputError(f"pixels of DisplacedGuide is {pixels}; it must be at least 0")
+        self.pixels = pixels
+        self.suffix = f"displaced_{pixels}"
+
+    def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
+        """Move the guide."""
+        angle = 2 * math.pi * zlib.crc32(sample["name"].encode()) / 2**32
+        dx, dy = round(self.pixels * math.cos(angle)), round(self.pixels * math.sin(angle))
+        return sample | {"guide": translate(sample["guide"], dx, dy, "edge")}
+
+
+class ConditionedImages(Dataset[dict[str, Any]]):
+    """Whole images under a condition."""
+
+    def __init__(self, images: WholeImages, condition: Condition) -> None:
+        self.images, self.condition = images, condition
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Sample number `index`, changed."""
+        return self.condition(self.images[index], index, self.images)

@@ -1,0 +1,201 @@
+"""The one base of all DataModules of single images, guided or not."""
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from lit_thermal.batch import Batch, collate
+from lit_thermal.data.conditions import Complete, Condition, ConditionedImages
+from lit_thermal.data.degradations import Bicubic, Degradation
+from lit_thermal.data.images import KeptShot, ShotSource, TrainingCrops, WholeImages
+from lit_thermal.data.windows import TrainingSampler
+from lit_thermal.errors import InputError
+
+ImageSplit = Literal["train", "val", "test", "predict"]
+NEEDED: dict[str, tuple[ImageSplit, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+}
+
+
+class ImageData(LightningDataModule, metaclass=ABCMeta):
+    """Training crops and whole images of what a reader finds; a reader adds `sources` and `data_name`.
+
+    A training sample depends on the seed and on its number since the start of training alone, so neither the number
+    of workers nor a resume changes what is drawn.
+
+    Args:
+        scale: how many times wider and higher the target is.
+        guided: samples have a guide, and say whether it and the thermal image are there.
+        crop: side of the training crops in LR pixels; 0 takes whole images.
+        batch_size: training crops per step.
+        eval_batch_size: whole images per step elsewhere; above 1 they must be of one size.
+        samples_per_epoch: training crops per epoch; 0 is the number of training images.
+        degradation: makes the input of an image that has a target only.
+        augment: flip training crops.
+        num_workers: processes that read; 0 reads in the training process.
+        seed: of all draws.
+        cache_gib: training images are kept decoded in memory up to this size; the others are read at each use.
+        test_conditions: each is a test data loader of its own; `Complete` is the data as they are.
+
+    Raises:
+        InputError: a number is out of range, or the conditions do not go together.
+    """
+
+    data_name: str
+    """Name of the data set in tables and logs."""
+
+    def __init__(
+        self,
+        *,
+        scale: int,
+        guided: bool,
+        crop: int = 16,
+        batch_size: int = 8,
+        eval_batch_size: int = 1,
+        samples_per_epoch: int = 0,
+        degradation: Callable[[], Degradation] = Bicubic,
+        augment: bool = True,
+        num_workers: int = 2,
+        seed: int = 0,
+        cache_gib: float = 2.0,
+        test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
+    ) -> None:
+        super().__init__()
+        _at_least(1, scale=scale, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        _at_least(
+            0, crop=crop, samples_per_epoch=samples_per_epoch, num_workers=num_workers, seed=seed, cache_gib=cache_gib
+        )
+        self.scale, self.guided, self.crop = scale, guided, crop
+        self.batch_size, self.eval_batch_size, self.samples_per_epoch = batch_size, eval_batch_size, samples_per_epoch
+        self.degradation, self.augment = degradation(), augment
+        self.num_workers, self.seed, self.cache_gib = num_workers, seed, cache_gib
+        self.conditions = [condition() for condition in test_conditions]
+        """What the test data loaders differ by."""
+        suffixes = [condition.suffix for condition in self.conditions]
+        if not suffixes or len(set(suffixes)) < len(suffixes):
+            raise InputError("data.test_conditions is empty or names one twice; give at least one, each once")
+        if not guided and any(suffixes):
+            raise InputError("data.test_conditions other than Complete need a guide, which these data do not have")
+        self._sources: dict[ImageSplit, list[ShotSource]] = {}
+
+    @abstractmethod
+    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
+        """Find the images of a split, in the order of their names; nothing where there are none.
+
+        Called once for each split that a stage needs, `val` in a test run among them. The images of "predict" need
+        no target: they are those to restore.
+
+        Raises:
+            InputError: the data are laid out otherwise.
+        """
+
+    def missing(self, split: ImageSplit) -> str:
+        """The sentence for a split that is needed and empty; a reader says where it looked."""
+        return f"the data set {self.data_name} has no images for {split}"
+
+    @property
+    def test_names(self) -> list[str]:
+        """Names of the test data loaders."""
+        return [f"{self.data_name}_{c.suffix}" if c.suffix else self.data_name for c in self.conditions]
+
+    def setup(self, stage: str) -> None:
+        """Find the images that a stage needs and keep those to train on in memory, as far as `cache_gib` goes.
+
+        Raises:
+            InputError: there are none.
+        """
+        # A test run tunes its baselines on the validation images where there are some.
+        optional = stage == "validate" and self.trainer is not None and bool(self.trainer.testing)
+        for split in NEEDED[stage]:
+            if split in self._sources:
+                continue
+            found = list(self.sources(split))
+            if not found and not optional:
+                raise InputError(self.missing(split))
+            self._sources[split] = self._kept(found) if split == "train" else found
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Random crops of the training images.
+
+        Raises:
+            InputError: they do not fill one batch.
+        """
+        sources = self._sources["train"]
+        samples = self.samples_per_epoch or len(sources)
+        crops = TrainingCrops(
+            sources,
+            scale=self.scale,
+            crop=self.crop,
+            guided=self.guided,
+            degradation=self.degradation,
+            augment=self.augment,
+            samples=samples,
+            seed=self.seed,
+        )
+        sampler = TrainingSampler(crops, self.batch_size, self.trainer)
+        if len(sampler) < self.batch_size:
+            raise InputError(
+                f"an epoch of {samples} samples does not fill one batch of data.batch_size {self.batch_size} on each "
+                f"device (there are {sampler.num_replicas}), so that nothing would be trained: raise "
+                "data.samples_per_epoch"
+            )
+        return self._loader(crops, self.batch_size, sampler=sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Whole validation images; an empty list where a test run finds none."""
+        return self._loader(self._images("val"), self.eval_batch_size) if self._sources["val"] else []
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        """Whole test images under each condition."""
+        images = self._images("test")
+        return [self._loader(ConditionedImages(images, c), self.eval_batch_size) for c in self.conditions]
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """All images to restore, without targets."""
+        return self._loader(self._images("predict", target=False), self.eval_batch_size)
+
+    def _images(self, split: ImageSplit, target: bool = True) -> WholeImages:
+        return WholeImages(
+            self._sources[split],
+            scale=self.scale,
+            guided=self.guided,
+            degradation=self.degradation,
+            seed=self.seed,
+            target=target,
+        )
+
+    def _loader(self, images: Dataset[dict[str, Any]], batch_size: int, **options: Any) -> DataLoader[Batch]:
+        return DataLoader(
+            images,  # type: ignore[arg-type]
+            batch_size=batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+    def _kept(self, sources: list[ShotSource]) -> list[ShotSource]:
+        """The sources, decoded as long as `cache_gib` lasts."""
+        left = self.cache_gib * 2**30
+        kept: list[ShotSource] = []
+        for source in sources:
+            size = source.bytes if left > 0 else 0
+            if 0 < size <= left:
+                source = KeptShot(source.name, source.read(), size)
+                left -= size
+            kept.append(source)
+        return kept
+
+
+def _at_least(least: int, **numbers: float) -> None:
+    for name, value in numbers.items():
+        if not value >= least:
+            raise InputError(f"data.{name} is {value}; it must be at least {least}")
