@@ -1,0 +1,194 @@
+"""CoReFusion as a LightningModule."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from torch.nn import functional as F
+
+from lit_thermal.batch import Batch, need
+from lit_thermal.blocks.fusion import Fusion, MaxFusion
+from lit_thermal.blocks.image_encoder import ImageEncoder, TimmEncoder
+from lit_thermal.blocks.projection_head import MLPProjection, ProjectionHead
+from lit_thermal.errors import InputError
+from lit_thermal.losses.contrastive import ContrastiveLoss, NTXent
+from lit_thermal.losses.pixel import MeanSquaredError, PixelLoss
+from lit_thermal.losses.psnr import ImagePSNR, PSNRLoss
+from lit_thermal.losses.similarity import SimilarityLoss, StructuralSimilarity
+from lit_thermal.methods.base import SchedulerCallable, SuperResolver
+from lit_thermal.methods.corefusion.network import Activation, CoReFusionNetwork, Head
+from lit_thermal.metrics.protocols import CoReFusionNotebook, CoReFusionTrainer, EvaluationProtocol
+
+Upsampling = Literal["nearest", "bilinear", "bicubic"]
+
+
+class CoReFusion(SuperResolver):
+    """Guided thermal super-resolution that survives a missing camera (CoReFusion, PBVS workshop at CVPR 2023).
+
+    The thermal image is enlarged to the size of the result, encoded beside the visible image, fused with it at every
+    level and decoded. Training minimises ``pixel + 0.1 (1 - SSIM) + 0.1 (1 - PSNR / 40) + beta C`` (paper eq. 8) on
+    values in [-1, 1]; C is the contrast between both cameras' embeddings of the same scene (eq. 6 and 7). A batch may
+    mix samples with both cameras, with the thermal one alone and with the visible one alone, by `has_lr`, `has_guide`.
+
+    Paper and released code differ. The defaults are the paper's: bilinear enlargement (released: nearest), SSIM and
+    PSNR of each image (released: `PooledStructuralSimilarity`, `PooledPSNR` over the batch). The temperature, the sizes
+    of the heads and the batch normalisation are the released ones, since the paper does not say.
+
+    Args:
+        scale: how many times wider and higher the result is.
+        guide_encoder: encoder of the visible image.
+        thermal_encoder: encoder of the enlarged thermal image.
+        fusion: of the two cameras' features at each level.
+        projection: contrastive head of each camera.
+        decoder_channels: of the decoder's blocks, the deepest first.
+        head: `direct` as in the paper, or `residual`, which adds the output to the enlarged input.
+        activation: of the direct head.
+        upsampling: how the thermal input is enlarged.
+        pixel_loss: distance to the target.
+        ssim_loss: one minus structural similarity.
+        psnr_loss: one minus PSNR over its ceiling.
+        contrastive_loss: contrast between the embeddings.
+        pixel_weight: weight of `pixel_loss`.
+        ssim_weight: weight of `ssim_loss`.
+        psnr_weight: weight of `psnr_loss`.
+        beta: weight of `contrastive_loss`. With the three weights above at 0 the encoders alone are trained, by
+            contrast, and nothing is decoded.
+        drop_guide: in training, the share of complete samples whose visible image is taken away.
+        drop_thermal: the same of the thermal image; never both of a sample.
+        protocols: how a test measures, besides the standard way; by default both ways of the paper's tables.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the schedule, stepped per optimizer step.
+    """
+
+    def __init__(
+        self,
+        scale: int = 8,
+        guide_encoder: Callable[[], ImageEncoder] = TimmEncoder,
+        thermal_encoder: Callable[[], ImageEncoder] = TimmEncoder,
+        fusion: Callable[[int], Fusion] = MaxFusion,
+        projection: Callable[[int], ProjectionHead] = MLPProjection,
+        decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+        head: Head = "direct",
+        activation: Activation = "Tanh",
+        upsampling: Upsampling = "bilinear",
+        pixel_loss: Callable[[], PixelLoss] = MeanSquaredError,
+        ssim_loss: Callable[[], SimilarityLoss] = StructuralSimilarity,
+        psnr_loss: Callable[[], PSNRLoss] = ImagePSNR,
+        contrastive_loss: Callable[[], ContrastiveLoss] = NTXent,
+        pixel_weight: float = 1.0,
+        ssim_weight: float = 0.1,
+        psnr_weight: float = 0.1,
+        beta: float = 1.0,
+        drop_guide: float = 0.0,
+        drop_thermal: float = 0.0,
+        protocols: Sequence[Callable[[], EvaluationProtocol]] = (CoReFusionTrainer, CoReFusionNotebook),
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: SchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(scale, optimizer, lr_scheduler)
+        weights = {"pixel_weight": pixel_weight, "ssim_weight": ssim_weight, "psnr_weight": psnr_weight, "beta": beta}
+        for name, value in weights.items():
+            if not value >= 0:
+                raise InputError(f"model.{name} is {value} and must be at least 0")
+        if not any(weights.values()):
+            raise InputError(f"all weights of the loss are 0 (model.{', model.'.join(weights)}): give one")
+        if min(drop_guide, drop_thermal) < 0 or drop_guide + drop_thermal > 1:
+            raise InputError(
+                f"model.drop_guide {drop_guide} and model.drop_thermal {drop_thermal} are shares of the samples: give "
+                "numbers from 0 on whose sum is at most 1"
+            )
+        if upsampling not in get_args(Upsampling):
+            raise InputError(f"model.upsampling is {upsampling!r}; choose of {', '.join(get_args(Upsampling))}")
+        self.network = CoReFusionNetwork(
+            guide_encoder, thermal_encoder, fusion, projection, decoder_channels, head, activation
+        )
+        self.upsampling = upsampling
+        self.pixel_loss, self.ssim_loss, self.psnr_loss = pixel_loss(), ssim_loss(), psnr_loss()
+        self.contrastive_loss = contrastive_loss()
+        self.weights = weights
+        self.decodes = any((pixel_weight, ssim_weight, psnr_weight))
+        self.drop_guide, self.drop_thermal = drop_guide, drop_thermal
+        self.protocols = protocols
+        heads = (self.network.guide_head, self.network.thermal_head)
+        decoding = (self.network.adapters, self.network.fusions, self.network.decoder, self.network.output)
+        for part in (heads if beta == 0 else ()) + (() if self.decodes else decoding):
+            part.requires_grad_(False)
+
+    def restore(self, batch: Batch) -> Tensor:
+        """Restore thermal images from `lr`, `guide` or both: (B, 1, H, W) in [0, 1]."""
+        image = self.network(*self._inputs(batch)).image
+        return ((image + 1) / 2).clamp(0, 1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The terms of the paper's eq. 8 for one batch."""
+        need(batch, "hr", by="CoReFusion")
+        guide, thermal, has_guide, has_thermal = self._inputs(batch)
+        has_guide, has_thermal = self._drop(has_guide, has_thermal)
+        restored = self.network(guide, thermal, has_guide, has_thermal, decode=self.decodes)
+        terms: dict[str, Tensor] = {}
+        if self.decodes:
+            image, target = restored.image, 2 * batch["hr"] - 1
+            terms["pixel"] = self.pixel_loss(image, target)
+            terms["ssim"] = self.ssim_loss(image, target)
+            terms["psnr"] = self.psnr_loss(image, target)
+            self.log("train/ssim", 1 - terms["ssim"])
+            self.log("train/psnr", (1 - terms["psnr"]) * self.psnr_loss.ceiling, prog_bar=True)
+        if self.weights["beta"] > 0:
+            terms["contrastive"] = self.contrastive_loss(restored.guide_embedding, restored.thermal_embedding)
+        for name, value in terms.items():
+            self.log(f"train/{name}_loss", value)
+        factor = {name: self.weights["beta" if name == "contrastive" else f"{name}_weight"] for name in terms}
+        loss = torch.stack([factor[name] * value for name, value in terms.items()]).sum()
+        self.log("train/loss", loss, prog_bar=True)
+        for encoder, present in ((self.network.guide_encoder, has_guide), (self.network.thermal_encoder, has_thermal)):
+            if not present.any():
+                # DDP waits for every parameter, also of an encoder that a batch had no use for.
+                loss = loss + 0 * sum(p.sum() for p in encoder.parameters())
+        return loss
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Visible image and enlarged thermal image of one size, and who has them.
+
+        Raises:
+            InputError: a sample has neither, the two do not show the same field of view, or there are several views.
+        """
+        need(batch, "lr", by="CoReFusion")
+        lr = batch["lr"]
+        size = (lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)
+        guide = batch.get("guide")
+        everywhere = torch.ones(len(lr), dtype=torch.bool, device=lr.device)
+        has_thermal = batch.get("has_lr", everywhere)
+        has_guide = batch.get("has_guide", everywhere) if guide is not None else ~everywhere
+        nothing = ~(has_guide | has_thermal)
+        if nothing.any():
+            names = batch.get("name", [f"number {i}" for i in range(len(lr))])
+            missing = [str(name) for name, empty in zip(names, nothing.tolist(), strict=True) if empty]
+            raise InputError(
+                f"sample {', '.join(missing)} has neither a thermal image nor a visible one; leave it out, or give one"
+            )
+        if guide is None:
+            guide = lr.new_zeros(len(lr), 3, *size)
+        if guide.ndim != 4:
+            raise InputError(f"CoReFusion takes one visible image a sample, (B, 3, H, W), not {tuple(guide.shape)}")
+        if guide.shape[-2:] != size:
+            ratio = guide.shape[-1] * size[0] / (guide.shape[-2] * size[1])
+            if abs(ratio - 1) > 0.01:
+                raise InputError(
+                    f"the visible image of {guide.shape[-1]}x{guide.shape[-2]} and the thermal one of "
+                    f"{size[1]}x{size[0]} ({lr.shape[-1]}x{lr.shape[-2]} at scale {self.scale}) differ in their fields of view: crop them"
+                )
+            guide = F.interpolate(guide, size, mode="bilinear", antialias=True)
+        corners = {} if self.upsampling == "nearest" else {"align_corners": False}
+        return guide, F.interpolate(lr, size, mode=self.upsampling, **corners), has_guide, has_thermal
+
+    def _drop(self, has_guide: Tensor, has_thermal: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one camera away from some of the complete samples."""
+        if self.drop_guide + self.drop_thermal == 0:
+            return has_guide, has_thermal
+        complete = has_guide & has_thermal
+        draw = torch.rand(len(complete)).to(complete.device)
+        no_guide = complete & (draw < self.drop_guide)
+        no_thermal = complete & (draw >= self.drop_guide) & (draw < self.drop_guide + self.drop_thermal)
+        return has_guide & ~no_guide, has_thermal & ~no_thermal

@@ -1,0 +1,202 @@
+"""CoReFusion's network: two encoders, fusion at every level, one U-Net decoder (paper section 3, Fig. 2)."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_thermal.blocks.fusion import Fusion
+from lit_thermal.blocks.image_encoder import ImageEncoder, Pyramid
+from lit_thermal.blocks.projection_head import ProjectionHead
+from lit_thermal.errors import InputError
+
+Head = Literal["direct", "residual"]
+Activation = Literal["Tanh", "ReLU", "Sigmoid"]
+
+
+class Restored(NamedTuple):
+    """What a forward pass gives."""
+
+    image: Tensor
+    """(B, 1, H, W), black at -1 and white at 1, not clipped."""
+    guide_embedding: Tensor | None
+    """(N, width) of the N complete samples, in their order; none outside training."""
+    thermal_embedding: Tensor | None
+    """The same of the thermal images."""
+
+
+class CoReFusionNetwork(nn.Module):
+    """Restores a thermal image of full size from its enlarged low-resolution version and a visible image.
+
+    Both encoders' features are fused at every stride that both have; the decoder starts from the deepest and takes
+    the others as skips. A sample that lacks one camera is decoded from the other encoder's features alone, as `fusion`
+    says. An encoder sees only the samples that have its camera, so what is absent is never read, and in eval mode a
+    sample does not depend on the others of its batch.
+
+    Args:
+        guide_encoder: makes the encoder of the visible image.
+        thermal_encoder: makes the encoder of the thermal image, which is repeated to three channels. Its widths are
+            those of the fused features; a 1x1 convolution brings the guide's to them where they differ.
+        fusion: makes the fusion of a level from its channels.
+        projection: makes a contrastive head from the channels of the deepest level; it reads the features of one
+            camera before the fusion.
+        decoder_channels: of the decoder's blocks, the deepest first, each at twice the resolution of the one before.
+            As many as the deepest stride needs are used, counted from the last.
+        head: `direct` gives the activation of the last convolution (paper); `residual` adds that convolution,
+            initialised to zero, to the enlarged input (to middle gray where there is none).
+        activation: of the direct head (paper: Tanh). Sigmoid and ReLU give values in [0, 1], which are mapped to
+            [-1, 1] with black at -1.
+
+    Raises:
+        InputError: the encoders have no stride in common, or there are too few decoder channels.
+    """
+
+    def __init__(
+        self,
+        guide_encoder: Callable[[], ImageEncoder],
+        thermal_encoder: Callable[[], ImageEncoder],
+        fusion: Callable[[int], Fusion],
+        projection: Callable[[int], ProjectionHead],
+        decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+        head: Head = "direct",
+        activation: Activation = "Tanh",
+    ) -> None:
+        super().__init__()
+        for name, value, choices in (("head", head, Head), ("activation", activation, Activation)):
+            if value not in get_args(choices):
+                raise InputError(f"{name} of CoReFusion is {value!r}; choose of {', '.join(get_args(choices))}")
+        self.guide_encoder, self.thermal_encoder = guide_encoder(), thermal_encoder()
+        guide, thermal = self.guide_encoder.widths, self.thermal_encoder.widths
+        self.strides = [stride for stride in thermal if stride in guide]
+        if not self.strides:
+            raise InputError(
+                f"the encoders of CoReFusion have no stride in common: {list(guide)} of the guide, {list(thermal)} of "
+                "the thermal image; choose others or change their depth"
+            )
+        self.adapters = nn.ModuleList(
+            nn.Identity() if guide[s] == thermal[s] else nn.Conv2d(guide[s], thermal[s], 1) for s in self.strides
+        )
+        self.fusions = nn.ModuleList(fusion(thermal[s]) for s in self.strides)
+        self.stride = self.strides[-1]
+        """Sides are padded to multiples of it."""
+        self.guide_head, self.thermal_head = projection(guide[self.stride]), projection(thermal[self.stride])
+        steps = self.stride.bit_length() - 1
+        if len(decoder_channels) < steps or min(decoder_channels) < 1:
+            raise InputError(
+                f"decoder_channels {list(decoder_channels)} of CoReFusion must be {steps} positive numbers for stride "
+                f"{self.stride}"
+            )
+        widths = [thermal[self.stride], *decoder_channels[-steps:]]
+        # A block takes the skip of the stride that it doubles to, where there is one.
+        finer = [self.stride >> step for step in range(1, steps + 1)]
+        skips = [thermal[stride] if stride in self.strides else 0 for stride in finer]
+        self.decoder = nn.ModuleList(
+            _decoder_block(before + skip, width) for before, skip, width in zip(widths, skips, widths[1:], strict=False)
+        )
+        self.output = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        if head == "residual":
+            nn.init.zeros_(self.output.weight)
+        else:
+            nn.init.xavier_uniform_(self.output.weight)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+        self.head, self.activation = head, activation
+
+    def forward(
+        self, guide: Tensor, thermal: Tensor, has_guide: Tensor, has_thermal: Tensor, decode: bool = True
+    ) -> Restored:
+        """Restore a batch.
+
+        Args:
+            guide: (B, 3, H, W) visible images in [0, 1], any content where absent.
+            thermal: (B, 1, H, W) enlarged thermal images in [0, 1], any content where absent.
+            has_guide: (B,) bool.
+            has_thermal: (B,) bool; each sample has at least one of the two.
+            decode: give the image; without it, for contrastive pretraining, the thermal input is returned in its place.
+        """
+        height, width = thermal.shape[-2:]
+        guide, thermal = self._padded(guide), self._padded(thermal)
+        seen = self._encode(self.guide_encoder, guide, has_guide)
+        warm = self._encode(self.thermal_encoder, thermal.expand(-1, 3, -1, -1), has_thermal)
+        embeddings = self._embed(seen, warm, has_guide, has_thermal)
+        base = torch.where(has_thermal.view(-1, 1, 1, 1), 2 * thermal - 1, 0.0)
+        if not decode:
+            return Restored(base[..., :height, :width], *embeddings)
+        image = self._decode(self._fuse(seen, warm, has_guide, has_thermal))
+        if self.head == "residual":
+            image = base + image
+        elif self.activation == "Tanh":
+            image = image.tanh()
+        else:
+            image = 2 * getattr(F, self.activation.lower())(image) - 1
+        return Restored(image[..., :height, :width], *embeddings)
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """Repeat the right and bottom edge until both sides are multiples of the deepest stride."""
+        down, right = (-side % self.stride for side in image.shape[-2:])
+        return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
+
+    def _encode(self, encoder: nn.Module, image: Tensor, present: Tensor) -> Pyramid:
+        """Features of the samples that are present, in their order; no entries where there is none."""
+        if not present.any():
+            return {}
+        image = image if present.all() else image[present]
+        pyramid = encoder(image)
+        return {stride: pyramid[stride] for stride in self.strides}
+
+    def _embed(
+        self, seen: Pyramid, warm: Pyramid, has_guide: Tensor, has_thermal: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Contrastive embeddings of the complete samples; they serve training alone."""
+        if not self.training:
+            return None, None
+        complete = has_guide & has_thermal
+        embeddings = []
+        for head, features, present in ((self.guide_head, seen, has_guide), (self.thermal_head, warm, has_thermal)):
+            # An encoder that saw nothing gives an empty set of features, so that every process calls every head.
+            deepest = features[self.stride] if features else torch.zeros(0, head.dim, 1, 1, device=complete.device)
+            embeddings.append(head(deepest[complete[present]]))
+        return embeddings[0], embeddings[1]
+
+    def _fuse(self, seen: Pyramid, warm: Pyramid, has_guide: Tensor, has_thermal: Tensor) -> list[Tensor]:
+        """Fused features of each stride, the finest first."""
+        complete = has_guide & has_thermal
+        all_complete, some_complete = bool(complete.all()), bool(complete.any())
+        fused = []
+        for stride, adapter, fusion in zip(self.strides, self.adapters, self.fusions, strict=True):
+            a = adapter(seen[stride]) if seen else None
+            b = warm.get(stride)
+            if all_complete:
+                fused.append(fusion(a, b))
+                continue
+            parts = [(complete, fusion(a[complete[has_guide]], b[complete[has_thermal]]))] if some_complete else []
+            for name, features, present in (("guide", a, has_guide), ("thermal", b, has_thermal)):
+                alone = present & ~complete
+                if features is not None and alone.any():
+                    parts.append((alone, fusion.alone(features[alone[present]], name)))
+            level = parts[0][1].new_zeros(len(complete), *parts[0][1].shape[1:])
+            for samples, part in parts:
+                level[samples] = part.to(level.dtype)
+            fused.append(level)
+        return fused
+
+    def _decode(self, levels: list[Tensor]) -> Tensor:
+        skips = dict(zip(self.strides, levels, strict=True))
+        x = skips.pop(self.stride)
+        stride = self.stride
+        for block in self.decoder:
+            stride //= 2
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = block(torch.cat([x, skips[stride]], 1) if stride in skips else x)
+        return self.output(x)
+
+
+def _decoder_block(dim: int, width: int) -> nn.Sequential:
+    """Twice a 3x3 convolution, batch normalisation and ReLU."""
+    layers: list[nn.Module] = []
+    for before in (dim, width):
+        convolution = nn.Conv2d(before, width, 3, padding=1, bias=False)
+        nn.init.kaiming_uniform_(convolution.weight, mode="fan_in", nonlinearity="relu")
+        layers += [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
