@@ -21,7 +21,7 @@ from torch import Tensor
 from lit_thermal.batch import Radiometry
 from lit_thermal.errors import InputError
 
-LOSSLESS = frozenset({".png", ".tif", ".tiff"})
+LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp"})
 LOSSY = frozenset({".jpg", ".jpeg"})
 FRAME_SUFFIXES = LOSSLESS | LOSSY
 GRAY_TOLERANCE = 2
@@ -160,6 +160,15 @@ def read_frame(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is missing, truncated, in colour, or not of 8 or 16 bit.
     """
+    return reduce_to_gray(read_pixels(path), GRAY_TOLERANCE if path.suffix.lower() in LOSSY else 0, str(path))
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Decode one image, gray or in colour, to (H, W) or (H, W, C) uint8 or uint16 counts, C being 2 or more.
+
+    Raises:
+        InputError: the file is missing, truncated, or not of 8 or 16 bit.
+    """
     suffix = path.suffix.lower()
     try:
         if suffix in (".tif", ".tiff"):
@@ -177,7 +186,7 @@ def read_frame(path: Path) -> np.ndarray:
         raise
     except _DAMAGED as error:
         raise _damaged(path, error) from error
-    return reduce_to_gray(pixels, GRAY_TOLERANCE if suffix in LOSSY else 0, str(path))
+    return pixels
 
 
 def reduce_to_gray(pixels: np.ndarray, tolerance: int, where: str) -> np.ndarray:

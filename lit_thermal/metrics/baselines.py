@@ -105,12 +105,14 @@ class TunedBaselines:
     def tune(self, batches: Iterable[Batch], samples: int = 32) -> None:
         """Pick for each baseline the blur of highest mean PSNR; all ranks come to the same choice.
 
+        Samples without a thermal input are passed over.
+
         Args:
             batches: of the validation set, with `hr`.
             samples: how many clips or images are looked at; more would not move a choice among six.
         """
         totals: dict[str, list[float]] = {}
-        for batch in _first(batches, samples):
+        for batch in _first((_with_input(batch) for batch in batches), samples):
             need(batch, "hr", by="tuning the baselines")
             for name, large in self._plain(batch).items():
                 found = [float(psnr(gaussian_blur(large, s), batch["hr"]).double().sum()) for s in SIGMAS]
@@ -127,22 +129,43 @@ class TunedBaselines:
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Name to the restored frames, (B, T', 1, H, W) for video and (B, 1, H, W) for images, in [0, 1].
 
-        The name of a blurred baseline ends with its Gaussian; the name without one is always there.
+        The name of a blurred baseline ends with its Gaussian; the name without one is always there. A sample without
+        a thermal input is NaN, and where none of the samples has one there is no baseline.
         """
+        part = _with_input(batch)
+        if not len(part["lr"]):
+            return {}
         result = {}
-        for name, large in self._plain(batch).items():
-            result[name] = large
+        for name, large in self._plain(part).items():
+            result[name] = _whole(large, batch)
             if name in self.sigmas:
                 sigma = self.sigmas[name]
-                result[f"{name} + Gaussian {sigma:g}"] = gaussian_blur(large, sigma)
+                result[f"{name} + Gaussian {sigma:g}"] = _whole(gaussian_blur(large, sigma), batch)
         return result
 
     def _plain(self, batch: Batch) -> dict[str, Tensor]:
-        need(batch, "lr", by="the baselines")
         if batch["lr"].ndim == 4:
             return image_baselines(batch["lr"], self.scale)
         need(batch, "hr_time", by="the baselines of a video")
         return video_baselines(batch["lr"], batch["hr_time"], self.scale)
+
+
+def _with_input(batch: Batch) -> Batch:
+    """The tensors of the samples that have a thermal input."""
+    need(batch, "lr", by="the baselines")
+    if "has_lr" not in batch:
+        return batch
+    present = batch["has_lr"]
+    return {key: value[present] for key, value in batch.items() if isinstance(value, Tensor)}  # type: ignore[return-value]
+
+
+def _whole(part: Tensor, batch: Batch) -> Tensor:
+    """The samples of `_with_input` at their places in the batch, NaN at the others."""
+    if "has_lr" not in batch or len(part) == len(batch["has_lr"]):
+        return part
+    whole = part.new_full((len(batch["has_lr"]), *part.shape[1:]), torch.nan)
+    whole[batch["has_lr"]] = part
+    return whole
 
 
 def _linear_in_time(time: Tensor, frames: int) -> Tensor:

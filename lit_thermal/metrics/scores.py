@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lit_thermal.metrics import report
+from lit_thermal.metrics import report, tables
 from lit_thermal.metrics.gather import gather_objects
+from lit_thermal.metrics.protocols import Factories, ProtocolScores
 from lit_thermal.metrics.quality import psnr, quantize, ssim
 from lit_thermal.metrics.video import heat_misfit, profile_error, temporal_difference
 
@@ -55,10 +56,12 @@ class Scores:
 
     Args:
         protocol: constants of the measurement.
+        others: what makes the protocols that images are measured under besides this one.
     """
 
-    def __init__(self, protocol: Protocol = Protocol()) -> None:
+    def __init__(self, protocol: Protocol = Protocol(), others: Factories = ()) -> None:
         self.protocol = protocol
+        self.others = ProtocolScores(others)
         self._rows: dict[tuple[str, str, int, str], Row] = {}
 
     @torch.no_grad()
@@ -164,7 +167,7 @@ class Scores:
 
     def print(self) -> None:
         """Print one table for each data set; call it on one rank, after `gather`."""
-        report.show(self)
+        tables.show(self)
 
     def _keep(self, row: Row) -> None:
         key = (row.dataset, row.clip, row.frame, row.method)

@@ -176,8 +176,8 @@ class CoReFusion(SuperResolver):
             ratio = guide.shape[-1] * size[0] / (guide.shape[-2] * size[1])
             if abs(ratio - 1) > 0.01:
                 raise InputError(
-                    f"the visible image of {guide.shape[-1]}x{guide.shape[-2]} and the thermal one of "
-                    f"{size[1]}x{size[0]} ({lr.shape[-1]}x{lr.shape[-2]} at scale {self.scale}) differ in their fields of view: crop them"
+                    f"a guide of {guide.shape[-1]}x{guide.shape[-2]} and a thermal image of {size[1]}x{size[0]} "
+                    f"({lr.shape[-1]}x{lr.shape[-2]} at scale {self.scale}) differ in their fields of view: crop them"
                 )
             guide = F.interpolate(guide, size, mode="bilinear", antialias=True)
         corners = {} if self.upsampling == "nearest" else {"align_corners": False}
