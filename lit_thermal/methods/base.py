@@ -1,7 +1,8 @@
 """What all super-resolution methods share: restoring, measuring, the optimizer and what a checkpoint records."""
 
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import lit_thermal
 from lit_thermal.batch import Batch, Radiometry, is_observed, need
 from lit_thermal.errors import InputError
 from lit_thermal.metrics.baselines import TunedBaselines
+from lit_thermal.metrics.protocols import EvaluationProtocol, Image
 from lit_thermal.metrics.scores import Scores
 
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -47,9 +49,12 @@ class SuperResolver(LightningModule):
         self.lr_scheduler = lr_scheduler
         self.config: dict[str, Any] | None = None
         """Class path and arguments of this model as plain values; a checkpoint carries them."""
+        self.protocols: Sequence[Callable[[], EvaluationProtocol]] = ()
+        """How a test measures images besides the standard protocol; a method may set it."""
         self.scores = Scores()
         self.baselines = TunedBaselines(scale)
         self._seconds = 0.0
+        self._black = False
 
     def setup(self, stage: str) -> None:
         """Check that data and model have one spatial scale.
@@ -103,20 +108,31 @@ class SuperResolver(LightningModule):
 
     def on_test_start(self) -> None:
         """Tune the blurred baselines on the validation set, where there is one."""
-        self.scores, self._seconds = Scores(), 0.0
+        self.scores, self._seconds, self._black = Scores(others=self.protocols), 0.0, False
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and is_overridden("val_dataloader", data):
             data.setup("validate")
             self.baselines.tune(self.transfer_batch_to_device(b, self.device, 0) for b in data.val_dataloader())
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Score the restored batch and the simple baselines on the same frames."""
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Score the restored batch and the simple baselines on the same frames.
+
+        Returns:
+            Name of the method, ours first, to what it restored: the shape of `restore`, not rounded. A baseline of a
+            sample without a thermal input is NaN.
+        """
         started = time.perf_counter()
         restored = self.restore(batch)
         if restored.is_cuda:
             torch.cuda.synchronize(restored.device)
         self._seconds += time.perf_counter() - started
-        self._score(batch, self._dataset(dataloader_idx), {type(self).__name__: restored} | self.baselines(batch))
+        results = {type(self).__name__: restored} | self.baselines(batch)
+        dataset = self._dataset(dataloader_idx)
+        self._score(batch, dataset, results)
+        self._warn_of_black(batch, dataset)
+        if batch["hr"].ndim == 4:
+            self._score_by_protocols(batch, dataset, results)
+        return results
 
     def on_test_epoch_end(self) -> None:
         """Log `test/<dataset>/<metric>`, write `metrics.json` and the table of clips, print the table."""
@@ -126,6 +142,10 @@ class SuperResolver(LightningModule):
                 for name, value in metrics.items():
                     key = name if group == "all" else f"{name}_{group}"
                     self.log(f"test/{dataset}/{key}", value, sync_dist=False)
+        for dataset, methods in self.scores.others.summary().items():
+            for protocol, metrics in methods[type(self).__name__].items():
+                for name, value in metrics.items():
+                    self.log(f"test/{dataset}/{name}_{protocol}", value, sync_dist=False)
         self._report()
 
     @rank_zero_only
@@ -158,5 +178,51 @@ class SuperResolver(LightningModule):
         # The scores count time in steps of a doubled frame rate.
         dt = 2 * float(batch["hr_time"][0].diff().min()) if video and count[1] > 1 else 1.0
         for method, result in results.items():
+            if result.shape != hr.shape:
+                raise InputError(
+                    f"{method} restores {batch['name'][0]} to {_size(result)} and its target is {_size(hr)}; give a "
+                    f"target of {self.scale} times the input's size"
+                )
             restored = result if video else result.unsqueeze(1)
-            self.scores.add(dataset, batch["name"], frames, observed, method, restored, target, bits, steps, dt)
+            kept = self._measurable(batch, method)
+            self.scores.add(
+                dataset,
+                [batch["name"][i] for i in kept],
+                frames[kept],
+                observed[kept],
+                method,
+                restored[kept],
+                target[kept],
+                [bits[i] for i in kept],
+                [steps[i] for i in kept],
+                dt,
+            )
+
+    def _score_by_protocols(self, batch: Batch, dataset: str, results: dict[str, Tensor]) -> None:
+        images = []
+        for index, name in enumerate(batch["name"] if self.protocols else ()):
+            kept = [method for method in results if index in self._measurable(batch, method)]
+            images.append(Image(name, batch["hr"][index].cpu(), {m: results[m][index].float().cpu() for m in kept}))
+        self.scores.others.add(dataset, images, self.device)
+
+    def _measurable(self, batch: Batch, method: str) -> list[int]:
+        """Samples that a method is measured on: those with a thermal input where the method is a baseline."""
+        samples = range(len(batch["hr"]))
+        if method == type(self).__name__ or "has_lr" not in batch:
+            return list(samples)
+        return [i for i in samples if batch["has_lr"][i]]
+
+    def _warn_of_black(self, batch: Batch, dataset: str) -> None:
+        """Say once in a test that a target is black: whatever restores it as black has a perfect score there."""
+        black = batch["hr"].flatten(1).amax(dim=1) <= 0
+        if self._black or not black.any():
+            return
+        self._black = True
+        name = batch["name"][int(black.int().argmax())]
+        warnings.warn(f"the target {name} of {dataset} is all black; its scores say little", stacklevel=2)
+
+
+def _size(x: Tensor) -> str:
+    """Size of images or frames as text."""
+    frames = f"{x.shape[1]} frames of " if x.ndim == 5 else ""
+    return f"{frames}{x.shape[-1]} x {x.shape[-2]}"

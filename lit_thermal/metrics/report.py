@@ -1,4 +1,4 @@
-"""What a test run leaves behind: `metrics.json`, `metrics.csv` and a table on the terminal."""
+"""What a test run leaves behind: `metrics.json` and `metrics.csv`, and how ours is held against the baselines."""
 
 from __future__ import annotations
 
@@ -13,16 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-
 from lit_thermal.metrics.quality import PSNR_CAP, SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
 
 if TYPE_CHECKING:
     from lit_thermal.metrics.scores import Scores
-
-GROUPS = ("all", "observed", "interpolated")
 
 PROTOCOL = (
     "Gray frames in [0, 1] under one normalisation per clip, clipped and rounded to the counts of the "
@@ -31,6 +25,10 @@ PROTOCOL = (
     "over the clips. temporal_difference: mean absolute error of the change from frame to frame; profile_error: "
     "mean absolute error of the middle row; heat_residual: mean of w r^2 with w of the target, to be compared with "
     "heat_residual_of_target."
+)
+PROTOCOL_OF_IMAGES = (
+    "Gray images in [0, 1], clipped and rounded to the counts of the file, nothing cropped. PSNR of each image with "
+    "peak 1; SSIM of each image over the valid region. Every image once. Mean over the images."
 )
 
 
@@ -48,28 +46,33 @@ class Comparison(NamedTuple):
 def compare(scores: Scores) -> dict[str, Comparison]:
     """Hold ours against the baselines of each data set; data sets without baselines are left out."""
     ours = scores.methods[:1]
-    clips = scores.clips()
     result = {}
-    for dataset, methods in scores.summary().items():
+    for dataset, methods in scores.clips().items():
         baselines = [name for name in methods if name not in ours]
         if not baselines or ours[0] not in methods:
             continue
-        own = methods[ours[0]]
-        gain = {g: own[g]["psnr"] - max(methods[b][g]["psnr"] for b in baselines) for g in own}
-        table = {name: groups["all"] for name, groups in clips[dataset].items()}
+        # Where the thermal input of an image is absent, its baselines are too.
+        common = {group: set.intersection(*(set(m[group]) for m in methods.values())) for group in methods[ours[0]]}
+        mean = {
+            name: {g: sum(clips[clip]["psnr"] for clip in common[g]) / len(common[g]) for g, clips in groups.items()}
+            for name, groups in methods.items()
+            if all(common.values())
+        }
+        if not mean:
+            continue
+        gain = {g: mean[ours[0]][g] - max(mean[b][g] for b in baselines) for g in common}
         below = [
             clip
-            for clip, values in table[ours[0]].items()
+            for clip, values in methods[ours[0]]["all"].items()
             # Written so that a NaN of ours counts as below.
-            if not values["psnr"] >= max(table[b][clip]["psnr"] for b in baselines)
+            if clip in common["all"] and not values["psnr"] >= max(methods[b]["all"][clip]["psnr"] for b in baselines)
         ]
-        strongest = max(baselines, key=lambda b: methods[b]["all"]["psnr"])
-        result[dataset] = Comparison(strongest, gain, below)
+        result[dataset] = Comparison(max(baselines, key=lambda b: mean[b]["all"]), gain, below)
     return result
 
 
 def write(scores: Scores, folder: Path, seconds: float, config: dict[str, Any] | None) -> None:
-    """Write `metrics.json` (everything, see `as_record`) and `metrics.csv` (one line per clip, method, group)."""
+    """Write `metrics.json` (see `as_record`) and `metrics.csv` (a line per clip, method, group, or image, method)."""
     folder.mkdir(parents=True, exist_ok=True)
     record = _finite(as_record(scores, seconds, config))
     _replace(folder / "metrics.json", json.dumps(record, indent=2, allow_nan=False, default=str) + "\n")
@@ -79,13 +82,16 @@ def write(scores: Scores, folder: Path, seconds: float, config: dict[str, Any] |
 def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> dict[str, Any]:
     """Everything that a report needs: numbers, protocol, data, counts, seconds, digest of the model's config."""
     canonical = json.dumps(config, sort_keys=True, default=str)
+    data = describe(scores)
     return {
         "method": scores.methods[0] if scores.methods else None,
         "results": scores.summary(),
         "against_baselines": {name: c._asdict() for name, c in compare(scores).items()},
-        "data": _data(scores),
+        "protocols": scores.others.summary(),
+        "data": data,
         "protocol": {
-            "text": PROTOCOL,
+            "text": PROTOCOL_OF_IMAGES if _images_only(data) else PROTOCOL,
+            "others": scores.others.texts,
             "channel": "gray",
             "data_range": 1.0,
             "crop": 0,
@@ -99,51 +105,8 @@ def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> 
     }
 
 
-def table(scores: Scores, dataset: str) -> Table:
-    """Ours and the baselines as rows, PSNR and SSIM of each group of frames as columns."""
-    methods = scores.summary()[dataset]
-    data = _data(scores)[dataset]
-    groups = [g for g in GROUPS if g in next(iter(methods.values()))]
-    counts = ", ".join(f"{data[g]} {g}" for g in groups if g != "all")
-    result = Table(
-        title=f"{dataset}: {data['clips']} clips, {data['all']} frames{f' ({counts})' if counts else ''}; "
-        "PSNR in dB / SSIM",
-        title_justify="left",
-    )
-    result.add_column("method", overflow="fold")
-    for group in groups:
-        result.add_column(group, justify="right", no_wrap=True)
-    best = {g: max((m[g]["psnr"] for m in methods.values()), default=math.nan) for g in groups}
-    for name, found in methods.items():
-        cells = []
-        for group in groups:
-            text = f"{found[group]['psnr']:.2f} / {found[group]['ssim']:.4f}"
-            cells.append(f"[bold]{text}[/bold]" if found[group]["psnr"] == best[group] else text)
-        result.add_row(f"[bold]{name}[/bold]" if name == scores.methods[0] else name, *cells)
-    comparison = compare(scores).get(dataset)
-    if comparison is not None:
-        gain = ", ".join(f"{g} {value:+.2f} dB" for g, value in comparison.gain.items())
-        result.caption = (
-            f"over the strongest baseline: {gain}\n"
-            f"clips below their strongest baseline: {len(comparison.below)} of {data['clips']}"
-        )
-        result.caption_justify = "left"
-    return result
-
-
-def show(scores: Scores) -> None:
-    """Print the table of each data set, never narrower than it needs where the output is a file."""
-    console = Console()
-    for dataset in scores.summary():
-        sheet = table(scores, dataset)
-        if not console.is_terminal:
-            needed = Measurement.get(console, console.options.update(max_width=1000), sheet).maximum
-            console = Console(width=max(console.width, needed))
-        console.print(sheet)
-
-
-def _data(scores: Scores) -> dict[str, dict[str, Any]]:
-    """Data set to its counts of clips and frames, sizes and depths, and the frames of each clip."""
+def describe(scores: Scores) -> dict[str, dict[str, Any]]:
+    """Data set to its counts, sizes and depths, with the frames of each clip or, where none has two, the images."""
     result: dict[str, dict[str, Any]] = {}
     ours = scores.methods[:1]
     for dataset in scores.summary():
@@ -151,16 +114,23 @@ def _data(scores: Scores) -> dict[str, dict[str, Any]]:
         frames: dict[str, list[int]] = {}
         for row in rows:
             frames.setdefault(row.clip, []).append(row.frame)
+        shared = {"sizes": sorted({row.size for row in rows}), "bits": sorted({row.bits for row in rows})}
+        if len(frames) == len(rows):
+            result[dataset] = {"images": len(rows), **shared, "names": list(frames)}
+            continue
         result[dataset] = {
             "clips": len(frames),
             "all": len(rows),
             "observed": sum(row.observed for row in rows),
             "interpolated": sum(not row.observed for row in rows),
-            "sizes": sorted({row.size for row in rows}),
-            "bits": sorted({row.bits for row in rows}),
+            **shared,
             "frames": {clip: _spans(numbers) for clip, numbers in frames.items()},
         }
     return result
+
+
+def _images_only(data: dict[str, dict[str, Any]]) -> bool:
+    return bool(data) and all("images" in counts for counts in data.values())
 
 
 def _spans(numbers: list[int]) -> str:
@@ -182,6 +152,10 @@ def _as_csv(scores: Scores) -> str:
     metrics = list(dict.fromkeys(name for row in scores.rows for name in row.values))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    if _images_only(describe(scores)):
+        writer.writerow(["dataset", "image", "method", *metrics])
+        writer.writerows([r.dataset, r.clip, r.method, *(r.values.get(m, "") for m in metrics)] for r in scores.rows)
+        return text.getvalue()
     writer.writerow(["dataset", "clip", "method", "group", "frames", *metrics])
     for dataset, methods in scores.clips().items():
         for method, groups in methods.items():

@@ -1,0 +1,124 @@
+"""The tables that a test run prints: one for each data set, and one for the conditions that it was seen under again."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from lit_thermal.metrics.report import compare, describe
+
+if TYPE_CHECKING:
+    from lit_thermal.metrics.scores import Scores
+
+GROUPS = ("all", "observed", "interpolated")
+STANDARD = "standard"
+"""Heading of our own protocol where it stands beside others."""
+
+Columns = dict[str, dict[str, dict[str, float]]]
+"""Heading, method: PSNR and SSIM."""
+
+
+def table(scores: Scores, dataset: str) -> Table:
+    """Ours and the baselines as rows; PSNR and SSIM of each group of frames, or under each protocol, as columns."""
+    data = describe(scores)[dataset]
+    columns = _columns(scores, dataset)
+    result = Table(title=f"{dataset}: {_count(data)}; PSNR in dB / SSIM", title_justify="left")
+    result.add_column("method", overflow="fold")
+    for heading in columns:
+        result.add_column(heading, justify="right", no_wrap=True)
+    for name in scores.summary()[dataset]:
+        cells = []
+        for found in columns.values():
+            best = max((m["psnr"] for m in found.values()), default=math.nan)
+            cells.append(f"[bold]{_cell(found[name])}[/bold]" if found[name]["psnr"] == best else _cell(found[name]))
+        result.add_row(f"[bold]{name}[/bold]" if name == scores.methods[0] else name, *cells)
+    comparison = compare(scores).get(dataset)
+    if comparison is not None:
+        over = [
+            f"{g} {value:+.2f} dB" if "clips" in data else f"{value:+.2f} dB" for g, value in comparison.gain.items()
+        ]
+        kind, count = ("clips", data["clips"]) if "clips" in data else ("images", data["images"])
+        seen = min(len(groups["all"]) for groups in scores.clips()[dataset].values())
+        result.caption = (
+            f"over the strongest baseline: {', '.join(over)}\n"
+            f"{kind} below their strongest baseline: {len(comparison.below)} of {seen}"
+        )
+        if seen < count:
+            result.caption += f"\nbaselines, and what is over them: the {seen} {kind} with a thermal input"
+        result.caption_justify = "left"
+    return result
+
+
+def conditions(scores: Scores, dataset: str, others: list[str]) -> Table:
+    """Ours on the same images under other conditions, a row for each.
+
+    Args:
+        scores: of the test.
+        dataset: the set that has a table of its own.
+        others: sets of the same images.
+    """
+    ours = scores.methods[0]
+    gains = {name: comparison.gain["all"] for name, comparison in compare(scores).items()}
+    result = Table(
+        title=f"{ours} on the {_count(describe(scores)[dataset])} of {dataset} under other conditions; "
+        "PSNR in dB / SSIM",
+        title_justify="left",
+    )
+    result.add_column("test set", overflow="fold")
+    for heading in _columns(scores, dataset):
+        result.add_column(heading, justify="right", no_wrap=True)
+    result.add_column("over the strongest baseline", justify="right")
+    for name in (dataset, *others):
+        gain = f"{gains[name]:+.2f} dB" if name in gains else "no thermal input"
+        result.add_row(name, *(_cell(found[ours]) for found in _columns(scores, name).values()), gain)
+    return result
+
+
+def show(scores: Scores) -> None:
+    """Print the table of each data set, never narrower than it needs where the output is a file.
+
+    A set of images that an earlier set has by the same names is that set under another condition: such sets share one
+    table, without the baselines, which for most conditions would be repeated.
+    """
+    again: dict[str, list[str]] = {}
+    by_images: dict[tuple[str, ...], str] = {}
+    for dataset, data in describe(scores).items():
+        first = by_images.setdefault(tuple(data["names"]), dataset) if "names" in data else dataset
+        again.setdefault(first, []).extend([dataset] if first != dataset else [])
+    console = Console()
+    for dataset, others in again.items():
+        sheets = [table(scores, dataset), *([conditions(scores, dataset, others)] if others else [])]
+        for sheet in sheets:
+            if not console.is_terminal:
+                needed = Measurement.get(console, console.options.update(max_width=1000), sheet).maximum
+                console = Console(width=max(console.width, needed))
+            console.print(sheet)
+
+
+def _columns(scores: Scores, dataset: str) -> Columns:
+    """The columns of a data set: groups of frames for video, protocols for images."""
+    methods = scores.summary()[dataset]
+    if "clips" in describe(scores)[dataset]:
+        groups = [g for g in GROUPS if g in next(iter(methods.values()))]
+        return {g: {name: found[g] for name, found in methods.items()} for g in groups}
+    columns = {STANDARD: {name: found["all"] for name, found in methods.items()}}
+    for name, protocols in scores.others.summary().get(dataset, {}).items():
+        for protocol, found in protocols.items():
+            columns.setdefault(protocol, {})[name] = found
+    return columns
+
+
+def _count(data: dict[str, Any]) -> str:
+    """How much a set holds."""
+    if "images" in data:
+        return f"{data['images']} image{'s' if data['images'] != 1 else ''}"
+    counts = ", ".join(f"{data[g]} {g}" for g in GROUPS[1:] if data["observed"] and data["interpolated"])
+    return f"{data['clips']} clips, {data['all']} frames{f' ({counts})' if counts else ''}"
+
+
+def _cell(found: dict[str, float]) -> str:
+    return f"{found['psnr']:.2f} / {found['ssim']:.4f}"
