@@ -32,6 +32,7 @@ class Shot:
         lr: what the camera gave, (h, w) counts; None: a degradation makes it of `hr`.
         guide: visible view (3, H, W) uint8 at the size of the target; None where there is none.
         tags: words for what is to be seen; None where nobody knows.
+        blind: the thermal camera gave nothing, so that no `lr` is made of `hr` either.
     """
 
     radiometry: Radiometry
@@ -39,6 +40,7 @@ class Shot:
     lr: np.ndarray | None = None
     guide: np.ndarray | None = None
     tags: tuple[str, ...] | None = None
+    blind: bool = False
 
 
 class ShotSource(Protocol):
@@ -207,6 +209,8 @@ class TrainingCrops(Dataset[dict[str, Any]]):
         if shot.lr is not None:
             y, x = (slice(s.start // step, s.stop // step) for s in (rows, columns))
             lr = _thermal(shot.lr[y, x], shot.radiometry)
+        elif shot.blind:
+            lr = torch.zeros(1, *(side // step for side in sides))
         else:
             lr = self._degrade(shot.hr, shot.radiometry, (rows, columns), int(rng.integers(2**31)))
         guide = None if shot.guide is None else shot.guide[:, rows, columns]
@@ -259,7 +263,7 @@ class WholeImages(Dataset[dict[str, Any]]):
             raise InputError(f"the image {source.name} has no target to measure against: leave it out")
         if shot.lr is not None:
             lr = _thermal(shot.lr, shot.radiometry)
-        elif hr is not None:
+        elif hr is not None and not shot.blind:
             seed = (zlib.crc32(source.name.encode()) + self.seed) % 2**31
             lr = self.degradation(hr, scale=self.scale, seed=seed)
         else:
@@ -281,7 +285,7 @@ def _sample(
             sample["guide"] = torch.zeros(3, scale * lr.shape[-2], scale * lr.shape[-1])
         else:
             sample["guide"] = torch.from_numpy(np.ascontiguousarray(guide)).float() / 255
-        sample["has_lr"] = torch.tensor(shot.lr is not None or shot.hr is not None)
+        sample["has_lr"] = torch.tensor(not shot.blind and (shot.lr is not None or shot.hr is not None))
         sample["has_guide"] = torch.tensor(guide is not None)
     sample |= {"radiometry": shot.radiometry, "name": name}
     if shot.tags is not None:
