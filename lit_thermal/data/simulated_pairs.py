@@ -186,9 +186,10 @@ class SimulatedPairs(ImageData):
             )
         if not 0 <= guide_shift <= size:
             raise InputError(f"data.guide_shift is {guide_shift}; it must lie from 0 to data.size {size}")
-        for scene in (scenario, test_scenario):
+        for name, scene in {"scenario": scenario, "test_scenario": test_scenario}.items():
             if scene not in get_args(ScenarioName):
-                raise InputError(f"scenario {scene!r} is unknown; choose of {', '.join(get_args(ScenarioName))}")
+                known = ", ".join(get_args(ScenarioName))
+                raise InputError(f"data.{name} {scene!r} is unknown; choose of {known}")
         self.size, self.guide_shift = size, guide_shift
         self.scenario: ScenarioName = scenario
         self.test_scenario: ScenarioName = test_scenario
