@@ -1,0 +1,96 @@
+"""Pairs of your own: folders of thermal targets, of thermal inputs and of visible guides."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lit_thermal.data.image_data import ImageSplit
+from lit_thermal.data.image_files import Trio
+from lit_thermal.data.image_folders import ImageFolders
+from lit_thermal.data.splits import SPLITS, divide
+
+
+class GuidedFolder(ImageFolders):
+    """Images on disk: `root/{train,val,test}/{hr,lr,guide}/*.png`, .tif, .jpg or .bmp, of 8 or 16 bit.
+
+    Files of one stem belong together. The target `hr` is gray, or has three equal channels; the input `lr` is
+    1/`scale` of it each way; a guide is gray or in colour, of any size of the same aspect ratio.
+
+    `predict` takes the images of `root/predict`, else those of the test split, else all of a root that holds the
+    folders itself. Where there is a folder of inputs, it needs no targets.
+
+    Args:
+        root: folder of the data.
+        hr: name of the folder of targets. Upper and lower case are not told apart.
+        lr: name of the folder of inputs; an empty one: `degradation` makes them of the targets.
+        guide: name of the folder of guides; an empty one: there are none.
+        split: for a root that holds these folders itself: shares of train, val and test such as [0.8, 0.1, 0.1],
+            or for each the names of its images without suffix, as in {train: ["00*"], val: ["01[0-4]"]}.
+        split_seed: draws the shares.
+        test_split: which folder to test on; "val" is for data without a test split.
+        name: of the data set in tables and logs; by default that of the root folder.
+        options: those of `ImageFolders` and `ImageData`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        hr: str = "hr",
+        lr: str = "lr",
+        guide: str = "guide",
+        split: dict[str, list[str]] | Sequence[float] | None = None,
+        split_seed: int = 0,
+        test_split: Literal["test", "val"] = "test",
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(root, **options)
+        self.names = Trio(*(Path(folder) if folder else None for folder in (hr, lr, guide)))
+        self.split, self.split_seed, self.test_split = split, split_seed, test_split
+        self.data_name = name or self.root.resolve().name
+        self.input_files = bool(lr)
+        inside = ",".join(folder for folder in (hr, lr, guide) if folder)
+        self.expected = f"{'' if split is not None else '{train,val,test}/'}{{{inside}}}/ with images of one name"
+
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The files of the scenes of a split by name, in order; nothing where there is no such split."""
+        if self.split is not None:
+            return self._part(split)
+        there = [name for name in SPLITS if (self.root / name).is_dir()]
+        flat = not there and any(folder.is_dir() for folder in vars(self._folders(self.root)).values() if folder)
+        if split == "predict" and flat:
+            return self.match(self._folders(self.root), target=False)
+        wanted = split if split != "predict" or "predict" in there else "test"
+        wanted = self.test_split if wanted == "test" else wanted
+        folders = self._folders(self.root / wanted)
+        return self.match(folders, target=split != "predict") if wanted in there else {}
+
+    def missing(self, split: ImageSplit) -> str:
+        """The sentence for a split that is needed and empty; it says what may be set."""
+        there = [name for name in SPLITS if (self.root / name).is_dir()]
+        hint = ""
+        if self.split is None and not there:
+            hint = "; for folders that lie in the root, set data.split to shares or lists"
+        elif split in ("test", "predict") and "val" in there:
+            hint = "; data.test_split=val tests on the validation images"
+        return super().missing(split) + hint
+
+    def _part(self, split: ImageSplit) -> dict[str, Trio]:
+        scenes = self.match(self._folders(self.root))
+        parts = divide(list(scenes), self.split or (), self.split_seed, self.root, "image")
+        wanted = split if split != "predict" or "predict" in parts else "test"
+        return {name: scenes[name] for name in parts.get(wanted, [])}
+
+    def _folders(self, base: Path) -> Trio:
+        return replace(
+            self.names, **{kind: spelled(base, name) for kind, name in vars(self.names).items() if name is not None}
+        )
+
+
+def spelled(base: Path, name: Path) -> Path:
+    """The path of a folder below another as it is spelled there, in upper or lower case."""
+    exact = base / name
+    if exact.is_dir() or not base.is_dir():
+        return exact
+    return next((path for path in sorted(base.iterdir()) if path.name.lower() == str(name).lower()), exact)

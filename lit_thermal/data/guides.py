@@ -1,0 +1,28 @@
+"""The visible image beside a thermal one: read in colour and brought to the size of the target."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lit_thermal.data.frames import read_pixels
+
+
+def read_guide(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """A guide as (3, H, W) uint8 for a target of `size`, which is (H, W).
+
+    Gray is replicated, transparency dropped, 16 bit divided by 257. Another size is brought to the target's by
+    Pillow's bicubic, which averages where it shrinks.
+
+    Raises:
+        InputError: the file is missing, truncated, or not of 8 or 16 bit.
+    """
+    pixels = read_pixels(path)
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., 0]
+    image = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    if image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.moveaxis(np.asarray(image), -1, 0))

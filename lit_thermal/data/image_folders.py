@@ -1,0 +1,91 @@
+"""What all readers of image folders have in common."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from lit_thermal.data.image_data import ImageData, ImageSplit
+from lit_thermal.data.image_files import ImageFiles, Trio, found_instead, match_files
+from lit_thermal.data.images import ShotSource
+from lit_thermal.data.radiometry import Normalize
+from lit_thermal.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+class ImageFolders(ImageData):
+    """Images in folders of one root; a reader adds `find`, `data_name` and `expected`.
+
+    Args:
+        root: folder of the data.
+        scale: how many times wider and higher the target is.
+        guided: samples have a guide, and say whether it and the thermal image are there.
+        normalize: mapping of the counts of 16 bit to [0, 1], for each image by itself: the whole range ("minmax") of
+            its input file, or of its target where the input is made of it, 0.1 % to 99.9 % of it ("percentile"), or
+            division by 65535 ("full"). A target that goes beyond is clipped. 8 bit is always divided by 255.
+        leave_out: names of images that are not used, in which ``*``, ``?`` and ``[1-6]`` stand for several.
+        incomplete: images may lack their guide, or their input where that is a file; `has_guide` and `has_lr` tell.
+        options: those of `ImageData`.
+    """
+
+    expected: str
+    """How the root is laid out, for error messages."""
+    input_files = False
+    """The input is files, so that an image without one has none; otherwise it is made of the target."""
+
+    def __init__(
+        self,
+        root: str,
+        scale: int = 8,
+        guided: bool = True,
+        normalize: Normalize = "minmax",
+        leave_out: Sequence[str] = (),
+        incomplete: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(scale=scale, guided=guided, **options)
+        # Without guides there is nothing else to go by where the input is missing.
+        self.root, self.leave_out, self.incomplete = Path(root), leave_out, incomplete and guided
+        self.normalize: Normalize = normalize
+
+    @abstractmethod
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The files of the scenes of a split by name, in order; nothing where the data have no such split.
+
+        Raises:
+            InputError: the root is laid out otherwise.
+        """
+
+    def match(self, folders: Trio, target: bool = True) -> dict[str, Trio]:
+        """The files in folders by name (`match_files`); guides are not looked for where nobody wants them."""
+        folders = folders if self.guided else replace(folders, guide=None)
+        return match_files(folders, expected=self.expected, incomplete=self.incomplete, target=target)
+
+    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
+        """The images of a split but those to leave out, after a look at the headers of their files.
+
+        Raises:
+            InputError: the root is laid out otherwise, or files do not go together.
+        """
+        if not self.root.is_dir():
+            state = "is a file" if self.root.exists() else "does not exist"
+            raise InputError(f"the data root {self.root} {state}; expected {self.expected}")
+        found = self.find(split)
+        left_out = [name for name in found if any(fnmatchcase(name, pattern) for pattern in self.leave_out)]
+        if left_out:
+            _log.info("left out of the %s images of %s: %s", split, self.data_name, ", ".join(left_out))
+        return [self._open(name, files, split) for name, files in found.items() if name not in left_out]
+
+    def missing(self, split: ImageSplit) -> str:
+        """The sentence for a split that is needed and empty."""
+        return f"{super().missing(split)}: expected {self.expected}, but {found_instead(self.root)}"
+
+    def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
+        blind = files.lr is None and self.input_files
+        if split == "predict" and (blind or files.lr is not None):
+            files = replace(files, hr=None)
+        return ImageFiles.open(name, files, scale=self.scale, blind=blind, normalize=self.normalize)

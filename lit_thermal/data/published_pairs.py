@@ -1,0 +1,233 @@
+"""Data sets of thermal and visible pairs in the folders that they are published in."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lit_thermal.data.guided_folder import GuidedFolder
+from lit_thermal.data.image_data import ImageSplit
+from lit_thermal.data.image_files import Trio
+from lit_thermal.data.image_folders import ImageFolders
+
+IRVI_VALIDATION = 0.05
+"""Share of IRVI's training frames of each subset, the last ones in time, that is for validation."""
+
+
+class PBVS(ImageFolders):
+    """The x8 guided track of the PBVS challenge of 2023: `Dataset` of the CoReFusion repository; 160, 30, 10 scenes.
+
+    Its input is files, stored as three equal channels. The test images have no targets: they are for `predict`, and
+    the validation images are what is tested on, as in the paper. `root` is that `Dataset`, or the folder that holds
+    it. Validation 062_01 shows the place of training 061_01: `leave_out` spares the score of it.
+
+    Args:
+        root: folder of the data.
+        options: those of `ImageFolders` and `ImageData`.
+
+    Source: Rivadeneira, Sappa, Vintimilla et al., "Thermal Image Super-Resolution Challenge Results", PBVS 2023.
+    """
+
+    data_name = "pbvs"
+    expected = (
+        "train_val/{training,validation}/{*_VIS_HR,*_input_THER_LR_bicubic/X8,*_output_gt_THER_HR} and "
+        "test_THER-LR_VIS-HR/{test_VIS_HR,test_input_THER_LR_bicubic/X8}"
+    )
+    input_files = True
+
+    def __init__(self, root: str, **options: Any) -> None:
+        super().__init__(root, **options)
+
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The scenes of a split; "test" is the validation images, "predict" the test images."""
+        base = self.root / "Dataset" if (self.root / "Dataset").is_dir() else self.root
+        folder, prefix = {
+            "train": ("train_val/training", "train"),
+            "predict": ("test_THER-LR_VIS-HR", "test"),
+        }.get(split, ("train_val/validation", "valid"))
+        return self.match(
+            Trio(
+                hr=base / folder / f"{prefix}_output_gt_THER_HR",
+                lr=base / folder / f"{prefix}_input_THER_LR_bicubic" / "X8",
+                guide=base / folder / f"{prefix}_VIS_HR",
+            ),
+            target=split != "predict",
+        )
+
+
+class LLVIP(ImageFolders):
+    """Street scenes at night, 1280x1024: 12,025 pairs for training, 3,463 for testing.
+
+    The first two digits of a name are its camera. The published data have no validation split, and neighbours in a
+    camera are nearly alike, so the last of the training cameras is validated on and not trained on.
+
+    Args:
+        root: the folder `LLVIP`.
+        options: those of `ImageFolders` and `ImageData`.
+
+    Source: Jia et al., "LLVIP: A Visible-infrared Paired Dataset for Low-light Vision", ICCV workshops 2021.
+    """
+
+    data_name = "llvip"
+    expected = "{infrared,visible}/{train,test}/*.jpg"
+
+    def __init__(self, root: str, **options: Any) -> None:
+        super().__init__(root, **options)
+
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The pairs of a split; "predict" is the test images."""
+        folder = "train" if split in ("train", "val") else "test"
+        thermal = self.root / "infrared" / folder
+        scenes = self.match(Trio(thermal, None, self.root / "visible" / folder)) if thermal.is_dir() else {}
+        if folder == "test":
+            return scenes
+        last = max((name[:2] for name in scenes), default="")
+        return {name: files for name, files in scenes.items() if (name[:2] == last) == (split == "val")}
+
+
+class IRVI(ImageFolders):
+    """Frames of 12 videos of traffic and surveillance: 22,080 pairs for training, 2,272 for testing.
+
+    `trainA` and `testA` hold the infrared frames, `trainB` and `testB` the visible ones. They are looked for in the
+    root and up to two folders below, so that it may be the whole (`traffic`, and the five parts of `monitoring`) or
+    one subset; a name begins with the folders of its subset. There is no published validation split: it is the last
+    5 % of the training frames of each subset.
+
+    Args:
+        root: folder of the data.
+        options: those of `ImageFolders` and `ImageData`.
+
+    Source: Li et al., "I2V-GAN: Unpaired Infrared-to-Visible Video Translation", ACM MM 2021.
+    """
+
+    data_name = "irvi"
+    expected = "{trainA,trainB,testA,testB} with frames of one name, in the root or up to two folders below"
+
+    def __init__(self, root: str, **options: Any) -> None:
+        super().__init__(root, **options)
+
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The frames of a split; "predict" is the test frames."""
+        folder = "train" if split in ("train", "val") else "test"
+        thermal = sorted(
+            path for depth in ("", "*/", "*/*/") for path in self.root.glob(f"{depth}{folder}A") if path.is_dir()
+        )
+        scenes: dict[str, Trio] = {}
+        for path in thermal:
+            subset = self.match(Trio(path, None, path.with_name(f"{folder}B")))
+            names = list(subset)
+            kept = len(names) - max(1, round(IRVI_VALIDATION * len(names)))
+            chosen = {"train": names[:kept], "val": names[kept:]}.get(split, names)
+            prefix = path.parent.relative_to(self.root).parts
+            scenes |= {"_".join((*prefix, name)): subset[name] for name in chosen}
+        return scenes
+
+
+class M3FD(GuidedFolder):
+    """Scenes around Dalian, mostly 1024x768: M3FD_Detection, 4,200 pairs, or M3FD_Fusion, 300 others.
+
+    There is no published split. Frames of one sequence follow each other, so that shares leave near copies on both
+    sides: for numbers to publish, give the lists of a paper.
+
+    Args:
+        root: the folder that holds `Ir` and `Vis`, of whatever case.
+        split: shares of train, val and test, or for each the names of its images.
+        split_seed: draws the shares.
+        options: those of `ImageFolders` and `ImageData`.
+
+    Source: Liu et al., "Target-aware Dual Adversarial Learning", CVPR 2022.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: dict[str, list[str]] | Sequence[float] = (0.8, 0.1, 0.1),
+        split_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        names = ("Ir", "Vis") if _holds(root, "Vis") else ("ir", "vi")
+        super().__init__(
+            root,
+            hr=names[0],
+            lr="",
+            guide=names[1],
+            split=split,
+            split_seed=split_seed,
+            test_split="test",
+            name="m3fd",
+            **options,
+        )
+
+
+class RoadScene(GuidedFolder):
+    """221 street scenes of the FLIR set, aligned and cropped to their common view, of many sizes, JPEG.
+
+    There is no published split.
+
+    Args:
+        root: the folder that holds `cropinfrared` and `crop_LR_visible`.
+        split: shares of train, val and test, or for each the names of its images.
+        split_seed: draws the shares.
+        options: those of `ImageFolders` and `ImageData`.
+
+    Source: Xu et al., "FusionDN: A Unified Densely Connected Network for Image Fusion", AAAI 2020.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: dict[str, list[str]] | Sequence[float] = (0.8, 0.1, 0.1),
+        split_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            root,
+            hr="cropinfrared",
+            lr="",
+            guide="crop_LR_visible",
+            split=split,
+            split_seed=split_seed,
+            test_split="test",
+            name="road_scene",
+            **options,
+        )
+
+
+class TNO(GuidedFolder):
+    """Military scenes with a gray guide, in the form that the fusion papers pass on: `ir` and `vi`, 20 to 60 pairs.
+
+    Several pairs show one scene, and there are few: all are for testing, unless `split` says otherwise. The
+    alignment is loose, about 3 pixels.
+
+    Args:
+        root: the folder that holds `ir` and `vi`, of whatever case.
+        split: shares of train, val and test, or for each the names of its images.
+        split_seed: draws the shares.
+        options: those of `ImageFolders` and `ImageData`.
+
+    Source: Toet, "The TNO Multiband Image Data Collection", Data in Brief 2017.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: dict[str, list[str]] | Sequence[float] = (0.0, 0.0, 1.0),
+        split_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            root,
+            hr="ir",
+            lr="",
+            guide="vi",
+            split=split,
+            split_seed=split_seed,
+            test_split="test",
+            name="tno",
+            **options,
+        )
+
+
+def _holds(root: str, name: str) -> bool:
+    """Whether a folder holds another, in upper or lower case."""
+    folder = Path(root)
+    return folder.is_dir() and any(path.name.lower() == name.lower() for path in folder.iterdir())
