@@ -66,10 +66,10 @@ class GuideOnly(Condition):
 
 
 class ShuffledGuide(Condition):
-    """Each thermal image gets the guide of another sample, half the data set away: what a guide is good for vanishes.
+    """Each thermal image gets the guide of another sample: what a guide is good for vanishes.
 
-    A guide of another size is resized. Neighbours of a data set are often frames of one video, which is why the
-    distance is not one.
+    The other one lies half the data set away, since neighbours are often frames of one video. A guide of another size
+    is resized.
     """
 
     suffix = "shuffled_guide"
