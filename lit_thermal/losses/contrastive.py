@@ -60,15 +60,14 @@ class NTXent(ContrastiveLoss):
         with torch.autocast(z1.device.type, enabled=False):
             precise = torch.promote_types(z1.dtype, torch.float32)
             pairs = torch.stack([F.normalize(z.to(precise), eps=_LEAST_NORM) for z in (z1, z2)], dim=1)
-            connected = (0 * pairs).sum()
             processes = distributed.get_world_size() if self.gather and _is_distributed() else 1
             if processes > 1:
                 pairs = _with_pairs_of_other_processes(pairs)
             if len(pairs) < 2:
-                return connected
+                return (0 * pairs).sum()
             loss = self._cross_entropy(pairs)
             # The value of the loss with `processes` times its gradient.
-            return loss.detach() + processes * (loss - loss.detach()) + connected
+            return loss.detach() + processes * (loss - loss.detach())
 
     def _cross_entropy(self, pairs: Tensor) -> Tensor:
         """Mean cross entropy of unit vectors (N, 2, D)."""
