@@ -1,7 +1,7 @@
-"""One picture of a restored clip or image: input, baseline, output, target, errors and temporal profiles."""
+"""One picture of a restored clip or image: guide, input, baseline, output, target, errors and temporal profiles."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,23 +28,25 @@ class Sample:
 
     Attributes:
         name: clip or file name.
-        lr: (X, h, w) input frames.
+        lr: (X, h, w) input frames; none where the thermal camera is missing.
         lr_time: (X,) their times.
-        baseline: (T, H, W).
+        baseline: (T, H, W); none where there is no input.
         restored: (T, H, W).
         target: (T, H, W).
         time: (T,) times of the target frames in input frames.
         steps: counts of the file from value 0 to value 1, to which values are rounded before they are measured.
+        guide: (3, H, W) visible image, where there is one.
     """
 
     name: str
-    lr: Tensor
+    lr: Tensor | None
     lr_time: Tensor
-    baseline: Tensor
+    baseline: Tensor | None
     restored: Tensor
     target: Tensor
     time: Tensor
     steps: float
+    guide: Tensor | None = None
 
 
 def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
@@ -53,7 +55,8 @@ def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
     Video shows an observed and an interpolated frame from the middle of the clip and, below them, the row that
     changes most, followed over time. Frames that are too large for a panel get a further row with a detail, from
     where the baseline errs most. Gray runs from the 0.5 % to the 99.5 % quantile of the target. The colours of
-    the errors end at the 99.5 % quantile of the baseline's, so that sheets of different epochs compare.
+    the errors end at the 99.5 % quantile of the baseline's, so that sheets of different epochs compare. A visible image
+    stands first; without a thermal input there is no baseline, and the output's own errors take its place.
 
     Args:
         sample: what is drawn.
@@ -68,10 +71,13 @@ def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    error = (sample.baseline - sample.target).abs()
+    error = (_reference(sample) - sample.target).abs()
     low, high = (_quantile(sample.target, q) for q in (0.005, 0.995))
-    gray = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-3)}
-    heat = {"cmap": "inferno", "vmin": 0.0, "vmax": max(_quantile(error, 0.995), 1e-3)}
+    styles: dict[str, dict[str, Any]] = {
+        "gray": {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-3)},
+        "heat": {"cmap": "inferno", "vmin": 0.0, "vmax": max(_quantile(error, 0.995), 1e-3)},
+        "color": {},
+    }
     rows = [_frame_row(sample, t, baseline, method) for t in _pick_frames(sample.time)]
     if max(sample.target.shape[-2:]) > _LARGE:
         rows.append(_detail_row(sample, _pick_frames(sample.time)[-1], method))
@@ -79,16 +85,17 @@ def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
         rows.append(_profile_row(sample, method))
 
     heights = [_PANEL * row.aspect + _CAPTION for row in rows]
-    figure = Figure(figsize=(6 * _PANEL + 0.8, sum(heights) + 0.7), dpi=100, layout="constrained")
+    columns = len(rows[0].panels)
+    figure = Figure(figsize=(columns * _PANEL + 0.8, sum(heights) + 0.7), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), 6, squeeze=False, height_ratios=heights)
+    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     figure.suptitle(f"{title}\ngray from {low:.3f} to {high:.3f} of the range in the file", fontsize=9)
     for row, line in zip(axes, rows, strict=True):
-        for index, (axis, (image, caption)) in enumerate(zip(row, line.panels, strict=True)):
+        for axis, (image, caption, style) in zip(row, line.panels, strict=True):
             # Pixels stay squares where they are enlarged, and are averaged where they are not.
             smooth = "nearest" if image.shape[-1] < 100 * _PANEL else "antialiased"
-            style = gray if index < 4 else heat
-            axis.imshow(image.numpy(), aspect=line.stretch, interpolation=smooth, **style)
+            pixels = image.movedim(0, -1) if style == "color" else image
+            axis.imshow(pixels.numpy(), aspect=line.stretch, interpolation=smooth, **styles[style])
             axis.set_title(caption, fontsize=8)
             axis.set_xticks([])
             axis.set_yticks([])
@@ -99,11 +106,14 @@ def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+Style = Literal["gray", "heat", "color"]
+
+
 class _Row(NamedTuple):
-    """Six panels with their captions: input, baseline, output, target and the errors of baseline and output."""
+    """Panels with captions and styles: guide, input, baseline, output, target, errors of baseline and output."""
 
     label: str
-    panels: list[tuple[Tensor, str]]
+    panels: list[tuple[Tensor, str, Style]]
     aspect: float
     """Height over width of a panel."""
     stretch: Literal["equal", "auto"] = "equal"
@@ -111,49 +121,60 @@ class _Row(NamedTuple):
 
 def _frame_row(sample: Sample, t: int, baseline: str, method: str) -> _Row:
     """A whole frame, with PSNR and SSIM."""
-    target, shown = sample.target[t], _input_at(sample, t)
+    target = sample.target[t]
     height, width = target.shape
     time = float(sample.time[t])
     observed = bool(is_observed(sample.time[t]))
     before = "input" if observed else "last input before"
-    panels = [
-        (sample.lr[shown], f"{before}\n{sample.lr.shape[-1]} x {sample.lr.shape[-2]}"),
-        (sample.baseline[t], f"{baseline}\n{_score(sample, sample.baseline, t)}"),
-        (sample.restored[t], f"{method}\n{_score(sample, sample.restored, t)}"),
-        (target, f"target\n{width} x {height}"),
-        ((sample.baseline[t] - target).abs(), "error of the baseline"),
-        ((sample.restored[t] - target).abs(), f"error of {method}"),
+    panels: list[tuple[Tensor, str, Style]] = []
+    if sample.guide is not None:
+        panels.append((sample.guide, f"guide\n{sample.guide.shape[-1]} x {sample.guide.shape[-2]}", "color"))
+    if sample.lr is not None and sample.baseline is not None:
+        panels += [
+            (sample.lr[_input_at(sample, t)], f"{before}\n{sample.lr.shape[-1]} x {sample.lr.shape[-2]}", "gray"),
+            (sample.baseline[t], f"{baseline}\n{_score(sample, sample.baseline, t)}", "gray"),
+        ]
+    panels += [
+        (sample.restored[t], f"{method}\n{_score(sample, sample.restored, t)}", "gray"),
+        (target, f"target\n{width} x {height}", "gray"),
     ]
+    if sample.baseline is not None:
+        panels.append(((sample.baseline[t] - target).abs(), "error of the baseline", "heat"))
+    panels.append(((sample.restored[t] - target).abs(), f"error of {method}", "heat"))
     kind = "observed" if observed else "interpolated"
-    return _Row(f"{kind}, t = {time:g}" if len(sample.time) > 1 else "", panels, height / width)
+    label = f"{kind}, t = {time:g}" if len(sample.time) > 1 else "" if sample.lr is not None else "no thermal input"
+    return _Row(label, panels, height / width)
 
 
 def _detail_row(sample: Sample, t: int, method: str) -> _Row:
     """The part of a frame in which the baseline errs most, as large as the panel."""
-    scale = sample.target.shape[-1] // sample.lr.shape[-1]
-    error = (sample.baseline[t] - sample.target[t]).square()
+    scale = 1 if sample.lr is None else sample.target.shape[-1] // sample.lr.shape[-1]
+    error = (_reference(sample)[t] - sample.target[t]).square()
     height, width = (min(_DETAIL, n) // scale * scale for n in error.shape)
     means = F.avg_pool2d(error[None, None], (height, width), stride=scale)[0, 0]
     top, left = (int(i) * scale for i in divmod(int(means.argmax()), means.shape[1]))
 
     def cut(image: Tensor, step: int = 1) -> Tensor:
-        return image[top // step : (top + height) // step, left // step : (left + width) // step]
+        return image[..., top // step : (top + height) // step, left // step : (left + width) // step]
 
-    target, before, after = cut(sample.target[t]), cut(sample.baseline[t]), cut(sample.restored[t])
-    panels = [
-        (cut(sample.lr[_input_at(sample, t)], scale), "input"),
-        (before, "baseline"),
-        (after, method),
-        (target, "target"),
-        ((before - target).abs(), "error of the baseline"),
-        ((after - target).abs(), f"error of {method}"),
-    ]
+    target, after = cut(sample.target[t]), cut(sample.restored[t])
+    panels: list[tuple[Tensor, str, Style]] = []
+    if sample.guide is not None:
+        panels.append((cut(sample.guide), "guide", "color"))
+    if sample.lr is not None and sample.baseline is not None:
+        panels.append((cut(sample.lr[_input_at(sample, t)], scale), "input", "gray"))
+        panels.append((cut(sample.baseline[t]), "baseline", "gray"))
+    panels += [(after, method, "gray"), (target, "target", "gray")]
+    if sample.baseline is not None:
+        panels.append(((cut(sample.baseline[t]) - target).abs(), "error of the baseline", "heat"))
+    panels.append(((after - target).abs(), f"error of {method}", "heat"))
     where = f"detail at y = {top}, x = {left}"
     return _Row(f"{where}\nt = {float(sample.time[t]):g}" if len(sample.time) > 1 else where, panels, height / width)
 
 
 def _profile_row(sample: Sample, method: str) -> _Row:
     """The row of the target that changes most, stacked over time."""
+    assert sample.lr is not None and sample.baseline is not None  # a clip has its input
     row = int(sample.target.diff(dim=0).abs().mean(dim=(0, 2)).argmax())
     small = row * sample.lr.shape[-2] // sample.target.shape[-2]
 
@@ -162,15 +183,20 @@ def _profile_row(sample: Sample, method: str) -> _Row:
         return temporal_profile(video.unsqueeze(1), at).repeat_interleave(-(-100 // len(video)), dim=0)
 
     target, before, after = profile(sample.target), profile(sample.baseline), profile(sample.restored)
-    panels = [
-        (profile(sample.lr, small), f"input, row {small}"),
-        (before, f"baseline, row {row}\nMAE {float((before - target).abs().mean()):.4f}"),
-        (after, f"{method}\nMAE {float((after - target).abs().mean()):.4f}"),
-        (target, "target"),
-        ((before - target).abs(), "error of the baseline"),
-        ((after - target).abs(), f"error of {method}"),
+    panels: list[tuple[Tensor, str, Style]] = [
+        (profile(sample.lr, small), f"input, row {small}", "gray"),
+        (before, f"baseline, row {row}\nMAE {float((before - target).abs().mean()):.4f}", "gray"),
+        (after, f"{method}\nMAE {float((after - target).abs().mean()):.4f}", "gray"),
+        (target, "target", "gray"),
+        ((before - target).abs(), "error of the baseline", "heat"),
+        ((after - target).abs(), f"error of {method}", "heat"),
     ]
     return _Row("profile: time downwards", panels, 0.5, "auto")
+
+
+def _reference(sample: Sample) -> Tensor:
+    """What sets the scale of the errors and the place of the detail: the baseline, where there is one."""
+    return sample.restored if sample.baseline is None else sample.baseline
 
 
 def _pick_frames(time: Tensor) -> list[int]:

@@ -22,7 +22,7 @@ from .file_name import file_name
 
 
 class SamplePictures(Callback):
-    """Draws the first clips of each validation and test set: input, baseline, output, target, errors, profiles.
+    """Draws the first clips of each validation and test set: guide, input, baseline, output, target, errors, profiles.
 
     Writes `samples/val/<clip>_step<step>.png` after a validation and `samples/<data set>/<clip>.png` after a
     test into the run's folder, and gives the same pictures to every logger that takes images. Restores the
@@ -137,9 +137,22 @@ def _sample(batch: Batch, index: int, baseline: Tensor, restored: Tensor) -> Sam
     lr, target = frames(batch["lr"]), frames(batch["hr"])
     lr_time = batch["lr_time"][index].cpu() if "lr_time" in batch else torch.arange(len(lr)).float()
     time = batch["hr_time"][index].cpu() if "hr_time" in batch else torch.zeros(len(target))
+    present = bool(batch["has_lr"][index]) if "has_lr" in batch else True
     steps = batch["radiometry"][index].gain if "radiometry" in batch else 255.0
-    restored = frames(restored).clamp(0, 1)
-    return Sample(batch["name"][index], lr, lr_time, frames(baseline), restored, target, time, steps)
+    guide = batch.get("guide")
+    # Of several views none is the one that belongs to the target.
+    seen = guide is not None and guide.ndim == 4 and bool(batch["has_guide"][index] if "has_guide" in batch else True)
+    return Sample(
+        batch["name"][index],
+        lr=lr if present else None,
+        lr_time=lr_time,
+        baseline=frames(baseline) if present else None,
+        restored=frames(restored).clamp(0, 1),
+        target=target,
+        time=time,
+        steps=steps,
+        guide=guide[index].detach().float().cpu() if guide is not None and seen else None,
+    )
 
 
 def _save(picture: np.ndarray, path: Path) -> None:
