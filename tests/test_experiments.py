@@ -44,8 +44,10 @@ def test_the_length_of_training_reaches_the_schedule(capsys):
 
 @pytest.mark.parametrize("file", DATA)
 def test_data_overlays_replace_the_data(file, capsys):
-    config = resolved(capsys, "-c", "theris", "-c", file, "--data.root=somewhere")
-    assert config["data"]["class_path"].endswith("VideoFolder") and config["data"]["init_args"]["root"] == "somewhere"
+    name = yaml.safe_load((FOLDER / file).read_text(encoding="utf-8"))["data"]["class_path"]
+    method = "theris" if name == "VideoFolder" else "corefusion"
+    config = resolved(capsys, "-c", method, "-c", file, "--data.root=somewhere")
+    assert config["data"]["class_path"].endswith(f".{name}") and config["data"]["init_args"]["root"] == "somewhere"
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"]
 
 

@@ -1,14 +1,13 @@
 """Pairs of your own: folders of thermal targets, of thermal inputs and of visible guides."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lit_thermal.data.image_data import ImageSplit
 from lit_thermal.data.image_files import Trio
-from lit_thermal.data.image_folders import ImageFolders
-from lit_thermal.data.splits import SPLITS, divide
+from lit_thermal.data.image_folders import ImageFolders, part_of, spelled
+from lit_thermal.data.splits import SPLITS
 
 
 class GuidedFolder(ImageFolders):
@@ -46,17 +45,17 @@ class GuidedFolder(ImageFolders):
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
-        self.names = Trio(*(Path(folder) if folder else None for folder in (hr, lr, guide)))
+        self.names = (hr, lr, guide)
         self.split, self.split_seed, self.test_split = split, split_seed, test_split
         self.data_name = name or self.root.resolve().name
         self.input_files = bool(lr)
-        inside = ",".join(folder for folder in (hr, lr, guide) if folder)
+        inside = ",".join(folder for folder in self.names if folder)
         self.expected = f"{'' if split is not None else '{train,val,test}/'}{{{inside}}}/ with images of one name"
 
     def find(self, split: ImageSplit) -> dict[str, Trio]:
         """The files of the scenes of a split by name, in order; nothing where there is no such split."""
         if self.split is not None:
-            return self._part(split)
+            return part_of(self.match(self._folders(self.root)), split, self.split, self.split_seed, self.root)
         there = [name for name in SPLITS if (self.root / name).is_dir()]
         flat = not there and any(folder.is_dir() for folder in vars(self._folders(self.root)).values() if folder)
         if split == "predict" and flat:
@@ -76,21 +75,5 @@ class GuidedFolder(ImageFolders):
             hint = "; data.test_split=val tests on the validation images"
         return super().missing(split) + hint
 
-    def _part(self, split: ImageSplit) -> dict[str, Trio]:
-        scenes = self.match(self._folders(self.root))
-        parts = divide(list(scenes), self.split or (), self.split_seed, self.root, "image")
-        wanted = split if split != "predict" or "predict" in parts else "test"
-        return {name: scenes[name] for name in parts.get(wanted, [])}
-
     def _folders(self, base: Path) -> Trio:
-        return replace(
-            self.names, **{kind: spelled(base, name) for kind, name in vars(self.names).items() if name is not None}
-        )
-
-
-def spelled(base: Path, name: Path) -> Path:
-    """The path of a folder below another as it is spelled there, in upper or lower case."""
-    exact = base / name
-    if exact.is_dir() or not base.is_dir():
-        return exact
-    return next((path for path in sorted(base.iterdir()) if path.name.lower() == str(name).lower()), exact)
+        return Trio(*(spelled(base, name) if name else None for name in self.names))

@@ -2,7 +2,7 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +12,7 @@ from lit_thermal.data.image_data import ImageData, ImageSplit
 from lit_thermal.data.image_files import ImageFiles, Trio, found_instead, match_files
 from lit_thermal.data.images import ShotSource
 from lit_thermal.data.radiometry import Normalize
+from lit_thermal.data.splits import Split, divide
 from lit_thermal.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -89,3 +90,22 @@ class ImageFolders(ImageData):
         if split == "predict" and (blind or files.lr is not None):
             files = replace(files, hr=None)
         return ImageFiles.open(name, files, scale=self.scale, blind=blind, normalize=self.normalize)
+
+
+def part_of(scenes: Mapping[str, Trio], wanted: ImageSplit, split: Split, seed: int, root: Path) -> dict[str, Trio]:
+    """The scenes of a split of a root that has no folders for them; "predict" is "test" where `split` has no such.
+
+    Raises:
+        InputError: `split` does not fit the scenes (`divide`).
+    """
+    parts = divide(list(scenes), split, seed, root, "image")
+    name = wanted if wanted != "predict" or "predict" in parts else "test"
+    return {scene: scenes[scene] for scene in parts.get(name, [])}
+
+
+def spelled(base: Path, name: str) -> Path:
+    """The path of a folder below another as it is spelled there, in upper or lower case."""
+    exact = base / name
+    if exact.is_dir() or not base.is_dir():
+        return exact
+    return next((path for path in sorted(base.iterdir()) if path.name.lower() == name.lower()), exact)

@@ -1,13 +1,11 @@
 """Data sets of thermal and visible pairs in the folders that they are published in."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from lit_thermal.data.guided_folder import GuidedFolder
 from lit_thermal.data.image_data import ImageSplit
 from lit_thermal.data.image_files import Trio
-from lit_thermal.data.image_folders import ImageFolders
+from lit_thermal.data.image_folders import ImageFolders, part_of, spelled
 
 IRVI_VALIDATION = 0.05
 """Share of IRVI's training frames of each subset, the last ones in time, that is for validation."""
@@ -122,21 +120,24 @@ class IRVI(ImageFolders):
         return scenes
 
 
-class M3FD(GuidedFolder):
+class M3FD(ImageFolders):
     """Scenes around Dalian, mostly 1024x768: M3FD_Detection, 4,200 pairs, or M3FD_Fusion, 300 others.
 
     There is no published split. Frames of one sequence follow each other, so that shares leave near copies on both
     sides: for numbers to publish, give the lists of a paper.
 
     Args:
-        root: the folder that holds `Ir` and `Vis`, of whatever case.
-        split: shares of train, val and test, or for each the names of its images.
+        root: the folder that holds `Ir` and `Vis`, or `ir` and `vi`.
+        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`).
         split_seed: draws the shares.
         options: those of `ImageFolders` and `ImageData`.
 
     Source: Liu et al., "Target-aware Dual Adversarial Learning", CVPR 2022.
     """
 
+    data_name = "m3fd"
+    expected = "{Ir,Vis}/ or {ir,vi}/ with images of one name"
+
     def __init__(
         self,
         root: str,
@@ -144,33 +145,33 @@ class M3FD(GuidedFolder):
         split_seed: int = 0,
         **options: Any,
     ) -> None:
-        names = ("Ir", "Vis") if _holds(root, "Vis") else ("ir", "vi")
-        super().__init__(
-            root,
-            hr=names[0],
-            lr="",
-            guide=names[1],
-            split=split,
-            split_seed=split_seed,
-            test_split="test",
-            name="m3fd",
-            **options,
-        )
+        super().__init__(root, **options)
+        self.split, self.split_seed = split, split_seed
+
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The pairs of a split; "predict" is the test images where the lists have no such split."""
+        guide = spelled(self.root, "vis")
+        guide = guide if guide.is_dir() else spelled(self.root, "vi")
+        scenes = self.match(Trio(spelled(self.root, "ir"), None, guide))
+        return part_of(scenes, split, self.split, self.split_seed, self.root)
 
 
-class RoadScene(GuidedFolder):
+class RoadScene(ImageFolders):
     """221 street scenes of the FLIR set, aligned and cropped to their common view, of many sizes, JPEG.
 
     There is no published split.
 
     Args:
         root: the folder that holds `cropinfrared` and `crop_LR_visible`.
-        split: shares of train, val and test, or for each the names of its images.
+        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`).
         split_seed: draws the shares.
         options: those of `ImageFolders` and `ImageData`.
 
     Source: Xu et al., "FusionDN: A Unified Densely Connected Network for Image Fusion", AAAI 2020.
     """
+
+    data_name = "road_scene"
+    expected = "{cropinfrared,crop_LR_visible}/ with images of one name"
 
     def __init__(
         self,
@@ -179,33 +180,32 @@ class RoadScene(GuidedFolder):
         split_seed: int = 0,
         **options: Any,
     ) -> None:
-        super().__init__(
-            root,
-            hr="cropinfrared",
-            lr="",
-            guide="crop_LR_visible",
-            split=split,
-            split_seed=split_seed,
-            test_split="test",
-            name="road_scene",
-            **options,
-        )
+        super().__init__(root, **options)
+        self.split, self.split_seed = split, split_seed
+
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The pairs of a split; "predict" is the test images where the lists have no such split."""
+        scenes = self.match(Trio(self.root / "cropinfrared", None, self.root / "crop_LR_visible"))
+        return part_of(scenes, split, self.split, self.split_seed, self.root)
 
 
-class TNO(GuidedFolder):
+class TNO(ImageFolders):
     """Military scenes with a gray guide, in the form that the fusion papers pass on: `ir` and `vi`, 20 to 60 pairs.
 
     Several pairs show one scene, and there are few: all are for testing, unless `split` says otherwise. The
     alignment is loose, about 3 pixels.
 
     Args:
-        root: the folder that holds `ir` and `vi`, of whatever case.
-        split: shares of train, val and test, or for each the names of its images.
+        root: the folder that holds `ir` and `vi`, in upper or lower case.
+        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`).
         split_seed: draws the shares.
         options: those of `ImageFolders` and `ImageData`.
 
     Source: Toet, "The TNO Multiband Image Data Collection", Data in Brief 2017.
     """
+
+    data_name = "tno"
+    expected = "{ir,vi}/ with images of one name"
 
     def __init__(
         self,
@@ -214,20 +214,14 @@ class TNO(GuidedFolder):
         split_seed: int = 0,
         **options: Any,
     ) -> None:
-        super().__init__(
-            root,
-            hr="ir",
-            lr="",
-            guide="vi",
-            split=split,
-            split_seed=split_seed,
-            test_split="test",
-            name="tno",
-            **options,
-        )
+        super().__init__(root, **options)
+        self.split, self.split_seed = split, split_seed
 
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The pairs of a split; "predict" is the test images where the lists have no such split."""
+        scenes = self.match(Trio(spelled(self.root, "ir"), None, spelled(self.root, "vi")))
+        return part_of(scenes, split, self.split, self.split_seed, self.root)
 
-def _holds(root: str, name: str) -> bool:
-    """Whether a folder holds another, in upper or lower case."""
-    folder = Path(root)
-    return folder.is_dir() and any(path.name.lower() == name.lower() for path in folder.iterdir())
+    def missing(self, split: ImageSplit) -> str:
+        """The sentence for a split that is needed and empty."""
+        return f"{super().missing(split)}; set data.split for images to train and validate on"
