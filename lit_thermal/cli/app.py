@@ -22,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
+from lit_thermal.blocks.pretrained import without_pretrained
 from lit_thermal.callbacks import PredictionWriter
 from lit_thermal.cli import quiet, run_folder
 from lit_thermal.cli.arguments import CONFIG, FREE, sources, with_found_files
@@ -159,7 +160,10 @@ class App(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, and take the weights that were asked for."""
         try:
-            super().instantiate_classes()
+            # a checkpoint holds every weight: what a block would start from need not be on this machine
+            whole = bool(self.config[self.subcommand].ckpt_path)
+            with without_pretrained() if whole else contextlib.nullcontext():
+                super().instantiate_classes()
             self._take_weights()
         except BaseException as error:
             run_folder.discard(self._made)

@@ -1,16 +1,19 @@
 """Checkpoints: reading them safely, the model that one was made by, and whether its weights fit a model."""
 
 import argparse
+import os
 import pickle
 import struct
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
 import lit_thermal
+from lit_thermal.blocks.pretrained import without_pretrained
 from lit_thermal.errors import InputError
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.weights.surgery import compare
@@ -30,8 +33,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is a folder, not a checkpoint file; give a file such as {path / 'best.ckpt'}")
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}{_beside(path)}")
+    checkpoint = read_values(path)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise InputError(f"{path} holds no weights under 'state_dict'; give a checkpoint that `fit` wrote")
+    return checkpoint
+
+
+def read_values(path: Path) -> Any:
+    """Return what `torch.save` wrote to a file, onto the CPU; only tensors and plain values are unpickled.
+
+    Raises:
+        InputError: it cannot be read, or holds more than that.
+    """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error):
             raise InputError(
@@ -44,9 +59,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         *(struct.error, AssertionError, AttributeError, TypeError),
     ) as error:
         raise InputError(_unreadable(path)) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise InputError(f"{path} holds no weights under 'state_dict'; give a checkpoint that `fit` wrote")
-    return checkpoint
 
 
 def load_model(path: str | Path) -> SuperResolver:
@@ -60,24 +72,62 @@ def load_model(path: str | Path) -> SuperResolver:
     config = recorded_model(checkpoint)
     if config is None:
         raise InputError(f"{path} does not say what model it belongs to; give a checkpoint that `fit` wrote")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(SuperResolver, "model", required=True)
     try:
-        namespace = parser.parse_object({"model": config})
+        model = build_model(config)
     except argparse.ArgumentError as error:
         version = checkpoint["lit_thermal"].get("version")
         raise InputError(
             f"{path} was made by lit_thermal {version}, and version {lit_thermal.__version__} cannot build its model "
             f"({config.get('class_path')}): {' '.join(str(error).split())[:300]}"
         ) from error
-    try:
-        model = parser.instantiate(namespace)["model"]
-    except ValueError as error:
-        raise constructor_error(error) from None
-    model.config = config
     check_fit(model, checkpoint, path)
     model.load_state_dict(checkpoint["state_dict"])
     return model.eval()
+
+
+def build_model(config: dict[str, Any]) -> SuperResolver:
+    """Build the model that a config names, to be given all its weights: none are fetched to start from.
+
+    Args:
+        config: class path and arguments as plain values; the model keeps it for its checkpoints.
+
+    Raises:
+        argparse.ArgumentError: there is no such class, or it does not take these arguments.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(SuperResolver, "model", required=True)
+    namespace = parser.parse_object({"model": config})
+    try:
+        with without_pretrained():
+            model = parser.instantiate(namespace)["model"]
+    except ValueError as error:
+        raise constructor_error(error) from None
+    model.config = config
+    return model
+
+
+def save_model(model: SuperResolver, path: Path) -> None:
+    """Write a model as a checkpoint that `load_model`, `--from`, and `--ckpt_path` of all verbs but `fit` take.
+
+    Args:
+        model: with the config that it was built by.
+        path: of the file; it appears whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "epoch": 0, "global_step": 0}
+    checkpoint["pytorch-lightning_version"] = lightning.__version__
+    model.on_save_checkpoint(checkpoint)
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        with open(aside, "wb") as file:
+            torch.save(checkpoint, file)
+        os.replace(aside, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def constructor_error(error: ValueError) -> BaseException:
@@ -103,19 +153,9 @@ def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) ->
     method = type(model).__name__
     if made_by and made_by != method:
         raise InputError(f"{path} was made by {made_by} and does not fit {method}; give the config of {made_by}")
-    found = compare(model.state_dict(), checkpoint["state_dict"])
-    parts = [
-        f"{len(names)} {what} (first: {names[0]})"
-        for names, what in (
-            (found.missing, "missing"),
-            (found.unexpected, "unexpected"),
-            ([f"{n}, {tuple(old)} there and {tuple(new)} here" for n, old, new in found.reshaped], "of other shape"),
-        )
-        if names
-    ]
-    if parts:
+    if differences := compare(model.state_dict(), checkpoint["state_dict"]).told():
         raise InputError(
-            f"{path} does not fit the model: of its weights {', '.join(parts)}; give it by --from to keep what fits, "
+            f"{path} does not fit the model: of its weights {differences}; give it by --from to keep what fits, "
             "or build the model that it was made by"
         )
 

@@ -21,6 +21,12 @@ class Differences:
     reshaped: list[tuple[str, torch.Size, torch.Size]]
     """In both, with the shape in the checkpoint and the shape in the model."""
 
+    def told(self) -> str:
+        """Return how many differ in which way, with the first of each; nothing where all fit."""
+        reshaped = [f"{name}, {tuple(old)} there and {tuple(new)} here" for name, old, new in self.reshaped]
+        ways = {"missing": self.missing, "unexpected": self.unexpected, "of other shape": reshaped}
+        return ", ".join(f"{len(names)} {way} (first: {names[0]})" for way, names in ways.items() if names)
+
 
 @dataclass(frozen=True)
 class Transplant:

@@ -1,0 +1,48 @@
+"""Files of weights that other code wrote: read safely, and taken only where every name and shape is as expected."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from lit_thermal.errors import InputError
+from lit_thermal.weights.checkpoint import read_values
+from lit_thermal.weights.surgery import compare
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a plain state dict, name to tensor, onto the CPU; no code in the file is run.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, or holds something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; give the file of weights that the released code wrote")
+    state = read_values(path)
+    if isinstance(state, dict) and "lit_thermal" in state:
+        raise InputError(f"{path} is a checkpoint of lit_thermal already: give it by --ckpt_path as it is")
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        keys = f" but {', '.join(map(repr, list(state)[:4]))}" if isinstance(state, dict) and state else ""
+        raise InputError(
+            f"{path} holds no plain state dict (names to tensors){keys}: save what the network's state_dict() gives"
+        )
+    return state
+
+
+def check_layout(state: Mapping[str, Tensor], layout: Mapping[str, Tensor], path: Path, method: str) -> None:
+    """Check that a state dict has exactly the entries of a layout, by name and shape.
+
+    Args:
+        state: what was read.
+        layout: name to a tensor of the right shape.
+        path: where it was read from.
+        method: whose layout it is.
+
+    Raises:
+        InputError: it does not; the sentence counts what is missing, unexpected and of another shape.
+    """
+    if differences := compare(layout, state).told():
+        raise InputError(
+            f"{path} is not in the released layout of {method} ({len(layout)} entries): of its {len(state)} entries "
+            f"{differences}; give the file that the released code wrote for the published network"
+        )

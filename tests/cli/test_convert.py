@@ -1,0 +1,125 @@
+"""The verb `convert`: from a file of the released code to a checkpoint that the other verbs take."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from lit_thermal.methods.corefusion.module import CoReFusion
+from lit_thermal.weights import load_model
+from lit_thermal.weights.convert.corefusion import released_name
+
+CONFIG = """
+experiment: converted
+model:
+  class_path: CoReFusion
+  init_args:
+    upsampling: nearest
+    guide_encoder: {class_path: TimmEncoder, init_args: {pretrained: true}}
+    thermal_encoder: {class_path: TimmEncoder, init_args: {pretrained: true}}
+data:
+  class_path: SimulatedPairs
+  init_args: {size: 64, crop: 8, train_images: 1, val_images: 1, test_images: 2, num_workers: 0}
+trainer: {accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    """What the released code would have written; `tests/weights` has its layout by the published table."""
+    torch.manual_seed(0)
+    return {released_name(name): value for name, value in CoReFusion().state_dict().items()}
+
+
+@pytest.fixture
+def reference(weights: dict[str, torch.Tensor], folder: Path) -> Path:
+    torch.save(weights, folder / "reference.pth")
+    return folder / "reference.pth"
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without network and without pretrained weights."""
+
+    def unreachable(*_: object) -> None:
+        raise ConnectionError("the network is unreachable")
+
+    monkeypatch.setattr("huggingface_hub.get_session", unreachable)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+
+
+def test_convert_then_test_and_predict(reference, weights, run, folder, offline):
+    (folder / "small.yaml").write_text(CONFIG)
+    done = run("convert", "corefusion", "reference.pth", "ours.ckpt")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0] == "reference.pth: 522 entries, 46,314,321 parameters -> ours.ckpt"
+    assert lines[1].endswith("lit_thermal test -c paper/corefusion --model.upsampling=nearest --ckpt_path ours.ckpt")
+    assert sorted(p.name for p in folder.glob("*.*")) == ["ours.ckpt", "reference.pth", "small.yaml", "toy.yaml"]
+
+    # the config asks for pretrained encoders, which are not on this machine: the checkpoint has every weight
+    done = run("test", "-c", "small.yaml", "--ckpt_path", "ours.ckpt")
+    assert done.code == 0, done.err
+    measured = json.loads(next(folder.glob("runs/converted/*/metrics.json")).read_text())
+    assert "CoReFusion" in json.dumps(measured)
+
+    done = run("predict", "-c", "small.yaml", "--ckpt_path", "ours.ckpt")
+    assert done.code == 0, done.err
+    pictures = sorted(folder.glob("runs/converted/*/predictions/*.png"))
+    assert [Image.open(p).size for p in pictures] == [(64, 64)] * 2
+
+    done = run("fit", "-c", "small.yaml", "--ckpt_path", "ours.ckpt")
+    assert done.code == 2 and "holds weights only" in done.err and "--from" in done.err
+
+    # without a checkpoint there is nothing in their place
+    done = run("test", "-c", "small.yaml")
+    error = done.err.splitlines()[-1]
+    assert done.code == 2 and error.startswith("error: the pretrained weights model.safetensors of timm/resnet34")
+    assert "the network is unreachable" in error
+
+
+def test_the_option_is_in_the_checkpoint(reference, run, folder):
+    assert run("convert", "corefusion", "reference.pth", "ours.ckpt", "--upsampling=bilinear").code == 0
+    model = load_model(folder / "ours.ckpt")
+    assert isinstance(model, CoReFusion) and model.upsampling == "bilinear" and model.network.head == "direct"
+
+
+def test_what_is_there_is_not_lost(reference, run, folder):
+    (folder / "ours.ckpt").write_text("mine")
+    done = run("convert", "corefusion", "reference.pth", "ours.ckpt")
+    assert (done.code, (folder / "ours.ckpt").read_text()) == (2, "mine")
+    assert "OURS ours.ckpt exists: choose another name or give --overwrite" in done.err
+    assert run("convert", "corefusion", "reference.pth", "ours.ckpt", "--overwrite").code == 0
+    load_model(folder / "ours.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "the following arguments are required: METHOD"),
+        (["corefuson"], "knows no method 'corefuson'; did you mean corefusion? (methods: corefusion)"),
+        (["--overwrite"], "METHOD"),
+        (["corefusion"], "the following arguments are required: REFERENCE, OURS"),
+        (["corefusion", "toy.yaml", "b.ckpt", "--upsample=nearest"], "no option --upsample; did you mean --upsampling"),
+        (["corefusion", "toy.yaml", "b.ckpt", "--upsampling=cubic"], "invalid choice: 'cubic'"),
+        (["corefusion", "none.pth", "b.ckpt"], "none.pth is not a file"),
+        (["corefusion", "toy.yaml", "b.ckpt"], "toy.yaml cannot be read as a checkpoint"),
+        (["corefusion", "toy.yaml", "no/b.ckpt"], "there is no folder no; make it first"),
+        (["corefusion", "toy.yaml", "."], "OURS . is a folder: name a file in it"),
+        (["corefusion", "toy.yaml", "./toy.yaml", "--overwrite"], "is REFERENCE itself"),
+    ],
+)
+def test_mistakes_in_one_line(words, said, run, folder):
+    done = run("convert", *words)
+    assert done.code == 2 and done.err.startswith("error: ") and done.err.count("\n") == 1
+    assert said in done.err
+    assert [p.name for p in folder.iterdir()] == ["toy.yaml"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["corefusion", "--help"]])
+def test_help(words, run):
+    with pytest.raises(SystemExit) as left:
+        run("convert", *words)
+    assert left.value.code == 0
