@@ -142,10 +142,9 @@ class CoReFusion(SuperResolver):
         factor = {name: self.weights["beta" if name == "contrastive" else f"{name}_weight"] for name in terms}
         loss = torch.stack([factor[name] * value for name, value in terms.items()]).sum()
         self.log("train/loss", loss, prog_bar=True)
-        for encoder, present in ((self.network.guide_encoder, has_guide), (self.network.thermal_encoder, has_thermal)):
-            if not present.any():
-                # DDP waits for every parameter, also of an encoder that a batch had no use for.
-                loss = loss + 0 * sum(p.sum() for p in encoder.parameters())
+        if not (has_guide & has_thermal).any():
+            # DDP waits for every parameter, also of an encoder or a fusion that a batch had no use for.
+            loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         return loss
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
