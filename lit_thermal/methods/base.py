@@ -19,7 +19,7 @@ import lit_thermal
 from lit_thermal.batch import Batch, Radiometry, is_observed, need
 from lit_thermal.errors import InputError
 from lit_thermal.metrics.baselines import TunedBaselines
-from lit_thermal.metrics.protocols import EvaluationProtocol, Image
+from lit_thermal.metrics.protocols import EvaluationProtocol, RestoredImage
 from lit_thermal.metrics.scores import Scores
 
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -202,7 +202,9 @@ class SuperResolver(LightningModule):
         images = []
         for index, name in enumerate(batch["name"] if self.protocols else ()):
             kept = [method for method in results if index in self._measurable(batch, method)]
-            images.append(Image(name, batch["hr"][index].cpu(), {m: results[m][index].float().cpu() for m in kept}))
+            images.append(
+                RestoredImage(name, batch["hr"][index].cpu(), {m: results[m][index].float().cpu() for m in kept})
+            )
         self.scores.others.add(dataset, images, self.device)
 
     def _measurable(self, batch: Batch, method: str) -> list[int]:

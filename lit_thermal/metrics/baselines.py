@@ -112,7 +112,8 @@ class TunedBaselines:
             samples: how many clips or images are looked at; more would not move a choice among six.
         """
         totals: dict[str, list[float]] = {}
-        for batch in _first((_with_input(batch) for batch in batches), samples):
+        parts = (part for part in map(_with_input, batches) if len(part["lr"]))
+        for batch in _first(parts, samples):
             need(batch, "hr", by="tuning the baselines")
             for name, large in self._plain(batch).items():
                 found = [float(psnr(gaussian_blur(large, s), batch["hr"]).double().sum()) for s in SIGMAS]

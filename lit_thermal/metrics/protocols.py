@@ -97,7 +97,7 @@ class CoReFusionNotebook(EvaluationProtocol):
         return _mean(self._measured)
 
 
-class Image(NamedTuple):
+class RestoredImage(NamedTuple):
     """One image of a test set and what became of it, on the CPU; values (1, H, W) in [0, 1]."""
 
     name: str
@@ -134,7 +134,7 @@ class ProtocolScores:
         return {protocol.name: protocol.text for protocol in (make() for make in self._factories)}
 
     @torch.no_grad()
-    def add(self, dataset: str, images: list[Image], device: torch.device) -> None:
+    def add(self, dataset: str, images: list[RestoredImage], device: torch.device) -> None:
         """Measure the images of a step; every process calls it for each step, with none where it has none.
 
         Args:

@@ -1,0 +1,168 @@
+"""What every method inherits: how images are measured, with a camera missing and under several protocols."""
+
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lit_thermal.batch import Batch, Radiometry, collate
+from lit_thermal.errors import InputError
+from lit_thermal.methods.base import SuperResolver
+from lit_thermal.metrics.baselines import TunedBaselines
+from lit_thermal.metrics.protocols import CoReFusionNotebook, CoReFusionTrainer
+
+BASELINES = {"nearest", "bilinear", "bicubic (a=-0.75)", "bicubic (a=-0.5)"}
+
+
+class Guided(SuperResolver):
+    """The mean of the guide where there is one, else the enlarged input."""
+
+    def __init__(self, size: int = 16) -> None:
+        super().__init__(4)
+        self.size = size
+        self.protocols = (CoReFusionTrainer, CoReFusionNotebook)
+
+    def restore(self, batch: Batch) -> Tensor:
+        large = torch.nn.functional.interpolate(batch["lr"], self.size, mode="bilinear")
+        guide = batch["guide"].mean(dim=1, keepdim=True)[..., : self.size, : self.size]
+        return torch.where(batch["has_guide"].view(-1, 1, 1, 1), guide, large)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None: ...
+
+
+class Pairs(LightningDataModule):
+    """Test sets by name, each a list of samples."""
+
+    scale = 4
+
+    def __init__(self, batch_size: int = 2, **sets: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.sets, self.batch_size = sets, batch_size
+        self.test_names = list(sets)
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        return [DataLoader(s, self.batch_size, collate_fn=collate) for s in self.sets.values()]  # type: ignore[arg-type]
+
+
+def pair(name: str, lr: bool = True, guide: bool = True) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(int(name))
+    hr = torch.nn.functional.interpolate(torch.rand(1, 1, 5, 5, generator=generator), 16, mode="bilinear")[0]
+    return {
+        "name": name,
+        "hr": hr,
+        "lr": torch.nn.functional.avg_pool2d(hr, 4) * lr,
+        "guide": (hr * 0.98).expand(3, -1, -1) * guide,
+        "has_lr": torch.tensor(lr),
+        "has_guide": torch.tensor(guide),
+        "radiometry": Radiometry(),
+    }
+
+
+def test_run(tmp_path: Path, data: LightningDataModule, model: SuperResolver) -> dict[str, Any]:
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        logger=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    found = trainer.test(model, data, verbose=False)
+    return json.loads((tmp_path / "metrics.json").read_text()) | {"logged": {k: v for f in found for k, v in f.items()}}
+
+
+test_run.__test__ = False  # type: ignore[attr-defined]
+
+
+def conditions(count: int = 3) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "pairs": [pair(str(i)) for i in range(count)],
+        "pairs_thermal_only": [pair(str(i), guide=False) for i in range(count)],
+        "pairs_guide_only": [pair(str(i), lr=False) for i in range(count)],
+    }
+
+
+def test_every_set_and_method_is_measured_under_every_protocol(tmp_path):
+    record = test_run(tmp_path, Pairs(**conditions()), Guided())
+    protocols = record["protocols"]
+    assert set(protocols) == {"pairs", "pairs_thermal_only", "pairs_guide_only"}
+    assert set(protocols["pairs"]) == {"Guided"} | BASELINES == set(protocols["pairs_thermal_only"])
+    assert set(protocols["pairs_guide_only"]) == {"Guided"} == set(record["results"]["pairs_guide_only"])
+    assert set(protocols["pairs"]["bilinear"]) == {"trainer", "notebook"} == set(record["protocol"]["others"])
+    hr = torch.stack([pair(str(i))["hr"] for i in range(3)])
+    notebook = CoReFusionNotebook()
+    notebook.update(hr * 0.98, hr)
+    assert protocols["pairs"]["Guided"]["notebook"] == pytest.approx(notebook.compute(), abs=1e-4)
+    assert record["logged"]["test/pairs/psnr_notebook"] == pytest.approx(notebook.compute()["psnr"], abs=1e-3)
+    assert record["data"]["pairs"] == {"images": 3, "sizes": [[16, 16]], "bits": [8], "names": ["0", "1", "2"]}
+    assert (tmp_path / "metrics.csv").read_text().startswith("dataset,image,method,psnr,ssim\npairs,0,Guided,")
+
+
+def test_one_table_for_a_set_and_one_for_its_conditions(tmp_path, capsys):
+    test_run(tmp_path, Pairs(**conditions()), Guided())
+    text = capsys.readouterr().out
+    assert "pairs: 3 images; PSNR in dB / SSIM" in text
+    assert "Guided on the 3 images of pairs under other conditions" in text
+    assert text.count("notebook") == 2 and text.count("bilinear") == 1
+    assert "no thermal input" in text and "images below their strongest baseline: 0 of 3" in text
+    assert not any(word in text for word in ("clips", "frames", "blend"))
+
+
+def test_samples_without_a_thermal_input_have_no_baselines(tmp_path, capsys):
+    mixed = [pair("0"), pair("1", lr=False), pair("2"), pair("3", lr=False)]
+    record = test_run(tmp_path, Pairs(mixed=mixed), Guided())
+    lines = [line.split(",")[1:3] for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
+    assert {name for name, method in lines if method == "bilinear"} == {"0", "2"}
+    assert {name for name, method in lines if method == "Guided"} == {"0", "1", "2", "3"}
+    alone = test_run(tmp_path, Pairs(mixed=[mixed[0], mixed[2]]), Guided())
+    for key in ("results", "protocols"):
+        assert record[key]["mixed"]["bilinear"] == alone[key]["mixed"]["bilinear"]
+    assert record["against_baselines"]["mixed"]["gain"] == pytest.approx(alone["against_baselines"]["mixed"]["gain"])
+    assert "the 2 images with a thermal input" in capsys.readouterr().out
+
+
+def test_a_baseline_of_nothing_is_nan_and_nothing_is_tuned_on_it():
+    batch = collate([pair("0", lr=False), pair("1")])
+    baselines = TunedBaselines(4)
+    alone = TunedBaselines(4)
+    baselines.tune([collate([pair("0", lr=False)]), batch])
+    alone.tune([collate([pair("1")])])
+    assert baselines.sigmas == alone.sigmas
+    found = baselines(batch)
+    assert set(found) >= BASELINES
+    for name, large in found.items():
+        assert large[0].isnan().all()
+        torch.testing.assert_close(large[1:], alone(collate([pair("1")]))[name])
+    assert baselines(collate([pair("0", lr=False)])) == {}
+
+
+def test_callbacks_get_what_was_restored(tmp_path):
+    model = Guided()
+    seen = []
+    model.test_step = lambda *args: seen.append(SuperResolver.test_step(model, *args)) or seen[-1]  # type: ignore[method-assign]
+    test_run(tmp_path, Pairs(pairs=[pair("0")]), model)
+    assert next(iter(seen[0])) == "Guided" and set(seen[0]) == {"Guided"} | BASELINES
+    torch.testing.assert_close(seen[0]["Guided"][0], pair("0")["hr"] * 0.98)
+
+
+def test_a_black_image_is_finite_and_told_once(tmp_path):
+    black = [pair(str(i)) | {"hr": torch.zeros(1, 16, 16), "lr": torch.zeros(1, 4, 4)} for i in range(3)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        record = test_run(tmp_path, Pairs(pairs=[pair("7"), *black]), Guided())
+    told = [str(w.message) for w in caught if "all black" in str(w.message)]
+    assert len(told) == 1 and "target 0 of pairs" in told[0]
+    numbers = [v for p in record["protocols"]["pairs"].values() for m in p.values() for v in m.values()]
+    assert all(v is not None and math.isfinite(v) for v in numbers)
+
+
+def test_a_target_of_another_size_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"Guided restores 0 to 12 x 12 and its target is 16 x 16; .* 4 times"):
+        test_run(tmp_path, Pairs(pairs=[pair("0")]), Guided(size=12))
