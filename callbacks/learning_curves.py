@@ -18,8 +18,8 @@ class LearningCurves(Callback):
     """Writes `curves.csv` and draws `curves.png` into the run's folder after each validation.
 
     Collects what a method logs as `train/<term>` at every step and as `val/<metric>`. A value of training is the mean
-    over the steps since the last validation, of the first process where there are several. The curves are part of the
-    checkpoint, so that a resumed training continues them.
+    over the steps since the last validation, of the first process where there are several; what a step does not log
+    counts as unchanged. The curves are part of the checkpoint, so that a resumed training continues them.
     """
 
     def __init__(self) -> None:

@@ -65,7 +65,7 @@ def pair(name: str, lr: bool = True, guide: bool = True) -> dict[str, Any]:
     }
 
 
-def test_run(tmp_path: Path, data: LightningDataModule, model: SuperResolver) -> dict[str, Any]:
+def run(tmp_path: Path, data: LightningDataModule, model: SuperResolver) -> dict[str, Any]:
     trainer = Trainer(
         default_root_dir=tmp_path,
         logger=False,
@@ -78,9 +78,6 @@ def test_run(tmp_path: Path, data: LightningDataModule, model: SuperResolver) ->
     return json.loads((tmp_path / "metrics.json").read_text()) | {"logged": {k: v for f in found for k, v in f.items()}}
 
 
-test_run.__test__ = False  # type: ignore[attr-defined]
-
-
 def conditions(count: int = 3) -> dict[str, list[dict[str, Any]]]:
     return {
         "pairs": [pair(str(i)) for i in range(count)],
@@ -90,7 +87,7 @@ def conditions(count: int = 3) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_every_set_and_method_is_measured_under_every_protocol(tmp_path):
-    record = test_run(tmp_path, Pairs(**conditions()), Guided())
+    record = run(tmp_path, Pairs(**conditions()), Guided())
     protocols = record["protocols"]
     assert set(protocols) == {"pairs", "pairs_thermal_only", "pairs_guide_only"}
     assert set(protocols["pairs"]) == {"Guided"} | BASELINES == set(protocols["pairs_thermal_only"])
@@ -106,7 +103,7 @@ def test_every_set_and_method_is_measured_under_every_protocol(tmp_path):
 
 
 def test_one_table_for_a_set_and_one_for_its_conditions(tmp_path, capsys):
-    test_run(tmp_path, Pairs(**conditions()), Guided())
+    run(tmp_path, Pairs(**conditions()), Guided())
     text = capsys.readouterr().out
     assert "pairs: 3 images; PSNR in dB / SSIM" in text
     assert "Guided on the 3 images of pairs under other conditions" in text
@@ -117,11 +114,11 @@ def test_one_table_for_a_set_and_one_for_its_conditions(tmp_path, capsys):
 
 def test_samples_without_a_thermal_input_have_no_baselines(tmp_path, capsys):
     mixed = [pair("0"), pair("1", lr=False), pair("2"), pair("3", lr=False)]
-    record = test_run(tmp_path, Pairs(mixed=mixed), Guided())
+    record = run(tmp_path, Pairs(mixed=mixed), Guided())
     lines = [line.split(",")[1:3] for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
     assert {name for name, method in lines if method == "bilinear"} == {"0", "2"}
     assert {name for name, method in lines if method == "Guided"} == {"0", "1", "2", "3"}
-    alone = test_run(tmp_path, Pairs(mixed=[mixed[0], mixed[2]]), Guided())
+    alone = run(tmp_path, Pairs(mixed=[mixed[0], mixed[2]]), Guided())
     for key in ("results", "protocols"):
         assert record[key]["mixed"]["bilinear"] == alone[key]["mixed"]["bilinear"]
     assert record["against_baselines"]["mixed"]["gain"] == pytest.approx(alone["against_baselines"]["mixed"]["gain"])
@@ -147,7 +144,7 @@ def test_callbacks_get_what_was_restored(tmp_path):
     model = Guided()
     seen = []
     model.test_step = lambda *args: seen.append(SuperResolver.test_step(model, *args)) or seen[-1]  # type: ignore[method-assign]
-    test_run(tmp_path, Pairs(pairs=[pair("0")]), model)
+    run(tmp_path, Pairs(pairs=[pair("0")]), model)
     assert next(iter(seen[0])) == "Guided" and set(seen[0]) == {"Guided"} | BASELINES
     torch.testing.assert_close(seen[0]["Guided"][0], pair("0")["hr"] * 0.98)
 
@@ -156,7 +153,7 @@ def test_a_black_image_is_finite_and_told_once(tmp_path):
     black = [pair(str(i)) | {"hr": torch.zeros(1, 16, 16), "lr": torch.zeros(1, 4, 4)} for i in range(3)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        record = test_run(tmp_path, Pairs(pairs=[pair("7"), *black]), Guided())
+        record = run(tmp_path, Pairs(pairs=[pair("7"), *black]), Guided())
     told = [str(w.message) for w in caught if "all black" in str(w.message)]
     assert len(told) == 1 and "target 0 of pairs" in told[0]
     numbers = [v for p in record["protocols"]["pairs"].values() for m in p.values() for v in m.values()]
@@ -165,4 +162,4 @@ def test_a_black_image_is_finite_and_told_once(tmp_path):
 
 def test_a_target_of_another_size_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"Guided restores 0 to 12 x 12 and its target is 16 x 16; .* 4 times"):
-        test_run(tmp_path, Pairs(pairs=[pair("0")]), Guided(size=12))
+        run(tmp_path, Pairs(pairs=[pair("0")]), Guided(size=12))
