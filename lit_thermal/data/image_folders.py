@@ -28,7 +28,8 @@ class ImageFolders(ImageData):
         normalize: mapping of the counts of 16 bit to [0, 1], for each image by itself: the whole range ("minmax") of
             its input file, or of its target where the input is made of it, 0.1 % to 99.9 % of it ("percentile"), or
             division by 65535 ("full"). A target that goes beyond is clipped. 8 bit is always divided by 255.
-        leave_out: names of images that are not used, in which ``*``, ``?`` and ``[1-6]`` stand for several.
+        leave_out: names of images that are not used, in which ``*``, ``?`` and ``[1-6]`` stand for several; put
+            names of digits in quotes, since YAML reads 062_01 as a number.
         incomplete: images may lack their guide, or their input where that is a file; `has_guide` and `has_lr` tell.
         options: those of `ImageData`.
     """
