@@ -13,6 +13,7 @@ FILES = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*.yaml")}
 WHOLE = sorted(f for f in FILES if "/" not in f or f.startswith("paper/"))
 ROWS = sorted(f for f in FILES if f.startswith("rows/theris/"))
 DATA = sorted(f for f in FILES if f.startswith("data/"))
+TESTS = sorted(f for f in FILES if f.startswith("test/"))
 OVERLAYS = sorted(f for f in FILES if f.startswith(("logger/", "strategy/")))
 
 
@@ -25,7 +26,7 @@ def resolved(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 
 
 def test_every_file_is_covered():
-    assert set(WHOLE) | set(ROWS) | set(DATA) | set(OVERLAYS) == FILES
+    assert set(WHOLE) | set(ROWS) | set(DATA) | set(TESTS) | set(OVERLAYS) == FILES
 
 
 @pytest.mark.parametrize("file", WHOLE)
@@ -57,6 +58,18 @@ def test_overlays_change_the_trainer_alone(file, capsys):
     changed = {key for key in plain["trainer"] if plain["trainer"][key] != overlaid["trainer"][key]}
     assert changed and changed <= {"accelerator", "devices", "logger", "precision", "strategy"}
     assert plain["model"] == overlaid["model"] and plain["data"] == overlaid["data"]
+
+
+@pytest.mark.parametrize("file", TESTS)
+def test_overlays_of_a_test_change_its_conditions_alone(file, capsys):
+    plain, overlaid = resolved(capsys, "-c", "corefusion"), resolved(capsys, "-c", "corefusion", "-c", file)
+    before, after = plain["data"]["init_args"], overlaid["data"]["init_args"]
+    assert {key for key in before if before[key] != after[key]} == {"test_conditions"}
+    assert plain["model"] == overlaid["model"] and plain["trainer"] == overlaid["trainer"]
+    assert [c["class_path"].rsplit(".")[-1] for c in after["test_conditions"][:4]] == [
+        "Complete", "ThermalOnly", "GuideOnly", "ShuffledGuide",
+    ]  # fmt: skip
+    assert [c["init_args"]["pixels"] for c in after["test_conditions"][4:]] == [0, 1, 2, 4, 8, 16, 32]
 
 
 ALLOWED = {
