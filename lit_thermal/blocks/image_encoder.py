@@ -1,16 +1,17 @@
 """Image encoders: what turns one picture into a pyramid of features."""
 
+import difflib
 import logging
-import pickle
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from lit_thermal.blocks.pretrained import fetch, pretrained_wanted
+from lit_thermal.blocks.pretrained import fetch, pretrained_wanted, read_weights
 from lit_thermal.errors import InputError
 
 Pyramid = dict[int, Tensor]
@@ -45,9 +46,12 @@ class TimmEncoder(ImageEncoder):
         weights: file with these weights (.safetensors, .pth), where they are not to be fetched.
 
     Raises:
-        InputError: timm has no such backbone or it gives no features, it has no level within `depth`, the weights
-            cannot be had or do not fit.
+        InputError: timm has no such backbone, or it gives no features of power-of-two strides, none within `depth`,
+            or not for pictures of any size; or the weights cannot be had or do not fit.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self, name: str = "resnet34", depth: int = 5, pretrained: bool = False, weights: str | None = None
@@ -55,13 +59,14 @@ class TimmEncoder(ImageEncoder):
         super().__init__()
         levels = _levels(name, depth)
         self.body = _build(name, tuple(levels.values()), pretrained or weights is not None, weights)
-        info = self.body.feature_info
+        info: Any = self.body.feature_info
         self.widths = dict(zip(info.reduction(), info.channels(), strict=True))
         config = timm.get_pretrained_cfg(name)
         mean, std = (config.mean, config.std) if config else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self._last = "NHWC" in str(getattr(self.body, "output_fmt", ""))
+        self._check_sizes(name)
 
     def forward(self, image: Tensor) -> Pyramid:
         """Return the features of each stride; image is (B, 3, H, W) in [0, 1]."""
@@ -70,49 +75,99 @@ class TimmEncoder(ImageEncoder):
             features = [f.permute(0, 3, 1, 2) for f in features]
         return dict(zip(self.widths, features, strict=True))
 
+    def _check_sizes(self, name: str) -> None:
+        """Refuse a backbone that takes pictures of one size only, or rounds the size of its features otherwise."""
+        stride = max(self.widths)
+        sides = 2 * stride, 3 * stride
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                pyramid = self(self.mean.new_zeros(1, 3, *sides))
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(
+                f"timm's backbone {name!r} does not take pictures of any size ({str(error).splitlines()[0][:120]}): "
+                "take another one"
+            ) from error
+        self.train(training)
+        for at, features in pyramid.items():
+            if features.shape[-2:] != (sides[0] // at, sides[1] // at):
+                raise InputError(
+                    f"timm's backbone {name!r} gives features of {tuple(features.shape[-2:])} at stride {at} for a "
+                    f"picture of {sides}: take another one"
+                )
+
 
 def _levels(name: str, depth: int) -> dict[int, int]:
     """Stride to the index of its deepest feature in timm's list."""
-    if timm.get_pretrained_cfg(name) is None and not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:5]
-        hint = f"; near are {', '.join(near)}" if near else ""
-        raise InputError(f"timm has no backbone {name!r}{hint}; `timm.list_models()` names all")
     try:
+        if timm.get_pretrained_cfg(name) is None and not timm.is_model(name):
+            near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=5)
+            hint = f"; near are {', '.join(near)}" if near else ""
+            raise InputError(f"timm has no backbone {name!r}{hint}; `timm.list_models()` names all")
         with torch.device("meta"):
-            strides = timm.create_model(name, features_only=True, pretrained=False).feature_info.reduction()
+            info: Any = timm.create_model(name, features_only=True, pretrained=False).feature_info
     except (RuntimeError, AttributeError, NotImplementedError) as error:
         raise InputError(f"timm's backbone {name!r} gives no features ({error}); take another one") from error
-    levels = {stride: index for index, stride in enumerate(strides) if stride <= 2**depth}
+    strides = info.reduction()
+    levels = {stride: index for stride, index in zip(strides, info.out_indices, strict=True) if stride <= 2**depth}
     if not levels:
         raise InputError(f"timm's backbone {name!r} begins at stride {strides[0]}, beyond depth {depth}: raise depth")
+    for stride in levels:
+        if stride & (stride - 1):
+            raise InputError(f"timm's backbone {name!r} has features of stride {stride}, which is no power of two")
     return levels
 
 
 def _build(name: str, indices: tuple[int, ...], pretrained: bool, weights: str | None) -> nn.Module:
-    overlay = None
+    overlay: dict[str, Any] | None = None
+    state: dict[str, Tensor] = {}
     if pretrained and pretrained_wanted():
-        overlay = {"file": str(_file(name, weights))}
+        path = _file(name, weights)
+        # Read here first: what it holds is compared below, and older versions of timm would run code in it.
+        state = read_weights(path)
+        overlay = {"file": str(path), "custom_load": False}
+    arguments: dict[str, Any] = {"features_only": True, "out_indices": indices}
     # Transformers of fixed size take any once they are told to; the others do not know the words.
-    for words in ({"strict_img_size": False}, {"dynamic_img_size": True}, {}):
+    free: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
+    for words in free:
         try:
-            return timm.create_model(
-                name,
-                features_only=True,
-                out_indices=indices,
-                pretrained=overlay is not None,
-                pretrained_cfg_overlay=overlay,
-                **words,
+            body = timm.create_model(
+                name, pretrained=overlay is not None, pretrained_cfg_overlay=overlay, **arguments, **words
             )
+            break
         except TypeError as error:
             if not words or "unexpected keyword" not in str(error):
                 raise
-        except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
+        except (RuntimeError, KeyError, ValueError) as error:
             if overlay is None:
                 raise
             raise InputError(
                 f"weights {overlay['file']} do not fit timm's backbone {name!r} ({str(error).splitlines()[0][:160]})"
             ) from error
-    raise AssertionError("the last attempt passes no words")
+    if overlay is not None:
+        _check_loaded(body, state, name, overlay["file"])
+    return body
+
+
+def _check_loaded(body: nn.Module, state: dict[str, Tensor], name: str, path: str) -> None:
+    """Refuse a file of another backbone: timm takes from it what fits, nothing included, and says nothing.
+
+    Names do not tell, because timm renames what older versions of a backbone wrote; the values stay.
+    """
+    held = {_fingerprint(value) for value in state.values() if value.is_floating_point() and value.numel()}
+    sizes = [(p.numel(), _fingerprint(p) in held) for p in body.parameters()]
+    share = sum(size for size, found in sizes if found) / sum(size for size, _ in sizes)
+    if share < 0.9:  # a table of positions may be resampled
+        raise InputError(
+            f"weights {path} do not fit timm's backbone {name!r}: {share:.0%} of its parameters are in the file; give "
+            "the file of this backbone"
+        )
+
+
+def _fingerprint(value: Tensor) -> tuple[int, float, float]:
+    low, high = value.detach().float().aminmax()
+    return value.numel(), float(low), float(high)
 
 
 def _file(name: str, weights: str | None) -> Path:

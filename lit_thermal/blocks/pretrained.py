@@ -5,6 +5,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from lit_thermal.errors import InputError
 
 _wanted: ContextVar[bool] = ContextVar("pretrained_wanted", default=True)
@@ -56,3 +59,34 @@ def fetch(repository: str, filename: str, option: str) -> Path:
             f"the pretrained weights {filename} of {repository} are not on this machine and could not be fetched "
             f"({str(error).splitlines()[0][:120]}): download {url} elsewhere and give the file by {option}"
         ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights (.safetensors, or what `torch.save` wrote) onto the CPU; no code in it is run.
+
+    Returns:
+        Name to tensor; a state dict inside, as under `state_dict` or `model`, is unfolded.
+
+    Raises:
+        InputError: it cannot be read, or holds no tensors.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # what a reader trips over first depends on the file
+        reason = str(error).splitlines()[0].split(". ")[0][:120]
+        raise InputError(
+            f"weights {path} cannot be read ({reason}): the file is damaged, or holds more than tensors"
+        ) from error
+    parts = [held, *held.values()] if isinstance(held, dict) else []
+    state = {
+        name: value
+        for part in parts
+        if isinstance(part, dict)
+        for name, value in part.items()
+        if isinstance(value, Tensor)
+    }
+    if not state:
+        raise InputError(f"weights {path} hold no tensors by name; give the file of a state dict")
+    return state

@@ -19,6 +19,8 @@ model:
     upsampling: nearest
     guide_encoder: {class_path: TimmEncoder, init_args: {pretrained: true}}
     thermal_encoder: {class_path: TimmEncoder, init_args: {pretrained: true}}
+"""
+DATA = """
 data:
   class_path: SimulatedPairs
   init_args: {size: 64, crop: 8, train_images: 1, val_images: 1, test_images: 2, num_workers: 0}
@@ -51,7 +53,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_convert_then_test_and_predict(reference, weights, run, folder, offline):
-    (folder / "small.yaml").write_text(CONFIG)
+    (folder / "small.yaml").write_text(CONFIG + DATA)
     done = run("convert", "corefusion", "reference.pth", "ours.ckpt")
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
@@ -78,6 +80,17 @@ def test_convert_then_test_and_predict(reference, weights, run, folder, offline)
     error = done.err.splitlines()[-1]
     assert done.code == 2 and error.startswith("error: the pretrained weights model.safetensors of timm/resnet34")
     assert "the network is unreachable" in error
+
+
+def test_the_words_that_it_tells_do(reference, run, folder, offline):
+    """The experiment of the paper, here with other data."""
+    (folder / "data.yaml").write_text(DATA)
+    told = run("convert", "corefusion", "reference.pth", "ours.ckpt").out.splitlines()[1]
+    _, verb, *words = told.split(":")[1].split()
+    assert (verb, words[:2]) == ("test", ["-c", "paper/corefusion"])
+    done = run(verb, *words[:2], "-c", "data.yaml", *words[2:], "--trainer.accelerator=cpu")
+    assert done.code == 0, done.err
+    assert list(folder.glob("runs/*/*/metrics.json"))
 
 
 def test_the_option_is_in_the_checkpoint(reference, run, folder):

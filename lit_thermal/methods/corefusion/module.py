@@ -142,8 +142,8 @@ class CoReFusion(SuperResolver):
         factor = {name: self.weights["beta" if name == "contrastive" else f"{name}_weight"] for name in terms}
         loss = torch.stack([factor[name] * value for name, value in terms.items()]).sum()
         self.log("train/loss", loss, prog_bar=True)
-        if not (has_guide & has_thermal).any():
-            # DDP waits for every parameter, also of an encoder or a fusion that a batch had no use for.
+        if self.network.deepest > self.network.stride or not (has_guide & has_thermal).any():
+            # DDP waits for every parameter, also of an encoder, its deepest levels or a fusion that have no use here.
             loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         return loss
 

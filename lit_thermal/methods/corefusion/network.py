@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_thermal.blocks.fusion import Fusion
+from lit_thermal.blocks.fusion import Camera, Fusion
 from lit_thermal.blocks.image_encoder import ImageEncoder, Pyramid
 from lit_thermal.blocks.projection_head import ProjectionHead
 from lit_thermal.errors import InputError
@@ -80,7 +80,9 @@ class CoReFusionNetwork(nn.Module):
         )
         self.fusions = nn.ModuleList(fusion(thermal[s]) for s in self.strides)
         self.stride = self.strides[-1]
-        """Sides are padded to multiples of it."""
+        """Of the deepest features that both have."""
+        self.deepest = max(*guide, *thermal)
+        """Sides are padded to multiples of it: an encoder may go deeper than the other one."""
         self.guide_head, self.thermal_head = projection(guide[self.stride]), projection(thermal[self.stride])
         steps = self.stride.bit_length() - 1
         if len(decoder_channels) < steps or min(decoder_channels) < 1:
@@ -88,7 +90,7 @@ class CoReFusionNetwork(nn.Module):
                 f"decoder_channels {list(decoder_channels)} of CoReFusion must be {steps} positive numbers for stride "
                 f"{self.stride}"
             )
-        widths = [thermal[self.stride], *decoder_channels[-steps:]]
+        widths = [thermal[self.stride], *decoder_channels[len(decoder_channels) - steps :]]
         # A block takes the skip of the stride that it doubles to, where there is one.
         finer = [self.stride >> step for step in range(1, steps + 1)]
         skips = [thermal[stride] if stride in self.strides else 0 for stride in finer]
@@ -123,7 +125,8 @@ class CoReFusionNetwork(nn.Module):
         base = torch.where(has_thermal.view(-1, 1, 1, 1), 2 * thermal - 1, 0.0)
         if not decode:
             return Restored(base[..., :height, :width], *embeddings)
-        image = self._decode(self._fuse(seen, warm, has_guide, has_thermal))
+        # In full precision also under autocast: bfloat16 is no finer than the gray levels of 8 bits.
+        image = self._decode(self._fuse(seen, warm, has_guide, has_thermal)).float()
         if self.head == "residual":
             image = base + image
         elif self.activation == "Tanh":
@@ -133,8 +136,8 @@ class CoReFusionNetwork(nn.Module):
         return Restored(image[..., :height, :width], *embeddings)
 
     def _padded(self, image: Tensor) -> Tensor:
-        """Repeat the right and bottom edge until both sides are multiples of the deepest stride."""
-        down, right = (-side % self.stride for side in image.shape[-2:])
+        """Repeat the right and bottom edge until both sides are multiples of the deepest stride of an encoder."""
+        down, right = (-side % self.deepest for side in image.shape[-2:])
         return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
 
     def _encode(self, encoder: nn.Module, image: Tensor, present: Tensor) -> Pyramid:
@@ -163,15 +166,20 @@ class CoReFusionNetwork(nn.Module):
         """Fused features of each stride, the finest first."""
         complete = has_guide & has_thermal
         all_complete, some_complete = bool(complete.all()), bool(complete.any())
-        fused = []
+        fused: list[Tensor] = []
         for stride, adapter, fusion in zip(self.strides, self.adapters, self.fusions, strict=True):
             a = adapter(seen[stride]) if seen else None
             b = warm.get(stride)
-            if all_complete:
-                fused.append(fusion(a, b))
-                continue
-            parts = [(complete, fusion(a[complete[has_guide]], b[complete[has_thermal]]))] if some_complete else []
-            for name, features, present in (("guide", a, has_guide), ("thermal", b, has_thermal)):
+            assert isinstance(fusion, Fusion)
+            parts: list[tuple[Tensor, Tensor]] = []
+            if a is not None and b is not None and some_complete:
+                if all_complete:
+                    fused.append(fusion(a, b))
+                    continue
+                parts.append((complete, fusion(a[complete[has_guide]], b[complete[has_thermal]])))
+            cameras: tuple[tuple[Camera, Tensor | None, Tensor], ...]
+            cameras = ("guide", a, has_guide), ("thermal", b, has_thermal)
+            for name, features, present in cameras:
                 alone = present & ~complete
                 if features is not None and alone.any():
                     parts.append((alone, fusion.alone(features[alone[present]], name)))
