@@ -99,16 +99,19 @@ def _figure(levels: list[Level], baseline: Level | None, method: str, dataset: s
         axis.plot(pixels, curve, "o-", color=COLORS["blue"], linewidth=2, label=label, zorder=3)
         near = [*curve, *(level.values[metric] for level in flat if level.condition != "guide_only")]
         reach = _FAR * max(max(near) - min(near), 1e-3)
+        drawn = list(curve)
         for level in flat:
             value = level.values[metric]
             color, dashes = _LINES.get(level.condition, _BASELINE)
             name = "both cameras" if level.condition == "complete" else level.condition.replace("_", " ")
             text = f"{name}: {value:.2f} dB" if metric == "psnr" else f"{name}: {value:.4f}"
-            drawn = min(near) - reach <= value <= max(near) + reach
-            if drawn:
+            if min(near) - reach <= value <= max(near) + reach:
+                drawn.append(value)
                 axis.axhline(value, color=color, linestyle=dashes, linewidth=1.5, label=text)
             else:
                 axis.plot([], [], color=color, linestyle=dashes, label=f"{text} (off the axis)")
+        margin = 0.06 * max(max(drawn) - min(drawn), 1e-3)
+        axis.set_ylim(min(drawn) - margin, max(drawn) + margin)
         axis.set_xscale("symlog", base=2, linthresh=1)
         axis.set_xticks(pixels, [str(p) for p in pixels])
         axis.set_xlim(pixels[0] - 0.3, pixels[-1] * 1.25)

@@ -43,6 +43,9 @@ def table(scores: Scores, dataset: str) -> Table:
         ]
         kind, count = ("clips", data["clips"]) if "clips" in data else ("images", data["images"])
         seen = min(len(groups["all"]) for groups in scores.clips()[dataset].values())
+        for heading, found in list(columns.items())[1:] if seen == count and "images" in data else ():
+            gain = found[scores.methods[0]]["psnr"] - max(m["psnr"] for n, m in found.items() if n != scores.methods[0])
+            over.append(f"{heading} {gain:+.2f} dB")
         result.caption = (
             f"over the strongest baseline: {', '.join(over)}\n"
             f"{kind} below their strongest baseline: {len(comparison.below)} of {seen}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,9 @@ def test_one_table_for_a_set_and_one_for_its_conditions(tmp_path, capsys):
     assert "Guided on the 3 images of pairs under other conditions" in text
     assert text.count("notebook") == 2 and text.count("bilinear") == 1
     assert "no thermal input" in text and "images below their strongest baseline: 0 of 3" in text
+    assert re.search(
+        r"over the strongest baseline: \+\S+ dB, trainer \+\S+ dB, notebook \+\S+ dB", " ".join(text.split())
+    )
     assert not any(word in text for word in ("clips", "frames", "blend"))
 
 
