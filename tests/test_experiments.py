@@ -14,6 +14,7 @@ WHOLE = sorted(f for f in FILES if "/" not in f or f.startswith("paper/"))
 ROWS = sorted(f for f in FILES if f.startswith("rows/theris/"))
 DATA = sorted(f for f in FILES if f.startswith("data/"))
 TESTS = sorted(f for f in FILES if f.startswith("test/"))
+PHASES = sorted(f for f in FILES if f.startswith("phase/"))
 OVERLAYS = sorted(f for f in FILES if f.startswith(("logger/", "strategy/")))
 
 
@@ -26,7 +27,7 @@ def resolved(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 
 
 def test_every_file_is_covered():
-    assert set(WHOLE) | set(ROWS) | set(DATA) | set(TESTS) | set(OVERLAYS) == FILES
+    assert set(WHOLE) | set(ROWS) | set(DATA) | set(TESTS) | set(PHASES) | set(OVERLAYS) == FILES
 
 
 @pytest.mark.parametrize("file", WHOLE)
@@ -34,8 +35,9 @@ def test_whole_experiments_parse(file, capsys):
     config = resolved(capsys, "-c", file)
     assert config["experiment"] not in ("", "run")
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"], "one scale for both"
-    schedule = config["model"]["init_args"]["lr_scheduler"]["init_args"]
-    assert schedule["T_max"] == config["trainer"]["max_steps"], "the schedule ends with the training"
+    schedule = config["model"]["init_args"]["lr_scheduler"]
+    if schedule is not None:
+        assert schedule["init_args"]["T_max"] == config["trainer"]["max_steps"], "the schedule ends with the training"
 
 
 def test_the_length_of_training_reaches_the_schedule(capsys):
@@ -70,6 +72,16 @@ def test_overlays_of_a_test_change_its_conditions_alone(file, capsys):
         "Complete", "ThermalOnly", "GuideOnly", "ShuffledGuide",
     ]  # fmt: skip
     assert [c["init_args"]["pixels"] for c in after["test_conditions"][4:]] == [0, 1, 2, 4, 8, 16, 32]
+
+
+def test_contrastive_pretraining_changes_the_loss_alone(capsys):
+    assert PHASES == ["phase/contrastive_pretraining.yaml"]
+    plain, overlaid = resolved(capsys, "-c", "corefusion"), resolved(capsys, "-c", "corefusion", "-c", PHASES[0])
+    before, after = plain["model"]["init_args"], overlaid["model"]["init_args"]
+    changed = {key for key in before if before[key] != after[key]}
+    weights = {"pixel_weight", "ssim_weight", "psnr_weight"}
+    assert changed == weights | {"beta", "drop_guide", "drop_thermal"} and not any(after[key] for key in weights)
+    assert plain["data"] == overlaid["data"] and plain["trainer"] == overlaid["trainer"]
 
 
 ALLOWED = {
