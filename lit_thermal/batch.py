@@ -108,7 +108,10 @@ def collate(samples: list[dict[str, Any]]) -> Batch:
         tensors = [torch.as_tensor(value) for value in values]
         if len({t.shape for t in tensors}) > 1:
             shapes = {str(s.get("name")): tuple(t.shape) for s, t in zip(samples, tensors, strict=True)}
-            raise InputError(f"{key!r} differs in shape within a batch: {shapes}; crop to one size or use batch_size 1")
+            raise InputError(
+                f"{key!r} differs in shape within a batch: {shapes}; crop to one size, or set data.batch_size "
+                "(data.eval_batch_size outside training) to 1"
+            )
         batch[key] = torch.stack(tensors)
     return batch  # type: ignore[return-value]
 

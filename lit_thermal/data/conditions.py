@@ -3,7 +3,7 @@
 import math
 import zlib
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import Dataset
@@ -23,6 +23,8 @@ class Condition(ABC):
 
     suffix: str
     """What the name of the test data set ends with under this condition; nothing for the data as they are."""
+    takes: Literal["lr", "guide"] | None = None
+    """The camera that it takes away from every sample: nothing is left of one that has no other."""
 
     @abstractmethod
     def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class ThermalOnly(Condition):
     """The visible camera is missing."""
 
     suffix = "thermal_only"
+    takes = "guide"
 
     def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
         """Take the guide away."""
@@ -59,6 +62,7 @@ class GuideOnly(Condition):
     """The thermal camera is missing."""
 
     suffix = "guide_only"
+    takes = "lr"
 
     def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
         """Take the thermal image away."""
@@ -68,8 +72,8 @@ class GuideOnly(Condition):
 class ShuffledGuide(Condition):
     """Each thermal image gets the guide of another sample: what a guide is good for vanishes.
 
-    The other one lies half the data set away, since neighbours are often frames of one video. A guide of another size
-    is resized.
+    The other one lies half the data set away, since neighbours are often frames of one video; if it has no guide, the
+    next one that has is taken. A guide of another size is resized. A sample without a guide stays as it is.
     """
 
     suffix = "shuffled_guide"
@@ -78,14 +82,18 @@ class ShuffledGuide(Condition):
         """Exchange the guide.
 
         Raises:
-            InputError: the data set has one sample only.
+            InputError: no other sample of the data set has a guide.
         """
-        if len(dataset) < 2:
+        if not sample["has_guide"]:
+            return sample
+        count = len(dataset)
+        far = index + count // 2
+        others = (dataset[place % count] for place in range(far, far + count) if place % count != index)
+        other = next((other["guide"] for other in others if other["has_guide"]), None)
+        if other is None:
             raise InputError(f"ShuffledGuide needs a second image to take the guide of {sample['name']!r} from")
-        other = dataset[(index + len(dataset) // 2) % len(dataset)]
         height, width = sample["guide"].shape[-2:]
-        guide = resize(other["guide"], (height, width), kernel="linear").clamp(0, 1)
-        return sample | {"guide": guide, "has_guide": other["has_guide"]}
+        return sample | {"guide": resize(other, (height, width), kernel="linear").clamp(0, 1)}
 
 
 class DisplacedGuide(Condition):

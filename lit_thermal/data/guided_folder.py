@@ -69,6 +69,8 @@ class GuidedFolder(ImageFolders):
         """The sentence for a split that is needed and empty; it says what may be set."""
         there = [name for name in SPLITS if (self.root / name).is_dir()]
         hint = ""
+        if self._emptied.get(split):
+            return super().missing(split)
         if self.split is None and not there:
             hint = "; for folders that lie in the root, set data.split to shares or lists"
         elif split in ("test", "predict") and "val" in there:

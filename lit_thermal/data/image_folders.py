@@ -53,6 +53,7 @@ class ImageFolders(ImageData):
         # Without guides there is nothing else to go by where the input is missing.
         self.root, self.leave_out, self.incomplete = Path(root), leave_out, incomplete and guided
         self.normalize: Normalize = normalize
+        self._emptied: dict[ImageSplit, int] = {}
 
     @abstractmethod
     def find(self, split: ImageSplit) -> dict[str, Trio]:
@@ -80,11 +81,35 @@ class ImageFolders(ImageData):
         left_out = [name for name in found if any(fnmatchcase(name, pattern) for pattern in self.leave_out)]
         if left_out:
             _log.info("left out of the %s images of %s: %s", split, self.data_name, ", ".join(left_out))
-        return [self._open(name, files, split) for name, files in found.items() if name not in left_out]
+        images = [self._open(name, files, split) for name, files in found.items() if name not in left_out]
+        self._emptied[split] = 0 if images else len(left_out)
+        if split == "test":
+            self._check_conditions(images)
+        return images
 
     def missing(self, split: ImageSplit) -> str:
         """The sentence for a split that is needed and empty."""
+        if count := self._emptied.get(split):
+            return f"{super().missing(split)}: data.leave_out {list(self.leave_out)} takes all {count} of them"
         return f"{super().missing(split)}: expected {self.expected}, but {found_instead(self.root)}"
+
+    def _check_conditions(self, images: Sequence[ImageFiles]) -> None:
+        """Check that each condition of the test leaves something of each image; this comes before anything is measured.
+
+        Raises:
+            InputError: a condition takes away the only camera of an image.
+        """
+        for condition in self.conditions:
+            if condition.takes == "lr":
+                other, names = "guide", [image.name for image in images if image.files.guide is None]
+            else:
+                other, names = "thermal input", [image.name for image in images if image.blind]
+            if condition.takes and names:
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                raise InputError(
+                    f"the test condition {type(condition).__name__} leaves nothing of {names[0]}{more}, for which "
+                    f"there is no {other}: take it out of data.test_conditions or leave them out with data.leave_out"
+                )
 
     def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
         blind = files.lr is None and self.input_files

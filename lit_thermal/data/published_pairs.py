@@ -224,4 +224,5 @@ class TNO(ImageFolders):
 
     def missing(self, split: ImageSplit) -> str:
         """The sentence for a split that is needed and empty."""
-        return f"{super().missing(split)}; set data.split for images to train and validate on"
+        hint = "" if self._emptied.get(split) else "; set data.split for images to train and validate on"
+        return super().missing(split) + hint

@@ -78,8 +78,10 @@ def divide(
         kind: what the names stand for.
 
     Raises:
-        InputError: the split does not fit the names.
+        InputError: the split does not fit the names, or the seed is negative.
     """
+    if seed < 0:
+        raise InputError(f"data.split_seed is {seed}; it must be at least 0")
     chosen = (
         _by_name(names, split, root, kind) if isinstance(split, Mapping) else _by_share(names, split, seed, root, kind)
     )

@@ -83,6 +83,23 @@ def test_shuffled_guide_of_another_size_and_of_one_image():
         ConditionedImages(data(1), ShuffledGuide())[0]
 
 
+def test_a_shuffled_guide_is_that_of_an_image_that_has_one():
+    images = data(4)
+    for index in (0, 2):
+        source = images.sources[index]
+        images.sources[index] = KeptShot(source.name, replace(source.shot, guide=None), 1)
+    shuffled = ConditionedImages(images, ShuffledGuide())
+    # who has none keeps none; image 1 would have got that of image 3, and 3 that of 1, without a look at 0 and 2
+    assert same(shuffled[0], images[0]) and same(shuffled[2], images[2])
+    assert torch.equal(shuffled[1]["guide"], images[3]["guide"]) and shuffled[1]["has_guide"]
+    # half the data set away from 3 of 5 lies 0, which has none; 1 is the next
+    images.sources.append(KeptShot("more", replace(images.sources[1].shot, guide=None), 1))
+    assert torch.equal(ConditionedImages(images, ShuffledGuide())[3]["guide"], images[1]["guide"])
+    images.sources[1] = images.sources[0]
+    with pytest.raises(InputError, match="ShuffledGuide needs a second image to take the guide of 'image3' from"):
+        ConditionedImages(images, ShuffledGuide())[3]
+
+
 def test_displaced_guide():
     images = data()
     assert same(ConditionedImages(images, DisplacedGuide(0))[2], images[2])

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from lit_thermal.batch import Batch
+from lit_thermal.data.conditions import Complete, GuideOnly, ShuffledGuide, ThermalOnly
 from lit_thermal.data.degradations import Bicubic, OpenCVBilinear
 from lit_thermal.data.guided_folder import GuidedFolder
 from lit_thermal.data.guides import read_guide
@@ -132,6 +133,7 @@ def test_splits_of_a_flat_root(tmp_path: Path) -> None:
     listed = data(tmp_path, "test", split={"train": ["0[0-5]"], "val": ["06"], "test": ["07", "09"]})
     assert names(batches_of(listed)) == ["07", "09"]
     fails(data(tmp_path, split={"train": ["11"]}), "fit", "'11', which is no image of")
+    fails(data(tmp_path, split=[0.6, 0.2, 0.2], split_seed=-1), "fit", "data.split_seed is -1; it must be at least 0")
     fails(data(tmp_path), "fit", "no images for train: expected.*set data.split to shares or lists")
 
 
@@ -162,6 +164,25 @@ def test_prediction_needs_no_target(root: Path, tmp_path: Path) -> None:
 
 def test_images_that_are_left_out(root: Path) -> None:
     assert names(batches_of(data(root, "test", leave_out=["test0", "nothing*"]))) == ["test1"]
+
+
+def test_nothing_left_is_told_by_what_left_it_out(root: Path) -> None:
+    fails(data(root, leave_out=["v*"]), "fit", r"no images for val: data.leave_out \['v\*'\] takes all 2 of them")
+    assert data(root, "test", leave_out=["val*"]) is not None
+
+
+def test_a_condition_that_takes_the_only_camera_is_told_before_the_test(root: Path) -> None:
+    (root / "test" / "guide" / "test0.png").unlink()
+    (root / "test" / "lr" / "test1.png").unlink()
+    for condition, lost in ((GuideOnly, "test0, .* no guide"), (ThermalOnly, "test1, .* no thermal input")):
+        folder = data(root, incomplete=True, test_conditions=[Complete, condition])
+        fails(folder, "test", f"{condition.__name__} leaves nothing of {lost}: .*data.test_conditions .*data.leave_out")
+        folder.setup("fit")
+        folder.setup("predict")
+    fails(
+        data(root, lr="", guide="", test_conditions=[GuideOnly]), "test", "leaves nothing of test0 and 1 more, .*guide"
+    )
+    data(root, "test", lr="", guide="", test_conditions=[Complete, ThermalOnly, ShuffledGuide])
 
 
 def test_unequal_lists_name_the_first_five(root: Path) -> None:

@@ -148,6 +148,14 @@ def test_encoders_of_all_kinds(guide, thermal, strides):
     assert all(any(p.grad is not None for p in e.parameters()) for e in (net.guide_encoder, net.thermal_encoder))
 
 
+def test_one_pixel_of_features_is_too_little_to_train_on():
+    trained = network().train()
+    with pytest.raises(InputError, match=r"one image for an encoder, which at 32x32 .* raise data.crop or"):
+        trained(*inputs([(True, True), (False, True)], 32, 32))
+    trained(*inputs([(True, True), (True, True), (False, True)], 32, 32))
+    trained(*inputs([(True, True)], 32, 64))
+
+
 def test_a_shallower_encoder_is_a_smaller_network():
     net = network(partial(TINY, depth=3), partial(TINY, depth=3))
     assert (net.strides, net.deepest, len(net.decoder)) == ([2, 4, 8], 8, 3)

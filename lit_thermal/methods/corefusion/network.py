@@ -140,11 +140,21 @@ class CoReFusionNetwork(nn.Module):
         down, right = (-side % self.deepest for side in image.shape[-2:])
         return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
 
-    def _encode(self, encoder: nn.Module, image: Tensor, present: Tensor) -> Pyramid:
-        """Features of the samples that are present, in their order; no entries where there is none."""
+    def _encode(self, encoder: ImageEncoder, image: Tensor, present: Tensor) -> Pyramid:
+        """Features of the samples that are present, in their order; no entries where there is none.
+
+        Raises:
+            InputError: in training, the deepest features are a single value a channel, which cannot be normalised.
+        """
         if not present.any():
             return {}
         image = image if present.all() else image[present]
+        one_pixel = len(image) == 1 and max(image.shape[-2:]) == max(encoder.widths)
+        if self.training and one_pixel and any(isinstance(layer, nn.BatchNorm2d) for layer in encoder.modules()):
+            raise InputError(
+                f"a training batch has one image for an encoder, which at {image.shape[-1]}x{image.shape[-2]} makes "
+                "one pixel of it, too little for batch normalization: raise data.crop or data.batch_size"
+            )
         pyramid = encoder(image)
         return {stride: pyramid[stride] for stride in self.strides}
 
