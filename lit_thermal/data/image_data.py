@@ -146,11 +146,11 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
                 f"device (there are {sampler.num_replicas}), so that nothing would be trained: raise "
                 "data.samples_per_epoch"
             )
-        return self._loader(crops, self.batch_size, sampler=sampler, drop_last=True)
+        return self._loader(crops, self.batch_size, again=True, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Whole validation images; an empty list where a test run finds none."""
-        return self._loader(self._images("val"), self.eval_batch_size) if self._sources["val"] else []
+        return self._loader(self._images("val"), self.eval_batch_size, again=True) if self._sources["val"] else []
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """Whole test images under each condition."""
@@ -171,12 +171,15 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
             target=target,
         )
 
-    def _loader(self, images: Dataset[dict[str, Any]], batch_size: int, **options: Any) -> DataLoader[Batch]:
+    def _loader(
+        self, images: Dataset[dict[str, Any]], batch_size: int, again: bool = False, **options: Any
+    ) -> DataLoader[Batch]:
+        """A loader; only one that is read again and again keeps its workers, since a test has a loader a condition."""
         return DataLoader(
             images,  # type: ignore[arg-type]
             batch_size=batch_size,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=again and self.num_workers > 0,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             **options,

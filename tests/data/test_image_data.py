@@ -120,6 +120,16 @@ def test_a_loader_for_each_condition():
         assert not torch.equal(one["guide"], three["guide"])
 
 
+def test_workers_stay_for_loaders_that_are_read_again_alone():
+    data = ready("test", num_workers=2, test_conditions=(Complete, ThermalOnly))
+    data.setup("fit")
+    data.setup("predict")
+    assert data.train_dataloader().persistent_workers and data.val_dataloader().persistent_workers
+    # each condition has workers of its own: eleven of them would be there at once at the end of a robustness test
+    once = [*data.test_dataloader(), data.predict_dataloader()]
+    assert not any(loader.persistent_workers for loader in once)
+
+
 def test_predict_has_no_target():
     (batch,) = ready("predict").predict_dataloader()
     assert "hr" not in batch and batch["lr"].shape == (1, 1, 5, 6) and batch["name"] == ["predict0"]
