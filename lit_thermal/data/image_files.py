@@ -1,5 +1,6 @@
 """Images on disk that belong together: a target, what the thermal camera gave, and the visible view, by their names."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,8 @@ def _list_images(folder: Path, expected: str) -> dict[str, Path]:
         raise InputError(f"{folder} has no images: expected {expected}, but {found_instead(folder)}")
     found: dict[str, Path] = {}
     for path in paths:
-        if (other := found.setdefault(path.stem, path)) != path:
+        # One accent is one letter or two, by the system that wrote the name.
+        if (other := found.setdefault(unicodedata.normalize("NFC", path.stem), path)) != path:
             raise InputError(f"{folder} holds {other.name} and {path.name}, which have one name: remove one")
     return found
 

@@ -119,6 +119,13 @@ def test_files_of_one_stem_belong_together_and_folders_may_be_spelled_otherwise(
     fails(data(tmp_path, lr="X8", guide="vis"), "test", "a.bmp and a.png, which have one name")
 
 
+def test_names_that_look_alike_are_alike(tmp_path: Path) -> None:
+    # macOS writes an accent as a letter of its own
+    save(tmp_path / "test" / "hr" / "caf\u00e9.png", picture(16, 16))
+    save(tmp_path / "test" / "lr" / "cafe\u0301.png", picture(2, 2))
+    assert names(batches_of(data(tmp_path, "test", guide=""))) == ["caf\u00e9"]
+
+
 def test_splits_of_a_flat_root(tmp_path: Path) -> None:
     for index in range(10):
         write_scene(tmp_path, f"{index:02d}")
