@@ -24,7 +24,7 @@ _FAR = 1.5
 """A level farther from the rest than so many times the rest's span is told and not drawn."""
 
 
-class Level(NamedTuple):
+class _Level(NamedTuple):
     """How well a method does on one condition of a test set."""
 
     condition: str
@@ -67,13 +67,15 @@ class RobustnessCurve(Callback):
             write_figure(folder / "robustness.png", _figure(levels, baseline, scores.methods[0], data.test_names[0]))
 
 
-def _level(scores: Scores, dataset: str, condition: str, pixels: int | None = None, method: str | None = None) -> Level:
+def _level(
+    scores: Scores, dataset: str, condition: str, pixels: int | None = None, method: str | None = None
+) -> _Level:
     clips = scores.clips()[dataset][method or scores.methods[0]]["all"]
     values = {m: sum(clip[m] for clip in clips.values()) / len(clips) for m in _METRICS}
-    return Level(condition, pixels, values, len(clips))
+    return _Level(condition, pixels, values, len(clips))
 
 
-def _strongest(scores: Scores, datasets: list[str]) -> Level | None:
+def _strongest(scores: Scores, datasets: list[str]) -> _Level | None:
     """The strongest simple baseline of the first condition that has baselines."""
     compared = compare(scores)
     for dataset in datasets:
@@ -83,7 +85,7 @@ def _strongest(scores: Scores, datasets: list[str]) -> Level | None:
     return None
 
 
-def _figure(levels: list[Level], baseline: Level | None, method: str, dataset: str) -> Any:
+def _figure(levels: list[_Level], baseline: _Level | None, method: str, dataset: str) -> Any:
     """PSNR and SSIM side by side, one legend below."""
     # Imported here, because every run imports the callbacks and few draw.
     from matplotlib.figure import Figure

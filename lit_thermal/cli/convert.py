@@ -18,7 +18,9 @@ class Layout(NamedTuple):
     options: dict[str, tuple[tuple[str, ...], str]]
     """Name to its choices, the default first, and one line about it."""
     words: str
-    """What `test` and `predict` are given besides, an option in braces."""
+    """What the verbs are given besides, an option in braces."""
+    anew: str
+    """What `fit` is given beyond that, so that it fetches nothing that the checkpoint replaces."""
 
 
 METHODS = {
@@ -32,6 +34,7 @@ METHODS = {
             )
         },
         "-c paper/corefusion --model.upsampling={upsampling}",
+        "--model.guide_encoder.pretrained=false --model.thermal_encoder.pretrained=false",
     ),
 }
 
@@ -60,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     print(f"{source}: {len(model.state_dict())} entries, {parameters:,} parameters -> {target}")
     print(f"measure it:  lit_thermal test {words} --ckpt_path {target}")
     print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
-    print(f"go on:       lit_thermal fit {words} --from {target}")
+    print(f"go on:       lit_thermal fit {words} {layout.anew} --from {target}")
     return 0
 
 

@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
         ("methods", "--model=NAME", members(read(_package("lit_thermal.methods")), "SuperResolver")),
         ("blocks", "--model.SLOT=NAME", families(read(_package("lit_thermal.blocks")))),
         ("losses", "", [*families(losses := read(_package("lit_thermal.losses"))), *lone(losses, "Module")]),
+        ("protocols", "--model.protocols=[NAME, ...]", families(read(_package("lit_thermal.metrics")))),
         ("data", "--data=NAME", members(data := read(_package("lit_thermal.data")), "LightningDataModule")),
         ("parts of data", "--data.SLOT=NAME", families(data)),
         ("callbacks", "--trainer.callbacks+=NAME", callbacks(read(_package("lit_thermal.callbacks")))),

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from lit_thermal.errors import InputError
 
+_TOLD = 10
+"""Modules of one fate that a table names: networks of two kinds differ in a hundred places."""
+
 
 @dataclass(frozen=True)
 class Differences:
@@ -39,7 +42,7 @@ class Transplant:
     """Weights of the model that the checkpoint does not have, as they were initialised."""
 
     def table(self) -> str:
-        """Return a table of tensors and values per fate, and below it the modules that changed."""
+        """Return a table of tensors and values per fate, and below it the first modules that changed."""
         lines = [f"  {'':<10}{'tensors':>8}{'values':>12}"]
         fates = {"kept": self.kept, "dropped": self.dropped, "new": self.new}
         for fate, shapes in fates.items():
@@ -50,7 +53,10 @@ class Transplant:
             same = Counter(prefix for name in fates[fate] for prefix in _prefixes(name))
             # the largest modules all of whose weights had this fate
             whole = Counter(next(p for p in _prefixes(name) if same[p] == names[p]) for name in fates[fate])
-            lines += [f"  {fate:<10}{module} ({count})" for module, count in whole.items()]
+            lines += [f"  {fate:<10}{module} ({count})" for module, count in list(whole.items())[:_TOLD]]
+            if len(whole) > _TOLD:
+                rest = list(whole.values())[_TOLD:]
+                lines.append(f"  {fate:<10}{len(rest)} more module{'s' * (len(rest) > 1)} ({sum(rest)})")
         return "\n".join(lines)
 
 

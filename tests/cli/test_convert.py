@@ -93,6 +93,15 @@ def test_the_words_that_it_tells_do(reference, run, folder, offline):
     assert list(folder.glob("runs/*/*/metrics.json"))
 
 
+def test_training_goes_on_without_the_files_that_the_weights_replace(reference, run, folder, offline):
+    (folder / "data.yaml").write_text(DATA)
+    told = run("convert", "corefusion", "reference.pth", "ours.ckpt").out.splitlines()[3]
+    _, verb, *words = told.split(":")[1].split()
+    assert (verb, words[-2:]) == ("fit", ["--from", "ours.ckpt"])
+    done = run(verb, *words[:2], "-c", "data.yaml", *words[2:], "--trainer.fast_dev_run=1", "--data.batch_size=1")
+    assert done.code == 0, done.err
+
+
 def test_the_option_is_in_the_checkpoint(reference, run, folder):
     assert run("convert", "corefusion", "reference.pth", "ours.ckpt", "--upsampling=bilinear").code == 0
     model = load_model(folder / "ours.ckpt")

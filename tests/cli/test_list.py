@@ -4,10 +4,12 @@ import inspect
 import sys
 from pathlib import Path
 
+from lightning.pytorch import Callback
+
 import lit_thermal
 from lit_thermal.cli import app  # noqa: F401 - imports every module whose classes have short names
 from lit_thermal.cli.dispatch import main
-from lit_thermal.cli.list import families, files, members, read
+from lit_thermal.cli.list import callbacks, families, files, members, read
 
 PACKAGE = Path(lit_thermal.__file__).parent
 
@@ -30,6 +32,15 @@ def test_sections(capsys):
     for name in ("THERIS", "NoSpectralMask", "HeatEquationLoss", "SimulatedVideo", "VideoFolder", "EMA", "theris"):
         assert f" {name} " in out, name
     assert "SuperResolver" not in out
+    assert "protocols   (--model.protocols=[NAME, ...])" in out and " CoReFusionNotebook " in out
+
+
+def test_callbacks_are_listed_as_lightning_knows_them():
+    listed = {name for _, name, _ in callbacks(read(Path(lit_thermal.callbacks.__path__[0])))}
+    modules = [module for name, module in sys.modules.items() if name.startswith("lit_thermal.callbacks.")]
+    kinds = {kind for module in modules for kind in vars(module).values() if inspect.isclass(kind)}
+    ours = {kind for kind in kinds if kind.__module__.startswith("lit_thermal.callbacks.") and kind.__name__[0] != "_"}
+    assert listed == {kind.__name__ for kind in ours if issubclass(kind, Callback)}
 
 
 def test_members_through_intermediate_and_abstract_classes(tmp_path):

@@ -47,6 +47,26 @@ def test_the_table_names_the_largest_modules_of_one_fate():
     ]
 
 
+def test_the_table_of_another_network_stays_short():
+    def layers(width: int) -> nn.ModuleList:
+        return nn.ModuleList(nn.Linear(3, width) for _ in range(40))
+
+    old = nn.ModuleList([*layers(4), nn.Linear(1, 5)]).state_dict() | {"0.bias": torch.ones(5)}
+    lines = transplant(layers(5), old, "old.ckpt").table().splitlines()
+    assert lines[1:6] == [
+        "  kept             1           5",
+        "  dropped         81         646",
+        "  new             79         795",
+        "  dropped   0.weight (1)",
+        "  dropped   1 (2)",
+    ]
+    assert [line.strip() for line in lines if "more" in line] == [
+        "dropped   31 more modules (62)",
+        "new       30 more modules (60)",
+    ]
+    assert len(lines) == 4 + 2 * 11
+
+
 def test_everything_fits_or_nothing_does():
     model = nn.Linear(2, 2)
     assert not transplant(model, nn.Linear(2, 2).state_dict(), "x").dropped
