@@ -20,6 +20,7 @@ from lit_thermal.batch import Batch, Radiometry, is_observed, need
 from lit_thermal.errors import InputError
 from lit_thermal.metrics.baselines import TunedBaselines
 from lit_thermal.metrics.protocols import EvaluationProtocol, RestoredImage
+from lit_thermal.metrics.quality import quantize
 from lit_thermal.metrics.scores import Scores
 
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -200,11 +201,16 @@ class SuperResolver(LightningModule):
 
     def _score_by_protocols(self, batch: Batch, dataset: str, results: dict[str, Tensor]) -> None:
         images = []
+        radiometry = batch.get("radiometry", [Radiometry()] * len(batch["hr"]))
         for index, name in enumerate(batch["name"] if self.protocols else ()):
-            kept = [method for method in results if index in self._measurable(batch, method)]
-            images.append(
-                RestoredImage(name, batch["hr"][index].cpu(), {m: results[m][index].float().cpu() for m in kept})
-            )
+            restored = {}
+            for method, result in results.items():
+                if index in self._measurable(batch, method):
+                    values = result[index].float().cpu()
+                    # The papers' baselines are images of their own, which OpenCV enlarged in whole counts.
+                    ours = method == type(self).__name__
+                    restored[method] = values if ours else quantize(values, radiometry[index].gain)
+            images.append(RestoredImage(name, batch["hr"][index].cpu(), restored))
         self.scores.others.add(dataset, images, self.device)
 
     def _measurable(self, batch: Batch, method: str) -> list[int]:

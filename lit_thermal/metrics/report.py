@@ -30,6 +30,7 @@ PROTOCOL_OF_IMAGES = (
     "Gray images in [0, 1], clipped and rounded to the counts of the file, nothing cropped. PSNR of each image with "
     "peak 1; SSIM of each image over the valid region. Every image once. Mean over the images."
 )
+OF_BASELINES = " Baselines are rounded to the counts of the file before."
 
 
 class Comparison(NamedTuple):
@@ -91,7 +92,7 @@ def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> 
         "data": data,
         "protocol": {
             "text": PROTOCOL_OF_IMAGES if _images_only(data) else PROTOCOL,
-            "others": scores.others.texts,
+            "others": {name: text + OF_BASELINES for name, text in scores.others.texts.items()},
             "channel": "gray",
             "data_range": 1.0,
             "crop": 0,

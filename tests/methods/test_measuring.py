@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.errors import InputError
 from lit_thermal.methods.base import SuperResolver
-from lit_thermal.metrics.baselines import TunedBaselines
+from lit_thermal.metrics.baselines import TunedBaselines, image_baselines
 from lit_thermal.metrics.protocols import CoReFusionNotebook, CoReFusionTrainer
 
 BASELINES = {"nearest", "bilinear", "bicubic (a=-0.75)", "bicubic (a=-0.5)"}
@@ -98,6 +98,12 @@ def test_every_set_and_method_is_measured_under_every_protocol(tmp_path):
     notebook = CoReFusionNotebook()
     notebook.update(hr * 0.98, hr)
     assert protocols["pairs"]["Guided"]["notebook"] == pytest.approx(notebook.compute(), abs=1e-4)
+    # A baseline is an image of its own, as it would be written: the papers' were enlarged by OpenCV in 8 bits.
+    for protocol in (CoReFusionTrainer(), CoReFusionNotebook()):
+        for sample in (pair(str(i)) for i in range(3)):
+            large = image_baselines(sample["lr"][None], 4)["bilinear"]
+            protocol.update((255 * large).round() / 255, sample["hr"][None])
+        assert protocols["pairs"]["bilinear"][protocol.name] == pytest.approx(protocol.compute(), abs=1e-6)
     assert record["logged"]["test/pairs/psnr_notebook"] == pytest.approx(notebook.compute()["psnr"], abs=1e-3)
     assert record["data"]["pairs"] == {"images": 3, "sizes": [[16, 16]], "bits": [8], "names": ["0", "1", "2"]}
     assert (tmp_path / "metrics.csv").read_text().startswith("dataset,image,method,psnr,ssim\npairs,0,Guided,")
