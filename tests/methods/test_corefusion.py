@@ -103,6 +103,12 @@ def test_a_guide_of_another_resolution_is_resized_and_of_another_field_of_view_r
         made.restore(given | {"guide": given["guide"][:, None]})
 
 
+def test_video_is_refused():
+    given = batch()
+    with pytest.raises(InputError, match="CoReFusion takes images, .* not clips"):
+        trained().restore({"lr": given["lr"][:, None]})
+
+
 def gradients(made: CoReFusion) -> set[str]:
     return {n.split(".")[0] for n, p in made.network.named_parameters() if p.grad is not None and p.grad.any()}
 

@@ -151,10 +151,12 @@ class CoReFusion(SuperResolver):
         """Visible image and enlarged thermal image of one size, and who has them.
 
         Raises:
-            InputError: a sample has neither, the two do not show the same field of view, or there are several views.
+            InputError: a sample has neither, the two do not show the same field of view, there are several views, or clips.
         """
         need(batch, "lr", by="CoReFusion")
         lr = batch["lr"]
+        if lr.ndim != 4:
+            raise InputError(f"CoReFusion takes images, (B, 1, h, w), not clips, {tuple(lr.shape)}: give guided data")
         size = (lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)
         guide = batch.get("guide")
         everywhere = torch.ones(len(lr), dtype=torch.bool, device=lr.device)
