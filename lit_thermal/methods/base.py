@@ -97,7 +97,9 @@ class SuperResolver(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the restored batch."""
-        self._score(batch, "val", {type(self).__name__: self.restore(batch)})
+        restored = self.restore(batch)
+        with self._full_precision():
+            self._score(batch, "val", {type(self).__name__: restored})
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/psnr` and `val/ssim`, and for video the same over the interpolated frames."""
@@ -127,12 +129,13 @@ class SuperResolver(LightningModule):
         if restored.is_cuda:
             torch.cuda.synchronize(restored.device)
         self._seconds += time.perf_counter() - started
-        results = {type(self).__name__: restored} | self.baselines(batch)
         dataset = self._dataset(dataloader_idx)
-        self._score(batch, dataset, results)
-        self._warn_of_black(batch, dataset)
-        if batch["hr"].ndim == 4:
-            self._score_by_protocols(batch, dataset, results)
+        with self._full_precision():
+            results = {type(self).__name__: restored} | self.baselines(batch)
+            self._score(batch, dataset, results)
+            self._warn_of_black(batch, dataset)
+            if batch["hr"].ndim == 4:
+                self._score_by_protocols(batch, dataset, results)
         return results
 
     def on_test_epoch_end(self) -> None:
@@ -161,6 +164,10 @@ class SuperResolver(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what model the weights belong to, so that a checkpoint can be restored without its experiment."""
         checkpoint["lit_thermal"] = {"model": self.config, "version": lit_thermal.__version__}
+
+    def _full_precision(self) -> torch.autocast:
+        """For measuring, which a Trainer of mixed precision would do in half precision, SSIM to one digit."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _dataset(self, index: int) -> str:
         names = getattr(self.trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]

@@ -105,7 +105,7 @@ def test_a_guide_of_another_resolution_is_resized_and_of_another_field_of_view_r
 
 def test_video_is_refused():
     given = batch()
-    with pytest.raises(InputError, match="CoReFusion takes images, .* not clips"):
+    with pytest.raises(InputError, match=r"CoReFusion takes images, .* not clips"):
         trained().restore({"lr": given["lr"][:, None]})
 
 

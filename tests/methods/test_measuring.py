@@ -109,6 +109,29 @@ def test_every_set_and_method_is_measured_under_every_protocol(tmp_path):
     assert (tmp_path / "metrics.csv").read_text().startswith("dataset,image,method,psnr,ssim\npairs,0,Guided,")
 
 
+def test_measures_and_baselines_do_not_depend_on_the_precision_of_the_model(tmp_path):
+    class HalfBatches(Guided):
+        def validation_step(self, batch: Batch, batch_idx: int) -> None:
+            with torch.autocast("cpu", torch.bfloat16):
+                super().validation_step(batch, batch_idx)
+
+        def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+            with torch.autocast("cpu", torch.bfloat16):
+                return super().test_step(batch, batch_idx, dataloader_idx)
+
+    found = [run(tmp_path, Pairs(**conditions()), kind()) for kind in (Guided, HalfBatches)]
+    for key in ("results", "protocols"):
+        for whole, half in zip(*(record[key].values() for record in found), strict=True):
+            assert {m: v for m, v in whole.items() if m in BASELINES} == {m: half[m] for m in half if m in BASELINES}
+        assert found[0][key]["pairs"]["Guided"] == found[1][key]["pairs"]["HalfBatches"]
+    scores = []
+    for kind in (Guided, HalfBatches):
+        model = kind()
+        model.validation_step(collate([pair("0"), pair("1")]), 0)
+        scores.append([row.values for row in model.scores.rows])
+    assert scores[0] == scores[1]
+
+
 def test_one_table_for_a_set_and_one_for_its_conditions(tmp_path, capsys):
     run(tmp_path, Pairs(**conditions()), Guided())
     text = " ".join(capsys.readouterr().out.split())  # captions are folded to the width of their table

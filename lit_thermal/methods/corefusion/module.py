@@ -151,7 +151,8 @@ class CoReFusion(SuperResolver):
         """Visible image and enlarged thermal image of one size, and who has them.
 
         Raises:
-            InputError: a sample has neither, the two do not show the same field of view, there are several views, or clips.
+            InputError: a sample has neither, the two do not show the same field of view, or it is a clip or of several
+                views.
         """
         need(batch, "lr", by="CoReFusion")
         lr = batch["lr"]
