@@ -166,15 +166,19 @@ class BlurNoise(Degradation):
             low + (high - low) * float(torch.rand((), generator=generator))
             for low, high in (self.blur, self.noise, self.stripes)
         )
-        lr = _reduce(gaussian_blur(hr, blur), scale)
+        lr = _reduce(gaussian_blur(hr.double(), blur), scale).to(hr.dtype)
         lr = lr + torch.randn(lr.shape, generator=generator) * (noise / 255)
         lr = lr + torch.randn(lr.shape[-1], generator=generator) * (stripes / 255)
         return (lr.clamp(0, 1) * self.levels).round() / self.levels
 
 
 def _reduce(hr: Tensor, scale: int) -> Tensor:
-    """Antialiased bicubic by an integer factor."""
-    return resize(hr, (hr.shape[-2] // scale, hr.shape[-1] // scale))
+    """Antialiased bicubic by an integer factor.
+
+    Computed in float64, so that what is kept of it does not depend on how many threads add it up: a worker process has
+    one, the training process several.
+    """
+    return resize(hr.double(), (hr.shape[-2] // scale, hr.shape[-1] // scale)).to(hr.dtype)
 
 
 def _levels(bits: int, where: str) -> int:

@@ -126,7 +126,7 @@ def test_all_parts_learn_and_each_weight_of_the_loss_counts():
 def test_the_loss_is_the_papers_sum():
     seen = {}
     made, given = model().train(), batch()
-    made.log = lambda name, value, **_: seen.__setitem__(name, float(value))
+    made.log = lambda name, value, **_: seen.__setitem__(name, float(value.detach()))
     loss = float(made.training_step(given, 0).detach())
     terms = [seen[f"train/{name}_loss"] for name in ("pixel", "ssim", "psnr", "contrastive")]
     assert loss == pytest.approx(terms[0] + 0.1 * terms[1] + 0.1 * terms[2] + terms[3], rel=1e-5)
