@@ -1,5 +1,6 @@
 """Data sets of thermal and visible pairs in the folders that they are published in."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,7 +121,36 @@ class IRVI(ImageFolders):
         return scenes
 
 
-class M3FD(ImageFolders):
+class UndividedPairs(ImageFolders):
+    """Pairs that are published without a split: shares or lists divide them; a data set adds `pairs`.
+
+    Args:
+        root: folder of the data.
+        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`).
+        split_seed: draws the shares.
+        options: those of `ImageFolders` and `ImageData`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: dict[str, list[str]] | Sequence[float] = (0.8, 0.1, 0.1),
+        split_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(root, **options)
+        self.split, self.split_seed = split, split_seed
+
+    @abstractmethod
+    def pairs(self) -> Trio:
+        """The folders of the data set."""
+
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The pairs of a split; "predict" is the test images where the lists have no such split."""
+        return part_of(self.match(self.pairs()), split, self.split, self.split_seed, self.root)
+
+
+class M3FD(UndividedPairs):
     """Scenes around Dalian, mostly 1024x768: M3FD_Detection, 4,200 pairs, or M3FD_Fusion, 300 others.
 
     There is no published split. Frames of one sequence follow each other, so that shares leave near copies on both
@@ -138,25 +168,13 @@ class M3FD(ImageFolders):
     data_name = "m3fd"
     expected = "{Ir,Vis}/ or {ir,vi}/ with images of one name"
 
-    def __init__(
-        self,
-        root: str,
-        split: dict[str, list[str]] | Sequence[float] = (0.8, 0.1, 0.1),
-        split_seed: int = 0,
-        **options: Any,
-    ) -> None:
-        super().__init__(root, **options)
-        self.split, self.split_seed = split, split_seed
-
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The pairs of a split; "predict" is the test images where the lists have no such split."""
+    def pairs(self) -> Trio:
+        """`Ir` and `Vis`, or `ir` and `vi`."""
         guide = spelled(self.root, "vis")
-        guide = guide if guide.is_dir() else spelled(self.root, "vi")
-        scenes = self.match(Trio(spelled(self.root, "ir"), None, guide))
-        return part_of(scenes, split, self.split, self.split_seed, self.root)
+        return Trio(spelled(self.root, "ir"), None, guide if guide.is_dir() else spelled(self.root, "vi"))
 
 
-class RoadScene(ImageFolders):
+class RoadScene(UndividedPairs):
     """221 street scenes of the FLIR set, aligned and cropped to their common view, of many sizes, JPEG.
 
     There is no published split.
@@ -173,23 +191,12 @@ class RoadScene(ImageFolders):
     data_name = "road_scene"
     expected = "{cropinfrared,crop_LR_visible}/ with images of one name"
 
-    def __init__(
-        self,
-        root: str,
-        split: dict[str, list[str]] | Sequence[float] = (0.8, 0.1, 0.1),
-        split_seed: int = 0,
-        **options: Any,
-    ) -> None:
-        super().__init__(root, **options)
-        self.split, self.split_seed = split, split_seed
-
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The pairs of a split; "predict" is the test images where the lists have no such split."""
-        scenes = self.match(Trio(self.root / "cropinfrared", None, self.root / "crop_LR_visible"))
-        return part_of(scenes, split, self.split, self.split_seed, self.root)
+    def pairs(self) -> Trio:
+        """`cropinfrared` and `crop_LR_visible`."""
+        return Trio(self.root / "cropinfrared", None, self.root / "crop_LR_visible")
 
 
-class TNO(ImageFolders):
+class TNO(UndividedPairs):
     """Military scenes with a gray guide, in the form that the fusion papers pass on: `ir` and `vi`, 20 to 60 pairs.
 
     Several pairs show one scene, and there are few: all are for testing, unless `split` says otherwise. The
@@ -214,13 +221,11 @@ class TNO(ImageFolders):
         split_seed: int = 0,
         **options: Any,
     ) -> None:
-        super().__init__(root, **options)
-        self.split, self.split_seed = split, split_seed
+        super().__init__(root, split, split_seed, **options)
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The pairs of a split; "predict" is the test images where the lists have no such split."""
-        scenes = self.match(Trio(spelled(self.root, "ir"), None, spelled(self.root, "vi")))
-        return part_of(scenes, split, self.split, self.split_seed, self.root)
+    def pairs(self) -> Trio:
+        """`ir` and `vi`."""
+        return Trio(spelled(self.root, "ir"), None, spelled(self.root, "vi"))
 
     def missing(self, split: ImageSplit) -> str:
         """The sentence for a split that is needed and empty."""
