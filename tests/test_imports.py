@@ -16,13 +16,14 @@ ALLOWED = {
     "ops": set(),
     "blocks": {"ops"},
     "losses": {"ops"},
-    "generative": {"blocks", "losses", "ops"},
+    "networks": {"blocks", "ops"},
+    "generative": {"networks", "blocks", "losses", "ops"},
     "metrics": {"ops"},
     "data": {"ops"},
-    "methods": {"generative", "blocks", "losses", "ops", "metrics"},
-    "evaluation": {"methods", "generative", "blocks", "losses", "ops", "data", "metrics"},
-    "inference": {"methods", "generative", "blocks", "losses", "ops", "data", "metrics"},
-    "weights": {"methods", "generative", "blocks", "losses", "ops"},
+    "methods": {"generative", "networks", "blocks", "losses", "ops", "metrics"},
+    "evaluation": {"methods", "generative", "networks", "blocks", "losses", "ops", "data", "metrics"},
+    "inference": {"methods", "generative", "networks", "blocks", "losses", "ops", "data", "metrics"},
+    "weights": {"methods", "generative", "networks", "blocks", "losses", "ops"},
     "cli": {
         "callbacks",
         "evaluation",
@@ -30,6 +31,7 @@ ALLOWED = {
         "weights",
         "methods",
         "generative",
+        "networks",
         "blocks",
         "losses",
         "ops",
@@ -113,7 +115,7 @@ def test_what_files_know(path):
         third_party = roots - set(sys.stdlib_module_names) - {"lit_thermal"}
         # the compiler of a kernel and optional kernels are reached lazily
         assert third_party & at_import <= OPS_KNOW, third_party
-    if own in ("ops", "blocks", "losses", "generative") or path.name == "network.py":
+    if own in ("ops", "blocks", "losses", "networks", "generative") or path.name == "network.py":
         assert not roots & {"lightning", "lightning_fabric", "pytorch_lightning"}
     if own == "callbacks":
         assert not any(name.startswith("lit_thermal.callbacks") for name in imports(path)), "relative among themselves"

@@ -34,7 +34,7 @@ from lit_thermal.methods.base import SuperResolver
 from lit_thermal.weights import check_fit, read_checkpoint, transplant
 from lit_thermal.weights.checkpoint import check_resumes, constructor_error
 
-for name in ("blocks", "callbacks", "data", "losses", "methods"):
+for name in ("blocks", "callbacks", "data", "generative", "losses", "methods", "networks"):
     # a class is known by its short name once its module is imported
     package = importlib.import_module(f"lit_thermal.{name}")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):

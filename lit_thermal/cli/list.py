@@ -30,6 +30,8 @@ def main(argv: Sequence[str]) -> int:
     sections = [
         ("methods", "--model=NAME", members(read(_package("lit_thermal.methods")), "SuperResolver")),
         ("blocks", "--model.SLOT=NAME", families(read(_package("lit_thermal.blocks")))),
+        ("diffusion", "--model.SLOT=NAME", families(read(_package("lit_thermal.generative")))),
+        ("networks", "--model.SLOT=NAME", families(read(_package("lit_thermal.networks")))),
         ("losses", "", [*families(losses := read(_package("lit_thermal.losses"))), *lone(losses, "Module")]),
         ("protocols", "--model.protocols=[NAME, ...]", families(read(_package("lit_thermal.metrics")))),
         ("data", "--data=NAME", members(data := read(_package("lit_thermal.data")), "LightningDataModule")),

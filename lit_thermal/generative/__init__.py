@@ -1,0 +1,1 @@
+"""What the generative methods share: diffusion schedules, the noise of a seed, and samplers."""

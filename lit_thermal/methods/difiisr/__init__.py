@@ -1,0 +1,1 @@
+"""DifIISR: residual-shift diffusion with loss-gradient guidance (CVPR 2025)."""

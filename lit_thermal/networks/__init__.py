@@ -1,0 +1,1 @@
+"""Whole networks that more than one method is built on, in plain torch."""
