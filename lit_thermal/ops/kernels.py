@@ -1,0 +1,112 @@
+"""Blur kernels of random degradations, and the convolution that applies one."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def gaussian_kernel(size: int, sigma: float | tuple[float, float], angle: float = 0.0, beta: float = 1.0) -> Tensor:
+    """Generalised Gaussian exp(-q^beta / 2) of the quadratic form q = p' S^-1 p over pixel positions p; sums to 1.
+
+    Args:
+        size: side of the kernel in pixels, odd.
+        sigma: standard deviation along both axes of the ellipse in pixels; one number: isotropic.
+        angle: of the first axis to the horizontal, radians.
+        beta: shape; 1 is the Gaussian, below it has heavier tails, above it is flatter.
+
+    Returns:
+        (size, size) float64 on the CPU, unchanged by half a turn.
+
+    Raises:
+        ValueError: the size is even or not positive, or a standard deviation is not positive.
+
+    Source: Liu et al., "Estimating Generalized Gaussian Blur Kernels for Out-of-Focus Image Deblurring", TCSVT 2020.
+    """
+    kernel = torch.exp(-(_quadratic_form(size, sigma, angle) ** beta) / 2)
+    return kernel / kernel.sum()
+
+
+def plateau_kernel(size: int, sigma: float | tuple[float, float], angle: float = 0.0, beta: float = 1.0) -> Tensor:
+    """Plateau-shaped kernel 1 / (1 + q^beta), with the arguments, result and errors of `gaussian_kernel`.
+
+    Source: Wang et al., "Real-ESRGAN", ICCV workshops 2021, section 3.1.
+    """
+    kernel = 1 / (1 + _quadratic_form(size, sigma, angle) ** beta)
+    return kernel / kernel.sum()
+
+
+def sinc_kernel(size: int, cutoff: float) -> Tensor:
+    """Circular low-pass filter, cut to a square: cutoff / (2 pi r) J1(cutoff r) at distance r; sums to 1.
+
+    It rings, as sharpening and compression do; some of its values are negative.
+
+    Args:
+        size: side of the kernel in pixels, odd.
+        cutoff: angular frequency that it cuts at, radians per pixel; above pi it cuts nothing but the corners.
+
+    Returns:
+        (size, size) float64 on the CPU, unchanged by turns and mirrors.
+
+    Raises:
+        ValueError: the size is even or not positive, or the cut-off is not positive.
+
+    Source: Wang et al., "Real-ESRGAN", ICCV workshops 2021, section 3.3.
+    """
+    if not cutoff > 0:
+        raise ValueError(f"the cut-off of a sinc kernel is {cutoff}; it must be above 0")
+    x, y = _positions(size)
+    distance = torch.sqrt(x**2 + y**2)
+    kernel = cutoff * torch.special.bessel_j1(cutoff * distance) / (2 * math.pi * distance)
+    # J1(z) / z is 1/2 at 0.
+    kernel[size // 2, size // 2] = cutoff**2 / (4 * math.pi)
+    return kernel / kernel.sum()
+
+
+def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
+    """Weigh the neighbourhood of each pixel of (..., H, W) by one kernel, as `conv2d` does, differentiably.
+
+    Outside the image lies its mirror, edge not repeated; the image may be smaller than the kernel. Computed by the
+    Fourier transform, whose cost hardly grows with the kernel.
+
+    Args:
+        x: float32 or float64 of any value range and device.
+        kernel: (k, k) floating point, k odd.
+
+    Returns:
+        Tensor of the shape, dtype and device of `x`.
+    """
+    height, width = x.shape[-2:]
+    radius = kernel.shape[-1] // 2
+    rows, columns = (_mirrored(length, radius, x.device) for length in (height, width))
+    padded = x.index_select(-2, rows).index_select(-1, columns)
+    size = (height + 2 * radius, width + 2 * radius)
+    # The conjugate turns the convolution into a correlation, whose whole results begin at the first pixel.
+    weights = torch.fft.rfft2(kernel.to(x), s=size).conj()
+    return torch.fft.irfft2(torch.fft.rfft2(padded) * weights, s=size)[..., :height, :width]
+
+
+def _quadratic_form(size: int, sigma: float | tuple[float, float], angle: float) -> Tensor:
+    """Return p' S^-1 p at each position p, S having these standard deviations along axes turned by `angle`."""
+    first, second = (sigma, sigma) if isinstance(sigma, int | float) else sigma
+    if not min(first, second) > 0:
+        raise ValueError(f"the standard deviations of a kernel are {sigma}; they must be above 0")
+    x, y = _positions(size)
+    along, across = math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
+    return (along / first) ** 2 + (across / second) ** 2
+
+
+def _positions(size: int) -> tuple[Tensor, Tensor]:
+    """Return x and y of each pixel of a kernel from its middle, (size, size) float64."""
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"a kernel of {size} pixels has no middle; the size must be odd")
+    offset = torch.arange(size, dtype=torch.float64) - size // 2
+    y, x = torch.meshgrid(offset, offset, indexing="ij")
+    return x, y
+
+
+def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:
+    """Indices that extend an axis by `radius` at both ends with its mirror, edge not repeated."""
+    period = max(1, 2 * (length - 1))
+    index = torch.arange(-radius, length + radius, device=device) % period
+    return torch.minimum(index, period - index)
