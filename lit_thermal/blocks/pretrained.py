@@ -1,6 +1,7 @@
 """Weights that others trained: fetched from the Hugging Face hub or given as a file, skipped where they are moot."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -90,3 +91,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not state:
         raise InputError(f"weights {path} hold no tensors by name; give the file of a state dict")
     return state
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without what wrappers put before its names: `module.` of parallel, `_orig_mod.` of compiled.
+
+    Compiled parts have it in the middle of names too.
+    """
+    return {re.sub(r"^(module\.)+", "", name.replace("_orig_mod.", "")): value for name, value in state.items()}

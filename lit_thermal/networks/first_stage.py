@@ -1,0 +1,160 @@
+"""First stages: where a diffusion runs, on pixels or on the latents of an autoencoder."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_thermal.blocks.pretrained import pretrained_wanted, read_weights, unwrapped
+from lit_thermal.errors import InputError
+from lit_thermal.networks.vq_autoencoder import VQAutoencoder
+
+PUBLISHED = "https://github.com/zsyOAOA/ResShift/releases/download/v2.0/autoencoder_vq_f4.pth"
+
+
+class FirstStage(nn.Module, ABC):
+    """Base of the family: maps a thermal image to the latent that is diffused, and a latent back to an image.
+
+    What must hold: each image is mapped by itself; `decode` is differentiable in the latent; values are float32 under
+    autocast too.
+
+    Attributes:
+        channels: of the latent.
+        factor: side of the image over side of the latent.
+    """
+
+    channels: int
+    factor: int
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the latent (B, channels, H / factor, W / factor) of an image (B, 1, H, W) in [-1, 1].
+
+        Raises:
+            InputError: a side is no multiple of `factor`.
+        """
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the image (B, 1, h * factor, w * factor) of a latent (B, channels, h, w).
+
+        It is in [-1, 1] as far as the latent is a good one; nothing limits it.
+        """
+
+    def check(self, image: Tensor) -> None:
+        """Refuse an image (B, 1, H, W) of other sides than multiples of `factor`.
+
+        Raises:
+            InputError: a side is none.
+        """
+        height, width = image.shape[-2:]
+        if height % self.factor or width % self.factor:
+            raise InputError(
+                f"an image of {height}x{width} pixels has no latent: {type(self).__name__} needs sides that are "
+                f"multiples of {self.factor}; crop it, or take another model.first_stage"
+            )
+
+
+class PixelSpace(FirstStage):
+    """No first stage: the image itself is diffused. There is nothing to train or to load.
+
+    Args:
+        unshuffle: side of the squares of pixels that become channels, so that networks see a smaller image; 1: none.
+
+    Raises:
+        InputError: unshuffle is less than 1.
+    """
+
+    def __init__(self, unshuffle: int = 1) -> None:
+        super().__init__()
+        if unshuffle < 1:
+            raise InputError(f"unshuffle {unshuffle} of PixelSpace: give 1 (none) or more")
+        self.factor = unshuffle
+        self.channels = unshuffle**2
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the pixels of an image (B, 1, H, W), squares of them as channels."""
+        self.check(image)
+        return F.pixel_unshuffle(image.float(), self.factor)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the image (B, 1, H, W) whose pixels these are."""
+        return F.pixel_shuffle(latent.float(), self.factor)
+
+
+class VQFirstStage(FirstStage):
+    """The frozen VQ autoencoder of latent diffusion, by default the "VQ-f4" that ResShift, SinSR and DifIISR use.
+
+    It knows colour images: a thermal image enters as three equal channels, and the mean of the three that come out is
+    taken. The latent is not quantised, `decode` quantises it; the gradient passes that unchanged. It is never trained
+    and always in eval mode. Under autocast its convolutions run in the lower precision; norms, the layers next to the
+    latent, and the distances to codebook entries stay in float32.
+
+    Args:
+        weights: file in the published layout, such as `autoencoder_vq_f4.pth` of ResShift's release v2.0; names may
+            carry `module.` or `_orig_mod.`, and all may lie under `state_dict`. Empty: random weights, for tests, or
+            where a checkpoint brings them.
+        channels: width of each level, the finest first; each level but the first halves the size.
+        layers: residual blocks of a level of the encoder; the decoder has one more.
+        codebook: entries of the codebook.
+        latent_channels: channels of the latent.
+
+    Raises:
+        InputError: the file does not exist, cannot be read or holds an autoencoder of other shape; or a size is wrong.
+    """
+
+    def __init__(
+        self,
+        weights: str = "",
+        channels: Sequence[int] = (128, 256, 512),
+        layers: int = 2,
+        codebook: int = 8192,
+        latent_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.autoencoder = VQAutoencoder(channels, layers, codebook, latent_channels)
+        self.channels = latent_channels
+        self.factor = self.autoencoder.factor
+        if weights and pretrained_wanted():
+            _load(self.autoencoder, Path(weights))
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "VQFirstStage":
+        """Stay in eval mode, whatever the model around it does."""
+        super().train(False)
+        return self
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the latent of an image (B, 1, H, W) in [-1, 1], not quantised."""
+        self.check(image)
+        return self.autoencoder.encode(image.expand(-1, 3, -1, -1)).float()
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the image (B, 1, H, W) of the codebook entries nearest to a latent."""
+        return self.autoencoder.decode(latent).float().mean(1, keepdim=True)
+
+
+def _load(autoencoder: VQAutoencoder, path: Path) -> None:
+    if not path.is_file():
+        raise InputError(
+            f"there is no file {path} with the weights of the first stage: download {PUBLISHED} and give its path by "
+            "model.first_stage.weights"
+        )
+    state, own = unwrapped(read_weights(path)), autoencoder.released_state()
+    # the codebook first: it says most about which autoencoder a file is of
+    for name in ("quantize.embedding.weight", *own, *state):
+        there, here = _shape(state, name), _shape(own, name)
+        if there != here:
+            raise InputError(
+                f"weights {path} are of another VQ autoencoder: {name} is {there} there and {here} here; give "
+                "autoencoder_vq_f4.pth of ResShift's release v2.0 by model.first_stage.weights, or its channels, "
+                "layers, codebook and latent_channels as the file has them"
+            )
+    autoencoder.load_released(state)
+
+
+def _shape(state: dict[str, Tensor], name: str) -> str:
+    return str(tuple(state[name].shape)) if name in state else "absent"
