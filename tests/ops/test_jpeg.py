@@ -29,7 +29,7 @@ def test_it_is_what_pillow_writes_and_reads(quality: int, size: tuple[int, int])
     off = np.abs(ours.round() - theirs)
     # Its transform is in whole numbers, so that a coefficient near half a step may go the other way.
     assert off.mean() < 0.4 and (off == 0).mean() > 0.7
-    assert (off**2).mean() < 0.1 * ((image - theirs) ** 2).mean() or quality == 100
+    assert (off**2).mean() < 0.2 * ((image - theirs) ** 2).mean() or quality == 100
 
 
 def test_shape_type_and_range_are_kept() -> None:
