@@ -23,10 +23,12 @@ class FirstStage(nn.Module, ABC):
     Attributes:
         channels: of the latent.
         factor: side of the image over side of the latent.
+        bounded: the latents of images are in [-1, 1], so that estimates of them may be clipped there.
     """
 
     channels: int
     factor: int
+    bounded: bool
 
     @abstractmethod
     def encode(self, image: Tensor) -> Tensor:
@@ -73,6 +75,7 @@ class PixelSpace(FirstStage):
             raise InputError(f"unshuffle {unshuffle} of PixelSpace: give 1 (none) or more")
         self.factor = unshuffle
         self.channels = unshuffle**2
+        self.bounded = True
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the pixels of an image (B, 1, H, W), squares of them as channels."""
@@ -117,6 +120,7 @@ class VQFirstStage(FirstStage):
         self.autoencoder = VQAutoencoder(channels, layers, codebook, latent_channels)
         self.channels = latent_channels
         self.factor = self.autoencoder.factor
+        self.bounded = False
         if weights and pretrained_wanted():
             _load(self.autoencoder, Path(weights))
         self.requires_grad_(False)
