@@ -22,7 +22,7 @@ TAG_BYTES = 256
 
 
 class RenderedPairs:
-    """The pairs of one split, each rendered at its first use and kept in memory that workers share.
+    """The pairs of one split, or single thermal images, each rendered at its first use and kept in shared memory.
 
     It is shared as that of `RenderedClips` is: by workers that are forked after this is made.
 
@@ -32,14 +32,24 @@ class RenderedPairs:
         size: height and width in HR pixels.
         scenario: kind of scene.
         guide_shift: greatest displacement of the visible camera, HR pixels.
+        guided: render the visible view, on which the thermal one does not depend.
         seed: of all scenes.
     """
 
     def __init__(
-        self, split: Split, count: int, *, size: int, scenario: ScenarioName, guide_shift: float, seed: int
+        self,
+        split: Split,
+        count: int,
+        *,
+        size: int,
+        scenario: ScenarioName,
+        guide_shift: float,
+        guided: bool,
+        seed: int,
     ) -> None:
         self.split, self.count, self.size, self.guide_shift, self.seed = split, count, size, guide_shift, seed
         self.scenario: ScenarioName = scenario
+        self.guided = guided
         self._allocate()
 
     def __getitem__(self, index: int) -> Shot:
@@ -48,7 +58,8 @@ class RenderedPairs:
             self._render(index)
         tags = self._tags[index].decode().split("\n")
         low, high = (float(kelvin) for kelvin in self._ranges[index])
-        return Shot(radiometry(low, high), self._counts[index], None, self._guides[index], tuple(tags))
+        guide = self._guides[index] if self.guided else None
+        return Shot(radiometry(low, high), self._counts[index], None, guide, tuple(tags))
 
     def _render(self, index: int) -> None:
         stream = get_args(Split).index(self.split)
@@ -59,15 +70,16 @@ class RenderedPairs:
             size=self.size,
             frames=1,
             scenario=self.scenario,
-            visible=True,
+            visible=self.guided,
             margin=math.ceil(self.guide_shift),
         )
-        rng = np.random.default_rng((self.seed, stream, index))
-        distance, angle = self.guide_shift * math.sqrt(rng.random()), 2 * math.pi * rng.random()
-        camera = Camera(shift=(distance * math.cos(angle), distance * math.sin(angle)))
-        clip, guide = render(scene, frames=1), render_visible(scene, camera=camera)
+        clip = render(scene, frames=1)
         self._counts[index] = clip.counts[0]
-        self._guides[index] = np.rint(guide * 255).astype(np.uint8)
+        if self.guided:
+            rng = np.random.default_rng((self.seed, stream, index))
+            distance, angle = self.guide_shift * math.sqrt(rng.random()), 2 * math.pi * rng.random()
+            camera = Camera(shift=(distance * math.cos(angle), distance * math.sin(angle)))
+            self._guides[index] = np.rint(render_visible(scene, camera=camera) * 255).astype(np.uint8)
         self._tags[index] = "\n".join(clip.tags).encode()
         low, step = clip.radiometry.constants
         # The upper end is written last: it marks the pair as done.
@@ -76,7 +88,7 @@ class RenderedPairs:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the memory behind: another process renders anew what it needs."""
-        return {key: self.__dict__[key] for key in ("split", "count", "size", "scenario", "guide_shift", "seed")}
+        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -84,6 +96,7 @@ class RenderedPairs:
 
     def _allocate(self) -> None:
         shape = (self.count, self.size, self.size)
+        # Memory that nobody writes to, such as that of guides nobody wants, takes no room.
         self._counts: NDArray[np.uint16] = _shared(shape, "u2")
         self._guides: NDArray[np.uint8] = _shared((self.count, 3, *shape[1:]), "u1")
         self._tags: NDArray[np.bytes_] = _shared((self.count,), f"S{TAG_BYTES}")
@@ -96,7 +109,7 @@ class RenderedPair:
     def __init__(self, pairs: RenderedPairs, index: int) -> None:
         self._pairs, self._index = pairs, index
         self.name = f"{pairs.split}_{pairs.scenario}_{index:04d}"
-        self.bytes = 5 * pairs.size**2
+        self.bytes = (5 if pairs.guided else 2) * pairs.size**2
 
     def read(self) -> Shot:
         """The pair; renders it at its first use."""
@@ -124,7 +137,7 @@ class SimulatedPairs(ImageData):
         test_scenario: kind of scene to test on and to restore.
         guide_shift: greatest displacement of the visible camera in HR pixels, drawn anew for each scene; it gives
             other scenes than 0 does.
-        guided: samples have a guide; without it they are single thermal images.
+        guided: samples have a guide; without it they are the same thermal images alone.
         degradation: makes the input of the target.
         augment: flip training crops.
         num_workers: processes that render and cut; 0 does it in the training process.
@@ -204,6 +217,7 @@ class SimulatedPairs(ImageData):
             size=self.size,
             scenario=self.test_scenario if drawn == "test" else self.scenario,
             guide_shift=self.guide_shift,
+            guided=self.guided,
             seed=self.seed,
         )
         return [RenderedPair(pairs, index) for index in range(pairs.count)]

@@ -21,9 +21,8 @@ def data(*stages: str, **arguments) -> SimulatedPairs:
 
 
 def pairs(split: str = "train", count: int = 2, **arguments) -> RenderedPairs:
-    return RenderedPairs(
-        split, count, **({"size": 64, "scenario": "standard", "guide_shift": 0.0, "seed": 0} | arguments)
-    )
+    defaults = {"size": 64, "scenario": "standard", "guide_shift": 0.0, "guided": True, "seed": 0}
+    return RenderedPairs(split, count, **(defaults | arguments))
 
 
 def test_training_batch_keeps_the_contract():

@@ -1,0 +1,18 @@
+"""Single thermal images from the embedded simulator: nothing to download, the same everywhere."""
+
+from typing import Any
+
+from lit_thermal.data.conditions import Complete
+from lit_thermal.data.simulated_pairs import SimulatedPairs
+
+
+class SimulatedImages(SimulatedPairs):
+    """The thermal images of `SimulatedPairs` alone, of the same scenes: the visible view is not rendered.
+
+    Args:
+        scale: how many times wider and higher the target is.
+        options: those of `SimulatedPairs` that do not concern the guide.
+    """
+
+    def __init__(self, scale: int = 4, **options: Any) -> None:
+        super().__init__(scale=scale, guided=False, guide_shift=0.0, test_conditions=(Complete,), **options)
