@@ -1,0 +1,217 @@
+"""Swin layers over feature maps: attention inside square windows, every other time of a shifted partition."""
+
+from collections import OrderedDict
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_thermal.errors import InputError
+from lit_thermal.networks.group_norm import WideGroupNorm
+
+SwinMask = Literal["standard", "released"]
+"""Which tokens of a shifted window must not see each other; see `shift_mask`."""
+
+APART = -100.0
+"""Added to a logit in place of minus infinity: its softmax is zero in float32, and half precision can hold it."""
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention among the tokens of a square window, with a learnt bias for each relative position.
+
+    Args:
+        dim: channels of a token.
+        head_width: channels of a head, a divisor of `dim`.
+        window: side of a window.
+
+    Raises:
+        InputError: the heads do not fill the channels.
+    """
+
+    def __init__(self, dim: int, head_width: int, window: int) -> None:
+        super().__init__()
+        if dim % head_width:
+            raise InputError(
+                f"{dim} channels of attention are not a whole number of heads of width {head_width}: change one of them"
+            )
+        self.head_width = head_width
+        self.window = window
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, dim // head_width))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def bias(self) -> Tensor:
+        """Return what is added to the logits, (heads, window^2, window^2) of (query, key)."""
+        index = relative_positions(self.window, self.relative_position_bias_table.device)
+        return self.relative_position_bias_table[index].permute(2, 0, 1)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend within each window.
+
+        Args:
+            tokens: (B, windows, window^2, dim), the tokens of a window row by row.
+            mask: (windows, window^2, window^2) added to the logits of (query, key), for all heads alike.
+
+        Returns:
+            As `tokens`.
+        """
+        qkv = rearrange(self.qkv(tokens), "b n t (three h d) -> three b n h t d", three=3, d=self.head_width)
+        bias = self.bias().to(qkv.dtype)
+        if mask is None:
+            q, k, v = qkv.flatten(1, 2)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        else:
+            # Windows go with the heads, so that the images of a batch share one mask and it is not copied for each.
+            q, k, v = qkv.flatten(2, 3)
+            shared = (bias + mask[:, None].to(bias.dtype)).flatten(0, 1)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=shared[None])
+        batch, windows = tokens.shape[:2]
+        mixed = mixed.reshape(batch, windows, -1, *mixed.shape[-2:])
+        return self.proj(rearrange(mixed, "b n h t d -> b n t (h d)"))
+
+
+class SwinBlock(nn.Module):
+    """``x += attention(norm(x)); x += mlp(norm(x))`` with group normalisation and 1x1 convolutions.
+
+    Args:
+        dim: channels.
+        size: side of the feature map that the network is configured for. Where that is one window or less, the
+            partition is never shifted, however large the map turns out to be.
+        shifted: shift the partition by half a window.
+        head_width: channels of an attention head.
+        window: side of a window.
+        mlp_ratio: hidden channels over `dim`.
+        swin_mask: which mask a shifted partition has.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        size: int,
+        shifted: bool,
+        head_width: int,
+        window: int,
+        mlp_ratio: float,
+        swin_mask: SwinMask,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.window = window
+        self.shift = window // 2 if shifted and size > window else 0
+        self.swin_mask: SwinMask = swin_mask
+        self.norm1 = WideGroupNorm(dim)
+        self.attn = WindowAttention(dim, head_width, window)
+        self.norm2 = WideGroupNorm(dim)
+        hidden = int(dim * mlp_ratio)
+        layers = OrderedDict(fc1=nn.Conv2d(dim, hidden, 1), gelu=nn.GELU(), fc2=nn.Conv2d(hidden, dim, 1))
+        self.mlp = nn.Sequential(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim, H, W) to the same shape; H and W are multiples of the window."""
+        x = x + self.attend(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Attend within the windows of this block's partition of (B, dim, H, W)."""
+        rows, columns = (side // self.window for side in x.shape[-2:])
+        mask = None
+        if self.shift:
+            x = x.roll((-self.shift, -self.shift), (-2, -1))
+            mask = shift_mask(self.swin_mask, rows, columns, self.window, x.device)
+        tokens = rearrange(x, "b c (i y) (j x) -> b (i j) (y x) c", i=rows, j=columns)
+        mixed = self.attn(tokens, mask)
+        x = rearrange(mixed, "b (i j) (y x) c -> b c (i y) (j x)", i=rows, y=self.window)
+        return x.roll((self.shift, self.shift), (-2, -1)) if self.shift else x
+
+
+class SwinLayer(nn.Module):
+    """1x1 convolution to the attention's width, Swin blocks of which every second is shifted, 1x1 convolution back.
+
+    Nothing is added to the result: the input passes through the two convolutions or not at all.
+
+    Args:
+        dim: channels in and out.
+        size: side of the feature map that the network is configured for.
+        depth: blocks.
+        swin_width: channels inside.
+        head_width: channels of an attention head.
+        window: side of a window.
+        mlp_ratio: hidden channels of a block's MLP over `swin_width`.
+        swin_mask: which mask a shifted partition has.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        size: int,
+        depth: int = 2,
+        swin_width: int = 192,
+        head_width: int = 32,
+        window: int = 8,
+        mlp_ratio: float = 4.0,
+        swin_mask: SwinMask = "standard",
+    ) -> None:
+        super().__init__()
+        # In containers of one, because the published weights call them so.
+        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(dim, swin_width, 1)))
+        self.blocks = nn.Sequential(
+            *[
+                SwinBlock(swin_width, size, index % 2 == 1, head_width, window, mlp_ratio, swin_mask)
+                for index in range(depth)
+            ]
+        )
+        self.patch_unembed = nn.Sequential(OrderedDict(proj=nn.Conv2d(swin_width, dim, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim, H, W) to the same shape; H and W are multiples of the window."""
+        return self.patch_unembed(self.blocks(self.patch_embed(x)))
+
+
+@lru_cache(maxsize=8)
+def relative_positions(window: int, device: torch.device) -> Tensor:
+    """Return for (query, key) of a window the row of the bias table, (window^2, window^2) int64.
+
+    With offsets dy, dx from key to query it is ``(dy + window - 1) * (2 window - 1) + dx + window - 1``.
+    """
+    # What is made in inference mode cannot be kept for a later backward pass.
+    with torch.inference_mode(False):
+        side = torch.arange(window, device=device)
+        y, x = side.repeat_interleave(window), side.repeat(window)
+        dy, dx = y[:, None] - y, x[:, None] - x
+        return (dy + window - 1) * (2 * window - 1) + dx + window - 1
+
+
+@lru_cache(maxsize=8)
+def shift_mask(kind: SwinMask, rows: int, columns: int, window: int, device: torch.device) -> Tensor:
+    """Return the mask of a partition that was shifted by half a window, by rolling the map up and to the left.
+
+    Rolling joins opposite borders in the last row and the last column of windows. `standard` keeps them apart, so
+    that tokens attend as in a shifted partition that is cut off at the borders. `released` is what the published
+    weights were trained with: all windows of the last row are split into a left and a right part, in place of an
+    upper and a lower one; all other windows, the last column's too, are whole.
+
+    Args:
+        kind: `standard` or `released`.
+        rows: windows in a column of windows.
+        columns: windows in a row of windows.
+        window: side of a window.
+        device: of the result.
+
+    Returns:
+        (rows * columns, window^2, window^2) float32 of (query, key), 0 or `APART`.
+    """
+    with torch.inference_mode(False):
+        side = torch.arange(window, device=device) >= window - window // 2
+        lower, right = side.repeat_interleave(window), side.repeat(window)
+        across_x, across_y = right[:, None] != right, lower[:, None] != lower
+        apart = across_x.new_zeros(rows, columns, window**2, window**2)
+        if kind == "released":
+            apart[-1] |= across_x
+        else:
+            apart[-1] |= across_y
+            apart[:, -1] |= across_x
+        return apart.flatten(0, 1) * APART
