@@ -69,9 +69,7 @@ class WindowAttention(nn.Module):
             q, k, v = qkv.flatten(2, 3)
             shared = (bias + mask[:, None].to(bias.dtype)).flatten(0, 1)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=shared[None])
-        batch, windows = tokens.shape[:2]
-        mixed = mixed.reshape(batch, windows, -1, *mixed.shape[-2:])
-        return self.proj(rearrange(mixed, "b n h t d -> b n t (h d)"))
+        return self.proj(rearrange(mixed.reshape(qkv.shape[1:]), "b n h t d -> b n t (h d)"))
 
 
 class SwinBlock(nn.Module):

@@ -125,6 +125,11 @@ def test_time_and_condition_matter_for_each_image_alone():
     assert (net(x, t, condition.flip(0)) - out).abs().max() > 1e-3
 
 
+def test_no_image_passes():
+    x, t, condition = inputs(8, 8)
+    assert network()(x[:0], t[:0], condition[:0]).shape == (0, 3, 8, 8)
+
+
 def test_time_is_a_raw_index_whole_or_not():
     net = network()
     x, t, condition = inputs()
