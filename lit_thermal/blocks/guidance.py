@@ -35,6 +35,7 @@ class Guidance(nn.Module, ABC):
             not the one with the predicted noise held constant.
         direction: +1 or -1: to which side of the target the injected gradient moves the network in training, see
             `LossGradientGuidance`.
+        start: first training iteration that it takes part in, where there is one.
     """
 
     injects: bool = False
@@ -43,6 +44,7 @@ class Guidance(nn.Module, ABC):
     strength: float = 0.0
     through_network: bool = False
     direction: float = 1.0
+    start: int = 0
 
     @abstractmethod
     def terms(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> dict[str, Tensor]:
