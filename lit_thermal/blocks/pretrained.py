@@ -98,4 +98,5 @@ def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Compiled parts have it in the middle of names too.
     """
-    return {re.sub(r"^(module\.)+", "", name.replace("_orig_mod.", "")): value for name, value in state.items()}
+    # a file may hold tensors by numbers too: they stay what does not belong there
+    return {re.sub(r"^(module\.)+", "", str(name).replace("_orig_mod.", "")): value for name, value in state.items()}

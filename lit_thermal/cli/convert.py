@@ -13,8 +13,10 @@ class Layout(NamedTuple):
     """How a method's released weights are read."""
 
     function: str
-    """`module:function`, which takes the file and the options below and returns the model with its weights."""
+    """`module:function`, which takes the files and the options below and returns the model with its weights."""
     about: str
+    files: dict[str, tuple[str, str]]
+    """Name of an option that gives a further file to what the help calls it and one line about it; all are needed."""
     options: dict[str, tuple[tuple[str, ...], str]]
     """Name to its choices, the default first, and one line about it."""
     words: str
@@ -27,6 +29,7 @@ METHODS = {
     "corefusion": Layout(
         "lit_thermal.weights.convert.corefusion:convert",
         "the state dict of the published network: two ResNet-34, decoder and contrastive heads",
+        {},
         {
             "upsampling": (
                 ("nearest", "bilinear", "bicubic"),
@@ -35,6 +38,14 @@ METHODS = {
         },
         "-c paper/corefusion --model.upsampling={upsampling}",
         "--model.guide_encoder.pretrained=false --model.thermal_encoder.pretrained=false",
+    ),
+    "difiisr": Layout(
+        "lit_thermal.weights.convert.difiisr:convert",
+        "the state dicts of the published networks: a Swin U-Net and the VQ autoencoder around it",
+        {"vq": ("AUTOENCODER", "file of the VQ autoencoder, autoencoder_vq_f4.pth of ResShift's release v2.0")},
+        {},
+        "-c paper/difiisr_distilled",
+        "--model.first_stage.weights= --model.objective=Denoising",
     ),
 }
 
@@ -52,29 +63,33 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser(method, layout).parse_args(argv[1:])
     options = {name: getattr(arguments, name) for name in layout.options}
     source, target = Path(arguments.reference), Path(arguments.ours)
-    _check_target(source, target, arguments.overwrite)
+    files = {name: Path(getattr(arguments, name)) for name in layout.files}
+    named = {"REFERENCE": source} | {layout.files[name][0]: path for name, path in files.items()}
+    _check_target(named, target, arguments.overwrite)
     from lit_thermal.weights import save_model
 
     module, function = layout.function.split(":")
-    model = getattr(importlib.import_module(module), function)(source, **options)
+    model = getattr(importlib.import_module(module), function)(source, **files, **options)
     save_model(model, target)
     parameters = sum(p.numel() for p in model.parameters())
     words = layout.words.format(**options)
-    print(f"{source}: {len(model.state_dict())} entries, {parameters:,} parameters -> {target}")
+    read = ", ".join(map(str, named.values()))
+    print(f"{read}: {len(model.state_dict())} entries, {parameters:,} parameters -> {target}")
     print(f"measure it:  lit_thermal test {words} --ckpt_path {target}")
     print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
     print(f"go on:       lit_thermal fit {words} {layout.anew} --from {target}")
     return 0
 
 
-def _check_target(source: Path, target: Path, overwrite: bool) -> None:
-    """Refuse a place that cannot or should not be written, before anything is read."""
+def _check_target(named: dict[str, Path], target: Path, overwrite: bool) -> None:
+    """Refuse a place that cannot or should not be written, before any of the named files is read."""
     if target.is_dir():
         raise InputError(f"OURS {target} is a folder: name a file in it, such as {target / 'converted.ckpt'}")
     if not target.parent.is_dir():
         raise InputError(f"OURS {target} cannot be written: there is no folder {target.parent}; make it first")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(f"OURS {target} is REFERENCE itself: choose another name")
+    for name, path in named.items():
+        if target.exists() and path.exists() and target.samefile(path):
+            raise InputError(f"OURS {target} is {name} itself: choose another name")
     if target.exists() and not overwrite:
         raise InputError(f"OURS {target} exists: choose another name or give --overwrite")
 
@@ -91,6 +106,8 @@ def _parser(method: str, layout: Layout) -> Parser:
     parser = Parser(f"lit_thermal convert {method}", f"Read {layout.about}, and write it as a checkpoint.")
     parser.add_argument("reference", metavar="REFERENCE", help="file that the released code wrote (.pth)")
     parser.add_argument("ours", metavar="OURS", help="checkpoint to write (.ckpt)")
+    for name, (called, about) in layout.files.items():
+        parser.add_argument(f"--{name}", metavar=called, required=True, help=about)
     for name, (choices, about) in layout.options.items():
         parser.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"{about} (default: {choices[0]})")
     parser.add_argument("--overwrite", action="store_true", help="replace OURS where it exists")

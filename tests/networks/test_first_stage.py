@@ -148,6 +148,7 @@ def test_a_missing_file_is_one_sentence(tmp_path):
             r"encoder\.conv_in\.bias is absent there and \(32,\) here",
         ),
         (lambda s: {"w": torch.zeros(1)}, "quantize.embedding.weight is absent there"),
+        (lambda s: {0: torch.zeros(1)}, "quantize.embedding.weight is absent there"),
     ],
 )
 def test_another_autoencoder_is_one_sentence(change, said, weights, tmp_path):

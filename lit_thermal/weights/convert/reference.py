@@ -5,13 +5,19 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lit_thermal.blocks.pretrained import unwrapped
 from lit_thermal.errors import InputError
 from lit_thermal.weights.checkpoint import read_values
 from lit_thermal.weights.surgery import compare
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path, wrapped: bool = False) -> dict[str, Tensor]:
     """Read a plain state dict, name to tensor, onto the CPU; no code in the file is run.
+
+    Args:
+        path: of the file.
+        wrapped: it may lie under `state_dict`, and its names may carry what wrappers put before them (`module.`,
+            `_orig_mod.`), which is taken off.
 
     Raises:
         InputError: there is no such file, it cannot be read, or holds something else.
@@ -21,12 +27,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     state = read_values(path)
     if isinstance(state, dict) and "lit_thermal" in state:
         raise InputError(f"{path} is a checkpoint of lit_thermal already: give it by --ckpt_path as it is")
+    if wrapped and isinstance(state, dict):
+        state = state.get("state_dict", state)
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         keys = f" but {', '.join(map(repr, list(state)[:4]))}" if isinstance(state, dict) and state else ""
         raise InputError(
             f"{path} holds no plain state dict (names to tensors){keys}: save what the network's state_dict() gives"
         )
-    return state
+    return unwrapped(state) if wrapped else state
 
 
 def check_layout(state: Mapping[str, Tensor], layout: Mapping[str, Tensor], path: Path, method: str) -> None:
