@@ -48,7 +48,7 @@ def test_the_length_of_training_reaches_the_schedule(capsys):
 @pytest.mark.parametrize("file", DATA)
 def test_data_overlays_replace_the_data(file, capsys):
     name = yaml.safe_load((FOLDER / file).read_text(encoding="utf-8"))["data"]["class_path"]
-    method = "theris" if name == "VideoFolder" else "corefusion"
+    method = {"VideoFolder": "theris", "ImageFolder": "difiisr"}.get(name, "corefusion")
     config = resolved(capsys, "-c", method, "-c", file, "--data.root=somewhere")
     assert config["data"]["class_path"].endswith(f".{name}") and config["data"]["init_args"]["root"] == "somewhere"
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"]

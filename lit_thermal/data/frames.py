@@ -282,10 +282,19 @@ def _tiff_header(path: Path) -> tuple[int, int, int]:
         if len(file.pages) > 1:
             raise InputError(f"{path} holds {len(file.pages)} pages: write one frame per file")
         if str(page.dtype) not in ("uint8", "uint16"):
-            raise InputError(f"{path} holds {page.dtype}, not counts of 8 or 16 bit: convert it to uint16")
+            raise InputError(f"{path} holds {_kind(page)}, not counts of 8 or 16 bit: convert it to uint16")
         if max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) > path.stat().st_size:
             raise ValueError("its end is missing")
         return page.imagelength, page.imagewidth, page.dtype.itemsize * 8
+
+
+def _kind(page: tifffile.TiffPage | tifffile.TiffFrame) -> str:
+    """The type of a page's values, and how many of them no conversion can map to counts."""
+    try:
+        wrong = int((~np.isfinite(page.asarray())).sum()) if "float" in str(page.dtype) else 0
+    except ValueError:  # a compression that tifffile alone does not know, such as LZW
+        wrong = 0
+    return f"{page.dtype}" + (f" with {wrong} pixels that are NaN or infinite" if wrong else "")
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

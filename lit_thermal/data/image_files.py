@@ -123,7 +123,8 @@ def match_files(folders: Trio, *, expected: str, incomplete: bool = False, targe
         for kind, folder in kinds.items()
     }
     names = sorted({name for files in listed.values() for name in files}, key=lambda name: natural_order(Path(name)))
-    _check_partners(names, {kinds[kind]: files for kind, files in listed.items() if kind not in optional}, incomplete)
+    needed = {kinds[kind]: files for kind, files in listed.items() if kind not in optional}
+    _check_partners(names, needed, may_lack="guide" in kinds and not incomplete)
     scenes = {name: Trio(**{kind: listed.get(kind, {}).get(name) for kind in vars(folders)}) for name in names}
     unseen = [name for name, files in scenes.items() if folders.lr and not files.lr and not files.guide]
     if unseen:
@@ -171,13 +172,13 @@ def _list_images(folder: Path, expected: str) -> dict[str, Path]:
     return found
 
 
-def _check_partners(names: Sequence[str], listed: dict[Path, dict[str, Path]], incomplete: bool) -> None:
+def _check_partners(names: Sequence[str], listed: dict[Path, dict[str, Path]], may_lack: bool) -> None:
     alone = [(name, [str(folder) for folder, files in listed.items() if name not in files]) for name in names]
     alone = [(name, lacking) for name, lacking in alone if lacking]
     if alone:
         first = ", ".join(f"{name} in {' and '.join(lacking)}" for name, lacking in alone[:5])
         more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
-        way_out = "" if incomplete else ", or set data.incomplete if inputs or guides may be missing"
+        way_out = ", or set data.incomplete if inputs or guides may be missing" if may_lack else ""
         raise InputError(
             f"files that belong together have one name, but there is no {first}{more}: add or remove files{way_out}"
         )

@@ -118,8 +118,12 @@ def test_an_image_cut_anywhere_is_an_error_of_one_sentence(tmp_path: Path, suffi
 
 def test_other_depths_and_pages_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "f.tif", np.zeros((4, 4), np.float32))
-    with pytest.raises(InputError, match="float32"):
+    with pytest.raises(InputError, match="float32, not counts of 8 or 16 bit: convert it to uint16"):
         read_frame(tmp_path / "f.tif")
+    tifffile.imwrite(tmp_path / "n.tif", np.array([[300, np.nan], [np.inf, 301]], np.float32))
+    for read in (read_header, read_frame):
+        with pytest.raises(InputError, match=r"n\.tif holds float32 with 2 pixels that are NaN or infinite"):
+            read(tmp_path / "n.tif")
     tifffile.imwrite(tmp_path / "p.tif", np.zeros((3, 4, 4), np.uint16), photometric="minisblack")
     with pytest.raises(InputError, match="3 pages"):
         read_header(tmp_path / "p.tif")
