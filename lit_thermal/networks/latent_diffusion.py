@@ -1,0 +1,212 @@
+"""Latent diffusion models of diffusers: the UNet and autoencoder that a method starts from."""
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lit_thermal.blocks.pretrained import fetch, pretrained_wanted
+from lit_thermal.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+class LatentDiffusion(ABC):
+    """Base of the family: builds a UNet on latents, conditioned on time and text, and the autoencoder of the latents.
+
+    Attributes:
+        text_dim: width of the text embedding that the UNet takes.
+    """
+
+    text_dim: int
+
+    @abstractmethod
+    def build(self) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
+        """Return both networks in float32, new at each call."""
+
+
+class SDTurbo(LatentDiffusion):
+    """Stability AI's SD-Turbo, or another model of the Stable Diffusion family in the layout of diffusers.
+
+    Where a checkpoint brings all weights (`without_pretrained`), no file is needed: shapes are those of the
+    configuration in the folder where it is there, else the published ones of the Stable Diffusion 2.1 family.
+
+    Args:
+        folder: local folder with `unet/` and `vae/`, or a name on the Hugging Face hub.
+
+    Raises:
+        InputError: the folder's `unet/` has no readable configuration.
+    """
+
+    def __init__(self, folder: str = "stabilityai/sd-turbo") -> None:
+        self.folder = folder
+        config = Path(folder) / "unet" / "config.json"
+        self.text_dim = _text_dim(config) if config.parent.is_dir() else _PUBLISHED_TEXT_DIM
+
+    def build(self) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
+        """Return both networks with their weights.
+
+        Raises:
+            InputError: the folder or one of its files is absent and cannot be fetched, or does not hold such a network.
+        """
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        return _load(UNet2DConditionModel, self.folder, "unet"), _load(AutoencoderKL, self.folder, "vae")
+
+
+class SmallLatentDiffusion(LatentDiffusion):
+    """The same classes of network built small, to be trained from scratch.
+
+    As in Stable Diffusion, every level of the UNet but the coarsest has transformer blocks, and so has its middle.
+
+    Args:
+        unet_widths: channels of the UNet's levels, the finest first; each level but the first halves the size.
+        vae_widths: likewise of the autoencoder; a latent is smaller than the image by 2 ** (levels - 1).
+        latent_channels: of the latent.
+        text_dim: width of the text embedding.
+        head_dim: channels of an attention head.
+        layers: residual blocks of a level; the way up has one more.
+        groups: of the group norms.
+        scale: factor from the autoencoder's latents to those of the UNet, so that these have a variance near 1.
+
+    Raises:
+        InputError: a width is no multiple of groups or head_dim, or a size is less than 1.
+    """
+
+    def __init__(
+        self,
+        unet_widths: Sequence[int] = (32, 64, 64),
+        vae_widths: Sequence[int] = (32, 64, 64),
+        latent_channels: int = 4,
+        text_dim: int = 64,
+        head_dim: int = 32,
+        layers: int = 1,
+        groups: int = 8,
+        scale: float = 1.0,
+    ) -> None:
+        sizes = [*unet_widths, *vae_widths, latent_channels, text_dim, head_dim, layers, groups]
+        if not unet_widths or not vae_widths or min(sizes) < 1 or scale <= 0:
+            raise InputError("SmallLatentDiffusion: all its sizes, and scale, must be positive, with a width at least")
+        for name, widths, divisor, of in (
+            ("unet_widths", unet_widths, groups, "groups"),
+            ("vae_widths", vae_widths, groups, "groups"),
+            ("unet_widths", unet_widths, head_dim, "head_dim"),
+        ):
+            wrong = [width for width in widths if width % divisor]
+            if wrong:
+                raise InputError(f"{name} of SmallLatentDiffusion: {wrong[0]} is no multiple of {of} {divisor}")
+        self.text_dim = text_dim
+        heads = [width // head_dim for width in unet_widths]
+        self._unet = _unet_config(unet_widths, heads, latent_channels, text_dim, layers, groups)
+        self._vae = _vae_config(vae_widths, latent_channels, layers, groups, scale)
+
+    def build(self) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
+        """Return both networks with random weights."""
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        return UNet2DConditionModel(**self._unet), AutoencoderKL(**self._vae)
+
+
+def _unet_config(
+    widths: Sequence[int], heads: Sequence[int], latent: int, text_dim: int, layers: int, groups: int
+) -> dict[str, Any]:
+    attended = len(widths) - 1
+    return {
+        "in_channels": latent,
+        "out_channels": latent,
+        "block_out_channels": tuple(widths),
+        "down_block_types": (*["CrossAttnDownBlock2D"] * attended, "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", *["CrossAttnUpBlock2D"] * attended),
+        "layers_per_block": layers,
+        "norm_num_groups": groups,
+        "cross_attention_dim": text_dim,
+        # diffusers counts heads under this name
+        "attention_head_dim": tuple(heads),
+        "use_linear_projection": True,
+    }
+
+
+def _vae_config(widths: Sequence[int], latent: int, layers: int, groups: int, scale: float) -> dict[str, Any]:
+    return {
+        "block_out_channels": tuple(widths),
+        "down_block_types": ("DownEncoderBlock2D",) * len(widths),
+        "up_block_types": ("UpDecoderBlock2D",) * len(widths),
+        "latent_channels": latent,
+        "layers_per_block": layers,
+        "norm_num_groups": groups,
+        "scaling_factor": scale,
+    }
+
+
+_PUBLISHED_TEXT_DIM = 1024
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "unet": _unet_config((320, 640, 1280, 1280), (5, 10, 20, 20), 4, _PUBLISHED_TEXT_DIM, layers=2, groups=32),
+    "vae": _vae_config((128, 256, 512, 512), 4, layers=2, groups=32, scale=0.18215),
+}
+
+
+def _load(kind: Any, folder: str, part: str) -> Any:
+    """Build a network of diffusers, with the weights of its folder where they are wanted."""
+    local = Path(folder) / part
+    if not pretrained_wanted() and not local.is_dir():
+        return kind.from_config(_PUBLISHED[part])
+    files = _files(folder, part) if pretrained_wanted() else local
+    try:
+        if not pretrained_wanted():
+            return kind.from_config(kind.load_config(local))
+        network, report = kind.from_pretrained(
+            files, use_safetensors=True, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # what diffusers trips over first depends on the file
+        raise InputError(f"{files} does not hold the {part} of SD-Turbo ({_reason(error)}): {_advice()}") from error
+    if report["missing_keys"]:  # diffusers leaves them random and only logs that
+        raise InputError(f"{files / WEIGHTS} has no weights for {report['missing_keys'][0]}: {_advice()}")
+    return network
+
+
+def _files(folder: str, part: str) -> Path:
+    """Return the local folder of a part, fetched from the hub where the folder's name is one there."""
+    wanted = ("config.json", WEIGHTS)
+    if Path(folder).is_dir():
+        absent = [name for name in wanted if not (Path(folder) / part / name).is_file()]
+        if absent:
+            raise InputError(f"the folder {folder} of SD-Turbo has no {part}/{absent[0]}: {_advice()}")
+        return Path(folder) / part
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", folder):
+        raise InputError(f"there is no folder {folder} with SD-Turbo: {_advice()}")
+    try:
+        return [fetch(folder, f"{part}/{name}", "model.base.folder") for name in wanted][-1].parent
+    except InputError as error:
+        raise InputError(
+            f"there is no folder {folder} here, and {part}/ of {folder} could not be had from the Hugging Face hub: "
+            f"{_advice()}"
+        ) from error
+
+
+def _text_dim(config: Path) -> int:
+    try:
+        return int(json.loads(config.read_text(encoding="utf-8"))["cross_attention_dim"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{config} does not say the cross_attention_dim of a UNet: {_advice()}") from error
+
+
+def _reason(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line), type(error).__name__)[:120]
+
+
+def _advice() -> str:
+    return (
+        "download unet/, vae/, text_encoder/ and tokenizer/ of stabilityai/sd-turbo where there is a network (`hf "
+        "download stabilityai/sd-turbo --include '*/*' --exclude '*.fp16.*' --local-dir sd-turbo`, or likewise "
+        "`huggingface-cli`), and give that folder by model.base.folder"
+    )
