@@ -75,6 +75,16 @@ class SuperResolver(LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it restores")
 
+    def variants(self, batch: Batch) -> dict[str, Tensor]:
+        """Restore the batch in other ways that the method has; a test measures each beside `restore`.
+
+        Never reads `hr`, as `restore` does not. The result of name `x` is reported as `<method> x`; it is no baseline.
+
+        Returns:
+            Name to the shape of `restore`, values in [0, 1]; nothing by default.
+        """
+        return {}
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer; `lr_scale` in a group multiplies its learning rate."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
@@ -99,7 +109,7 @@ class SuperResolver(LightningModule):
         """Score the restored batch."""
         restored = self.restore(batch)
         with self._full_precision():
-            self._score(batch, "val", {type(self).__name__: restored})
+            self._score(batch, "val", {type(self).__name__: restored}, {})
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/psnr` and `val/ssim`, and for video the same over the interpolated frames."""
@@ -118,25 +128,27 @@ class SuperResolver(LightningModule):
             self.baselines.tune(self.transfer_batch_to_device(b, self.device, 0) for b in data.val_dataloader())
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Score the restored batch and the simple baselines on the same frames.
+        """Score the restored batch, its variants and the simple baselines on the same frames.
 
         Returns:
-            Name of the method, ours first, to what it restored: the shape of `restore`, not rounded. A baseline of a
-            sample without a thermal input is NaN.
+            Name of the method, ours first, then its variants, to what it restored: the shape of `restore`, not rounded.
+            A baseline of a sample without a thermal input is NaN.
         """
         started = time.perf_counter()
         restored = self.restore(batch)
         if restored.is_cuda:
             torch.cuda.synchronize(restored.device)
         self._seconds += time.perf_counter() - started
+        name = type(self).__name__
+        ours = {name: restored} | {f"{name} {way}": result for way, result in self.variants(batch).items()}
         dataset = self._dataset(dataloader_idx)
         with self._full_precision():
-            results = {type(self).__name__: restored} | self.baselines(batch)
-            self._score(batch, dataset, results)
+            baselines = self.baselines(batch)
+            self._score(batch, dataset, ours, baselines)
             self._warn_of_black(batch, dataset)
             if batch["hr"].ndim == 4:
-                self._score_by_protocols(batch, dataset, results)
-        return results
+                self._score_by_protocols(batch, dataset, ours, baselines)
+        return ours | baselines
 
     def on_test_epoch_end(self) -> None:
         """Log `test/<dataset>/<metric>`, write `metrics.json` and the table of clips, print the table."""
@@ -173,7 +185,7 @@ class SuperResolver(LightningModule):
         names = getattr(self.trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
         return names[index] if names else "test"
 
-    def _score(self, batch: Batch, dataset: str, results: dict[str, Tensor]) -> None:
+    def _score(self, batch: Batch, dataset: str, ours: dict[str, Tensor], baselines: dict[str, Tensor]) -> None:
         need(batch, "hr", "name", by=f"measuring {type(self).__name__}")
         hr = batch["hr"]
         video = hr.ndim == 5
@@ -185,14 +197,14 @@ class SuperResolver(LightningModule):
         bits, steps = [r.bits for r in radiometry], [r.gain for r in radiometry]
         # The scores count time in steps of a doubled frame rate.
         dt = 2 * float(batch["hr_time"][0].diff().min()) if video and count[1] > 1 else 1.0
-        for method, result in results.items():
+        for method, result in (ours | baselines).items():
             if result.shape != hr.shape:
                 raise InputError(
                     f"{method} restores {batch['name'][0]} to {_size(result)} and its target is {_size(hr)}; give a "
                     f"target of {self.scale} times the input's size"
                 )
             restored = result if video else result.unsqueeze(1)
-            kept = self._measurable(batch, method)
+            kept = list(range(count[0])) if method in ours else _with_input(batch)
             self.scores.add(
                 dataset,
                 [batch["name"][i] for i in kept],
@@ -204,28 +216,23 @@ class SuperResolver(LightningModule):
                 [bits[i] for i in kept],
                 [steps[i] for i in kept],
                 dt,
+                variant=method in ours and method != type(self).__name__,
             )
 
-    def _score_by_protocols(self, batch: Batch, dataset: str, results: dict[str, Tensor]) -> None:
+    def _score_by_protocols(
+        self, batch: Batch, dataset: str, ours: dict[str, Tensor], baselines: dict[str, Tensor]
+    ) -> None:
         images = []
+        seen = _with_input(batch)
         radiometry = batch.get("radiometry", [Radiometry()] * len(batch["hr"]))
         for index, name in enumerate(batch["name"] if self.protocols else ()):
-            restored = {}
-            for method, result in results.items():
-                if index in self._measurable(batch, method):
-                    values = result[index].float().cpu()
-                    # The papers' baselines are images of their own, which OpenCV enlarged in whole counts.
-                    ours = method == type(self).__name__
-                    restored[method] = values if ours else quantize(values, radiometry[index].gain)
+            restored = {method: result[index].float().cpu() for method, result in ours.items()}
+            if index in seen:
+                # The papers' baselines are images of their own, which OpenCV enlarged in whole counts.
+                steps = radiometry[index].gain
+                restored |= {m: quantize(result[index].float().cpu(), steps) for m, result in baselines.items()}
             images.append(RestoredImage(name, batch["hr"][index].cpu(), restored))
         self.scores.others.add(dataset, images, self.device)
-
-    def _measurable(self, batch: Batch, method: str) -> list[int]:
-        """Samples that a method is measured on: those with a thermal input where the method is a baseline."""
-        samples = range(len(batch["hr"]))
-        if method == type(self).__name__ or "has_lr" not in batch:
-            return list(samples)
-        return [i for i in samples if batch["has_lr"][i]]
 
     def _warn_of_black(self, batch: Batch, dataset: str) -> None:
         """Say once in a test that a target is black: whatever restores it as black has a perfect score there."""
@@ -235,6 +242,11 @@ class SuperResolver(LightningModule):
         self._black = True
         name = batch["name"][int(black.int().argmax())]
         warnings.warn(f"the target {name} of {dataset} is all black; its scores say little", stacklevel=2)
+
+
+def _with_input(batch: Batch) -> list[int]:
+    """The samples that a baseline is measured on: those with a thermal input."""
+    return [i for i in range(len(batch["hr"])) if "has_lr" not in batch or batch["has_lr"][i]]
 
 
 def _size(x: Tensor) -> str:

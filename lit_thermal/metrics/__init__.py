@@ -3,6 +3,7 @@
 from lit_thermal.metrics.baselines import TunedBaselines, image_baselines, video_baselines
 from lit_thermal.metrics.quality import psnr, quantize, ssim
 from lit_thermal.metrics.scores import Protocol, Scores
+from lit_thermal.metrics.spectrum import spectrum_distance
 from lit_thermal.metrics.video import heat_misfit, profile_error, temporal_difference, temporal_profile
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "profile_error",
     "psnr",
     "quantize",
+    "spectrum_distance",
     "ssim",
     "temporal_difference",
     "temporal_profile",

@@ -28,7 +28,8 @@ PROTOCOL = (
 )
 PROTOCOL_OF_IMAGES = (
     "Gray images in [0, 1], clipped and rounded to the counts of the file, nothing cropped. PSNR of each image with "
-    "peak 1; SSIM of each image over the valid region. Every image once. Mean over the images."
+    "peak 1; SSIM of each image over the valid region. spectrum_distance: mean absolute difference of the spectra "
+    "log(1 + amplitude) of the orthonormal Fourier transform, lower is better. Every image once. Mean over the images."
 )
 OF_BASELINES = " Baselines are rounded to the counts of the file before."
 
@@ -42,14 +43,16 @@ class Comparison(NamedTuple):
     """Group to our PSNR minus that of the baseline that is strongest in this group, in dB."""
     below: list[str]
     """Clips on which some baseline has a higher PSNR than ours."""
+    variants: dict[str, dict[str, float]]
+    """Variant of ours to its own gain."""
 
 
 def compare(scores: Scores) -> dict[str, Comparison]:
     """Hold ours against the baselines of each data set; data sets without baselines are left out."""
-    ours = scores.methods[:1]
+    ours, known = scores.methods[:1], scores.baselines
     result = {}
     for dataset, methods in scores.clips().items():
-        baselines = [name for name in methods if name not in ours]
+        baselines = [name for name in methods if name in known]
         if not baselines or ours[0] not in methods:
             continue
         # Where the thermal input of an image is absent, its baselines are too.
@@ -61,14 +64,16 @@ def compare(scores: Scores) -> dict[str, Comparison]:
         }
         if not mean:
             continue
-        gain = {g: mean[ours[0]][g] - max(mean[b][g] for b in baselines) for g in common}
+        best = {g: max(mean[b][g] for b in baselines) for g in common}
+        gains = {name: {g: mean[name][g] - best[g] for g in common} for name in methods if name not in baselines}
         below = [
             clip
             for clip, values in methods[ours[0]]["all"].items()
             # Written so that a NaN of ours counts as below.
             if clip in common["all"] and not values["psnr"] >= max(methods[b]["all"][clip]["psnr"] for b in baselines)
         ]
-        result[dataset] = Comparison(max(baselines, key=lambda b: mean[b]["all"]), gain, below)
+        strongest = max(baselines, key=lambda b: mean[b]["all"])
+        result[dataset] = Comparison(strongest, gains.pop(ours[0]), below, variants=gains)
     return result
 
 

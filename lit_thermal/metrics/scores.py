@@ -12,6 +12,7 @@ from lit_thermal.metrics import report, tables
 from lit_thermal.metrics.gather import gather_objects
 from lit_thermal.metrics.protocols import Factories, ProtocolScores
 from lit_thermal.metrics.quality import psnr, quantize, ssim
+from lit_thermal.metrics.spectrum import spectrum_distance
 from lit_thermal.metrics.video import heat_misfit, profile_error, temporal_difference
 
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
@@ -45,12 +46,15 @@ class Row(NamedTuple):
     size: tuple[int, int]
     bits: int
     values: dict[str, float]
+    variant: bool = False
+    """The method is a variant of ours."""
 
 
 class Scores:
     """Accumulates rows over batches, data sets and ranks.
 
-    The first method that is added is ours; the others are the baselines that it is held against.
+    The first method that is added is ours; what is added as a variant is ours in another way; the others are the
+    baselines that it is held against.
     A frame that several windows restore counts once: the earliest window wins, whichever rank saw it.
     Numbers are means over the frames of a clip, then over the clips.
 
@@ -77,6 +81,7 @@ class Scores:
         bits: Sequence[int],
         steps: Sequence[float] | None = None,
         dt: float = 1.0,
+        variant: bool = False,
     ) -> None:
         """Measure a batch.
 
@@ -92,6 +97,7 @@ class Scores:
             steps: B numbers of counts from value 0 to value 1 (the radiometry's gain), to which values are
                 rounded; the whole range of the file unless given.
             dt: time between neighbouring frames, 1 where the frame rate was doubled (2 / temporal scale).
+            variant: our method restored in another way than the one that bears its name; no baseline.
         """
         steps = [float(2**depth - 1) for depth in bits] if steps is None else steps
         measured = self._measure(quantize(restored, steps), quantize(target, steps), dt)
@@ -105,7 +111,7 @@ class Scores:
                     for name, (first, table) in columns.items()
                     if 0 <= t - first < len(table[b])
                 }
-                row = (dataset, names[b], number, method, flags[b][t], numbers[0], size, bits[b], values)
+                row = (dataset, names[b], number, method, flags[b][t], numbers[0], size, bits[b], values, variant)
                 self._keep(Row(*row))
 
     def gather(self) -> None:
@@ -127,6 +133,16 @@ class Scores:
     def methods(self) -> list[str]:
         """Names of the methods in the order in which they were added, ours first."""
         return list(dict.fromkeys(row.method for row in self._rows.values()))
+
+    @property
+    def variants(self) -> list[str]:
+        """Names of the variants of ours, in the order in which they were added."""
+        return list(dict.fromkeys(row.method for row in self._rows.values() if row.variant))
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines, in the order in which they were added."""
+        return [name for name in self.methods[1:] if name not in self.variants]
 
     def clips(self) -> dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]:
         """Data set, method, group, clip, metric: the mean over the frames of the clip.
@@ -177,6 +193,8 @@ class Scores:
     def _measure(self, restored: Tensor, target: Tensor, dt: float) -> dict[str, tuple[int, Tensor]]:
         """Name of a metric to the first frame that has it and its values (B, n) from there on."""
         result = {"psnr": (0, psnr(restored, target)), "ssim": (0, ssim(restored, target))}
+        if target.shape[1] == 1:
+            result["spectrum_distance"] = (0, spectrum_distance(restored, target))
         if target.shape[1] >= 2:
             result["temporal_difference"] = (1, temporal_difference(restored, target))
             result["profile_error"] = (0, profile_error(restored, target))

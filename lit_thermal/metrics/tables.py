@@ -18,40 +18,49 @@ GROUPS = ("all", "observed", "interpolated")
 STANDARD = "standard"
 """Heading of our own protocol where it stands beside others."""
 
+DISTANCE = "spectrum_distance"
+
 Columns = dict[str, dict[str, dict[str, float]]]
 """Heading, method: PSNR and SSIM."""
 
 
 def table(scores: Scores, dataset: str) -> Table:
-    """Ours and the baselines as rows; PSNR and SSIM of each group of frames, or under each protocol, as columns."""
+    """Ours and the baselines as rows; PSNR and SSIM of each group of frames, or under each protocol, as columns.
+
+    Images have the distance of the spectra as a further column. The best of each column is bold; ours alone has a name
+    in bold, its variants and the baselines have not.
+    """
     data = describe(scores)[dataset]
     columns = _columns(scores, dataset)
+    distances = _distances(scores, dataset)
     result = Table(title=f"{dataset}: {_count(data)}; PSNR in dB / SSIM", title_justify="left")
     result.add_column("method", overflow="fold")
     for heading in columns:
         result.add_column(heading, justify="right", no_wrap=True)
+    if distances:
+        result.add_column("spectrum distance", justify="right")
     for name in scores.summary()[dataset]:
         cells = []
         for found in columns.values():
             best = max((m["psnr"] for m in found.values()), default=math.nan)
-            cells.append(f"[bold]{_cell(found[name])}[/bold]" if found[name]["psnr"] == best else _cell(found[name]))
-        result.add_row(f"[bold]{name}[/bold]" if name == scores.methods[0] else name, *cells)
+            cells.append(_bold(_cell(found[name]), found[name]["psnr"] == best))
+        if distances:
+            cells.append(_bold(f"{distances[name]:.4f}", distances[name] == min(distances.values())))
+        result.add_row(_bold(name, name == scores.methods[0]), *cells)
     comparison = compare(scores).get(dataset)
     if comparison is not None:
-        over = [
-            f"{g} {value:+.2f} dB" if "clips" in data else f"{value:+.2f} dB" for g, value in comparison.gain.items()
-        ]
+        over = _gains(comparison.gain, data)
         kind, count = ("clips", data["clips"]) if "clips" in data else ("images", data["images"])
         seen = min(len(groups["all"]) for groups in scores.clips()[dataset].values())
         for heading, found in list(columns.items())[1:] if seen == count and "images" in data else ():
-            gain = found[scores.methods[0]]["psnr"] - max(m["psnr"] for n, m in found.items() if n != scores.methods[0])
+            gain = found[scores.methods[0]]["psnr"] - max(m["psnr"] for n, m in found.items() if n in scores.baselines)
             over.append(f"{heading} {gain:+.2f} dB")
-        result.caption = (
-            f"over the strongest baseline: {', '.join(over)}\n"
-            f"{kind} below their strongest baseline: {len(comparison.below)} of {seen}"
-        )
+        lines = [f"over the strongest baseline: {', '.join(over)}"]
+        lines += [f"{name}: {', '.join(_gains(gain, data))}" for name, gain in comparison.variants.items()]
+        lines.append(f"{kind} below their strongest baseline: {len(comparison.below)} of {seen}")
         if seen < count:
-            result.caption += f"\nbaselines, and what is over them: the {seen} {kind} with a thermal input"
+            lines.append(f"baselines, and what is over them: the {seen} {kind} with a thermal input")
+        result.caption = "\n".join(lines)
         result.caption_justify = "left"
     return result
 
@@ -115,12 +124,27 @@ def _columns(scores: Scores, dataset: str) -> Columns:
     return columns
 
 
+def _distances(scores: Scores, dataset: str) -> dict[str, float]:
+    """Method to the distance of the spectra; nothing for video."""
+    methods = scores.summary()[dataset]
+    return {name: found["all"][DISTANCE] for name, found in methods.items() if DISTANCE in found["all"]}
+
+
+def _gains(gain: dict[str, float], data: dict[str, Any]) -> list[str]:
+    """Gain over the strongest baseline as text, for video of each group."""
+    return [f"{group} {value:+.2f} dB" if "clips" in data else f"{value:+.2f} dB" for group, value in gain.items()]
+
+
 def _count(data: dict[str, Any]) -> str:
     """How much a set holds."""
     if "images" in data:
         return f"{data['images']} image{'s' if data['images'] != 1 else ''}"
     counts = ", ".join(f"{data[g]} {g}" for g in GROUPS[1:] if data["observed"] and data["interpolated"])
     return f"{data['clips']} clips, {data['all']} frames{f' ({counts})' if counts else ''}"
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"[bold]{text}[/bold]" if bold else text
 
 
 def _cell(found: dict[str, float]) -> str:

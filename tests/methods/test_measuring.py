@@ -18,6 +18,8 @@ from lit_thermal.errors import InputError
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.metrics.baselines import TunedBaselines, image_baselines
 from lit_thermal.metrics.protocols import CoReFusionNotebook, CoReFusionTrainer
+from lit_thermal.metrics.quality import quantize
+from lit_thermal.metrics.spectrum import spectrum_distance
 
 BASELINES = {"nearest", "bilinear", "bicubic (a=-0.75)", "bicubic (a=-0.5)"}
 
@@ -106,7 +108,11 @@ def test_every_set_and_method_is_measured_under_every_protocol(tmp_path):
         assert protocols["pairs"]["bilinear"][protocol.name] == pytest.approx(protocol.compute(), abs=1e-6)
     assert record["logged"]["test/pairs/psnr_notebook"] == pytest.approx(notebook.compute()["psnr"], abs=1e-3)
     assert record["data"]["pairs"] == {"images": 3, "sizes": [[16, 16]], "bits": [8], "names": ["0", "1", "2"]}
-    assert (tmp_path / "metrics.csv").read_text().startswith("dataset,image,method,psnr,ssim\npairs,0,Guided,")
+    table = (tmp_path / "metrics.csv").read_text()
+    assert table.startswith("dataset,image,method,psnr,ssim,spectrum_distance\npairs,0,Guided,")
+    distance = spectrum_distance(quantize(hr * 0.98, 255), quantize(hr, 255)).mean()
+    assert record["results"]["pairs"]["Guided"]["all"]["spectrum_distance"] == pytest.approx(float(distance), abs=1e-6)
+    assert record["logged"]["test/pairs/spectrum_distance"] == pytest.approx(float(distance), abs=1e-6)
 
 
 def test_measures_and_baselines_do_not_depend_on_the_precision_of_the_model(tmp_path):
@@ -180,6 +186,50 @@ def test_callbacks_get_what_was_restored(tmp_path):
     run(tmp_path, Pairs(pairs=[pair("0")]), model)
     assert next(iter(seen[0])) == "Guided" and set(seen[0]) == {"Guided"} | BASELINES
     torch.testing.assert_close(seen[0]["Guided"][0], pair("0")["hr"] * 0.98)
+
+
+class Several(Guided):
+    """Also restores the guide as bright as the target, and darker."""
+
+    def variants(self, batch: Batch) -> dict[str, Tensor]:
+        return {"mean of 4": self.restore(batch) / 0.98 + 1e-4, "darker": 0.5 * self.restore(batch)}
+
+
+def test_variants_are_measured_beside_and_are_no_baselines(tmp_path, capsys):
+    mixed = [pair("0"), pair("1", lr=False), pair("2")]
+    plain = run(tmp_path / "plain", Pairs(mixed=mixed), Guided())
+    capsys.readouterr()
+    record = run(tmp_path, Pairs(mixed=mixed), Several())
+    names = ["Several", "Several mean of 4", "Several darker"]
+    for key in ("results", "protocols"):
+        assert list(record[key]["mixed"])[:3] == names and set(record[key]["mixed"]) == {*names} | BASELINES
+        assert record[key]["mixed"]["Several"] == plain[key]["mixed"]["Guided"]
+        assert record[key]["mixed"]["bilinear"] == plain[key]["mixed"]["bilinear"]
+    ours, held = record["against_baselines"]["mixed"], plain["against_baselines"]["mixed"]
+    assert ours | {"variants": {}} == held and set(ours["variants"]) == set(names[1:])
+    assert (
+        ours["variants"]["Several mean of 4"]["all"] > ours["gain"]["all"] > ours["variants"]["Several darker"]["all"]
+    )
+    lines = [line.split(",")[1:3] for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
+    for name in names:  # measured where the thermal input is absent, too
+        assert [image for image, method in lines if method == name] == ["0", "1", "2"]
+    text = capsys.readouterr().out
+    assert all(name in text for name in names) and "images below their strongest baseline: 0 of 2" in text
+    # The protocols get a variant as the network gave it, like ours, and not rounded as the baselines are.
+    notebook = CoReFusionNotebook()
+    hr = torch.stack([sample["hr"] for sample in mixed])
+    notebook.update(hr * 0.98 / 0.98 + 1e-4, hr)
+    assert record["protocols"]["mixed"]["Several mean of 4"]["notebook"] == pytest.approx(notebook.compute(), abs=1e-3)
+    assert record["logged"] == pytest.approx(plain["logged"], abs=1e-6), "logged are the numbers of ours"
+
+
+def test_a_variant_of_another_size_is_one_sentence(tmp_path):
+    class Small(Guided):
+        def variants(self, batch: Batch) -> dict[str, Tensor]:
+            return {"small": batch["lr"]}
+
+    with pytest.raises(InputError, match=r"Small small restores 0 to 4 x 4 and its target is 16 x 16"):
+        run(tmp_path, Pairs(pairs=[pair("0")]), Small())
 
 
 def test_a_black_image_is_finite_and_told_once(tmp_path):

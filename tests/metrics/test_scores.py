@@ -90,7 +90,7 @@ def test_images_have_the_group_all_only_and_no_measures_of_time() -> None:
     scores.add("images", ["a", "b", "c"], one, one == 0, "M", noisy(target, 0.02, 0), target, [8, 8, 16])
     summary = scores.summary()["images"]["M"]
     assert list(summary) == ["all"]
-    assert set(summary["all"]) == {"psnr", "ssim"}
+    assert set(summary["all"]) == {"psnr", "ssim", "spectrum_distance"}
 
 
 def test_measures_of_time_belong_to_the_frames_that_have_neighbours() -> None:
@@ -98,6 +98,7 @@ def test_measures_of_time_belong_to_the_frames_that_have_neighbours() -> None:
     numbers, observed, target = window(0, [clip(0, 7)])
     scores.add("d", ["a"], numbers, observed, "M", noisy(target, 0.02, 0), target, [8])
     has = {name: [r.frame for r in scores.rows if name in r.values] for name in scores.rows[3].values}
+    assert "spectrum_distance" not in has
     assert has["temporal_difference"] == [1, 2, 3, 4, 5, 6]
     assert has["heat_residual"] == has["heat_residual_of_target"] == [1, 2, 3, 4, 5]
     assert has["profile_error"] == has["psnr"] == list(range(7))
@@ -165,6 +166,42 @@ def test_comparison_names_the_strongest_baseline_and_the_clips_below(tmp_path: P
     for group in ("all", "observed", "interpolated"):
         gain = summary["Ours"][group]["psnr"] - summary["bilinear"][group]["psnr"]
         assert found.gain[group] == pytest.approx(gain)
+
+
+def test_a_variant_is_ours_in_another_way_and_no_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = torch.zeros(3, 1, dtype=torch.long)
+    target = torch.rand(3, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    scores = Scores()
+    for method, level in (("Ours", 0.1), ("Ours mean of 4", 0.02), ("bilinear", 0.15), ("nearest", 0.2)):
+        variant = method == "Ours mean of 4"
+        restored = noisy(target, level, 1)
+        scores.add("d", ["a", "b", "c"], one, one == 0, method, restored, target, [8] * 3, variant=variant)
+    scores.gather()
+    assert (scores.variants, scores.baselines) == (["Ours mean of 4"], ["bilinear", "nearest"])
+    found, summary = compare(scores)["d"], scores.summary()["d"]
+    # Though it is better than ours, it is not what ours is held against.
+    assert (found.strongest, found.below) == ("bilinear", [])
+    strongest = summary["bilinear"]["all"]["psnr"]
+    assert found.gain["all"] == pytest.approx(summary["Ours"]["all"]["psnr"] - strongest)
+    assert found.variants == {
+        "Ours mean of 4": {"all": pytest.approx(summary["Ours mean of 4"]["all"]["psnr"] - strongest)}
+    }
+    scores.print()
+    text = capsys.readouterr().out
+    assert f"Ours mean of 4: {found.variants['Ours mean of 4']['all']:+.2f} dB" in text
+    assert "spectrum distance" in text and f"{summary['Ours']['all']['spectrum_distance']:.4f}" in text
+    scores.write(tmp_path, seconds=0.0, config=None)
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["method"] == "Ours" and record["against_baselines"]["d"]["variants"] == found.variants
+    assert record["results"]["d"]["Ours mean of 4"]["all"]["spectrum_distance"] > 0
+    assert "spectrum_distance" in record["protocol"]["text"]
+    assert (tmp_path / "metrics.csv").read_text().startswith("dataset,image,method,psnr,ssim,spectrum_distance\n")
+    # Without any baseline there is nothing to compare with.
+    alone = Scores()
+    for method in ("Ours", "Ours mean of 4"):
+        restored, variant = noisy(target, 0.1, 1), method != "Ours"
+        alone.add("d", ["a", "b", "c"], one, one == 0, method, restored, target, [8] * 3, variant=variant)
+    assert compare(alone) == {} and alone.baselines == []
 
 
 def test_nan_counts_as_below_and_is_written_as_null(tmp_path: Path) -> None:
