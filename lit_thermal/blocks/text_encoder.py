@@ -1,0 +1,161 @@
+"""The frozen text encoder of a latent diffusion model: words to the embeddings that its UNet attends to."""
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_thermal.blocks.pretrained import fetch, pretrained_wanted
+from lit_thermal.errors import InputError
+
+REQUIRED = ("text_encoder/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt")
+"""Files of the folder without which nothing can be read; the weights may have several names."""
+FETCHED = (*REQUIRED, "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
+
+_CACHED_BYTES = 1 << 30
+"""Embeddings that are kept: about 3,400 texts of Stable Diffusion 2.1. The least recently used goes first."""
+_TEXTS_AT_ONCE = 32
+
+
+class TextEncoder:
+    """CLIP's text encoder and tokenizer out of a folder in the layout of diffusers, frozen and in float32.
+
+    It is no module: a checkpoint, an optimizer, the precision of a run and copies of a model leave it alone. Each
+    distinct text is encoded once, on the device that it is first wanted on, and its embedding kept in main memory. The
+    encoder stays on that device until `release`.
+
+    The folder is looked up at once, fetched from the hub where it names one there, so that a missing one is told of
+    before training begins; where a checkpoint brings what was trained (`without_pretrained`), at the first use.
+
+    Args:
+        folder: local folder with `text_encoder/` and `tokenizer/`, or a name on the Hugging Face hub.
+        option: what the user sets to give the folder, for the sentences.
+
+    Raises:
+        InputError: the folder or one of its files is absent and cannot be fetched, or holds another kind of encoder.
+    """
+
+    def __init__(self, folder: str = "stabilityai/sd-turbo", option: str = "model.prompt.encoder") -> None:
+        self.folder, self.option = folder, option
+        self._cache: OrderedDict[str, Tensor] = OrderedDict()
+        self._loaded: tuple[Any, Any] | None = None
+        if pretrained_wanted():
+            _ = self._sizes
+
+    @property
+    def width(self) -> int:
+        """Channels of an embedding."""
+        return self._sizes[0]
+
+    @property
+    def length(self) -> int:
+        """Tokens of each text: 77 of CLIP. Longer texts are cut, shorter ones padded."""
+        return self._sizes[1]
+
+    def __call__(self, texts: Sequence[str], device: torch.device | str) -> Tensor:
+        """Return the last hidden states (B, length, width) in float32 of B texts, on a device.
+
+        Raises:
+            InputError: the encoder cannot be had or is not one of CLIP.
+        """
+        found = {text: self._cache[text] for text in dict.fromkeys(texts) if text in self._cache}
+        new = [text for text in dict.fromkeys(texts) if text not in found]
+        for start in range(0, len(new), _TEXTS_AT_ONCE):
+            part = new[start : start + _TEXTS_AT_ONCE]
+            found.update(zip(part, self._encode(part, device), strict=True))
+        for text, embedding in found.items():
+            self._cache[text] = embedding
+            self._cache.move_to_end(text)
+        while len(self._cache) * 4 * self.length * self.width > _CACHED_BYTES:
+            self._cache.popitem(last=False)
+        if not texts:
+            return torch.zeros(0, self.length, self.width, device=device)
+        return torch.stack([found[text] for text in texts]).to(device)
+
+    def release(self) -> None:
+        """Free the encoder's memory; embeddings stay, and a text that is not among them loads it again."""
+        self._loaded = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TextEncoder":
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave weights and embeddings behind: another process reads them anew."""
+        return {"folder": self.folder, "option": self.option, "_cache": OrderedDict(), "_loaded": None}
+
+    def _encode(self, texts: list[str], device: torch.device | str) -> list[Tensor]:
+        """Embeddings (length, width) of texts, each in memory of its own on the CPU."""
+        # What is born in inference mode could not take part in a later training step.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
+            encoder, tokenizer = self._loaded or self._load()
+            tokens = tokenizer(
+                texts, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+            ).input_ids
+            hidden = encoder.to(device)(tokens.to(device)).last_hidden_state.cpu()
+            return [state.clone() for state in hidden]
+
+    def _load(self) -> tuple[Any, Any]:
+        """Encoder and tokenizer."""
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        read: Any = CLIPTextModel
+        try:
+            encoder, report = read.from_pretrained(
+                self._root / "text_encoder", local_files_only=True, output_loading_info=True
+            )
+            tokenizer = CLIPTokenizer.from_pretrained(self._root / "tokenizer", local_files_only=True)
+        except Exception as error:  # what transformers trips over first depends on the file
+            reason = next((line for line in str(error).splitlines() if line), type(error).__name__)[:120]
+            raise InputError(
+                f"{self._root} does not hold a text encoder of CLIP ({reason}): {self._advice()}"
+            ) from error
+        if report["missing_keys"]:  # transformers leaves them random and only logs that
+            raise InputError(
+                f"{self._root / 'text_encoder'} has no weights for {min(report['missing_keys'])}: {self._advice()}"
+            )
+        self._loaded = encoder.float().eval().requires_grad_(False), tokenizer
+        return self._loaded
+
+    @cached_property
+    def _root(self) -> Path:
+        """The local folder, whose files are fetched from the hub where `folder` is a name there."""
+        root = Path(self.folder).expanduser()
+        if root.is_dir():
+            absent = [name for name in REQUIRED if not (root / name).is_file()]
+            if absent:
+                raise InputError(f"the folder {self.folder} has no {absent[0]}: {self._advice()}")
+            return root
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.folder):
+            raise InputError(f"there is no folder {self.folder} with a text encoder: {self._advice()}")
+        try:
+            for name in (*FETCHED, "text_encoder/model.safetensors"):
+                file = fetch(self.folder, name, self.option)
+        except InputError as error:
+            raise InputError(
+                f"there is no folder {self.folder} here, and the text encoder of {self.folder} could not be had from "
+                f"the Hugging Face hub: {self._advice()}"
+            ) from error
+        return file.parents[1]
+
+    @cached_property
+    def _sizes(self) -> tuple[int, int]:
+        path = self._root / "text_encoder" / "config.json"
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            return int(config["hidden_size"]), int(config["max_position_embeddings"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} does not say the sizes of a text encoder of CLIP: {self._advice()}") from error
+
+    def _advice(self) -> str:
+        hub = self.folder if re.fullmatch(r"[\w-]+/[\w.-]+", self.folder) else "stabilityai/sd-turbo"
+        return (
+            f"download text_encoder/ and tokenizer/ of {hub} where there is a network (`hf download {hub} --include "
+            f"'text_encoder/*' 'tokenizer/*' --exclude '*.fp16.*' --local-dir sd-turbo`), and give that folder by "
+            f"{self.option}"
+        )
