@@ -156,6 +156,5 @@ class TextEncoder:
         hub = self.folder if re.fullmatch(r"[\w-]+/[\w.-]+", self.folder) else "stabilityai/sd-turbo"
         return (
             f"download text_encoder/ and tokenizer/ of {hub} where there is a network (`hf download {hub} --include "
-            f"'text_encoder/*' 'tokenizer/*' --exclude '*.fp16.*' --local-dir sd-turbo`), and give that folder by "
-            f"{self.option}"
+            f"'t*/*' --exclude '*.fp16.*' --local-dir sd-turbo`), and give that folder by {self.option}"
         )
