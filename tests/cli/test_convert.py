@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from lit_thermal.methods.corefusion.module import CoReFusion
 from lit_thermal.weights import load_model
+from lit_thermal.weights.checkpoint import build_model
+from lit_thermal.weights.convert import difiisr
 from lit_thermal.weights.convert.corefusion import released_name
+from lit_thermal.weights.convert.difiisr_unet import released_layout
 
 CONFIG = """
 experiment: converted
@@ -26,6 +30,28 @@ data:
   init_args: {size: 64, crop: 8, train_images: 1, val_images: 1, test_images: 2, num_workers: 0}
 trainer: {accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
 """
+SMALL_DIFIISR = """
+model:
+  class_path: DifIISR
+  init_args:
+    unet:
+      class_path: SwinUNet
+      init_args:
+        width: 32
+        multipliers: [1, 2]
+        res_blocks: [1, 1]
+        image_size: 16
+        attention_sizes: [16, 8]
+        swin_width: 32
+        head_width: 16
+    first_stage: {class_path: VQFirstStage, init_args: {channels: [32, 32, 64], layers: 1, codebook: 16}}
+    guidance: Unguided
+data:
+  class_path: SimulatedImages
+  init_args: {size: 64, crop: 8, samples_per_epoch: 4, train_images: 1, val_images: 1, test_images: 1, num_workers: 0}
+trainer: {accelerator: cpu, enable_progress_bar: false, enable_model_summary: false, callbacks: []}
+"""
+"""Over the experiment of the paper: small networks, no files that only training needs, other data."""
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +147,7 @@ def test_what_is_there_is_not_lost(reference, run, folder):
     ("words", "said"),
     [
         ([], "the following arguments are required: METHOD"),
-        (["corefuson"], "knows no method 'corefuson'; did you mean corefusion? (methods: corefusion)"),
+        (["corefuson"], "knows no method 'corefuson'; did you mean corefusion? (methods: corefusion, difiisr)"),
         (["--overwrite"], "METHOD"),
         (["corefusion"], "the following arguments are required: REFERENCE, OURS"),
         (["corefusion", "toy.yaml", "b.ckpt", "--upsample=nearest"], "no option --upsample; did you mean --upsampling"),
@@ -131,6 +157,10 @@ def test_what_is_there_is_not_lost(reference, run, folder):
         (["corefusion", "toy.yaml", "no/b.ckpt"], "there is no folder no; make it first"),
         (["corefusion", "toy.yaml", "."], "OURS . is a folder: name a file in it"),
         (["corefusion", "toy.yaml", "./toy.yaml", "--overwrite"], "is REFERENCE itself"),
+        (["difiisr", "toy.yaml", "b.ckpt"], "the following arguments are required: --vq"),
+        (["difiisr", "toy.yaml", "b.ckpt", "--vqq=none.pth", "--vq=none.pth"], "no option --vqq; did you mean --vq?"),
+        (["difiisr", "none.pth", "b.ckpt", "--vq=toy.yaml"], "none.pth is not a file"),
+        (["difiisr", "none.pth", "toy.yaml", "--vq=./toy.yaml", "--overwrite"], "toy.yaml is AUTOENCODER itself"),
     ],
 )
 def test_mistakes_in_one_line(words, said, run, folder):
@@ -140,8 +170,42 @@ def test_mistakes_in_one_line(words, said, run, folder):
     assert [p.name for p in folder.iterdir()] == ["toy.yaml"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["corefusion", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["corefusion", "--help"], ["difiisr", "--help"]])
 def test_help(words, run):
     with pytest.raises(SystemExit) as left:
         run("convert", *words)
     assert left.value.code == 0
+
+
+@pytest.fixture
+def two_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the released code would have written for a small DifIISR, which is the published one here."""
+    config = difiisr.published()
+    small = yaml.safe_load(SMALL_DIFIISR)["model"]["init_args"]
+    for part in ("unet", "first_stage"):
+        config["init_args"][part]["init_args"] |= small[part]["init_args"]
+    monkeypatch.setattr(difiisr, "published", lambda: config)
+    network = build_model(config).network
+    unet = {name: 0.05 * torch.randn(value.shape) for name, value in released_layout(network.unet).items()}
+    torch.save({"state_dict": {f"module.{name}": value for name, value in unet.items()}}, folder / "unet.pth")
+    torch.save(network.first_stage.autoencoder.released_state(), folder / "vq.pth")
+    (folder / "small.yaml").write_text(SMALL_DIFIISR)
+
+
+def test_two_files_become_one_checkpoint_and_the_words_that_it_tells_do(two_files, run, folder):
+    done = run("convert", "difiisr", "unet.pth", "ours.ckpt", "--vq", "vq.pth")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("unet.pth, vq.pth: ") and lines[0].endswith("parameters -> ours.ckpt")
+    before = load_model(folder / "ours.ckpt").network
+    for line, left in zip(lines[1:], ("metrics.json", "predictions", "best.ckpt"), strict=True):
+        _, verb, *words = line.split(":", 1)[1].split()
+        assert words[:2] == ["-c", "paper/difiisr_distilled"]
+        short = ["--trainer.max_steps=1", "--trainer.val_check_interval=1"] if verb == "fit" else []
+        done = run(verb, *words[:2], "-c", "small.yaml", *words[2:], *short)
+        assert done.code == 0, done.err
+        assert list(folder.glob(f"runs/**/{left}"))
+    # training went on from these weights, the frozen part has not moved
+    after = load_model(next(folder.glob("runs/**/best.ckpt"))).network
+    for name, value in before.state_dict().items():
+        assert (after.state_dict()[name] - value).abs().max() <= (0 if name.startswith("first_stage") else 1e-4)
