@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from lit_thermal.blocks.pretrained import without_pretrained
 from lit_thermal.errors import InputError
-from lit_thermal.networks.latent_diffusion import WEIGHTS, LatentDiffusion, SDTurbo, SmallLatentDiffusion
+from lit_thermal.networks.latent_diffusion import WEIGHTS, SDTurbo, SmallLatentDiffusion
 
 DOWNLOAD = r"download unet/, vae/, text_encoder/ and tokenizer/ of stabilityai/sd-turbo.*model\.base\.folder"
 
@@ -169,7 +169,3 @@ def test_configuration_of_something_else(copy, text):
     (copy / "unet" / "config.json").write_text(text)
     with pytest.raises(InputError, match=rf"config\.json does not say the cross_attention_dim of a UNet: {DOWNLOAD}"):
         SDTurbo(str(copy))
-
-
-def test_the_family():
-    assert {member.__name__ for member in LatentDiffusion.__subclasses__()} == {"SDTurbo", "SmallLatentDiffusion"}
