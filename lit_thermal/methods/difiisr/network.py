@@ -1,0 +1,95 @@
+"""DifIISR's network: a denoiser of latents between a first stage's encoder and decoder (spec of the paper's Fig. 2)."""
+
+from collections.abc import Callable
+from typing import NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_thermal.blocks.diffusion_condition import Condition
+from lit_thermal.errors import InputError
+from lit_thermal.generative.schedule import Prediction, Schedule
+from lit_thermal.networks.first_stage import FirstStage
+from lit_thermal.networks.swin_unet import SwinUNet
+
+
+class Given(NamedTuple):
+    """What is known of a batch before anything is restored."""
+
+    lr: Tensor
+    """(B, 1, h, w) in [-1, 1]."""
+    y: Tensor
+    """(B, C, H', W') latent of the enlarged input, around which the diffusion starts."""
+    condition: Tensor
+    """(B, K, H', W') what the denoiser sees beside the noisy latent."""
+
+
+class DifIISRNetwork(nn.Module):
+    """Estimates a clean latent from a noisy one and the low-resolution image.
+
+    Args:
+        scale: how many times wider and higher the restored image is; a multiple of no number is needed, but
+            `scale` times the sides of an input must be multiples of the first stage's factor.
+        unet: makes the denoiser from the channels of the latent and of the condition.
+        first_stage: makes the encoder and decoder of images.
+        condition: makes what the denoiser sees of the input.
+        schedule: of the noise.
+        prediction: what the denoiser gives (`Prediction`).
+
+    Raises:
+        InputError: there is no such prediction.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        unet: Callable[[int, int], SwinUNet],
+        first_stage: Callable[[], FirstStage],
+        condition: Callable[[], Condition],
+        schedule: Schedule,
+        prediction: Prediction,
+    ) -> None:
+        super().__init__()
+        if prediction not in get_args(Prediction):
+            raise InputError(f"model.prediction is {prediction!r}; choose of {', '.join(get_args(Prediction))}")
+        self.scale, self.schedule, self.prediction = scale, schedule, prediction
+        self.first_stage, self.condition = first_stage(), condition()
+        self.unet = unet(self.first_stage.channels, self.condition.channels)
+
+    def look(self, lr: Tensor) -> Given:
+        """Prepare a batch: lr (B, 1, h, w) in [-1, 1].
+
+        The input is enlarged by PyTorch's bicubic (a = -0.75, no antialiasing, not clipped), as released.
+        """
+        large = F.interpolate(lr, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
+        y = self.first_stage.encode(large)
+        return Given(lr, y, self.condition(lr, (y.shape[-2], y.shape[-1])))
+
+    def forward(self, x: Tensor, t: Tensor, given: Given) -> Tensor:
+        """The denoiser's own output, of the kind that `prediction` says, for a noisy latent x (B, C, H', W').
+
+        Args:
+            x: state of the chain, not scaled.
+            t: (B,) index of the schedule.
+            given: from `look`.
+        """
+        return self.unet(self.schedule.scale_input(x, t), t, given.condition).float()
+
+    def clean(self, output: Tensor, x: Tensor, t: Tensor, given: Given) -> Tensor:
+        """The clean latent that an output stands for; clipped where the latent is made of pixels."""
+        estimate = self.schedule.clean(output, x, given.y, t, self.prediction)
+        return estimate.clamp(-1, 1) if self.first_stage.bounded else estimate
+
+    def estimate(self, x: Tensor, t: Tensor, given: Given) -> Tensor:
+        """The clean latent (B, C, H', W') that the denoiser sees in a noisy one."""
+        return self.clean(self(x, t, given), x, t, given)
+
+    def image(self, latent: Tensor) -> Tensor:
+        """Decode a latent: (B, 1, H, W), black at -1 and white at 1, not clipped; differentiable."""
+        return self.first_stage.decode(latent)
+
+
+def steps_of(count: int, index: int, device: torch.device) -> Tensor:
+    """The same index of the schedule for each of `count` images."""
+    return torch.full((count,), index, dtype=torch.long, device=device)
