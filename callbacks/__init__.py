@@ -1,9 +1,10 @@
 """Lightning callbacks; installed as `lit_thermal.callbacks`."""
 
+from .chain_pictures import ChainPictures
 from .ema import EMA
 from .learning_curves import LearningCurves
 from .prediction_writer import PredictionWriter
 from .robustness_curve import RobustnessCurve
 from .samples import SamplePictures
 
-__all__ = ["EMA", "LearningCurves", "PredictionWriter", "RobustnessCurve", "SamplePictures"]
+__all__ = ["EMA", "ChainPictures", "LearningCurves", "PredictionWriter", "RobustnessCurve", "SamplePictures"]
