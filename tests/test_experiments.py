@@ -11,7 +11,7 @@ from lit_thermal.cli.dispatch import main
 FOLDER = Path(lit_thermal.experiments.__path__[0])
 FILES = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*.yaml")}
 WHOLE = sorted(f for f in FILES if "/" not in f or f.startswith("paper/"))
-ROWS = sorted(f for f in FILES if f.startswith("rows/theris/"))
+ROWS = sorted(f for f in FILES if f.startswith("rows/"))
 DATA = sorted(f for f in FILES if f.startswith("data/"))
 TESTS = sorted(f for f in FILES if f.startswith("test/"))
 PHASES = sorted(f for f in FILES if f.startswith("phase/"))
@@ -36,7 +36,7 @@ def test_whole_experiments_parse(file, capsys):
     assert config["experiment"] not in ("", "run")
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"], "one scale for both"
     schedule = config["model"]["init_args"]["lr_scheduler"]
-    if schedule is not None:
+    if schedule is not None and "T_max" in schedule["init_args"]:
         assert schedule["init_args"]["T_max"] == config["trainer"]["max_steps"], "the schedule ends with the training"
 
 
@@ -94,12 +94,43 @@ ALLOWED = {
     "rows/theris/without_scan.yaml": {"scans"},
     "rows/theris/cosine_interpolation.yaml": {"interpolation"},
     "rows/theris/linear_interpolation.yaml": {"interpolation"},
+    "rows/difiisr/unguided.yaml": {"guidance"},
+    "rows/difiisr/visual.yaml": {"guidance"},
+    "rows/difiisr/perceptual.yaml": {"guidance"},
+    "rows/difiisr/both.yaml": set(),
+    "rows/difiisr/perceptual_visual_added.yaml": {"guidance"},
+    "rows/difiisr/visual_perceptual_added.yaml": {"guidance"},
+    "rows/difiisr/loss_sum.yaml": {"guidance"},
 }
 
 
 @pytest.mark.parametrize("file", ROWS)
 def test_a_row_changes_what_its_name_says_and_nothing_else(file, capsys):
-    whole, row = resolved(capsys, "-c", "theris"), resolved(capsys, "-c", "theris", "-c", file)
+    method = file.split("/")[1]
+    whole, row = resolved(capsys, "-c", method), resolved(capsys, "-c", method, "-c", file)
     model, other = whole["model"]["init_args"], row["model"]["init_args"]
     assert {key for key in model if model[key] != other[key]} == ALLOWED[file]
     assert whole["data"] == row["data"] and whole["trainer"] == row["trainer"]
+
+
+@pytest.mark.parametrize("file", [f for f in ROWS if f.startswith("rows/difiisr/")])
+def test_rows_of_guidance_differ_in_their_terms_alone(file, capsys):
+    guidance = resolved(capsys, "-c", "difiisr", "-c", file)["model"]["init_args"]["guidance"]
+    start = resolved(capsys, "-c", "difiisr")["model"]["init_args"]["guidance"]["init_args"]["start"]
+    if file.endswith("unguided.yaml"):
+        assert guidance["class_path"].endswith(".Unguided")
+        return
+    given = guidance["init_args"]
+
+    def names(key):
+        return [term["class_path"].rsplit(".")[-1] for term in given.get(key, [])]
+
+    terms = {
+        "visual": (["SpectrumTerm"], []),
+        "perceptual": (["RandomFeatureTerm"], []),
+        "both": (["SpectrumTerm", "RandomFeatureTerm"], []),
+        "perceptual_visual_added": (["RandomFeatureTerm"], ["SpectrumTerm"]),
+        "visual_perceptual_added": (["SpectrumTerm"], ["RandomFeatureTerm"]),
+        "loss_sum": (["SpectrumTerm", "RandomFeatureTerm"], []),
+    }
+    assert (names("terms"), names("added")) == terms[Path(file).stem] and given["start"] == start
