@@ -385,3 +385,14 @@ def test_bfloat16_is_near_float32():
         half = model.restore(batch)
     assert half.dtype == torch.float32
     assert (half - full).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_restoring_keeps_no_graph(mode):
+    model, batch = method(guidance=partial(LossGradientGuidance, terms=[SpectrumTerm])).eval(), a_batch()
+    seen = []
+    model.network.unet.register_forward_hook(lambda module, given, output: seen.append(output.requires_grad))
+    with mode():
+        restored, chain = model.restore(batch), model.chain(batch, guided=True)
+    assert seen and not any(seen)
+    assert not restored.requires_grad and not any(s.image.requires_grad or s.loss.requires_grad for s in chain)

@@ -1,6 +1,7 @@
 """DifIISR as a LightningModule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -131,7 +132,6 @@ class DifIISR(SuperResolver):
         if state := checkpoint.get("objective"):
             self.objective.load_state_dict(state, self.network)
 
-    @torch.no_grad()
     def chain(self, batch: Batch, guided: bool) -> list[ChainStep]:
         """The estimates of one drawing in the order of the chain, for a picture.
 
@@ -140,7 +140,7 @@ class DifIISR(SuperResolver):
             guided: the training's guidance moves each estimate, as the paper's sampling has it. It reads the target, so
                 this shows what the gradient does and is no restoration.
         """
-        with torch.inference_mode(False):
+        with _plain_tensors():
             given = self.network.look(self._images(batch).clone())
             hr = 2 * batch["hr"].clone() - 1
             sampler = Deterministic() if isinstance(self.drawing.sampler, OneStep) else self.drawing.sampler
@@ -166,12 +166,10 @@ class DifIISR(SuperResolver):
             raise InputError(f"DifIISR takes images, (B, 1, h, w), not clips, {tuple(batch['lr'].shape)}: give images")
         return 2 * batch["lr"] - 1
 
-    @torch.no_grad()
     def _draw(self, batch: Batch, drawing: Drawing) -> Tensor:
         """Restore a batch by one way: the mean of its drawings."""
         need(batch, "lr", "name", by="DifIISR")
-        # Guidance takes gradients, for which tensors of the inference mode are of no use.
-        with torch.inference_mode(False):
+        with _plain_tensors():
             given = self.network.look(self._images(batch).clone())
             total = torch.zeros((), device=given.lr.device)
             for sample in range(drawing.samples):
@@ -198,3 +196,11 @@ class DifIISR(SuperResolver):
             return estimate
 
         return sampler(denoise, self.network.schedule, given.y, noise, watch)
+
+
+@contextmanager
+def _plain_tensors() -> Iterator[None]:
+    """Neither inference mode, whose tensors guidance cannot take gradients through, nor a graph that is kept."""
+    # In this order: leaving the inference mode switches gradients on.
+    with torch.inference_mode(False), torch.no_grad():
+        yield
