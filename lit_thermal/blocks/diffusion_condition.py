@@ -9,7 +9,7 @@ from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 
 
-class Condition(nn.Module, ABC):
+class DiffusionCondition(nn.Module, ABC):
     """Base of the family: the low-resolution image to channels that are concatenated to the network's input.
 
     What must hold: any size of the image and of the state goes, each image of a batch is by itself.
@@ -25,7 +25,7 @@ class Condition(nn.Module, ABC):
         """Map images (B, 1, h, w) in [-1, 1] to (B, channels, *size), the size of the state."""
 
 
-class RawLR(Condition):
+class RawLR(DiffusionCondition):
     """The pixels of the low-resolution image, as ResShift, SinSR and the released DifIISR have them.
 
     With scale 4 and a first stage of factor 4 the image has the size of the state. A smaller one is enlarged to a
@@ -56,7 +56,7 @@ class RawLR(Condition):
         return _to_size(condition, size)
 
 
-class ConditionEncoder(Condition):
+class ConditionEncoder(DiffusionCondition):
     """A small convolutional encoder of the low-resolution image: the image encoder in DifIISR's Fig. 2.
 
     The paper draws it and says no more, so the architecture is ours: a 3x3 convolution, residual blocks of two 3x3
@@ -103,7 +103,7 @@ def _to_size(x: Tensor, size: tuple[int, int]) -> Tensor:
     return resize(x, size, kernel="linear", border="replicate")
 
 
-def _check_positive(condition: Condition, **numbers: int) -> None:
+def _check_positive(condition: DiffusionCondition, **numbers: int) -> None:
     for name, number in numbers.items():
         if number < 1:
             raise InputError(f"{type(condition).__name__}'s {name} is {number} and must be at least 1")

@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lit_thermal.blocks.diffusion_condition import Condition, ConditionEncoder, RawLR
+from lit_thermal.blocks.diffusion_condition import DiffusionCondition, ConditionEncoder, RawLR
 from lit_thermal.errors import InputError
 
-MEMBERS = Condition.__subclasses__()
+MEMBERS = DiffusionCondition.__subclasses__()
 SIZES = [(6, 8), (12, 16), (3, 4), (7, 9), (5, 16), (1, 1)]
 
 
-def trained(member: type[Condition], seed: int = 0) -> Condition:
+def trained(member: type[DiffusionCondition], seed: int = 0) -> DiffusionCondition:
     torch.manual_seed(seed)
     return member()
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lit_thermal.batch import Batch, need
-from lit_thermal.blocks.diffusion_condition import Condition, RawLR
+from lit_thermal.blocks.diffusion_condition import DiffusionCondition, RawLR
 from lit_thermal.blocks.guidance import Guidance, LossGradientGuidance, Unguided
 from lit_thermal.errors import InputError
 from lit_thermal.generative.chain import ChainStep
@@ -61,7 +61,7 @@ class DifIISR(SuperResolver):
         scale: int = 4,
         unet: Callable[[int, int], SwinUNet] = SwinUNet,
         first_stage: Callable[[], FirstStage] = VQFirstStage,
-        condition: Callable[[], Condition] = RawLR,
+        condition: Callable[[], DiffusionCondition] = RawLR,
         schedule: Callable[[], Schedule] = ResidualShift,
         prediction: Prediction = "x0",
         sampler: Callable[[], Sampler] = Ancestral,

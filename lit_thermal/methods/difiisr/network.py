@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_thermal.blocks.diffusion_condition import Condition
+from lit_thermal.blocks.diffusion_condition import DiffusionCondition
 from lit_thermal.errors import InputError
 from lit_thermal.generative.schedule import Prediction, Schedule
 from lit_thermal.networks.first_stage import FirstStage
@@ -46,7 +46,7 @@ class DifIISRNetwork(nn.Module):
         scale: int,
         unet: Callable[[int, int], SwinUNet],
         first_stage: Callable[[], FirstStage],
-        condition: Callable[[], Condition],
+        condition: Callable[[], DiffusionCondition],
         schedule: Schedule,
         prediction: Prediction,
     ) -> None:
