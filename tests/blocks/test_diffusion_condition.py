@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lit_thermal.blocks.diffusion_condition import DiffusionCondition, ConditionEncoder, RawLR
+from lit_thermal.blocks.diffusion_condition import ConditionEncoder, DiffusionCondition, RawLR
 from lit_thermal.errors import InputError
 
 MEMBERS = DiffusionCondition.__subclasses__()
