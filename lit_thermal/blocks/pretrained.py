@@ -27,6 +27,16 @@ def without_pretrained() -> Iterator[None]:
         _wanted.reset(token)
 
 
+@contextmanager
+def with_pretrained() -> Iterator[None]:
+    """Fetch pretrained weights also inside `without_pretrained`: for parts that are frozen and in no checkpoint."""
+    token = _wanted.set(True)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
 def pretrained_wanted() -> bool:
     """False inside `without_pretrained`."""
     return _wanted.get()

@@ -1,0 +1,1 @@
+"""3M-TI: calibration-free guided super-resolution in one diffusion step."""

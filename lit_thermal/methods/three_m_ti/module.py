@@ -1,0 +1,213 @@
+"""3M-TI as a LightningModule."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_thermal.batch import Batch, need
+from lit_thermal.blocks.cross_modal_attention import CrossModalAttention, CrossModalSelfAttention
+from lit_thermal.blocks.low_rank import Train
+from lit_thermal.blocks.prompt import FixedPrompt, Prompt
+from lit_thermal.blocks.skip_connection import SkipConnection, ZeroSkip
+from lit_thermal.errors import InputError
+from lit_thermal.generative.noise import SeededNoise
+from lit_thermal.losses.perceptual import LPIPS, PerceptualLoss
+from lit_thermal.losses.pixel import MeanSquaredError, PixelLoss
+from lit_thermal.methods.base import SchedulerCallable, SuperResolver
+from lit_thermal.methods.three_m_ti.network import ThreeMTINetwork
+from lit_thermal.networks.latent_diffusion import LatentDiffusion, SDTurbo
+from lit_thermal.networks.view_autoencoder import Latent
+
+Upsampling = Literal["direct", "two_step"]
+
+
+class ThreeMTI(SuperResolver):
+    """Guided thermal super-resolution without calibration, in one step of a latent diffusion model (3M-TI).
+
+    The enlarged thermal image and any number of visible ones are views of one scene, whose tokens attend to each other
+    in every block of the UNet: nothing has to be aligned. A view may be missing, in data or in single samples. The
+    thermal image is repeated to three channels, and the restored one is the mean of three.
+
+    Paper and released code differ. The defaults are the paper's: LoRA alone is trained, skips start at zero, the latent
+    is the mean, the loss is of the thermal view. The released code trains the whole UNet besides (`train:
+    lora_and_unet`), starts skips at 1e-5 (`skip.init`), samples the latent, takes the loss of both views
+    (`guide_weight: 1`) and enlarges by way of twice the size (`upsampling: two_step`).
+
+    Args:
+        scale: how many times wider and higher the result is.
+        base: UNet and autoencoder to start from.
+        attention: how views exchange in the UNet.
+        skip: from the autoencoder's encoder to its decoder, of the thermal view.
+        prompt: what the network is told in words.
+        latent: mean of the autoencoder's posterior, or a sample of it.
+        timestep: of the diffusion, for which a degraded latent is taken.
+        train: `lora`, `lora_and_unet` or `all`; a checkpoint holds what is trained, and no more.
+        unet_rank: of LoRA in the UNet.
+        vae_rank: of LoRA in the decoder and the skips.
+        upsampling: bilinear to the size of the result, directly or by way of twice the input's size.
+        pixel_loss: distance to the target.
+        perceptual_loss: of the images, besides.
+        perceptual_weight: weight of `perceptual_loss` (lambda).
+        guide_weight: weight of the visible views' loss, which are to be reproduced, against the thermal view's 1. The
+            sum is divided by 1 plus it.
+        drop_guide: share of the training samples whose visible views are taken away.
+        seed: of the noise of sampled latents when images are restored; each image has its own, by its name.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the schedule, stepped per optimizer step.
+
+    Raises:
+        InputError: a number is out of range, blocks do not go together, or weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        scale: int = 8,
+        base: Callable[[], LatentDiffusion] = SDTurbo,
+        attention: Callable[[], CrossModalAttention] = CrossModalSelfAttention,
+        skip: Callable[[Sequence[int], Sequence[int]], SkipConnection] = ZeroSkip,
+        prompt: Callable[[int], Prompt] = FixedPrompt,
+        latent: Latent = "mean",
+        timestep: int = 199,
+        train: Train = "lora",
+        unet_rank: int = 16,
+        vae_rank: int = 4,
+        upsampling: Upsampling = "direct",
+        pixel_loss: Callable[[], PixelLoss] = MeanSquaredError,
+        perceptual_loss: Callable[[], PerceptualLoss] = LPIPS,
+        perceptual_weight: float = 1.0,
+        guide_weight: float = 0.0,
+        drop_guide: float = 0.0,
+        seed: int = 0,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: SchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(scale, optimizer, lr_scheduler)
+        for name, value, choices in (
+            ("latent", latent, Latent),
+            ("train", train, Train),
+            ("upsampling", upsampling, Upsampling),
+        ):
+            if value not in get_args(choices):
+                raise InputError(f"model.{name} is {value!r}; choose of {', '.join(get_args(choices))}")
+        if min(perceptual_weight, guide_weight, seed) < 0 or not 0 <= drop_guide <= 1:
+            raise InputError(
+                f"model.perceptual_weight {perceptual_weight}, model.guide_weight {guide_weight} and model.seed {seed} "
+                f"must be at least 0, and model.drop_guide {drop_guide} a share from 0 to 1"
+            )
+        made = base()
+        self.network = ThreeMTINetwork(made, attention(), skip, latent, timestep, train, unet_rank, vae_rank)
+        self.prompt = prompt(made.text_dim)
+        self.pixel_loss, self.perceptual_loss = pixel_loss(), perceptual_loss()
+        self.upsampling, self.seed = upsampling, seed
+        self.perceptual_weight, self.guide_weight, self.drop_guide = perceptual_weight, guide_weight, drop_guide
+        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        if frozen:
+            _leave_out(self, frozen)
+
+    def setup(self, stage: str) -> None:
+        """Read the weights of the perceptual loss before training begins, besides the checks of all methods."""
+        super().setup(stage)
+        if stage == "fit" and self.perceptual_weight:
+            self.perceptual_loss.prepare()
+
+    def restore(self, batch: Batch) -> Tensor:
+        """Restore thermal images: (B, 1, H, W) in [0, 1]."""
+        images, present = self._views(batch)
+        noise = SeededNoise.of(batch["name"], self.seed)
+
+        def drawn(like: Tensor) -> Tensor:
+            """Noise of all views of an image from its own generator."""
+            views = like.unflatten(0, (len(images), -1))
+            return noise(views).flatten(0, 1)
+
+        restored = self.network(images, present, self._told(batch, present), drawn, thermal_only=True)
+        return ((_thermal(restored[:, 0]).float() + 1) / 2).clamp(0, 1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Pixel and perceptual loss of one batch."""
+        need(batch, "hr", by="ThreeMTI")
+        images, present = self._views(batch)
+        if self.drop_guide and images.shape[1] > 1:
+            kept = torch.rand(len(images), 1).to(present.device) >= self.drop_guide
+            present = torch.cat([present[:, :1], present[:, 1:] & kept], 1)
+        decodes_guide = self.guide_weight > 0 and bool(present[:, 1:].any())
+        restored = self.network(images, present, self._told(batch, present), thermal_only=not decodes_guide)
+        loss = self._loss(_thermal(restored[:, 0]), 2 * batch["hr"] - 1, "")
+        if decodes_guide:
+            there = present[:, 1:]
+            loss = loss + self.guide_weight * self._loss(restored[:, 1:][there], images[:, 1:][there], "guide_")
+        loss = loss / (1 + self.guide_weight)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def _loss(self, restored: Tensor, target: Tensor, prefix: str) -> Tensor:
+        loss = self.pixel_loss(restored, target)
+        self.log(f"train/{prefix}pixel", loss)
+        if self.perceptual_weight:
+            perceptual = self.perceptual_loss(restored, target)
+            self.log(f"train/{prefix}perceptual", perceptual)
+            loss = loss + self.perceptual_weight * perceptual
+        return loss
+
+    def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """All views (B, V, 3, H, W) in [-1, 1] at the size of the result, and which are there, (B, V).
+
+        Raises:
+            InputError: a sample has no thermal image, the batch is of clips, or a guide has no pixels.
+        """
+        need(batch, "lr", "name", by="ThreeMTI")
+        lr = batch["lr"]
+        if lr.ndim != 4:
+            raise InputError(f"ThreeMTI takes images, (B, 1, h, w), not clips, {tuple(lr.shape)}: give guided data")
+        if "has_lr" in batch and not batch["has_lr"].all():
+            name = batch["name"][int(batch["has_lr"].int().argmin())]
+            raise InputError(f"{name} has no thermal image, which ThreeMTI restores; leave it out of the data")
+        size = (lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)
+        if self.upsampling == "two_step":
+            lr = F.interpolate(lr, scale_factor=2.0, mode="bilinear", align_corners=False)
+        views = [F.interpolate(lr, size, mode="bilinear", align_corners=False).expand(-1, 3, -1, -1).unsqueeze(1)]
+        present = torch.ones(len(lr), 1, dtype=torch.bool, device=lr.device)
+        if "guide" in batch:
+            guide = batch["guide"] if batch["guide"].ndim == 5 else batch["guide"].unsqueeze(1)
+            if not guide.numel():
+                raise InputError(f"the guide of {batch['name'][0]} has no pixels, {tuple(guide.shape)}; leave it out")
+            if guide.shape[-2:] != size:
+                resized = F.interpolate(guide.flatten(0, 1), size, mode="bilinear", antialias=True)
+                guide = resized.unflatten(0, guide.shape[:2])
+            views.append(guide)
+            there = batch.get("has_guide", torch.ones(len(lr), dtype=torch.bool, device=lr.device))
+            present = torch.cat([present, there.unsqueeze(1).expand(-1, guide.shape[1])], 1)
+        return 2 * torch.cat(views, 1) - 1, present
+
+    def _told(self, batch: Batch, present: Tensor) -> Tensor:
+        """Text embeddings (B, L, D) of a batch."""
+        guides: list[Tensor | None] = [None] * len(present)
+        if "guide" in batch:
+            first = batch["guide"] if batch["guide"].ndim == 4 else batch["guide"][:, 0]
+            guides = [image if there else None for image, there in zip(first, present[:, 1].tolist(), strict=True)]
+        return self.prompt(batch["name"], batch.get("tags"), guides, batch["lr"].device)
+
+
+def _thermal(image: Tensor) -> Tensor:
+    """One thermal channel (B, 1, H, W) of an output of three: their mean."""
+    return image.mean(1, keepdim=True)
+
+
+def _leave_out(model: nn.Module, frozen: set[str]) -> None:
+    """Keep parameters out of the state dict of a model, and do not miss them when one is loaded."""
+
+    def prune(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+        for name in frozen:
+            state.pop(prefix + name, None)
+
+    def forgive(module: nn.Module, incompatible: Any) -> None:
+        names = incompatible.missing_keys
+        # In place: the caller looks at this list. An averaging wrapper puts a prefix before the names.
+        names[:] = [name for name in names if name not in frozen and name.removeprefix("module.") not in frozen]
+
+    model.register_state_dict_post_hook(prune)
+    model.register_load_state_dict_post_hook(forgive)
