@@ -1,4 +1,4 @@
-"""DifIISR's network: a denoiser of latents between a first stage's encoder and decoder (spec of the paper's Fig. 2)."""
+"""DifIISR's network: a denoiser of latents between a first stage's encoder and decoder (the paper's Fig. 2)."""
 
 from collections.abc import Callable
 from typing import NamedTuple, get_args
@@ -29,8 +29,8 @@ class DifIISRNetwork(nn.Module):
     """Estimates a clean latent from a noisy one and the low-resolution image.
 
     Args:
-        scale: how many times wider and higher the restored image is; a multiple of no number is needed, but
-            `scale` times the sides of an input must be multiples of the first stage's factor.
+        scale: how many times wider and higher the restored image is; `scale` times the sides of an input must be
+            multiples of the first stage's factor.
         unet: makes the denoiser from the channels of the latent and of the condition.
         first_stage: makes the encoder and decoder of images.
         condition: makes what the denoiser sees of the input.
@@ -63,7 +63,10 @@ class DifIISRNetwork(nn.Module):
         The input is enlarged by PyTorch's bicubic (a = -0.75, no antialiasing, not clipped), as released.
         """
         large = F.interpolate(lr, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
-        y = self.first_stage.encode(large)
+        return self.look_again(lr, self.first_stage.encode(large))
+
+    def look_again(self, lr: Tensor, y: Tensor) -> Given:
+        """`look` where the latent y of the enlarged input is known, as from a network with the same first stage."""
         return Given(lr, y, self.condition(lr, (y.shape[-2], y.shape[-1])))
 
     def forward(self, x: Tensor, t: Tensor, given: Given) -> Tensor:
@@ -77,13 +80,16 @@ class DifIISRNetwork(nn.Module):
         return self.unet(self.schedule.scale_input(x, t), t, given.condition).float()
 
     def clean(self, output: Tensor, x: Tensor, t: Tensor, given: Given) -> Tensor:
-        """The clean latent that an output stands for; clipped where the latent is made of pixels."""
-        estimate = self.schedule.clean(output, x, given.y, t, self.prediction)
+        """The clean latent that an output stands for, not clipped: losses compare it, whose gradient clipping stops."""
+        return self.schedule.clean(output, x, given.y, t, self.prediction)
+
+    def clip(self, estimate: Tensor) -> Tensor:
+        """A clean latent within [-1, 1] where latents are made of pixels; as it is elsewhere."""
         return estimate.clamp(-1, 1) if self.first_stage.bounded else estimate
 
     def estimate(self, x: Tensor, t: Tensor, given: Given) -> Tensor:
-        """The clean latent (B, C, H', W') that the denoiser sees in a noisy one."""
-        return self.clean(self(x, t, given), x, t, given)
+        """The clean latent (B, C, H', W') that the denoiser sees in a noisy one, clipped as `clip` does."""
+        return self.clip(self.clean(self(x, t, given), x, t, given))
 
     def image(self, latent: Tensor) -> Tensor:
         """Decode a latent: (B, 1, H, W), black at -1 and white at 1, not clipped; differentiable."""

@@ -1,6 +1,7 @@
 """What DifIISR's denoiser is trained to: the paper's denoising, or the released distillation to one step."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -106,6 +107,7 @@ def added(network: DifIISRNetwork, example: Example, guidance: Guidance, f: Tens
 class Denoising(Objective):
     """Mean squared error of the estimate at an index drawn evenly (ResShift; paper section 3).
 
+    Noise as it stands in the state (`scaled_noise`) is compared as the unit noise that it is made of, as released.
     In a guided iteration the raw output is drawn to ``z + shift`` instead of z, `shift` descending the guided loss;
     with the sign `released` to ``z - shift`` (the corrected output is drawn to z then, and the raw one climbs).
     """
@@ -116,12 +118,14 @@ class Denoising(Objective):
         t = torch.randint(schedule.steps, (len(y),), device=y.device)
         x = schedule.add_noise(example.z, y, example.noise, t)
         output = network(x, t, example.given)
-        f = network.clean(output, x, t, example.given)
+        f = network.clip(network.clean(output, x, t, example.given))
         aim, noise = example.z, example.noise
         if guided and guidance.injects:
             aim = example.z + guidance.direction * shift(network, example, guidance, x, f, t)
             noise = schedule.noise_of(x, aim, y, t)
-        terms = {"denoising": F.mse_loss(output, schedule.target(aim, y, noise, t, network.prediction))}
+        unit = schedule.noise_scale(t) if network.prediction == "scaled_noise" else 1.0
+        target = schedule.target(aim, y, noise, t, network.prediction)
+        terms = {"denoising": F.mse_loss(output / unit, target / unit)}
         return terms | (added(network, example, guidance, f) if guided else {})
 
 
@@ -131,19 +135,21 @@ TeacherNoise = Literal["estimated", "released"]
 class Distillation(Objective):
     """A frozen teacher's whole deterministic chain, learned in one step (SinSR; the recipe released for DifIISR).
 
-    From one noise, the teacher's chain gives z*. The student's terms, all mean squared errors of latents:
+    From one noise, the teacher's chain gives z*. The student's terms, all mean squared errors of latents, which are not
+    clipped:
 
     - `distilled`: its single step at the last index against z*;
     - `inverse`: its output for z* at index 0 against the start of the chain, which it learns to invert;
     - `truth`: its single step from the inverse of the target's latent against that latent.
 
-    All network inputs are scaled as at the last index, also where the index is 0. In a guided iteration z* is moved as
-    the guidance says at index 0, and the student's aim at the last index, both with the guidance's sign.
+    All inputs of the student are scaled as at the last index, also where the index is 0. In a guided iteration z* is
+    moved at index 0, down the guided loss whatever the guidance's sign; from there the student's aim is moved at the
+    last index, to the side that the sign says.
 
     Args:
-        teacher: file of a denoiser's weights in the released layout (the ResShift release v1.0,
-            `resshift_realsrx4_s15_v1.pth`), from which teacher and student start; without one the teacher is a copy of
-            the network as training begins, which `--from` gives its weights.
+        teacher: file of a denoiser's weights in the released layout (`resshift_realsrx4_s15_v1.pth`
+            of ResShift's release v2.0), from which teacher and student start, whatever weights the student had; without
+            one the teacher is a copy of the network as training begins, which `--from` gives its weights.
         inverse_weight: of `inverse`.
         truth_weight: of `truth`.
         teacher_noise: the noise that guidance corrects at the end of the teacher's chain: `estimated`, the true
@@ -189,9 +195,16 @@ class Distillation(Objective):
         return {} if self._teacher is None else _trained(self._teacher)
 
     def load_state_dict(self, state: dict[str, Any], network: DifIISRNetwork) -> None:
-        """Take back the teacher."""
-        self._teacher = _copy(network)
-        self._teacher.load_state_dict(state, strict=False)
+        """Take back the teacher.
+
+        Raises:
+            InputError: it is another network.
+        """
+        teacher = _copy(network)
+        remedy = "build the model that the checkpoint was made by, or give it by --from and the teacher by its file"
+        _check_fit(state, _trained(teacher), "of the checkpoint", remedy)
+        teacher.load_state_dict(state, strict=False)
+        self._teacher = teacher
 
     def terms(self, network: DifIISRNetwork, example: Example, guidance: Guidance, guided: bool) -> dict[str, Tensor]:
         """`distilled`, `inverse`, `truth`, and `added` where guidance adds to the loss."""
@@ -201,20 +214,23 @@ class Distillation(Objective):
         last, first = (steps_of(len(given.y), i, given.y.device) for i in (schedule.steps - 1, 0))
         start = schedule.start(given.y, example.noise)
         with torch.no_grad():
-            aim, before = _chain(teacher, start, given)
+            taught = example._replace(given=teacher.look_again(given.lr, given.y))
+            aim, before = _chain(teacher, start, taught.given)
         if guided and guidance.injects:
-            aim = self._moved(teacher, example, guidance, before, aim, first)
-        f = network.estimate(start, last, given)
+            aim = self._moved(teacher, taught, guidance, before, aim, first)
+        raw = network.clean(network(start, last, given), start, last, given)
+        f = network.clip(raw)
         student_aim = aim
         if guided and guidance.injects:
             student_aim = aim + guidance.direction * shift(network, example, guidance, start, f, last)
-        terms = {"distilled": F.mse_loss(f, student_aim)}
+        terms = {"distilled": F.mse_loss(raw, student_aim)}
         if self.inverse_weight:
             terms["inverse"] = self.inverse_weight * F.mse_loss(_as_last(network, aim, first, last, given), start)
         if self.truth_weight:
             with torch.no_grad():
                 inverse = _as_last(network, example.z, first, last, given)
-            terms["truth"] = self.truth_weight * F.mse_loss(network.estimate(inverse, last, given), example.z)
+            raw = network.clean(network(inverse, last, given), inverse, last, given)
+            terms["truth"] = self.truth_weight * F.mse_loss(raw, example.z)
         return terms | (added(network, example, guidance, f) if guided else {})
 
     def _moved(
@@ -228,7 +244,8 @@ class Distillation(Objective):
         gradient = guidance.gradient(
             z, lambda z: schedule.clean_of(z, estimate_as_noise, y, first), teacher.image, example.hr, example.given.lr
         )
-        return schedule.clean_of(z, estimate_as_noise + guidance.strength * gradient, y, first)
+        moved = schedule.clean_of(z, estimate_as_noise + guidance.strength * gradient, y, first)
+        return torch.where(guidance.active_at(first).view(-1, 1, 1, 1), moved, z)
 
 
 def _chain(teacher: DifIISRNetwork, start: Tensor, given: Given) -> tuple[Tensor, Tensor]:
@@ -270,11 +287,20 @@ def _load(unet: SwinUNet, path: Path) -> None:
             "release v2.0 and give it by model.objective.teacher, or leave it out to distil the network itself"
         )
     state, own = unwrapped(read_weights(path)), unet.state_dict()
+    _check_fit(state, own, str(path), "give model.unet its size, or model.objective.teacher another file")
+    unet.load_state_dict({name: state[name] for name in own})
+
+
+def _check_fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: str, remedy: str) -> None:
+    """Check that a teacher's weights have all names and shapes of ours.
+
+    Raises:
+        InputError: they have not.
+    """
     for name, value in own.items():
         if name not in state or state[name].shape != value.shape:
             there = str(tuple(state[name].shape)) if name in state else "absent"
             raise InputError(
-                f"the teacher {path} is of another denoiser: {name} is {there} there and {tuple(value.shape)} here; "
-                "give model.unet its size, or model.objective.teacher another file"
+                f"the teacher {origin} is of another denoiser: {name} is {there} there and {tuple(value.shape)} here; "
+                f"{remedy}"
             )
-    unet.load_state_dict({name: state[name] for name in own})
