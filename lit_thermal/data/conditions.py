@@ -3,12 +3,15 @@
 import math
 import zlib
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from lit_thermal.data.images import WholeImages
+from lit_thermal.data.misalignment import SHARES, Combined, Misalignment, Severity
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 from lit_thermal.ops.warp import translate
@@ -114,6 +117,31 @@ class DisplacedGuide(Condition):
         angle = 2 * math.pi * zlib.crc32(sample["name"].encode()) / 2**32
         dx, dy = round(self.pixels * math.cos(angle)), round(self.pixels * math.sin(angle))
         return sample | {"guide": translate(sample["guide"], dx, dy, "edge")}
+
+
+class MisalignedGuide(Condition):
+    """The cameras are not calibrated: the guide is warped as far as a severity says, directions drawn from the name.
+
+    An image has the same directions, and the same operations where these are drawn, at every severity.
+
+    Args:
+        misalignment: what is done to the guide, and over which ranges.
+        severity: how far into its ranges each operation goes: "light" a quarter, "medium" half, "strong" to their end.
+    """
+
+    def __init__(self, misalignment: Callable[[], Misalignment] = Combined, severity: Severity = "medium") -> None:
+        if severity not in get_args(Severity):
+            known = ", ".join(get_args(Severity))
+            raise InputError(f"severity of MisalignedGuide is {severity!r}; choose of {known}")
+        self.misalignment, self.severity = misalignment(), severity
+        self.suffix = f"{type(self.misalignment).__name__.lower()}_{severity}"
+
+    def __call__(self, sample: dict[str, Any], index: int, dataset: WholeImages) -> dict[str, Any]:
+        """Warp the guide, where there is one."""
+        if not sample["has_guide"]:
+            return sample
+        rng = np.random.default_rng(zlib.crc32(sample["name"].encode()))
+        return sample | {"guide": self.misalignment(sample["guide"], rng, SHARES[self.severity])}
 
 
 class ConditionedImages(Dataset[dict[str, Any]]):

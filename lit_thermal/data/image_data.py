@@ -12,6 +12,7 @@ from lit_thermal.batch import Batch, collate
 from lit_thermal.data.conditions import Complete, Condition, ConditionedImages
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.images import KeptShot, ShotSource, TrainingCrops, WholeImages
+from lit_thermal.data.misalignment import Aligned, Misalignment
 from lit_thermal.data.windows import TrainingSampler
 from lit_thermal.errors import InputError
 
@@ -39,6 +40,8 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         samples_per_epoch: training crops per epoch; 0 is the number of training images.
         degradation: makes the input of an image that has a target only.
         augment: flip training crops.
+        misalignment: how the guides of training crops lie beside their targets; those of whole images lie as the data
+            have them, and a test condition may change that.
         num_workers: processes that read; 0 reads in the training process.
         seed: of all draws.
         cache_gib: training images are kept decoded in memory up to this size; the others are read at each use.
@@ -62,6 +65,7 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         samples_per_epoch: int = 0,
         degradation: Callable[[], Degradation] = Bicubic,
         augment: bool = True,
+        misalignment: Callable[[], Misalignment] = Aligned,
         num_workers: int = 2,
         seed: int = 0,
         cache_gib: float = 2.0,
@@ -74,7 +78,7 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         )
         self.scale, self.guided, self.crop = scale, guided, crop
         self.batch_size, self.eval_batch_size, self.samples_per_epoch = batch_size, eval_batch_size, samples_per_epoch
-        self.degradation, self.augment = degradation(), augment
+        self.degradation, self.augment, self.misalignment = degradation(), augment, misalignment()
         self.num_workers, self.seed, self.cache_gib = num_workers, seed, cache_gib
         self.conditions = [condition() for condition in test_conditions]
         """What the test data loaders differ by."""
@@ -83,6 +87,8 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
             raise InputError("data.test_conditions is empty or names one twice; give at least one, each once")
         if not guided and any(suffixes):
             raise InputError("data.test_conditions other than Complete need a guide, which these data do not have")
+        if not guided and not isinstance(self.misalignment, Aligned):
+            raise InputError("data.misalignment other than Aligned needs a guide, which these data do not have")
         self._sources: dict[ImageSplit, list[ShotSource]] = {}
 
     @abstractmethod
@@ -138,6 +144,7 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
             augment=self.augment,
             samples=samples,
             seed=self.seed,
+            misalignment=self.misalignment,
         )
         sampler = TrainingSampler(crops, self.batch_size, self.trainer)
         if len(sampler) < self.batch_size:

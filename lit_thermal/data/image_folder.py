@@ -9,6 +9,7 @@ from lit_thermal.data.conditions import Complete
 from lit_thermal.data.frames import list_frames
 from lit_thermal.data.guided_folder import GuidedFolder
 from lit_thermal.data.image_files import Trio
+from lit_thermal.data.misalignment import Aligned
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class ImageFolder(GuidedFolder):
             scale=scale,
             guided=False,
             incomplete=False,
+            misalignment=Aligned,
             test_conditions=(Complete,),
             **options,
         )

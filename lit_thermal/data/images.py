@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.degradations import Degradation
+from lit_thermal.data.misalignment import Aligned, Misalignment
 from lit_thermal.data.radiometry import to_values
 from lit_thermal.data.windows import MARGIN
 from lit_thermal.errors import InputError
@@ -145,6 +146,7 @@ class TrainingCrops(Dataset[dict[str, Any]]):
         augment: flip left to right and upside down, each with probability 0.5.
         samples: length of an epoch.
         seed: of all draws.
+        misalignment: of the guide; the crops and all else stay those of aligned guides.
     """
 
     def __init__(
@@ -158,9 +160,11 @@ class TrainingCrops(Dataset[dict[str, Any]]):
         augment: bool,
         samples: int,
         seed: int,
+        misalignment: Misalignment | None = None,
     ) -> None:
         self.sources, self.scale, self.crop, self.guided = sources, scale, crop, guided
         self.degradation, self.augment, self.samples, self.seed = degradation, augment, samples, seed
+        self.misalignment = misalignment or Aligned()
         self._pass, self._order = -1, np.arange(0)
 
     def __len__(self) -> int:
@@ -183,7 +187,8 @@ class TrainingCrops(Dataset[dict[str, Any]]):
             for axis in (-1, -2):
                 if rng.random() < 0.5:
                     shot = _flipped(shot, axis)
-        return self._cut(source.name, shot, rng)
+        # The third number: as below. The crops are then the same at any misalignment.
+        return self._cut(source.name, shot, rng, np.random.default_rng((self.seed, index, 2)))
 
     def _place(self, index: int) -> int:
         """Which image is shown at `index`."""
@@ -194,7 +199,7 @@ class TrainingCrops(Dataset[dict[str, Any]]):
             self._pass, self._order = number, order
         return int(self._order[place])
 
-    def _cut(self, name: str, shot: Shot, rng: np.random.Generator) -> dict[str, Any]:
+    def _cut(self, name: str, shot: Shot, rng: np.random.Generator, beside: np.random.Generator) -> dict[str, Any]:
         """A random crop as a sample: on whole LR pixels where the input is given, anywhere where it is made."""
         assert shot.hr is not None
         step = self.scale
@@ -213,8 +218,14 @@ class TrainingCrops(Dataset[dict[str, Any]]):
             lr = torch.zeros(1, *(side // step for side in sides))
         else:
             lr = self._degrade(shot.hr, shot.radiometry, (rows, columns), int(rng.integers(2**31)))
-        guide = None if shot.guide is None else shot.guide[:, rows, columns]
+        guide = None if shot.guide is None else self._look(shot.guide, (rows, columns), beside)
         return _sample(name, shot, lr, hr, guide, scale=step, guided=self.guided)
+
+    def _look(self, guide: np.ndarray, window: tuple[slice, slice], beside: np.random.Generator) -> Tensor:
+        """A window of what the visible camera shows of a guide (3, H, W)."""
+        if isinstance(self.misalignment, Aligned):
+            return _colours(guide[:, window[0], window[1]])
+        return self.misalignment(_colours(guide), beside, window=window)
 
     def _degrade(self, counts: np.ndarray, radiometry: Radiometry, window: tuple[slice, slice], seed: int) -> Tensor:
         """The input (1, h, w) to a window of a target (H, W), degraded with a margin around it."""
@@ -270,21 +281,20 @@ class WholeImages(Dataset[dict[str, Any]]):
             height, width = target_size(shot, self.scale)
             lr = torch.zeros(1, height // self.scale, width // self.scale)
         hr = hr if self.target else None
-        return _sample(source.name, shot, lr, hr, shot.guide, scale=self.scale, guided=self.guided)
+        guide = None if shot.guide is None else _colours(shot.guide)
+        return _sample(source.name, shot, lr, hr, guide, scale=self.scale, guided=self.guided)
 
 
 def _sample(
-    name: str, shot: Shot, lr: Tensor, hr: Tensor | None, guide: np.ndarray | None, *, scale: int, guided: bool
+    name: str, shot: Shot, lr: Tensor, hr: Tensor | None, guide: Tensor | None, *, scale: int, guided: bool
 ) -> dict[str, Any]:
     """The keys of a sample; what is absent is all zeros with its flag False."""
     sample: dict[str, Any] = {"lr": lr}
     if hr is not None:
         sample["hr"] = hr
     if guided:
-        if guide is None:
-            sample["guide"] = torch.zeros(3, scale * lr.shape[-2], scale * lr.shape[-1])
-        else:
-            sample["guide"] = torch.from_numpy(np.ascontiguousarray(guide)).float() / 255
+        height, width = (scale * length for length in lr.shape[-2:])
+        sample["guide"] = torch.zeros(3, height, width) if guide is None else guide
         sample["has_lr"] = torch.tensor(not shot.blind and (shot.lr is not None or shot.hr is not None))
         sample["has_guide"] = torch.tensor(guide is not None)
     sample |= {"radiometry": shot.radiometry, "name": name}
@@ -302,6 +312,11 @@ def _flipped(shot: Shot, axis: int) -> Shot:
 def _thermal(counts: np.ndarray, radiometry: Radiometry) -> Tensor:
     """Counts (H, W) as values (1, H, W)."""
     return to_values(np.ascontiguousarray(counts), radiometry)[None]
+
+
+def _colours(guide: np.ndarray) -> Tensor:
+    """Levels (3, H, W) as values."""
+    return torch.from_numpy(np.ascontiguousarray(guide)).float() / 255
 
 
 def _size(picture: np.ndarray) -> str:

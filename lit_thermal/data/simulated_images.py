@@ -3,6 +3,7 @@
 from typing import Any
 
 from lit_thermal.data.conditions import Complete
+from lit_thermal.data.misalignment import Aligned
 from lit_thermal.data.simulated_pairs import SimulatedPairs
 
 
@@ -15,4 +16,12 @@ class SimulatedImages(SimulatedPairs):
     """
 
     def __init__(self, scale: int = 4, **options: Any) -> None:
-        super().__init__(scale=scale, guided=False, guide_shift=0.0, test_conditions=(Complete,), **options)
+        super().__init__(
+            scale=scale,
+            guided=False,
+            guide_shift=0.0,
+            second_camera="coaxial",
+            misalignment=Aligned,
+            test_conditions=(Complete,),
+            **options,
+        )

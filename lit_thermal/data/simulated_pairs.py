@@ -12,8 +12,10 @@ from lit_thermal.data.conditions import Complete, Condition
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.image_data import ImageData, ImageSplit
 from lit_thermal.data.images import Shot, ShotSource
+from lit_thermal.data.misalignment import Aligned, Misalignment
 from lit_thermal.data.simulated_video import Split
-from lit_thermal.data.simulator import Camera, ScenarioName, make_scene, render, render_visible
+from lit_thermal.data.simulator import RIGS, ScenarioName, SecondCamera, make_scene, render, render_visible
+from lit_thermal.data.simulator.rig import FRAMES, margin
 from lit_thermal.data.simulator.sensor import radiometry
 from lit_thermal.errors import InputError
 
@@ -34,6 +36,7 @@ class RenderedPairs:
         guide_shift: greatest displacement of the visible camera, HR pixels.
         guided: render the visible view, on which the thermal one does not depend.
         seed: of all scenes.
+        second_camera: where the visible camera stands.
     """
 
     def __init__(
@@ -46,9 +49,11 @@ class RenderedPairs:
         guide_shift: float,
         guided: bool,
         seed: int,
+        second_camera: SecondCamera = "coaxial",
     ) -> None:
         self.split, self.count, self.size, self.guide_shift, self.seed = split, count, size, guide_shift, seed
         self.scenario: ScenarioName = scenario
+        self.second_camera: SecondCamera = second_camera
         self.guided = guided
         self._allocate()
 
@@ -63,22 +68,24 @@ class RenderedPairs:
 
     def _render(self, index: int) -> None:
         stream = get_args(Split).index(self.split)
+        beside = self.second_camera != "coaxial"
         scene = make_scene(
             self.seed,
             index,
             stream=stream,
             size=self.size,
-            frames=1,
+            frames=FRAMES if beside else 1,
             scenario=self.scenario,
             visible=self.guided,
-            margin=math.ceil(self.guide_shift),
+            margin=math.ceil(self.guide_shift) + (margin(self.size) if beside else 0),
         )
         clip = render(scene, frames=1)
         self._counts[index] = clip.counts[0]
         if self.guided:
             rng = np.random.default_rng((self.seed, stream, index))
             distance, angle = self.guide_shift * math.sqrt(rng.random()), 2 * math.pi * rng.random()
-            camera = Camera(shift=(distance * math.cos(angle), distance * math.sin(angle)))
+            shift = distance * math.cos(angle), distance * math.sin(angle)
+            camera = RIGS[self.second_camera].draw(rng, self.size, shift)
             self._guides[index] = np.rint(render_visible(scene, camera=camera) * 255).astype(np.uint8)
         self._tags[index] = "\n".join(clip.tags).encode()
         low, step = clip.radiometry.constants
@@ -137,9 +144,13 @@ class SimulatedPairs(ImageData):
         test_scenario: kind of scene to test on and to restore.
         guide_shift: greatest displacement of the visible camera in HR pixels, drawn anew for each scene; it gives
             other scenes than 0 does.
+        second_camera: where the visible camera stands: in place of the thermal one ("coaxial"), or as in a phone with
+            a thermal module, the picture wider, from aside, later and sometimes with flare, of three severities
+            (`RIGS`). The phones look at the same scenes, which are others than the coaxial ones.
         guided: samples have a guide; without it they are the same thermal images alone.
         degradation: makes the input of the target.
         augment: flip training crops.
+        misalignment: how the guides of training crops lie beside their targets (`ImageData`).
         num_workers: processes that render and cut; 0 does it in the training process.
         seed: of all scenes and draws.
         test_conditions: each is a test data loader of its own; `Complete` is the data as they are.
@@ -161,9 +172,11 @@ class SimulatedPairs(ImageData):
         scenario: ScenarioName = "standard",
         test_scenario: ScenarioName = "standard",
         guide_shift: float = 0.0,
+        second_camera: SecondCamera = "coaxial",
         guided: bool = True,
         degradation: Callable[[], Degradation] = Bicubic,
         augment: bool = True,
+        misalignment: Callable[[], Misalignment] = Aligned,
         num_workers: int = 1,
         seed: int = 0,
         test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
@@ -177,6 +190,7 @@ class SimulatedPairs(ImageData):
             samples_per_epoch=samples_per_epoch,
             degradation=degradation,
             augment=augment,
+            misalignment=misalignment,
             num_workers=num_workers,
             seed=seed,
             # `RenderedPairs` keeps what was rendered, and renders nothing before it is needed.
@@ -203,7 +217,10 @@ class SimulatedPairs(ImageData):
             if scene not in get_args(ScenarioName):
                 known = ", ".join(get_args(ScenarioName))
                 raise InputError(f"data.{name} {scene!r} is unknown; choose of {known}")
+        if second_camera not in RIGS:
+            raise InputError(f"data.second_camera {second_camera!r} is unknown; choose of {', '.join(RIGS)}")
         self.size, self.guide_shift = size, guide_shift
+        self.second_camera: SecondCamera = second_camera
         self.scenario: ScenarioName = scenario
         self.test_scenario: ScenarioName = test_scenario
         self._counts: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
@@ -219,6 +236,7 @@ class SimulatedPairs(ImageData):
             guide_shift=self.guide_shift,
             guided=self.guided,
             seed=self.seed,
+            second_camera=self.second_camera,
         )
         return [RenderedPair(pairs, index) for index in range(pairs.count)]
 

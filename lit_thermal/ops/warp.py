@@ -1,4 +1,4 @@
-"""Moving the last two axes of an image."""
+"""Moving and warping the last two axes of an image."""
 
 import math
 from typing import Literal
@@ -34,6 +34,75 @@ def translate(x: Tensor, dx: float, dy: float, fill: float | Literal["edge"] = "
         moved = _move(x, whole, axis, fill)
         x = torch.lerp(moved, _move(x, whole + 1, axis, fill), part) if part else moved
     return x
+
+
+def warp(
+    x: Tensor,
+    matrix: Tensor,
+    size: tuple[int, int] | None = None,
+    fill: float | Literal["reflect"] = 0.0,
+) -> Tensor:
+    """Warp (..., H, W) by a homography, differentiably; where it moves by whole pixels the result is exact.
+
+    What lies at (x, y) of the input comes to `matrix` (x, y, 1), divided by its third component. Coordinates are those
+    of pixel centres, x to the right and y down, (0, 0) in the upper left pixel. Between pixels it is interpolated
+    linearly; nothing is averaged where the image shrinks.
+
+    Args:
+        x: floating point tensor of any value range.
+        matrix: (3, 3), for all images of `x` alike; its third component is positive where `x` is seen. The result is
+            differentiable in it too.
+        size: height and width of the result; by default those of `x`.
+        fill: what is seen outside of `x`: this value, or `x` mirrored at the centres of its edge pixels. What no pixel
+            can reach, at and beyond the horizon of a perspective, is this value or 0.
+
+    Returns:
+        Tensor (..., *size) of the dtype of `x`.
+
+    Raises:
+        ValueError: the matrix is not (3, 3), not finite or has no inverse, or `x` is not floating point.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"warp takes a floating point tensor, not {x.dtype}")
+    known = matrix.detach().double()
+    if known.shape != (3, 3) or not known.isfinite().all() or not torch.linalg.det(known):
+        raise ValueError(f"warp takes a finite matrix of 3 x 3 that has an inverse, not {matrix.tolist()}")
+    height, width = x.shape[-2:] if size is None else size
+    # Double precision keeps whole pixels whole far beyond the size of any image.
+    inverse = torch.linalg.inv(matrix.to(x.device, torch.float64))
+    column = torch.arange(width, dtype=torch.float64, device=x.device)
+    row = torch.arange(height, dtype=torch.float64, device=x.device)[:, None]
+    across, down, depth = (a * column + (b * row + c) for a, b, c in inverse)
+    seen = depth > _HORIZON * inverse.abs().amax()
+    places = [torch.where(seen, place / torch.where(seen, depth, 1.0), -2.0) for place in (down, across)]
+    if fill == "reflect":
+        lengths = zip(places, x.shape[-2:], strict=True)
+        places = [torch.where(seen, _mirrored(place, length), -2.0) for place, length in lengths]
+    below = [place.detach().floor() for place in places]
+    y, z = ((place - whole).to(x.dtype) for place, whole in zip(places, below, strict=True))
+    # Beyond the image lies what it is filled with, two pixels deep: all that is farther out is taken from there.
+    framed = torch.nn.functional.pad(x, (2, 2, 2, 2), value=0.0 if fill == "reflect" else fill)
+    corner = [(whole.clamp(-2, n) + 2).long() for whole, n in zip(below, x.shape[-2:], strict=True)]
+    step = framed.shape[-1]
+    place = corner[0] * step + corner[1]
+    upper = torch.lerp(_taken(framed, place), _taken(framed, place + 1), z)
+    lower = torch.lerp(_taken(framed, place + step), _taken(framed, place + step + 1), z)
+    return torch.lerp(upper, lower, y)
+
+
+_HORIZON = 1e-9
+"""What is nearer to the horizon than this share of the matrix's largest entry is beyond it."""
+
+
+def _mirrored(place: Tensor, length: int) -> Tensor:
+    """Coordinates brought to [0, length - 1] by reflection at its ends."""
+    last = length - 1
+    return last - (place.remainder(2 * last) - last).abs() if last else torch.zeros_like(place)
+
+
+def _taken(x: Tensor, place: Tensor) -> Tensor:
+    """The pixels of (..., H, W) at the numbers `place` (h, w): (..., h, w)."""
+    return x.flatten(-2).index_select(-1, place.flatten()).unflatten(-1, place.shape)
 
 
 def _move(x: Tensor, pixels: int, axis: int, fill: float | Literal["edge"]) -> Tensor:

@@ -11,11 +11,13 @@ from lit_thermal.data.conditions import (
     ConditionedImages,
     DisplacedGuide,
     GuideOnly,
+    MisalignedGuide,
     ShuffledGuide,
     ThermalOnly,
 )
 from lit_thermal.data.degradations import Bicubic
 from lit_thermal.data.images import KeptShot, Shot, WholeImages
+from lit_thermal.data.misalignment import Rotation, Shift
 from lit_thermal.errors import InputError
 
 
@@ -50,10 +52,11 @@ def test_every_member_repeats_itself_and_leaves_the_target_alone(kind):
 
 
 def test_suffixes():
-    kinds = (Complete, ThermalOnly, GuideOnly, ShuffledGuide, DisplacedGuide)
-    suffixes = ["", "thermal_only", "guide_only", "shuffled_guide", "displaced_8"]
+    kinds = (Complete, ThermalOnly, GuideOnly, ShuffledGuide, DisplacedGuide, MisalignedGuide)
+    suffixes = ["", "thermal_only", "guide_only", "shuffled_guide", "displaced_8", "combined_medium"]
     assert [kind().suffix for kind in kinds] == suffixes
     assert DisplacedGuide(0).suffix == "displaced_0"
+    assert MisalignedGuide(Rotation, "light").suffix == "rotation_light"
 
 
 def test_missing_cameras():
@@ -115,3 +118,21 @@ def test_displaced_guide():
     assert len(ways) >= 4, "directions differ from image to image"
     with pytest.raises(InputError, match="pixels of DisplacedGuide is -1; it must be at least 0"):
         DisplacedGuide(-1)
+
+
+def test_misaligned_guide():
+    images = data()
+    steps = []
+    for index in range(5):
+        sample, guide = images[index], images[index]["guide"]
+        for severity, pixels in (("light", 5), ("medium", 10), ("strong", 20)):
+            got = ConditionedImages(images, MisalignedGuide(lambda: Shift(0.5), severity))[index]
+            assert same(got, sample, "guide") and not torch.equal(got["guide"], guide)
+            rows, columns = (got["guide"][0] != 0).any(1).sum(), (got["guide"][0] != 0).any(0).sum()
+            assert abs(np.hypot(40 - rows, 48 - columns) - pixels) < 2
+            steps.append((int(rows), int(columns)))
+    assert len(set(steps)) >= 9, "directions differ from image to image"
+    nothing = ConditionedImages(images, ThermalOnly())[0]
+    assert same(MisalignedGuide()(dict(nothing), 0, images), nothing)
+    with pytest.raises(InputError, match="severity of MisalignedGuide is 'bad'; choose of light, medium, strong"):
+        MisalignedGuide(severity="bad")

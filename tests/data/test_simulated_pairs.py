@@ -7,7 +7,7 @@ import torch
 from lit_thermal.data.conditions import Complete, GuideOnly, ShuffledGuide
 from lit_thermal.data.degradations import Bicubic, BlurNoise
 from lit_thermal.data.simulated_pairs import TAG_BYTES, RenderedPairs, SimulatedPairs
-from lit_thermal.data.simulator import SCENARIOS
+from lit_thermal.data.simulator import RIGS, SCENARIOS
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 
@@ -107,6 +107,23 @@ def test_the_visible_camera_is_displaced():
     pickle.loads(pickle.dumps(data("test", guide_shift=3.0)._sources["test"][0]))
 
 
+def test_phones_look_at_the_same_scenes():
+    rigs = {name: pairs(count=3, second_camera=name) for name in RIGS}
+    light, phone, strong = (rigs[f"phone{severity}"] for severity in ("_light", "", "_strong"))
+    for index in range(3):
+        assert np.array_equal(light[index].hr, phone[index].hr) and np.array_equal(light[index].hr, strong[index].hr)
+        assert light[index].tags == phone[index].tags
+        guides = {rig[index].guide.tobytes() for rig in rigs.values()}
+        assert len(guides) == 4 and light[index].guide.shape == (3, 64, 64)
+        assert np.array_equal(pickle.loads(pickle.dumps(strong))[index].guide, strong[index].guide)
+    assert np.array_equal(rigs["coaxial"][1].guide, pairs(count=3)[1].guide)
+
+
+def test_a_phone_in_batches():
+    (batch, *_) = data("fit", second_camera="phone", guide_shift=2.0).train_dataloader()
+    assert batch["guide"].shape == (4, 3, 32, 32) and batch["has_guide"].all() and len(batch["tags"]) == 4
+
+
 def test_unguided():
     (batch, _) = data("fit", guided=False).train_dataloader()
     assert list(batch) == ["lr", "hr", "radiometry", "name", "tags"]
@@ -122,6 +139,7 @@ def test_unguided():
         ({"test_images": -3}, "data.test_images is -3"),
         ({"eval_batch_size": 0}, "data.eval_batch_size is 0"),
         ({"guide_shift": -1.0}, "data.guide_shift is -1.0; it must lie from 0 to data.size 64"),
+        ({"second_camera": "tablet"}, "data.second_camera 'tablet' is unknown; choose of coaxial, phone_light, phone"),
         ({"scenario": "rain"}, "data.scenario 'rain' is unknown; choose of standard, fast_motion"),
         ({"test_scenario": "rain"}, "data.test_scenario 'rain' is unknown"),
     ],

@@ -1,11 +1,26 @@
+from dataclasses import replace
+from typing import get_args
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from lit_thermal.data.simulator import SCENARIOS, Camera, Scene, make_scene, render, render_visible
+from lit_thermal.data.simulator import (
+    RIGS,
+    SCENARIOS,
+    Camera,
+    Flare,
+    Scene,
+    SecondCamera,
+    make_scene,
+    render,
+    render_visible,
+)
 from lit_thermal.data.simulator.bodies import Body, Path, Slab
 from lit_thermal.data.simulator.canvas import Canvas
 from lit_thermal.data.simulator.heat import HeatField, Pattern, dct, idct
 from lit_thermal.data.simulator.planck import BAND, apparent_kelvin, band_radiance, radiance_per_kelvin
+from lit_thermal.data.simulator.rig import FRAMES, margin
 from lit_thermal.data.simulator.scenery import Weather
 from lit_thermal.data.simulator.sensor import MARGIN, Sensor
 from lit_thermal.errors import InputError
@@ -300,3 +315,72 @@ def test_bad_arguments() -> None:
         make_scene(0, 0, scenario="rain")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least 16"):
         make_scene(0, 0, size=8)
+
+
+def shaded(scene: Scene) -> Scene:
+    """The same in daylight without clouds of noise, so that views can be compared."""
+    return replace(scene, weather=replace(scene.weather, sun=0.5))
+
+
+def test_a_wider_view_shows_the_same_centre_smaller() -> None:
+    scene = shaded(make_scene(0, 1, size=64, visible=True, margin=40))
+    view, wide = render_visible(scene), render_visible(scene, 0.0, Camera(view=(2.0, 1.5)))
+    assert wide.shape == (3, 64, 64)
+    # the middle of the wide view is the plain view at 1/2 and 1/1.5 of its width and height
+    inner = np.stack([np.asarray(Image.fromarray(p).resize((32, 43), Image.Resampling.BICUBIC)) for p in view])
+    middle = wide[:, 11:53, 16:48]
+    assert np.abs(middle - (inner[:, :42] + inner[:, 1:]) / 2).mean() < 0.03
+    assert np.abs(middle - view[:, 11:53, 16:48]).mean() > 0.06
+
+
+def test_what_is_near_moves_with_the_baseline() -> None:
+    found = 0
+    for index in range(12):
+        scene = shaded(make_scene(0, index, size=64, visible=True, margin=8))
+        assert all(0 <= body.closeness <= 1 for body in scene.bodies)
+        assert np.array_equal(render_visible(scene, 0.0, Camera(baseline=(0.0, 0.0))), render_visible(scene))
+        aside = render_visible(scene, 0.0, Camera(baseline=(0.0, 16.0)))
+        # bodies are drawn so much higher, the background stays
+        bodies = []
+        for body in scene.bodies:
+            (x, y), up = body.path.start, 16 * (body.nearness - 1 + body.closeness)
+            bodies.append(replace(body, path=replace(body.path, start=(x, y - up))))
+        moved = render_visible(replace(scene, bodies=tuple(bodies)))
+        assert np.abs(aside - moved).max() < 1e-5
+        found += not np.allclose(aside, render_visible(scene), atol=0.05)
+    assert found > 6, "most scenes have something near"
+
+
+def test_flare_adds_light_that_falls_from_its_source() -> None:
+    scene = shaded(make_scene(0, 1, size=64, visible=True))
+    plain = render_visible(scene)
+    glaring = render_visible(scene, 0.0, Camera(flare=Flare((-0.25, -0.25), 0.8)))
+    added = (glaring - plain).mean(0)
+    assert (glaring >= plain - 1e-6).all() and added.min() >= 0 and glaring[:, 16, 16].min() > 0.85
+    assert np.abs(plain).std() > glaring[:, 8:24, 8:24].std(), "contrast is lost around it"
+    assert glaring[:, 60, 2].mean() > plain[:, 60, 2].mean()
+
+
+def test_rigs_draw_within_their_bounds() -> None:
+    assert list(RIGS) == list(get_args(SecondCamera))
+    assert RIGS["coaxial"].draw(np.random.default_rng(0), 64, (1.5, -2.0)) == Camera(shift=(1.5, -2.0))
+    for rig in RIGS.values():
+        cameras = [rig.draw(np.random.default_rng(seed), 100) for seed in range(200)]
+        shifts = [np.hypot(*camera.shift) for camera in cameras]
+        assert max(shifts) <= 100 * rig.pointing and (max(shifts) > 90 * rig.pointing or not rig.pointing)
+        assert min(c.delay for c in cameras) >= 0 and max(c.delay for c in cameras) <= rig.delay
+        flares = [camera.flare for camera in cameras if camera.flare]
+        assert len(flares) / 200 == pytest.approx(rig.flares, abs=0.1)
+        assert all(rig.glare / 2 <= flare.strength <= rig.glare for flare in flares)
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_scenes_of_rigs_have_room_for_every_camera(size) -> None:
+    corners = [(x, y) for x in (-1, 1) for y in (-1, 1)]
+    for index, scenario in enumerate(SCENARIOS):
+        scene = make_scene(1, index, size=size, frames=FRAMES, scenario=scenario, visible=True, margin=margin(size))
+        for rig in RIGS.values():
+            for x, y in corners:
+                reach = rig.pointing * size
+                for delay in (0.0, rig.delay):
+                    render_visible(scene, 0.0, Camera((x * reach, y * reach), (5.0, 5.0), delay, rig.view))

@@ -4,7 +4,7 @@
     clip = render(scene, truth=True)                           # 7 frames of 128 x 128, boxes, masks, temperatures
     image = render(scene, np.array([2.5]))                     # one frame, at any time
     scene = make_scene(0, 3, visible=True, margin=16)          # with colours, and room to look beside
-    guide = render_visible(scene, 0.0, Camera(shift=(4, 0)))   # seen by a second camera beside
+    guide = render_visible(scene, 0.0, Camera(shift=(4, 0)))   # seen by a second camera beside; `RIGS` has some by name
 
 A scene is a background of surfaces, each with temperature, emissivity and colour, and bodies that move over it at
 constant velocity. Every frame is composed on subpixels, at the exact place of everything: temperatures become
@@ -17,6 +17,8 @@ What is simplified:
 
 - Geometry is flat: layers that move in the image plane. Bodies do not grow as they come nearer, and the ground's
   perspective is in its marks and grain only.
+- A second camera at a distance sees bodies move against the background, each as a whole, and the ground with the
+  background; its light falls into the lens as a halo, a veil and three ghosts.
 - Heat (`heat`) flows in the image plane, across all background surfaces alike, at one diffusivity a scene, 0.03 to
   0.3 pixels squared a frame, and cools to the air at 0.5 to 5 % a frame. That is the heat equation, exactly solved, but
   on a clock that runs thousands of times faster than asphalt's at 30 frames a second: true conduction would not show
@@ -29,16 +31,21 @@ What is simplified:
 - Edges on the 2 x 2 subpixels of a pixel mix temperatures instead of radiances.
 """
 
-from lit_thermal.data.simulator.render import Camera, Clip, Truth, render, render_visible
+from lit_thermal.data.simulator.render import Camera, Clip, Flare, Truth, render, render_visible
+from lit_thermal.data.simulator.rig import RIGS, Rig, SecondCamera
 from lit_thermal.data.simulator.scene import SCENARIOS, Scenario, ScenarioName, Scene, make_scene
 
 __all__ = [
+    "RIGS",
     "SCENARIOS",
     "Camera",
     "Clip",
+    "Flare",
+    "Rig",
     "Scenario",
     "ScenarioName",
     "Scene",
+    "SecondCamera",
     "Truth",
     "make_scene",
     "render",

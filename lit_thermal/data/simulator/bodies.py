@@ -55,12 +55,15 @@ class Body:
         path: how it moves over the world.
         nearness: how much faster than the background it moves when the camera turns or shifts; 1 is the background.
         is_object: it has a box, a mask and a tag; scenery in front has none.
+        closeness: share of a second camera's baseline by which it stands out from the background, from 0 at the
+            horizon to 1 at the lower edge of the view.
     """
 
     shape: Shape
     path: Path
     nearness: float = 1.0
     is_object: bool = True
+    closeness: float = 0.0
 
 
 @dataclass

@@ -1,10 +1,11 @@
 """From a scene to frames: the thermal clip with its truth, and the visible view."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.simulator.canvas import SUPERSAMPLING, Array, Canvas
@@ -14,18 +15,36 @@ from lit_thermal.errors import InputError
 
 
 @dataclass(frozen=True)
+class Flare:
+    """A bright source that glares into the lens: a halo around it, a veil over all, ghosts across the centre.
+
+    Attributes:
+        place: (x, y) of the source from the centre of the picture, in shares of its width and height.
+        strength: light that it adds at its place, 1 being white.
+    """
+
+    place: tuple[float, float]
+    strength: float
+
+
+@dataclass(frozen=True)
 class Camera:
     """A second camera beside the thermal one.
 
     Attributes:
         shift: how far its view lies right of and below the thermal view, HR pixels.
-        baseline: (x, y) that a body of nearness n moves against the background by (n - 1), HR pixels.
+        baseline: (x, y) that a body of closeness 1 moves against the background by, HR pixels; one of nearness n moves
+            by (n - 1) of it more.
         delay: its picture is taken so many frames later.
+        view: how many times wider and higher its view is than the thermal one, brought to as many pixels.
+        flare: light that falls into its lens.
     """
 
     shift: tuple[float, float] = (0.0, 0.0)
     baseline: tuple[float, float] = (0.0, 0.0)
     delay: float = 0.0
+    view: tuple[float, float] = (1.0, 1.0)
+    flare: Flare | None = None
 
 
 @dataclass(frozen=True)
@@ -104,12 +123,47 @@ def render_visible(scene: Scene, time: float = 0.0, camera: Camera | None = None
     if rgb is None:
         raise InputError("the scene has no colours to show; make it with visible=True")
     night = scene.weather.sun == 0
-    fine = _compose(scene, np.array([time]), lambda _, crop: crop(rgb), _colours, camera)[0]
+    height, width = (round(n * wide) for n, wide in zip(scene.size, camera.view[::-1], strict=True))
+    # The wider view has the same centre.
+    corner = (scene.size[1] - width) / 2, (scene.size[0] - height) / 2
+    aimed = replace(camera, shift=(camera.shift[0] + corner[0], camera.shift[1] + corner[1]))
+    fine = _compose(scene, np.array([time]), lambda _, crop: crop(rgb), _colours, aimed, size=(height, width))[0]
     light = 0.15 if night else 0.4 + 0.7 * scene.weather.sun
     rng = np.random.default_rng([*scene.entropy, 1])
     picture = scene.sensor.focus(fine) * np.float32(light)
+    if picture.shape[1:] != scene.size:
+        picture = _reduced(picture, scene.size)
+    if camera.flare:
+        picture = picture + _glare(camera.flare, scene.size)
     picture += rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(0.02 if night else 0.004)
     return np.clip(picture, 0, 1)
+
+
+_GHOSTS = ((0.35, 0.05, (0.5, 0.9, 0.6)), (0.8, 0.11, (0.9, 0.6, 0.4)), (1.3, 0.07, (0.5, 0.6, 1.0)))
+"""Distance across the centre in distances of the source, radius in shares of the shorter side, and colour of each."""
+
+
+def _glare(flare: Flare, size: tuple[int, int]) -> Array:
+    """The light (3, H, W) that a source scatters over the picture."""
+    unit = min(size)
+    y, x = ((np.arange(n, dtype=np.float32) + 0.5 - n / 2) / unit for n in size)
+    px, py = (share * n / unit for share, n in zip(flare.place, size[::-1], strict=True))
+
+    def distance(cx: float, cy: float) -> Array:
+        return np.hypot(x - np.float32(cx), y[:, None] - np.float32(cy))
+
+    halo = 0.25 + 0.75 / (1 + (distance(px, py) / np.float32(0.15)) ** 2)
+    light = halo * np.array([1.0, 0.95, 0.85], np.float32)[:, None, None]
+    for far, radius, colour in _GHOSTS:
+        disc = np.clip((radius - distance(-far * px, -far * py)) * np.float32(50) + np.float32(0.5), 0, 1)
+        light += np.float32(0.3) * disc * np.array(colour, np.float32)[:, None, None]
+    return light * np.float32(flare.strength)
+
+
+def _reduced(picture: Array, size: tuple[int, int]) -> Array:
+    """A picture (3, h, w) brought to another size as guides in files are."""
+    planes = [Image.fromarray(plane).resize(size[::-1], Image.Resampling.BICUBIC) for plane in picture]
+    return np.stack([np.asarray(plane) for plane in planes])
 
 
 def _truth(scene: Scene, times: NDArray[np.float64], excess: Array) -> Truth:
@@ -164,6 +218,7 @@ def _compose(
     look: Callable[[Canvas], Array],
     camera: Camera | None = None,
     shown: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Array:
     """Lay the bodies over the background at each time: (T, C, h, w) in subpixels, with the optics' margin.
 
@@ -174,6 +229,7 @@ def _compose(
         look: gives a body's (C, ...) field from its canvas.
         camera: looks from beside; None is the thermal camera.
         shown: only this body has its look, the others are zero (they still hide it).
+        size: height and width of the view; by default those of the thermal one.
     """
     camera = camera or Camera()
     visible = look is _colours
@@ -181,11 +237,11 @@ def _compose(
     rigid: dict[int, tuple[Array, float, float]] = {}
     for i, time in enumerate(times):
         view = scene.view(float(time))
-        crop = _Crop(scene.surface, (view[0] + camera.shift[0], view[1] + camera.shift[1]), scene.size)
+        crop = _Crop(scene.surface, (view[0] + camera.shift[0], view[1] + camera.shift[1]), size or scene.size)
         frame = _shift(background(i, crop), *crop.part)
         for n, body in enumerate(scene.bodies):
             origin = [
-                p - v * body.nearness - s - b * (body.nearness - 1) + MARGIN
+                p - v * body.nearness - s - b * (body.nearness - 1 + body.closeness) + MARGIN
                 for p, v, s, b in zip(body.path.at(float(time)), view, camera.shift, camera.baseline, strict=True)
             ]
             if n not in rigid or not body.shape.rigid:

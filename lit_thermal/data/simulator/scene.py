@@ -221,7 +221,10 @@ def _draw_bodies(
         world = velocity + drift
         start = np.array([x, y]) - world * middle
         path = Path((float(start[0]), float(start[1])), (float(world[0]), float(world[1])))
-        bodies.append(Body(shape, path))
+        closeness = 0.0
+        if not layout.from_above:
+            closeness = float(np.clip((y - layout.horizon) / (view[1] + size[0] - layout.horizon), 0, 1))
+        bodies.append(Body(shape, path, closeness=closeness))
     bodies.sort(key=lambda body: body.path.at(middle)[1])
     if not layout.from_above and rng.random() < 0.35:
         height = size[0] * float(rng.uniform(0.5, 1.2))
@@ -229,7 +232,9 @@ def _draw_bodies(
         speed = float(np.hypot(*drift))
         near = 1 + min(float(rng.uniform(0, 0.5)), max(0.0, max_speed * kind.pan[1] / (speed + 1e-9) - 1))
         start = view * near + np.array(size[::-1]) * (rng.uniform(0.1, 0.9), rng.uniform(0.85, 1.1))
-        bodies.append(Body(shape, Path((float(start[0]), float(start[1])), (0.0, 0.0)), near, is_object=False))
+        bodies.append(
+            Body(shape, Path((float(start[0]), float(start[1])), (0.0, 0.0)), near, is_object=False, closeness=1.0)
+        )
     return bodies
 
 

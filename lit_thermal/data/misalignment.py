@@ -1,0 +1,231 @@
+"""How a visible camera can stand beside the thermal one without calibration: one family, a class for each way.
+
+Published descriptions name the operations and give no ranges: all ranges here are ours.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lit_thermal.errors import InputError
+from lit_thermal.ops.warp import warp
+
+Matrix = NDArray[np.float64]
+Window = tuple[slice, slice]
+Fill = Literal["black", "reflect"]
+Severity = Literal["light", "medium", "strong"]
+
+SHARES: dict[Severity, float] = {"light": 0.25, "medium": 0.5, "strong": 1.0}
+"""How far into its ranges a misalignment of each severity goes."""
+SHIFT, SMALLEST, LARGEST, DEGREES, CORNERS = 0.1, 0.8, 1.25, 10.0, 0.1
+"""Default ranges, for deviations of a hand-held pair of cameras."""
+
+
+class Misalignment(ABC):
+    """Warps the guide of a sample at random; the thermal images stay as they are.
+
+    It is the whole picture that is warped, about its centre, and by shares of its shorter side, also where a crop of it
+    is wanted: what comes into the crop from beside it is the picture's, and only what the camera does not show is
+    filled. Training on crops thus sees displacements in pixels as large as a test on whole images does.
+
+    Args:
+        fill: what is seen outside of the picture: "black", or "reflect" for its mirror image.
+    """
+
+    def __init__(self, fill: Fill = "black") -> None:
+        if fill not in get_args(Fill):
+            raise InputError(f"fill of {type(self).__name__} is {fill!r}; choose of {', '.join(get_args(Fill))}")
+        self.fill = fill
+
+    @abstractmethod
+    def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
+        """Draw the homography (3, 3), float64: from places in the aligned guide to places in the misaligned one.
+
+        Args:
+            size: height and width of the picture; coordinates are pixels from its centre, x to the right, y down.
+            rng: of the draw.
+            share: how far into its range each operation goes, 0 to 1, its direction alone being drawn; by default all
+                of the range is drawn from. One `rng` gives the same directions at every share.
+        """
+
+    def __call__(
+        self, guide: Tensor, rng: Generator, share: float | None = None, window: Window | None = None
+    ) -> Tensor:
+        """Misalign a guide (3, H, W) and cut a window out of it; the result is (3, *window).
+
+        Args:
+            guide: the whole picture, values in [0, 1].
+            rng: of the draw.
+            share: `matrix`.
+            window: rows and columns that are wanted; by default all.
+        """
+        height, width = guide.shape[-2:]
+        rows, columns = window or (slice(0, height), slice(0, width))
+        matrix = self.matrix((height, width), rng, share)
+        if np.array_equal(matrix, np.eye(3)):
+            return guide[..., rows, columns]
+        x, y = (width - 1) / 2, (height - 1) / 2
+        moved = _shift(x - columns.start, y - rows.start) @ matrix @ _shift(-x, -y)
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        return warp(guide, torch.from_numpy(moved), size, "reflect" if self.fill == "reflect" else 0.0)
+
+
+class Aligned(Misalignment):
+    """Calibrated cameras: the guide as the data have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
+        """The identity; draws nothing."""
+        return np.eye(3)
+
+
+class Shift(Misalignment):
+    """The camera looks beside.
+
+    Args:
+        greatest: displacement in shares of the shorter side, in any direction; evenly over the disc.
+        fill: `Misalignment`.
+    """
+
+    def __init__(self, greatest: float = SHIFT, fill: Fill = "black") -> None:
+        super().__init__(fill)
+        self.greatest = _within(0, greatest, 1, "greatest of Shift")
+
+    def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
+        """A displacement."""
+        return _shift(*_in_disc(rng, share) * self.greatest * min(size))
+
+
+class Scaling(Misalignment):
+    """The camera stands nearer or farther, or its lens is another.
+
+    Args:
+        smallest: least factor of what is seen, 1 at most.
+        largest: greatest factor, 1 at least. Factors are drawn evenly by their logarithm.
+        fill: `Misalignment`.
+    """
+
+    def __init__(self, smallest: float = SMALLEST, largest: float = LARGEST, fill: Fill = "black") -> None:
+        super().__init__(fill)
+        self.smallest = _within(0.25, smallest, 1, "smallest of Scaling")
+        self.largest = _within(1, largest, 4, "largest of Scaling")
+
+    def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
+        """A factor about the centre."""
+        way = _signed(rng, share)
+        factor = self.largest**way if way > 0 else self.smallest**-way
+        return np.diag([factor, factor, 1.0])
+
+
+class Rotation(Misalignment):
+    """The camera is held askew.
+
+    Args:
+        degrees: greatest angle, to either side.
+        fill: `Misalignment`.
+    """
+
+    def __init__(self, degrees: float = DEGREES, fill: Fill = "black") -> None:
+        super().__init__(fill)
+        self.degrees = _within(0, degrees, 180, "degrees of Rotation")
+
+    def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
+        """An angle about the centre."""
+        angle = math.radians(self.degrees * _signed(rng, share))
+        sin, cos = math.sin(angle), math.cos(angle)
+        return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+
+
+class Perspective(Misalignment):
+    """The camera is turned: each corner of the picture is displaced by itself.
+
+    Args:
+        corners: displacement of a corner in shares of the shorter side, in any direction; evenly over the disc.
+        fill: `Misalignment`.
+    """
+
+    def __init__(self, corners: float = CORNERS, fill: Fill = "black") -> None:
+        super().__init__(fill)
+        # With more, and another operation beside it, the horizon may come into the picture.
+        self.corners = _within(0, corners, 0.25, "corners of Perspective")
+
+    def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
+        """The homography that takes the corners where they are drawn to."""
+        height, width = size
+        corners = np.array([[x * width, y * height] for y in (-0.5, 0.5) for x in (-0.5, 0.5)])
+        moves = np.stack([_in_disc(rng, share) for _ in corners]) * self.corners * min(size)
+        return homography(corners, corners + moves)
+
+
+class Combined(Misalignment):
+    """Several different ones of the four operations, drawn for each sample, one after the other.
+
+    Args:
+        number: how many operations, 1 to 4; two in the figure of 3M-TI.
+        shift: `Shift.greatest`.
+        smallest: `Scaling.smallest`.
+        largest: `Scaling.largest`.
+        degrees: `Rotation.degrees`.
+        corners: `Perspective.corners`.
+        fill: `Misalignment`; "black" in the figure of 3M-TI.
+    """
+
+    def __init__(
+        self,
+        number: int = 2,
+        shift: float = SHIFT,
+        smallest: float = SMALLEST,
+        largest: float = LARGEST,
+        degrees: float = DEGREES,
+        corners: float = CORNERS,
+        fill: Fill = "black",
+    ) -> None:
+        super().__init__(fill)
+        self.number = int(_within(1, number, 4, "number of Combined"))
+        self.operations = [Shift(shift), Scaling(smallest, largest), Rotation(degrees), Perspective(corners)]
+
+    def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
+        """The product of the operations, in the order in which they are drawn."""
+        result = np.eye(3)
+        for place in rng.permutation(len(self.operations))[: self.number]:
+            result = self.operations[place].matrix(size, rng, share) @ result
+        return result
+
+
+def homography(points: Matrix, targets: Matrix) -> Matrix:
+    """The homography (3, 3) that takes four points (4, 2), no three of them in line, to four targets (4, 2)."""
+    rows = []
+    for (x, y), (u, v) in zip(points, targets, strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+    entries = np.linalg.solve(np.array(rows), targets.reshape(-1))
+    return np.append(entries, 1.0).reshape(3, 3)
+
+
+def _shift(x: float, y: float) -> Matrix:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+
+
+def _signed(rng: Generator, share: float | None) -> float:
+    """From -1 to 1, or `share` with either sign."""
+    drawn = rng.uniform(-1, 1)
+    return float(drawn if share is None else math.copysign(share, drawn))
+
+
+def _in_disc(rng: Generator, share: float | None) -> Matrix:
+    """A point (x, y) of the unit disc, or of the circle of radius `share`."""
+    radius, angle = math.sqrt(rng.random()), 2 * math.pi * rng.random()
+    return np.array([math.cos(angle), math.sin(angle)]) * (radius if share is None else share)
+
+
+def _within(least: float, value: float, greatest: float, what: str) -> float:
+    if not least <= value <= greatest:
+        raise InputError(f"{what} is {value}; it must lie from {least} to {greatest}")
+    return value
