@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_thermal.batch import Batch
@@ -38,7 +39,8 @@ class ChainPictures(Callback):
     Writes `chains/<data set>/<image>.png` into the run's folder: the enlarged input, the estimates of the clean image
     at up to eight steps, what `restore` gives and the target, with the errors below them, also those of the guided
     chain; then the guided loss along the chain with and without guidance. Restores the few images and draws their
-    chains once more.
+    chains once more. Where a chain cannot be made, as without the files of a guidance term, a warning says why, and the
+    test goes on without pictures.
 
     A method takes part by ``chain(batch, guided: bool)``, which gives a list of
     `lit_thermal.generative.chain.ChainStep` in the order in which the steps are taken, the same steps in both cases.
@@ -57,6 +59,7 @@ class ChainPictures(Callback):
             )
         self.images = images
         self._drawn: dict[str, int] = {}
+        self._possible = True
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check that the method has a chain.
@@ -73,6 +76,7 @@ class ChainPictures(Callback):
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin anew."""
         self._drawn.clear()
+        self._possible = True
 
     def on_test_batch_end(
         self,
@@ -87,13 +91,18 @@ class ChainPictures(Callback):
         names = getattr(trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
         dataset = names[dataloader_idx] if names else "test"
         count = min(self.images - self._drawn.get(dataset, 0), len(batch["name"]))
-        if count < 1:
+        if count < 1 or not self._possible:
             return
         self._drawn[dataset] = self._drawn.get(dataset, 0) + count
         part: Batch = {key: value[:count] for key, value in batch.items()}  # type: ignore[assignment,index]
         with torch.no_grad():
             restored = pl_module.restore(part)  # type: ignore[operator]
-            chains = {guided: pl_module.chain(part, guided) for guided in (False, True)}  # type: ignore[operator]
+            try:
+                chains = {guided: pl_module.chain(part, guided) for guided in (False, True)}  # type: ignore[operator]
+            except InputError as error:
+                self._possible = False
+                rank_zero_warn(f"no chain is drawn: {error}")
+                return
             enlarged = reference_baseline(part, pl_module.scale)  # type: ignore[arg-type]
         for index, name in enumerate(part["name"]) if trainer.is_global_zero else ():
             shown = _Shown(

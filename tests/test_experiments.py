@@ -104,6 +104,28 @@ ALLOWED = {
 }
 
 
+def test_the_distilled_recipe_has_the_guidance_of_the_released_code(capsys):
+    config = resolved(capsys, "-c", "paper/difiisr_distilled")
+    guidance = config["model"]["init_args"]["guidance"]["init_args"]
+    spectrum, vgg, segmentation = (term["init_args"] for term in guidance["terms"])
+    assert spectrum["normalization"] == "batch" and segmentation["compare"] == "embeddings"
+    assert (vgg["network"], vgg["layer"], vgg["normalize_input"]) == ("vgg19", "relu5_4", False)
+    assert {term["weight"] for term in (spectrum, vgg, segmentation)} == {0.01}
+    # The released gradient is that of the mean over the batch, with rho 1.
+    assert guidance["strength"] * config["data"]["init_args"]["batch_size"] == 1
+    assert (guidance["start"], guidance["every"], config["trainer"]["max_steps"]) == (200000, 1, 250000)
+
+
+def test_the_papers_experiment_is_what_the_paper_describes(capsys):
+    model = resolved(capsys, "-c", "paper/difiisr")["model"]["init_args"]
+    guidance = model["guidance"]["init_args"]
+    assert model["condition"]["class_path"].endswith(".ConditionEncoder"), "its Fig. 2"
+    assert guidance["through_network"], "its eq. 8"
+    assert guidance["start"] == 200000 and guidance["sign"] == "descend"
+    _, vgg, segmentation = (term["init_args"] for term in guidance["terms"])
+    assert vgg["network"] == "vgg16" and segmentation["compare"] == "masks"
+
+
 @pytest.mark.parametrize("file", ROWS)
 def test_a_row_changes_what_its_name_says_and_nothing_else(file, capsys):
     method = file.split("/")[1]

@@ -120,7 +120,7 @@ class LossGradientGuidance(Guidance):
 
     Args:
         terms: of the loss whose gradient is injected, each with its own weight; by default those of the paper.
-        strength: rho, from 0 on; 1 in the released code, and with 0 nothing is injected.
+        strength: rho, from 0 on; 1 in the released code, which is 0.25 here, and with 0 nothing is injected.
         start: first training iteration with guidance; 200000 in the paper and in the released code.
         every: guidance in each so-many-th iteration from `start` on.
         steps: indices of the diffusion, 0 the last before the clean image, at which the gradient is injected; none

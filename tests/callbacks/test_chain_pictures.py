@@ -100,6 +100,18 @@ def test_a_loss_that_nobody_knows_does_not_stop_a_run(tmp_path: Path) -> None:
     assert len(draw(tmp_path, Data(("a",)), Method(known=False), ChainPictures(images=1))) == 2
 
 
+def test_a_chain_that_cannot_be_made_does_not_stop_a_run(tmp_path: Path) -> None:
+    class Lacking(Method):
+        def chain(self, batch: Batch, guided: bool) -> list[ChainStep]:
+            super().chain(batch, guided)
+            raise InputError("the weights of a guidance term are not on this machine")
+
+    model = Lacking()
+    with pytest.warns(UserWarning, match="no chain is drawn: the weights of a guidance term") as told:
+        assert draw(tmp_path, Data(("a", "b", "c")), model, ChainPictures(images=3)) == []
+    assert len([w for w in told if "no chain" in str(w.message)]) == len(model.chains) == 1, "once, not for each image"
+
+
 def test_a_flat_image_does_not_stop_a_run(tmp_path: Path) -> None:
     data = Data(("a",))
     data.samples[0] |= {"hr": torch.full((1, 16, 16), 0.5), "lr": torch.full((1, 4, 4), 0.5)}

@@ -32,8 +32,11 @@ class DifIISR(SuperResolver):
     between. From iteration `guidance.start` on, the gradient of the guided loss moves what the network is trained to
     (paper eqs. 8 and 9). Nothing of the target is read at test time.
 
-    Paper and released code differ. The defaults are the paper's: plain denoising, then guided, and all steps of the
-    chain. The released recipe, a distillation to one step, is `objective: Distillation` with `sampler: OneStep`.
+    Paper and released code differ. The defaults are the paper's: denoising, guided from `guidance.start` on, and all
+    steps of the chain; but two: the input is seen as it is (`RawLR`), as released, where the paper's Fig. 2 has an
+    encoder (`ConditionEncoder`), and the gradient of guidance passes by the network, see `LossGradientGuidance`. The
+    experiment paper/difiisr has the paper's in both. The released recipe, a distillation to one step, is
+    `objective: Distillation` with `sampler: OneStep`.
 
     Args:
         scale: how many times wider and higher the restored image is.
