@@ -49,9 +49,22 @@ def test_the_length_of_training_reaches_the_schedule(capsys):
 def test_data_overlays_replace_the_data(file, capsys):
     name = yaml.safe_load((FOLDER / file).read_text(encoding="utf-8"))["data"]["class_path"]
     method = {"VideoFolder": "theris", "ImageFolder": "difiisr"}.get(name, "corefusion")
-    config = resolved(capsys, "-c", method, "-c", file, "--data.root=somewhere")
-    assert config["data"]["class_path"].endswith(f".{name}") and config["data"]["init_args"]["root"] == "somewhere"
+    key = {"CompositePairs": "name", "PairList": "file"}.get(name, "root")
+    config = resolved(capsys, "-c", method, "-c", file, f"--data.{key}=somewhere")
+    assert config["data"]["class_path"].endswith(f".{name}") and config["data"]["init_args"][key] == "somewhere"
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"]
+
+
+@pytest.mark.parametrize("file", [f for f in DATA if "parts:" in (FOLDER / f).read_text(encoding="utf-8")])
+def test_parts_of_composite_data_are_configured_one_by_one(file, capsys):
+    root = "file" if file.endswith("_list.yaml") else "root"
+    words = [f"--data.parts.{part}.init_args.{root}=of/{part}" for part in ("irvi", "pbvs")]
+    data = resolved(capsys, "-c", "corefusion", "-c", file, *words)["data"]["init_args"]
+    assert list(data["parts"]) == ["irvi", "llvip", "m3fd", "pbvs"]
+    for part, given in data["parts"].items():
+        assert given["init_args"]["scale"] == 8, part
+    assert [data["parts"][part]["init_args"][root] for part in ("irvi", "pbvs")] == ["of/irvi", "of/pbvs"]
+    assert data["crop"] == 0 and not data["augment"]
 
 
 @pytest.mark.parametrize("file", OVERLAYS)
@@ -68,10 +81,12 @@ def test_overlays_of_a_test_change_its_conditions_alone(file, capsys):
     before, after = plain["data"]["init_args"], overlaid["data"]["init_args"]
     assert {key for key in before if before[key] != after[key]} == {"test_conditions"}
     assert plain["model"] == overlaid["model"] and plain["trainer"] == overlaid["trainer"]
-    assert [c["class_path"].rsplit(".")[-1] for c in after["test_conditions"][:4]] == [
-        "Complete", "ThermalOnly", "GuideOnly", "ShuffledGuide",
-    ]  # fmt: skip
-    assert [c["init_args"]["pixels"] for c in after["test_conditions"][4:]] == [0, 1, 2, 4, 8, 16, 32]
+    given = [(c["class_path"].rsplit(".")[-1], c.get("init_args", {})) for c in after["test_conditions"]]
+    names = {"robustness": ["GuideOnly"], "misalignment": []}[Path(file).stem]
+    assert [name for name, _ in given[: 3 + len(names)]] == ["Complete", "ThermalOnly", *names, "ShuffledGuide"]
+    assert [given["pixels"] for name, given in given if name == "DisplacedGuide"] == [0, 1, 2, 4, 8, 16, 32]
+    severities = [] if names else ["light", "medium", "strong"]
+    assert [given["severity"] for name, given in given if name == "MisalignedGuide"] == severities
 
 
 def test_contrastive_pretraining_changes_the_loss_alone(capsys):
@@ -101,6 +116,8 @@ ALLOWED = {
     "rows/difiisr/perceptual_visual_added.yaml": {"guidance"},
     "rows/difiisr/visual_perceptual_added.yaml": {"guidance"},
     "rows/difiisr/loss_sum.yaml": {"guidance"},
+    "rows/corefusion/aligned_training.yaml": set(),
+    "rows/corefusion/misaligned_training.yaml": {"misalignment"},
 }
 
 
@@ -130,9 +147,13 @@ def test_the_papers_experiment_is_what_the_paper_describes(capsys):
 def test_a_row_changes_what_its_name_says_and_nothing_else(file, capsys):
     method = file.split("/")[1]
     whole, row = resolved(capsys, "-c", method), resolved(capsys, "-c", method, "-c", file)
-    model, other = whole["model"]["init_args"], row["model"]["init_args"]
-    assert {key for key in model if model[key] != other[key]} == ALLOWED[file]
-    assert whole["data"] == row["data"] and whole["trainer"] == row["trainer"]
+    assert row["experiment"] == f"{method}-{Path(file).stem}"
+    changed = set()
+    for part in ("model", "data"):
+        one, other = whole[part].pop("init_args"), row[part].pop("init_args")
+        changed |= {key for key in one if one[key] != other[key]}
+        assert one.keys() == other.keys() and whole[part] == row[part]
+    assert changed == ALLOWED[file] and whole["trainer"] == row["trainer"]
 
 
 @pytest.mark.parametrize("file", [f for f in ROWS if f.startswith("rows/difiisr/")])

@@ -168,9 +168,9 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         """All images to restore, without targets."""
         return self._loader(self._images("predict", target=False), self.eval_batch_size)
 
-    def _images(self, split: ImageSplit, target: bool = True) -> WholeImages:
+    def _images(self, split: ImageSplit, target: bool = True, part: slice = slice(None)) -> WholeImages:
         return WholeImages(
-            self._sources[split],
+            self._sources[split][part],
             scale=self.scale,
             guided=self.guided,
             degradation=self.degradation,
