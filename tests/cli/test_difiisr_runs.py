@@ -78,6 +78,7 @@ def test_a_resumed_training_ends_at_the_same_weights(run, folder, objective):
     whole, parts = weights(folder, "whole"), weights(folder, "parts")
     assert all(torch.equal(parts["state_dict"][name], value) for name, value in whole["state_dict"].items())
     assert whole["objective"].keys() == parts["objective"].keys()
+    assert all(torch.equal(parts["objective"][name], value) for name, value in whole["objective"].items())
     assert bool(whole["objective"]) == (objective == "Distillation")
 
 

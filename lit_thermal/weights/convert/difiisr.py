@@ -70,7 +70,7 @@ def published() -> dict[str, object]:
             },
             "condition": {
                 "class_path": "lit_thermal.blocks.diffusion_condition.RawLR",
-                "init_args": {"copies": 3},
+                "init_args": {"copies": 3, "unshuffle": 1},
             },
             "schedule": {
                 "class_path": "lit_thermal.generative.schedule.ResidualShift",
