@@ -23,6 +23,7 @@ TRAINER_VERBS = {
 OTHER_VERBS = {
     "upscale": ("lit_thermal.cli.upscale:main", "restore a video or a folder of frames with a trained model"),
     "convert": ("lit_thermal.cli.convert:main", "make a checkpoint of weights in a published layout"),
+    "curves": ("lit_thermal.cli.curves:main", "draw tests under displaced guides in one picture"),
     "list": ("lit_thermal.cli.list:main", "show the methods, blocks, data, experiments and sweeps there are"),
 }
 """Verb to its function, `module:function`, which takes the words after the verb and returns the exit code."""

@@ -14,7 +14,16 @@ from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.callbacks import RobustnessCurve, SamplePictures
-from lit_thermal.data.conditions import Complete, Condition, DisplacedGuide, GuideOnly, ShuffledGuide, ThermalOnly
+from lit_thermal.callbacks.robustness_curve import read_levels
+from lit_thermal.data.conditions import (
+    Complete,
+    Condition,
+    DisplacedGuide,
+    GuideOnly,
+    MisalignedGuide,
+    ShuffledGuide,
+    ThermalOnly,
+)
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.metrics.baselines import reference_baseline
 
@@ -95,6 +104,32 @@ def test_table_and_picture_of_all_conditions(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "robustness.png"))
     assert picture.shape[1] > 1000 and picture.std() > 10
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+def test_misalignments_are_levels_of_the_picture(tmp_path):
+    severities = [MisalignedGuide(severity=severity) for severity in ("light", "medium", "strong")]
+    run(tmp_path, Pairs(Complete(), *severities, DisplacedGuide(0), DisplacedGuide(4)), RobustnessCurve())
+    rows = {row["condition"]: row for row in csv.DictReader((tmp_path / "robustness.csv").open())}
+    psnr = [float(rows[name]["psnr"]) for name in ("complete", "combined_light", "combined_medium", "combined_strong")]
+    assert psnr == sorted(psnr, reverse=True) and psnr[0] > psnr[3] + 3
+    assert all(not rows[f"combined_{severity.severity}"]["pixels"] for severity in severities)
+    assert (tmp_path / "robustness.png").exists()
+
+
+def test_each_data_set_has_a_curve(tmp_path):
+    class Two(Pairs):
+        def test_dataloader(self) -> list[DataLoader[Any]]:
+            return super().test_dataloader() * 2
+
+    data = Two(Complete(), DisplacedGuide(0), DisplacedGuide(4))
+    data.test_names = [f"{name}{end}" for name in ("one", "two") for end in ("", "_displaced_0", "_displaced_4")]
+    run(tmp_path, data, RobustnessCurve())
+    assert sorted(path.name for path in tmp_path.glob("robustness*")) == [
+        "robustness_one.csv", "robustness_one.png", "robustness_two.csv", "robustness_two.png",
+    ]  # fmt: skip
+    one, two = (read_levels(tmp_path / f"robustness_{name}.csv") for name in ("one", "two"))
+    assert [level.condition for level in one][:3] == ["complete", "displaced_0", "displaced_4"] and one == two
+    assert one[2].pixels == 4 and one[0].pixels is None and one[0].images == 5
 
 
 def test_without_displacements_there_is_a_table_alone(tmp_path):

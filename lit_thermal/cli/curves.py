@@ -1,0 +1,70 @@
+"""The verb `curves`: several tests under displaced guides in one picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lit_thermal.cli.parser import Parser
+from lit_thermal.errors import InputError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Draw the picture and write its table; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    target = Path(arguments.out)
+    if target.suffix.lower() != ".png":
+        raise InputError(f"--out {target} is no PNG; the table is written beside it with the suffix .csv")
+    tables = [_table(Path(run)) for run in arguments.runs]
+    names = arguments.names or _names(tables)
+    if len(names) != len(tables) or len(set(names)) < len(names):
+        raise InputError(f"--names gives {len(set(names))} different names for {len(tables)} runs; give each its own")
+    # Imported here, so that a mistake is told before anything heavy is loaded.
+    from lit_thermal.callbacks.robustness_curve import read_levels, write_runs
+
+    runs = {name: read_levels(table) for name, table in zip(names, tables, strict=True)}
+    for table, levels in zip(tables, runs.values(), strict=True):
+        points = sum(level.pixels is not None for level in levels)
+        if points < 2:
+            raise InputError(
+                f"{table} has the guide at {points} displacements, and a curve needs two: run `test` with "
+                "-c test/misalignment"
+            )
+        if levels[0].images != next(iter(runs.values()))[0].images:
+            raise InputError(
+                f"{tables[0]} and {table} were measured on different numbers of images, so that they cannot be compared"
+            )
+    write_runs(target, runs)
+    print(f"{len(runs)} runs in {target} and {target.with_suffix('.csv')}")
+    return 0
+
+
+def _table(run: Path) -> Path:
+    """The table of a run, or one of several that was named."""
+    if run.is_file():
+        return run
+    if not run.is_dir():
+        raise InputError(f"there is no run folder {run}")
+    found = sorted(run.glob("robustness*.csv"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{run} has one table for each data set; name one of {', '.join(map(str, found))}")
+    raise InputError(
+        f"{run} holds no robustness.csv; run `test` with -c test/misalignment and the callback RobustnessCurve"
+    )
+
+
+def _names(tables: Sequence[Path]) -> list[str]:
+    """The experiment of each run, and the run too where one experiment has several."""
+    experiments = [table.absolute().parent.parent.name for table in tables]
+    runs = [table.absolute().parent.name for table in tables]
+    return [e if experiments.count(e) == 1 else f"{e} {r}" for e, r in zip(experiments, runs, strict=True)]
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "lit_thermal curves", "Draw quality against the displacement of the guide for several tests in one picture."
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a `test` run, or a robustness*.csv in it")
+    parser.add_argument("--out", metavar="FILE.png", required=True, help="the picture; a table of the same name beside")
+    parser.add_argument("--names", metavar="NAME", nargs="+", help="of the runs in the picture; else their experiments")
+    return parser

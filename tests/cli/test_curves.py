@@ -1,0 +1,79 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lit_thermal.cli.dispatch import main
+
+HEAD = "condition,pixels,psnr,ssim,images\n"
+
+
+def table(folder: Path, best: float, images: int = 5, name: str = "robustness.csv", levels=(0, 1, 2, 4, 8)) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [f"complete,,{best},{best / 50},{images}", f"thermal_only,,{best - 3},0.6,{images}"]
+    rows += [f"displaced_{p},{p},{best - p / 3},{0.9 - p / 50},{images}" for p in levels]
+    rows += [f"combined_strong,,{best - 2},0.7,{images}", f"baseline: bicubic,,30.0,0.61,{images}"]
+    (folder / name).write_text(HEAD + "\n".join(rows) + "\n")
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["curves", *map(str, words)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    return err
+
+
+def test_several_runs_in_one_picture(tmp_path, capsys):
+    runs = [table(tmp_path / "three_m_ti" / "1-test", 34.0), table(tmp_path / "corefusion" / "2-test", 33.0)]
+    assert main(["curves", *map(str, runs), "--out", str(tmp_path / "new" / "curves.png")]) == 0
+    assert "2 runs in" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "new" / "curves.csv").open()))
+    assert {row["run"] for row in rows} == {"three_m_ti", "corefusion"} and len(rows) == 18
+    assert rows[4] == {
+        "run": "three_m_ti", "condition": "displaced_2", "pixels": "2", "psnr": str(34 - 2 / 3), "ssim": "0.86",
+        "images": "5",
+    }  # fmt: skip
+    picture = np.asarray(Image.open(tmp_path / "new" / "curves.png"))
+    assert picture.shape[1] > 1000 and picture.std() > 10
+
+
+def test_names(tmp_path):
+    runs = [table(tmp_path / "same" / f"{n}-test", 30.0 + n) for n in (1, 2)]
+
+    def named(*words: str) -> list[str]:
+        assert main(["curves", *map(str, runs), "--out", str(tmp_path / "c.png"), *words]) == 0
+        return list(dict.fromkeys(row["run"] for row in csv.DictReader((tmp_path / "c.csv").open())))
+
+    assert named() == ["same 1-test", "same 2-test"]
+    assert named("--names", "with", "without") == ["with", "without"]
+    # a table itself
+    runs[0] = runs[0] / "robustness.csv"
+    assert named() == ["same 1-test", "same 2-test"]
+
+
+def test_mistakes(tmp_path, capsys):
+    run, out = table(tmp_path / "a" / "1-test", 34.0), ("--out", tmp_path / "c.png")
+    assert "there is no run folder" in said(capsys, tmp_path / "none", *out)
+    (tmp_path / "bare").mkdir()
+    assert "bare holds no robustness.csv; run `test` with -c test/misalignment and" in said(
+        capsys, tmp_path / "bare", *out
+    )
+    assert "c.jpg is no PNG" in said(capsys, run, "--out", tmp_path / "c.jpg")
+    assert "gives 1 different names for 2 runs; give each its own" in said(
+        capsys, run, run, *out, "--names", "same", "same"
+    )
+    few = table(tmp_path / "b" / "1-test", 33.0, levels=(4,))
+    assert "has the guide at 1 displacements, and a curve needs two: run `test` with -c" in said(capsys, few, *out)
+    other = table(tmp_path / "c" / "1-test", 33.0, images=6)
+    assert "were measured on different numbers of images" in said(capsys, run, other, *out)
+    table(tmp_path / "a" / "1-test", 34.0, name="robustness_irvi.csv")
+    assert "has one table for each data set; name one of" in said(capsys, run, *out)
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    assert "wrong.csv is no table of RobustnessCurve; its columns are condition, pixels, psnr, ssim, images" in said(
+        capsys, tmp_path / "wrong.csv", *out
+    )
+    assert "the following arguments are required: RUN, --out" in said(capsys)
+    assert not (tmp_path / "c.png").exists()
