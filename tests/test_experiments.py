@@ -118,6 +118,14 @@ ALLOWED = {
     "rows/difiisr/loss_sum.yaml": {"guidance"},
     "rows/corefusion/aligned_training.yaml": set(),
     "rows/corefusion/misaligned_training.yaml": {"misalignment"},
+    "rows/3m_ti/full.yaml": set(),
+    "rows/3m_ti/without_reference.yaml": {"guided", "misalignment", "test_conditions"},
+    "rows/3m_ti/without_prompt.yaml": {"prompt"},
+    "rows/3m_ti/without_augmentation.yaml": {"misalignment"},
+    "rows/3m_ti/without_skip.yaml": {"skip"},
+    "rows/3m_ti/self_attention.yaml": {"attention"},
+    "rows/3m_ti/feature_concat.yaml": {"attention"},
+    "rows/3m_ti/cross_attention.yaml": {"attention"},
 }
 
 
@@ -144,9 +152,13 @@ def test_the_papers_experiment_is_what_the_paper_describes(capsys):
 
 
 @pytest.mark.parametrize("file", ROWS)
-def test_a_row_changes_what_its_name_says_and_nothing_else(file, capsys):
+def test_a_row_changes_what_its_name_says_and_nothing_else(file, capsys, tmp_path):
     method = file.split("/")[1]
-    whole, row = resolved(capsys, "-c", method), resolved(capsys, "-c", method, "-c", file)
+    words = ["-c", method]
+    if method == "3m_ti":  # trained with misaligned guides, so that every row has something to take away
+        (tmp_path / "misaligned.yaml").write_text("data: {init_args: {misalignment: Combined}}")
+        words += ["-c", str(tmp_path / "misaligned.yaml")]
+    whole, row = resolved(capsys, *words), resolved(capsys, *words, "-c", file)
     assert row["experiment"] == f"{method}-{Path(file).stem}"
     changed = set()
     for part in ("model", "data"):
@@ -177,3 +189,59 @@ def test_rows_of_guidance_differ_in_their_terms_alone(file, capsys):
         "loss_sum": (["SpectrumTerm", "RandomFeatureTerm"], []),
     }
     assert (names("terms"), names("added")) == terms[Path(file).stem] and given["start"] == start
+
+
+def test_rows_of_3m_ti_have_what_their_names_say(capsys):
+    def row(name):
+        config = resolved(capsys, "-c", "3m_ti", "-c", f"rows/3m_ti/{name}.yaml")
+        return config["model"]["init_args"], config["data"]["init_args"]
+
+    for name, slot, member in (
+        ("full", "attention", "CrossModalSelfAttention"),
+        ("self_attention", "attention", "SelfAttention"),
+        ("feature_concat", "attention", "FeatureConcat"),
+        ("cross_attention", "attention", "CrossAttention"),
+        ("without_skip", "skip", "NoSkip"),
+    ):
+        assert row(name)[0][slot]["class_path"].rsplit(".")[-1] == member
+    prompt = resolved(capsys, "-c", "3m_ti")["model"]["init_args"]["prompt"]
+    prompt["init_args"]["vocabulary"] = []
+    assert row("without_prompt")[0]["prompt"] == prompt
+    assert row("without_augmentation")[1]["misalignment"]["class_path"].endswith(".Aligned")
+    alone = row("without_reference")[1]
+    assert not alone["guided"] and alone["misalignment"]["class_path"].endswith(".Aligned")
+    assert [condition["class_path"].rsplit(".")[-1] for condition in alone["test_conditions"]] == ["Complete"]
+
+
+def test_the_paper_of_3m_ti_in_numbers(capsys):
+    config = resolved(capsys, "-c", "paper/3m_ti")
+    model, data, trainer = (config[part].get("init_args", config[part]) for part in ("model", "data", "trainer"))
+    assert (model["train"], model["unet_rank"], model["vae_rank"], model["timestep"]) == ("lora", 16, 4, 199)
+    assert model["optimizer"]["class_path"] == "torch.optim.Adam" and model["optimizer"]["init_args"]["lr"] == 2e-5
+    assert model["perceptual_loss"]["init_args"]["network"] == "vgg" and model["perceptual_weight"] == 1
+    assert model["skip"]["init_args"]["init"] == 0 and model["attention"]["class_path"].endswith("SelfAttention")
+    assert (data["batch_size"], data["side"], data["scale"]) == (4, 512, 8)
+    assert data["misalignment"]["class_path"].endswith(".Combined")
+    assert (trainer["max_steps"], trainer["gradient_clip_val"]) == (8000, 1.0)
+    assert config["data"] == resolved(capsys, "-c", "paper/3m_ti", "-c", "data/three_m_ti.yaml")["data"]
+    for file in ("three_m_ti", "three_m_ti_list"):
+        overlaid = resolved(capsys, "-c", "paper/3m_ti", "-c", f"data/{file}.yaml")["data"]["init_args"]
+        assert overlaid["batch_size"] == 4
+
+
+def test_the_released_settings_of_3m_ti_are_words_of_its_experiment(capsys):
+    lines = (FOLDER / "paper/3m_ti.yaml").read_text(encoding="utf-8").splitlines()
+    words = [word for line in lines if line.startswith("#   --") for word in line[1:].split()]
+    config = resolved(capsys, "-c", "paper/3m_ti", *words)
+    model = config["model"]["init_args"]
+    released = {"train": "lora_and_unet", "latent": "sample", "guide_weight": 1, "upsampling": "two_step"}
+    assert {key: model[key] for key in released} == released and model["skip"]["init_args"]["init"] == 1e-5
+    assert model["optimizer"]["class_path"].endswith(".AdamW")
+    given = model["optimizer"]["init_args"]
+    assert (given["lr"], given["weight_decay"], list(given["betas"])) == (2e-5, 1e-2, [0.9, 0.999])
+
+
+def test_one_folder_gives_sd_turbo_and_its_text_encoder(capsys):
+    for more in ([], ["--model.prompt=FixedPrompt"]):
+        model = resolved(capsys, "-c", "paper/3m_ti", "--model.base.folder=turbo", *more)["model"]["init_args"]
+        assert model["base"]["init_args"]["folder"] == model["prompt"]["init_args"]["encoder"] == "turbo"
