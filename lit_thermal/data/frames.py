@@ -220,11 +220,16 @@ def write_frame(path: Path, values: Tensor, radiometry: Radiometry) -> None:
     The file appears whole or not at all. Reading it back gives the counts that `values` stand for.
 
     Raises:
-        InputError: the suffix is neither .png, .tif nor .tiff.
+        InputError: the suffix is neither .png, .tif nor .tiff, or a value is NaN.
     """
     suffix = path.suffix.lower()
     if suffix not in (".png", ".tif", ".tiff"):
         raise InputError(f"frames are written as .png or .tif, which {path} is not")
+    if lost := int(values.isnan().sum()):
+        raise InputError(
+            f"{path.name} would have {lost} of {values.numel()} pixels that are NaN: the weights that restored it have "
+            "diverged, or its precision is too low for them; take another checkpoint or trainer.precision=32"
+        )
     counts = to_counts(values.reshape(values.shape[-2:]), radiometry)
     part = path.with_name(f".{path.name}.part")
     try:

@@ -280,3 +280,11 @@ def test_percentiles_of_a_histogram() -> None:
     assert table.sum() == image.size
     assert percentile(table, 0) == image.min() and percentile(table, 100) == image.max()
     assert percentile(table, 50) == np.percentile(image, 50, method="inverted_cdf")
+
+
+def test_values_that_are_no_numbers_are_not_written(tmp_path):
+    values = torch.rand(4, 5)
+    values[1, 2] = torch.nan
+    with pytest.raises(InputError, match=r"a\.png would have 1 of 20 pixels that are NaN: .* another checkpoint"):
+        write_frame(tmp_path / "a.png", values, Radiometry())
+    assert not list(tmp_path.iterdir())
