@@ -89,6 +89,8 @@ class EMA(WeightAveraging):
         """One step of the averages (all of one type) in place, after so many steps."""
         if averages[0].is_floating_point() or averages[0].is_complex():
             n = int(steps)
+            # The averages have the precision that the model was built in, also where it is trained in half precision.
+            current = [new.to(old.dtype) for new, old in zip(current, averages, strict=True)]
             torch._foreach_lerp_(averages, current, 1 - min(self.decay, (1 + n) / (10 + n)))
         else:
             torch._foreach_copy_(averages, current)

@@ -211,3 +211,17 @@ def test_weights_only_checkpoints_are_refused(tmp_path: Path) -> None:
 def test_decay_out_of_range_is_refused() -> None:
     with pytest.raises(InputError, match=r"not 1\.0"):
         EMA(1.0)
+
+
+def test_weights_of_half_precision_are_averaged_in_single(tmp_path: Path) -> None:
+    net = new()
+    Trainer(
+        max_epochs=2,
+        callbacks=[EMA(DECAY)],
+        logger=False,
+        accelerator="cpu",
+        precision="bf16-true",
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+    ).fit(net, loader())
+    assert net.weights().isfinite().all()
