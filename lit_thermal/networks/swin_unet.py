@@ -140,6 +140,11 @@ class SwinUNet(nn.Module):
                 f"width = {width} of the Swin U-Net: half of it are cosines of the time and half sines, so give an "
                 "even number"
             )
+        _check_attention(swin_depth=swin_depth, swin_width=swin_width, head_width=head_width, window=window)
+        if int(swin_width * mlp_ratio) < 1:
+            raise InputError(f"mlp_ratio = {mlp_ratio} of the Swin U-Net leaves no channel: give a larger one")
+        if not 0 <= dropout <= 1:
+            raise InputError(f"dropout = {dropout} of the Swin U-Net is a share: give one from 0 to 1")
         self.width = width
         coarsest = 2 ** (len(sizes) - 1)
         windows = [window * 2**level for level, size in enumerate(sizes) if size in attention_sizes]
@@ -234,6 +239,12 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         if missing:
             x = F.pad(x, padding, mode="reflect" if missing < side else "replicate")
     return x
+
+
+def _check_attention(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise InputError(f"{name} = {number} of the Swin U-Net must be at least 1; attention_sizes=[] has none")
 
 
 def _sizes(

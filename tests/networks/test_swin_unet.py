@@ -194,6 +194,12 @@ def test_state_dict_round_trip():
         ({"attention_sizes": (16, 4)}, "name 4, .* sizes \\[16, 8\\]"),
         ({"swin_width": 20}, "20 channels .* heads of width 8"),
         ({"width": 15}, "width = 15 .* even"),
+        ({"window": 0}, "window = 0 of the Swin U-Net .* at least 1"),
+        ({"head_width": 0}, "head_width = 0 .* at least 1"),
+        ({"swin_width": 0}, "swin_width = 0 .* at least 1"),
+        ({"swin_depth": -1}, "swin_depth = -1 .* at least 1"),
+        ({"mlp_ratio": -1.0}, "mlp_ratio = -1.0 .* leaves no channel"),
+        ({"dropout": 2.0}, "dropout = 2.0 .* 0 to 1"),
     ],
 )
 def test_arguments_that_do_not_fit(changes, sentence):
