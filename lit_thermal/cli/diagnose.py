@@ -69,7 +69,7 @@ def explain(error: Exception, sources: Iterable[Source], top: Mapping[str, Argum
 def refuse_nulls(value: Any, hint: Any, key: str) -> None:
     """Check that no class below a value of a config was replaced by null where its slot needs one.
 
-    jsonargparse takes null for any factory; the class that calls it would then fail far from the config.
+    jsonargparse takes null for any factory and any dict; the class that calls it would then fail far from the config.
 
     Args:
         value: the value, as plain data.
@@ -85,9 +85,12 @@ def refuse_nulls(value: Any, hint: Any, key: str) -> None:
     kind = _resolve(value["class_path"], slot)
     for name, argument in (arguments(kind, slot.passed) if kind else {}).items():
         given, below = value["init_args"].get(name, ""), slots(argument.hint)
-        if given is None and below and argument.default is not None and not accepts_null(argument.hint):
-            known = ", ".join(sorted(subclasses(below))[:8])
-            raise InputError(f"{key}.{name} cannot be null; name a class that does nothing (known: {known})")
+        if given is None and argument.default is not None and not accepts_null(argument.hint):
+            if below:
+                known = ", ".join(sorted(subclasses(below))[:8])
+                raise InputError(f"{key}.{name} cannot be null; name a class that does nothing (known: {known})")
+            if slots(containers(argument.hint)[1]):
+                raise InputError(f"{key}.{name} cannot be null; give {{}} for none")
         refuse_nulls(given, argument.hint, f"{key}.{name}")
 
 

@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
         ("methods", "--model=NAME", members(read(_package("lit_thermal.methods")), "SuperResolver")),
         ("blocks", "--model.SLOT=NAME", families(read(_package("lit_thermal.blocks")))),
         ("diffusion", "--model.SLOT=NAME", families(read(_package("lit_thermal.generative")))),
+        ("parts of methods", "--model.SLOT=NAME", families(read(_package("lit_thermal.methods")))),
         ("networks", "--model.SLOT=NAME", families(read(_package("lit_thermal.networks")))),
         ("losses", "", [*families(losses := read(_package("lit_thermal.losses"))), *lone(losses, "Module")]),
         ("protocols", "--model.protocols=[NAME, ...]", families(read(_package("lit_thermal.metrics")))),
@@ -91,8 +92,9 @@ def lone(classes: list[ClassSource], base: str) -> list[Row]:
 
 
 def callbacks(classes: list[ClassSource]) -> list[Row]:
-    """Return the rows of the classes that have a base: in this folder each of these is a callback."""
-    return [(0, entry.name, entry.about) for entry in classes if entry.bases and not entry.abstract]
+    """Return the rows of the classes that have a base: in this folder each but a named tuple is a callback."""
+    kinds = [entry for entry in classes if entry.bases and entry.bases != ("NamedTuple",)]
+    return [(0, entry.name, entry.about) for entry in kinds if not entry.abstract]
 
 
 def files(folder: Path) -> list[Row]:

@@ -107,6 +107,7 @@ def test_in_the_shell(word, said, run, folder):
             ["-c", "theris", "--model.mask.grid=[17]"],
             "grid=[17]: a list of 2 (an integer, an integer) is expected",
         ),
+        (["-c", "difiisr", "--model.also=null"], "model.also cannot be null; give {} for none"),
         (["-c", "theris", "--model.depth=-1"], "model.depth is -1 and must be at least 0"),
         (["-c", "theris", "--model.channels=0"], "model.channels is 0 and must be at least 1"),
     ],

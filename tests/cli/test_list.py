@@ -32,6 +32,7 @@ def test_sections(capsys):
     for name in ("THERIS", "NoSpectralMask", "HeatEquationLoss", "SimulatedVideo", "VideoFolder", "EMA", "theris"):
         assert f" {name} " in out, name
     assert "SuperResolver" not in out
+    assert "parts of methods   (--model.SLOT=NAME)" in out and " Distillation " in out
     assert "protocols   (--model.protocols=[NAME, ...])" in out and " CoReFusionNotebook " in out
 
 
