@@ -26,8 +26,10 @@ FOLDERS = {"hr": "target_image", "lr": "image", "guide": "ref_image"}
 
 
 class PairList(ImageFolders):
-    """Images in the folders that a JSON file names: `{"train": {...}, "test": {...}}`, each with `target_image`,
-    `image` and `ref_image`, whose files have equal names. Relative folders start from that of the file.
+    """Images in the folders that a JSON file names, in the form of 3M-TI's list.
+
+    It is `{"train": {...}, "test": {...}}`, each with the folders `target_image`, `image` and `ref_image`, whose files
+    have equal names. Relative folders start from that of the file.
 
     The input is taken as it is; target and guide, of any size, are resized to `scale` times it each way, bilinear and
     antialiased, as the released code does. A guide of another aspect ratio is squeezed: cameras need not be calibrated.
