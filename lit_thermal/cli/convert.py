@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lit_thermal.cli.parser import Parser, did_you_mean
+from lit_thermal.cli.target import check_target
 from lit_thermal.errors import InputError
 
 
@@ -20,7 +21,7 @@ class Layout(NamedTuple):
     options: dict[str, tuple[tuple[str, ...], str]]
     """Name to its choices, the default first, and one line about it."""
     words: str
-    """What the verbs are given besides, an option in braces."""
+    """What the verbs are given besides; in braces an option, a further file, or an argument of the converted model."""
     anew: str
     """What `fit` is given beyond that, so that it fetches nothing that the checkpoint replaces."""
 
@@ -47,6 +48,15 @@ METHODS = {
         "-c paper/difiisr_distilled",
         "--model.first_stage.weights= --model.objective=Denoising",
     ),
+    "3m_ti": Layout(
+        "lit_thermal.weights.convert.three_m_ti:convert",
+        "what the released training code saved: a UNet with LoRA, and LoRA and skips of the autoencoder",
+        {"base": ("FOLDER", "local folder of SD-Turbo, which the file was trained from, or its name on the hub")},
+        {},
+        "-c paper/3m_ti --model.base.folder={base} --model.train={train} --model.unet_rank={unet_rank} "
+        "--model.vae_rank={vae_rank} --model.latent={latent} --model.upsampling={upsampling}",
+        "",
+    ),
 }
 
 
@@ -65,33 +75,23 @@ def main(argv: Sequence[str]) -> int:
     source, target = Path(arguments.reference), Path(arguments.ours)
     files = {name: Path(getattr(arguments, name)) for name in layout.files}
     named = {"REFERENCE": source} | {layout.files[name][0]: path for name, path in files.items()}
-    _check_target(named, target, arguments.overwrite)
+    check_target(named, target, arguments.overwrite)
     from lit_thermal.weights import save_model
 
     module, function = layout.function.split(":")
     model = getattr(importlib.import_module(module), function)(source, **files, **options)
     save_model(model, target)
-    parameters = sum(p.numel() for p in model.parameters())
-    words = layout.words.format(**options)
+    state = model.state_dict()
+    # What is frozen and comes from its own files is not in the checkpoint.
+    parameters = sum(p.numel() for name, p in model.named_parameters() if name in state)
+    assert model.config is not None
+    words = layout.words.format(**model.config["init_args"] | options | files)
     read = ", ".join(map(str, named.values()))
-    print(f"{read}: {len(model.state_dict())} entries, {parameters:,} parameters -> {target}")
+    print(f"{read}: {len(state)} entries, {parameters:,} parameters -> {target}")
     print(f"measure it:  lit_thermal test {words} --ckpt_path {target}")
     print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
-    print(f"go on:       lit_thermal fit {words} {layout.anew} --from {target}")
+    print(f"go on:       lit_thermal fit {' '.join([words, *layout.anew.split()])} --from {target}")
     return 0
-
-
-def _check_target(named: dict[str, Path], target: Path, overwrite: bool) -> None:
-    """Refuse a place that cannot or should not be written, before any of the named files is read."""
-    if target.is_dir():
-        raise InputError(f"OURS {target} is a folder: name a file in it, such as {target / 'converted.ckpt'}")
-    if not target.parent.is_dir():
-        raise InputError(f"OURS {target} cannot be written: there is no folder {target.parent}; make it first")
-    for name, path in named.items():
-        if target.exists() and path.exists() and target.samefile(path):
-            raise InputError(f"OURS {target} is {name} itself: choose another name")
-    if target.exists() and not overwrite:
-        raise InputError(f"OURS {target} exists: choose another name or give --overwrite")
 
 
 def _overview() -> Parser:
@@ -104,7 +104,7 @@ def _overview() -> Parser:
 
 def _parser(method: str, layout: Layout) -> Parser:
     parser = Parser(f"lit_thermal convert {method}", f"Read {layout.about}, and write it as a checkpoint.")
-    parser.add_argument("reference", metavar="REFERENCE", help="file that the released code wrote (.pth)")
+    parser.add_argument("reference", metavar="REFERENCE", help="file that the released code wrote")
     parser.add_argument("ours", metavar="OURS", help="checkpoint to write (.ckpt)")
     for name, (called, about) in layout.files.items():
         parser.add_argument(f"--{name}", metavar=called, required=True, help=about)

@@ -23,6 +23,7 @@ TRAINER_VERBS = {
 OTHER_VERBS = {
     "upscale": ("lit_thermal.cli.upscale:main", "restore a video or a folder of frames with a trained model"),
     "convert": ("lit_thermal.cli.convert:main", "make a checkpoint of weights in a published layout"),
+    "merge": ("lit_thermal.cli.merge:main", "fold the LoRA of a checkpoint into the weights it was added to"),
     "curves": ("lit_thermal.cli.curves:main", "draw tests under displaced guides in one picture"),
     "list": ("lit_thermal.cli.list:main", "show the methods, blocks, data, experiments and sweeps there are"),
 }

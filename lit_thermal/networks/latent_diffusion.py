@@ -117,6 +117,44 @@ class SmallLatentDiffusion(LatentDiffusion):
         return UNet2DConditionModel(**self._unet), AutoencoderKL(**self._vae)
 
 
+class ConfiguredLatentDiffusion(LatentDiffusion):
+    """Networks as configurations of diffusers describe them, with random weights: a checkpoint brings all of them.
+
+    Args:
+        unet: what `unet/config.json` of a folder of diffusers holds.
+        vae: likewise of `vae/config.json`.
+
+    Raises:
+        InputError: the UNet takes no text.
+    """
+
+    def __init__(self, unet: dict[str, Any], vae: dict[str, Any]) -> None:
+        if not isinstance(unet.get("cross_attention_dim"), int):
+            raise InputError(
+                "unet of ConfiguredLatentDiffusion has no cross_attention_dim: give all of its config.json"
+            )
+        self.text_dim = unet["cross_attention_dim"]
+        self._unet, self._vae = unet, vae
+
+    def build(self) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
+        """Return both networks with random weights.
+
+        Raises:
+            InputError: a configuration does not describe such a network.
+        """
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        return _configured(UNet2DConditionModel, self._unet, "unet"), _configured(AutoencoderKL, self._vae, "vae")
+
+
+def _configured(kind: Any, config: dict[str, Any], part: str) -> Any:
+    try:
+        return kind.from_config(config)
+    except Exception as error:  # what diffusers trips over first depends on the entry
+        raise InputError(f"{part} of ConfiguredLatentDiffusion cannot be built ({_reason(error)})") from error
+
+
 def _unet_config(
     widths: Sequence[int], heads: Sequence[int], latent: int, text_dim: int, layers: int, groups: int
 ) -> dict[str, Any]:

@@ -68,7 +68,19 @@ def load_model(path: str | Path) -> SuperResolver:
         InputError: the checkpoint cannot be read, carries no record of its model, names one that this version does
             not have, or does not fit it.
     """
-    checkpoint = read_checkpoint(path)
+    return rebuild(read_checkpoint(path), path)
+
+
+def rebuild(checkpoint: dict[str, Any], path: str | Path) -> SuperResolver:
+    """Rebuild the model that a checkpoint was made by, as `load_model` does.
+
+    Args:
+        checkpoint: what was read.
+        path: where it was read from, for the sentences.
+
+    Raises:
+        InputError: as `load_model`, but for the reading.
+    """
     config = recorded_model(checkpoint)
     if config is None:
         raise InputError(f"{path} does not say what model it belongs to; give a checkpoint that `fit` wrote")
@@ -147,16 +159,19 @@ def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) ->
     """Check that a checkpoint holds exactly the weights of the model, by name and shape.
 
     Raises:
-        InputError: it does not; the sentence counts what is missing, unexpected and of another shape.
+        InputError: it does not; the sentence counts what is missing, unexpected and of another shape, and names the
+            settings that differ.
     """
-    made_by = (recorded_model(checkpoint) or {}).get("class_path", "").rsplit(".", 1)[-1]
+    made = recorded_model(checkpoint) or {}
+    made_by = made.get("class_path", "").rsplit(".", 1)[-1]
     method = type(model).__name__
     if made_by and made_by != method:
         raise InputError(f"{path} was made by {made_by} and does not fit {method}; give the config of {made_by}")
     if differences := compare(model.state_dict(), checkpoint["state_dict"]).told():
+        others = _other_settings(made, getattr(model, "config", None) or {})
         raise InputError(
-            f"{path} does not fit the model: of its weights {differences}; give it by --from to keep what fits, "
-            "or build the model that it was made by"
+            f"{path} does not fit the model: of its weights {differences}{others}; give it by --from to keep what "
+            "fits, or build the model that it was made by"
         )
 
 
@@ -186,6 +201,17 @@ def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str 
                 f"{path} carries the state of another model.{key}: {f'{name} {was}'.strip()} there and {now} here; "
                 f"keep the old setting{keep}, or give it by --from to start a new training with its weights"
             )
+
+
+def _other_settings(made: dict[str, Any], own: dict[str, Any]) -> str:
+    """Return in words which settings that may shape a model, such as widths and ranks, differ between two configs."""
+    before, now = (config.get("init_args", {}) for config in (made, own))
+    told = [
+        f"model.{name} {old} (here {now[name]})"
+        for name, old in before.items()
+        if isinstance(old, (int, str)) and isinstance(now.get(name), (int, str)) and old != now[name]
+    ]
+    return f"; it was made with {', '.join(told)}" if told else ""
 
 
 def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:

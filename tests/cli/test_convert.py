@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import small_turbo
 import torch
 import yaml
 from PIL import Image
@@ -14,6 +15,7 @@ from lit_thermal.weights.checkpoint import build_model
 from lit_thermal.weights.convert import difiisr
 from lit_thermal.weights.convert.corefusion import released_name
 from lit_thermal.weights.convert.difiisr_unet import released_layout
+from lit_thermal.weights.convert.three_m_ti import published, released_names
 
 CONFIG = """
 experiment: converted
@@ -52,6 +54,14 @@ data:
 trainer: {accelerator: cpu, enable_progress_bar: false, enable_model_summary: false, callbacks: []}
 """
 """Over the experiment of the paper: small networks, no files that only training needs, other data."""
+SMALL_3M_TI = """
+model:
+  init_args: {prompt: FixedPrompt, perceptual_loss: NoPerceptualLoss, perceptual_weight: 0.0}
+data:
+  class_path: SimulatedPairs
+  init_args: {size: 64, crop: 8, batch_size: 1, train_images: 1, val_images: 1, test_images: 1, num_workers: 0}
+trainer: {accelerator: cpu, enable_progress_bar: false, enable_model_summary: false, callbacks: []}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +157,7 @@ def test_what_is_there_is_not_lost(reference, run, folder):
     ("words", "said"),
     [
         ([], "the following arguments are required: METHOD"),
-        (["corefuson"], "knows no method 'corefuson'; did you mean corefusion? (methods: corefusion, difiisr)"),
+        (["corefuson"], "knows no method 'corefuson'; did you mean corefusion? (methods: corefusion, difiisr, 3m_ti)"),
         (["--overwrite"], "METHOD"),
         (["corefusion"], "the following arguments are required: REFERENCE, OURS"),
         (["corefusion", "toy.yaml", "b.ckpt", "--upsample=nearest"], "no option --upsample; did you mean --upsampling"),
@@ -161,6 +171,9 @@ def test_what_is_there_is_not_lost(reference, run, folder):
         (["difiisr", "toy.yaml", "b.ckpt", "--vqq=none.pth", "--vq=none.pth"], "no option --vqq; did you mean --vq?"),
         (["difiisr", "none.pth", "b.ckpt", "--vq=toy.yaml"], "none.pth is not a file"),
         (["difiisr", "none.pth", "toy.yaml", "--vq=./toy.yaml", "--overwrite"], "toy.yaml is AUTOENCODER itself"),
+        (["3m_ti", "toy.yaml", "b.ckpt"], "the following arguments are required: --base"),
+        (["3m_ti", "none.pkl", "b.ckpt", "--base=turbo"], "none.pkl is not a file"),
+        (["3m_ti", "toy.yaml", "b.ckpt", "--base=turbo"], "toy.yaml cannot be read as a checkpoint"),
     ],
 )
 def test_mistakes_in_one_line(words, said, run, folder):
@@ -170,7 +183,7 @@ def test_mistakes_in_one_line(words, said, run, folder):
     assert [p.name for p in folder.iterdir()] == ["toy.yaml"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["corefusion", "--help"], ["difiisr", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["corefusion", "--help"], ["difiisr", "--help"], ["3m_ti", "--help"]])
 def test_help(words, run):
     with pytest.raises(SystemExit) as left:
         run("convert", *words)
@@ -209,3 +222,52 @@ def test_two_files_become_one_checkpoint_and_the_words_that_it_tells_do(two_file
     after = load_model(next(folder.glob("runs/**/best.ckpt"))).network
     for name, value in before.state_dict().items():
         assert (after.state_dict()[name] - value).abs().max() <= (0 if name.startswith("first_stage") else 1e-4)
+
+
+@pytest.fixture
+def pickle(folder: Path) -> dict:
+    """A small SD-Turbo in `turbo`, and what the released code would have written for it in `theirs.pkl`."""
+    small_turbo.write(folder / "turbo")
+    network = build_model(published("turbo", 4, 2)).network
+    unet, own = network.unet.state_dict(), network.autoencoder.state_dict()
+    vae = {theirs: own[ours] for theirs, ours in released_names(network.autoencoder).items()}
+    states = ({name: value + 0.05 * torch.randn(value.shape) for name, value in state.items()} for state in (unet, vae))
+    held = dict(zip(("state_dict_unet", "state_dict_vae"), states, strict=True)) | {"rank_vae": 2, "optimizer": {}}
+    torch.save(held, folder / "theirs.pkl")
+    (folder / "small.yaml").write_text(SMALL_3M_TI)
+    return held
+
+
+def test_a_pickle_becomes_a_checkpoint_and_the_words_that_it_tells_do(pickle, run, folder):
+    done = run("convert", "3m_ti", "theirs.pkl", "ours.ckpt", "--base", "turbo")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    saved = pickle["state_dict_unet"] | pickle["state_dict_vae"]
+    parameters = sum(value.numel() for value in saved.values())
+    assert lines[0] == f"theirs.pkl, turbo: {len(saved)} entries, {parameters:,} parameters -> ours.ckpt"
+    assert load_model(folder / "ours.ckpt").config["init_args"]["base"]["init_args"]["folder"] == str(folder / "turbo")
+    for line, left in zip(lines[1:], ("metrics.json", "predictions", "best.ckpt"), strict=True):
+        _, verb, *words = line.split(":", 1)[1].split()
+        assert words[:3] == ["-c", "paper/3m_ti", "--model.base.folder=turbo"]
+        short = ["--trainer.max_steps=1", "--trainer.val_check_interval=1"] if verb == "fit" else []
+        done = run(verb, *words[:2], "-c", "small.yaml", *words[2:], *short)
+        assert done.code == 0, done.err
+        assert list(folder.glob(f"runs/**/{left}"))
+        if verb == "fit":
+            assert all(f"  {fate:<10}{0:>8}{0:>12}" in done.out for fate in ("dropped", "new")), done.out
+
+
+def test_lora_of_another_rank_names_both(pickle, run):
+    assert run("convert", "3m_ti", "theirs.pkl", "ours.ckpt", "--base", "turbo").code == 0
+    words = ["-c", "paper/3m_ti", "-c", "small.yaml", "--model.base.folder=turbo", "--model.train=lora_and_unet"]
+    done = run("test", *words, "--ckpt_path", "ours.ckpt")
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert "ours.ckpt does not fit the model: of its weights " in done.err and " of other shape (first: " in done.err
+    assert "model.unet_rank 4 (here 16), model.vae_rank 2 (here 4)" in done.err
+
+
+def test_without_the_model_that_it_was_trained_from(pickle, run, folder):
+    done = run("convert", "3m_ti", "theirs.pkl", "ours.ckpt", "--base", "no/where/turbo")
+    assert done.code == 2 and done.err.count("\n") == 1 and not (folder / "ours.ckpt").exists()
+    assert "there is no folder no/where/turbo with SD-Turbo: download" in done.err
+    assert done.err.strip().endswith("give that folder by --base")

@@ -1,5 +1,5 @@
 """Weights in the layouts of the released codes, read into our models: one file for each method."""
 
-from lit_thermal.weights.convert.reference import check_layout, read_state_dict
+from lit_thermal.weights.convert.reference import check_layout, read_released, read_state_dict
 
-__all__ = ["check_layout", "read_state_dict"]
+__all__ = ["check_layout", "read_released", "read_state_dict"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -9,6 +10,20 @@ from lit_thermal.blocks.pretrained import unwrapped
 from lit_thermal.errors import InputError
 from lit_thermal.weights.checkpoint import read_values
 from lit_thermal.weights.surgery import compare
+
+
+def read_released(path: Path) -> Any:
+    """Return what the released code saved to a file, onto the CPU; only tensors and plain values are unpickled.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, holds more than that, or is one of ours.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; give the file of weights that the released code wrote")
+    held = read_values(path)
+    if isinstance(held, dict) and "lit_thermal" in held:
+        raise InputError(f"{path} is a checkpoint of lit_thermal already: give it by --ckpt_path as it is")
+    return held
 
 
 def read_state_dict(path: Path, wrapped: bool = False) -> dict[str, Tensor]:
@@ -22,11 +37,7 @@ def read_state_dict(path: Path, wrapped: bool = False) -> dict[str, Tensor]:
     Raises:
         InputError: there is no such file, it cannot be read, or holds something else.
     """
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; give the file of weights that the released code wrote")
-    state = read_values(path)
-    if isinstance(state, dict) and "lit_thermal" in state:
-        raise InputError(f"{path} is a checkpoint of lit_thermal already: give it by --ckpt_path as it is")
+    state = read_released(path)
     if wrapped and isinstance(state, dict):
         state = state.get("state_dict", state)
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):

@@ -1,0 +1,46 @@
+"""The verb `merge`: the LoRA of a checkpoint is folded into the weights it was added to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lit_thermal.cli.parser import Parser
+from lit_thermal.cli.target import check_target
+
+
+def main(argv: Sequence[str]) -> int:
+    """Merge one checkpoint; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    source, target = Path(arguments.checkpoint), Path(arguments.ours)
+    check_target({"CHECKPOINT": source}, target, arguments.overwrite)
+    from lit_thermal.blocks.prompt import TextPrompt
+    from lit_thermal.weights import save_model
+    from lit_thermal.weights.merge import merged
+
+    model = merged(source, arguments.base)
+    save_model(model, target)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{source}: {len(model.state_dict())} entries, {parameters:,} parameters, no LoRA -> {target}")
+    words = "-c EXPERIMENT --model.train=all"
+    print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
+    if isinstance(model.prompt, TextPrompt):
+        print(
+            f"it needs:    text_encoder/ and tokenizer/ in {model.prompt.encoder.folder}, and no other file of its base"
+        )
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "lit_thermal merge",
+        "Fold the LoRA of a checkpoint into the weights it was added to, and write all weights as one checkpoint.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint with LoRA that `fit` or `convert` wrote")
+    parser.add_argument("ours", metavar="OURS", help="checkpoint to write (.ckpt)")
+    parser.add_argument(
+        "--base",
+        metavar="FOLDER",
+        default="",
+        help="folder of the model that it was trained from, or its name on the hub (default: where it was in training)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OURS where it exists")
+    return parser

@@ -1,0 +1,132 @@
+"""3M-TI's released layout: 1200 entries of the UNet with LoRA, 90 of the autoencoder's LoRA and skips."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lit_thermal.blocks.low_rank import UNET_ADAPTER, VAE_ADAPTER
+from lit_thermal.blocks.pretrained import unwrapped
+from lit_thermal.errors import InputError
+from lit_thermal.methods.base import SuperResolver
+from lit_thermal.methods.three_m_ti.module import ThreeMTI
+from lit_thermal.weights.checkpoint import build_model
+from lit_thermal.weights.convert.reference import check_layout, read_released
+
+UNET, VAE = "state_dict_unet", "state_dict_vae"
+"""Keys of the released file; the others (`rank_vae`, `vae_lora_target_modules`, `optimizer`) are not needed."""
+
+
+def convert(reference: Path, base: Path) -> SuperResolver:
+    """Build the published 3M-TI with the weights that the released code wrote, on those of SD-Turbo.
+
+    The ranks of LoRA are those of the file. Weights in half precision become float32.
+
+    Args:
+        reference: what the released training code saved.
+        base: folder of SD-Turbo, or its name on the hub: the autoencoder comes from there, of which the file holds
+            LoRA and skips alone.
+
+    Raises:
+        InputError: the file cannot be read, its entries are not those of the released networks, or SD-Turbo cannot be
+            had.
+    """
+    unet_state, vae_state = _read(reference)
+    local = base.expanduser()
+    folder = str(local.absolute() if local.is_dir() else base)
+    config = published(folder, _rank(unet_state, UNET_ADAPTER, reference), _rank(vae_state, VAE_ADAPTER, reference))
+    try:
+        model = build_model(config)
+    except InputError as error:
+        raise InputError(str(error).replace("model.base.folder", "--base")) from error
+    assert isinstance(model, ThreeMTI)
+    unet, autoencoder = model.network.unet, model.network.autoencoder
+    names = released_names(autoencoder)
+    own = autoencoder.state_dict()
+    check_layout(unet_state, unet.state_dict(), reference, "3M-TI's UNet")
+    check_layout(vae_state, {theirs: own[ours] for theirs, ours in names.items()}, reference, "3M-TI's autoencoder")
+    unet.load_state_dict(unet_state)
+    autoencoder.load_state_dict({names[name]: value for name, value in vae_state.items()}, strict=False)
+    return model.eval()
+
+
+def released_names(autoencoder: nn.Module) -> dict[str, str]:
+    """Return the names of the entries that the released code saves of the autoencoder, each to our name.
+
+    Args:
+        autoencoder: a `ViewAutoencoder` with LoRA.
+    """
+    names = {}
+    for ours in autoencoder.state_dict():
+        part, _, rest = ours.partition(".")
+        if part == "skip" or ".lora_" in ours:
+            names[f"decoder.{rest}" if part == "skip" else rest] = ours
+    return names
+
+
+def published(base: str, unet_rank: int = 16, vae_rank: int = 4) -> dict[str, Any]:
+    """Return class path and arguments of the released network; what only training reads stays out of it.
+
+    Nothing that shapes the result is left to a default, so that a later change of one does not change old weights.
+    The prompt is the one that the released code has for an image without tags.
+
+    Args:
+        base: folder of SD-Turbo or its name on the hub.
+        unet_rank: of LoRA in the UNet.
+        vae_rank: of LoRA in the autoencoder.
+    """
+    return {
+        "class_path": "lit_thermal.methods.three_m_ti.module.ThreeMTI",
+        "init_args": {
+            "scale": 8,
+            "base": {
+                "class_path": "lit_thermal.networks.latent_diffusion.SDTurbo",
+                "init_args": {"folder": base},
+            },
+            "attention": "lit_thermal.blocks.cross_modal_attention.CrossModalSelfAttention",
+            "skip": {
+                "class_path": "lit_thermal.blocks.skip_connection.ZeroSkip",
+                "init_args": {"init": 1e-5},
+            },
+            "prompt": {
+                "class_path": "lit_thermal.blocks.prompt.FixedPrompt",
+                "init_args": {"text": "remove degradation", "encoder": base},
+            },
+            "latent": "sample",
+            "timestep": 199,
+            "train": "lora_and_unet",
+            "unet_rank": unet_rank,
+            "vae_rank": vae_rank,
+            "upsampling": "two_step",
+            "seed": 0,
+        },
+    }
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The state dicts of UNet and autoencoder."""
+    held = read_released(path)
+    states = []
+    for key in (UNET, VAE):
+        state = held.get(key) if isinstance(held, dict) else None
+        if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+            keys = f" but {', '.join(map(repr, list(held)[:4]))}" if isinstance(held, dict) and held else ""
+            raise InputError(
+                f"{path} holds no {key} (names to tensors), as the released training code saves it{keys}: give a file "
+                "that it wrote, such as model_8001.pkl"
+            )
+        states.append(unwrapped(state))
+    return states[0], states[1]
+
+
+def _rank(state: Mapping[str, Tensor], adapter: str, path: Path) -> int:
+    """The rank of LoRA that a state dict holds."""
+    ending = f".lora_A.{adapter}.weight"
+    found = {value.shape[0]: name for name, value in state.items() if name.endswith(ending) and value.ndim}
+    if len(found) == 1:
+        return next(iter(found))
+    if not found:
+        raise InputError(f"{path} holds no LoRA: no name ends in {ending}; give a file that the released code wrote")
+    ranks = " and ".join(f"{rank} ({name})" for rank, name in list(found.items())[:2])
+    raise InputError(f"{path} holds LoRA of several ranks, {ranks}, and 3M-TI has one rank in all layers of a network")
