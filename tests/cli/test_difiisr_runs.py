@@ -46,7 +46,8 @@ def test_train_test_predict(run, folder, caplog):
     assert {"curves.png", "curves.csv", "config.yaml", "checkpoints", "samples"} <= {p.name for p in kept.iterdir()}
     with (kept / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["2", "4"] and "train/denoising" in rows[0]
+    assert [row["step"] for row in rows] == ["2", "4"]
+    assert {"train/denoising", "train/guided_spectrum", "train/guided_random_features"} <= set(rows[0])
 
     test = run("test", *SMALL, "--ckpt_path", "best")
     assert test.code == 0, test.err

@@ -225,6 +225,18 @@ def test_without_strength_it_is_unguided_bit_for_bit(objective):
     assert all(torch.equal(value, losses[1][1][name]) for name, value in losses[0][1].items())
 
 
+def test_guided_terms_are_of_what_one_step_gives():
+    guide = partial(LossGradientGuidance, terms=[SpectrumTerm], added=[RandomFeatureTerm])
+    model, batch = method(guidance=guide), a_batch()
+    given = example(model, batch)
+    terms = model.guided_terms(given)
+    start = model.network.schedule.start(given.given.y, given.noise)
+    image = model.network.image(model.network.estimate(start, steps_of(2, 14, start.device), given.given))
+    torch.testing.assert_close(terms["spectrum"], SpectrumTerm()(image, given.hr, given.given.lr).mean())
+    assert terms.keys() == {"spectrum", "random_features"} and not terms["spectrum"].requires_grad
+    assert method().guided_terms(given) == {}
+
+
 def test_sums_of_losses_are_added_and_inject_nothing():
     batch = a_batch()
     plain, summed = method(), method(guidance=partial(LossSum, terms=[SpectrumTerm]))

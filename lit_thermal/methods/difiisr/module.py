@@ -19,7 +19,7 @@ from lit_thermal.generative.noise import SeededNoise
 from lit_thermal.generative.sampler import Ancestral, Deterministic, OneStep, Sampler
 from lit_thermal.generative.schedule import Prediction, ResidualShift, Schedule
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
-from lit_thermal.methods.difiisr.network import DifIISRNetwork, Given
+from lit_thermal.methods.difiisr.network import DifIISRNetwork, Given, steps_of
 from lit_thermal.methods.difiisr.objective import Denoising, Example, Objective, move
 from lit_thermal.networks.first_stage import FirstStage, VQFirstStage
 from lit_thermal.networks.swin_unet import SwinUNet
@@ -123,7 +123,24 @@ class DifIISR(SuperResolver):
             self.log(f"train/{name}", value)
         loss = torch.stack(list(terms.values())).sum()
         self.log("train/loss", loss, prog_bar=True)
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            for name, value in self.guided_terms(example).items():
+                self.log(f"train/guided_{name}", value)
         return loss
+
+    @torch.no_grad()
+    def guided_terms(self, example: Example) -> dict[str, Tensor]:
+        """Name of each term of the guidance to its mean over a batch, of what one step from the last index gives.
+
+        Not weighted, and of the estimate that no gradient has moved: it says what guidance does to the network.
+        """
+        schedule, given = self.network.schedule, example.given
+        last = steps_of(len(given.y), schedule.steps - 1, given.y.device)
+        if not (self.guidance.injects or self.guidance.adds):
+            return {}
+        estimate = self.network.estimate(schedule.start(given.y, example.noise), last, given)
+        terms = self.guidance.terms(self.network.image(estimate), example.hr, given.lr)
+        return {name: value.mean() for name, value in terms.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the objective holds beside the model's weights."""
