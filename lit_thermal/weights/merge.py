@@ -32,8 +32,8 @@ def merged(path: Path, base: str = "") -> ThreeMTI:
         folder = _folder(config)
         if folder is None:
             raise InputError(
-                f"{path} has LoRA and does not name what it was added to (model.base.folder), which is in no checkpoint: "
-                "it cannot be merged"
+                f"{path} has LoRA and does not name what it was added to (model.base.folder), which is in no "
+                "checkpoint: it cannot be merged"
             )
         checkpoint["lit_thermal"]["model"] = _moved(config, folder, base or folder)
     try:
@@ -43,21 +43,14 @@ def merged(path: Path, base: str = "") -> ThreeMTI:
     del checkpoint
     assert isinstance(model, ThreeMTI) and model.config is not None
     network = model.network
-    given = {"unet": _config(network.unet), "vae": _config(network.autoencoder.vae)}
+    base_config = {
+        "class_path": "lit_thermal.networks.latent_diffusion.ConfiguredLatentDiffusion",
+        "init_args": {"unet": _config(network.unet), "vae": _config(network.autoencoder.vae)},
+    }
+    arguments = model.config["init_args"] | {"train": "all", "base": base_config}
+    kept = {name: value for name, value in arguments.items() if name not in ("unet_rank", "vae_rank")}
     merge(network.unet, network.autoencoder)
-    whole = build_model(
-        model.config
-        | {
-            "init_args": model.config["init_args"]
-            | {
-                "train": "all",
-                "base": {
-                    "class_path": "lit_thermal.networks.latent_diffusion.ConfiguredLatentDiffusion",
-                    "init_args": given,
-                },
-            }
-        }
-    )
+    whole = build_model(model.config | {"init_args": kept})
     assert isinstance(whole, ThreeMTI)
     # Its state dict would leave out what was frozen.
     state = dict(model.named_parameters()) | dict(model.named_buffers())

@@ -10,6 +10,7 @@ from lit_thermal.networks.latent_diffusion import SmallLatentDiffusion
 SIZES = {
     "unet_widths": [16, 16],
     "vae_widths": [8, 8, 8, 16],
+    "latent_channels": 4,
     "text_dim": 32,
     "head_dim": 8,
     "layers": 1,

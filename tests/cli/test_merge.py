@@ -64,6 +64,7 @@ def test_the_same_output_without_the_folder(train, attention, turbo, run, folder
     names = whole.state_dict().keys()
     assert names == dict(whole.named_parameters()).keys() and not any("lora" in name for name in names)
     assert all(p.requires_grad for p in whole.parameters()), "it can be trained, all of it"
+    assert not {"unet_rank", "vae_rank"} & whole.config["init_args"].keys()
     # LoRA and skips made a difference to begin with.
     plain = {n: torch.zeros_like(v) if "lora_B" in n else v for n, v in model.state_dict().items()}
     model.load_state_dict(plain)
