@@ -20,7 +20,10 @@ def main(argv: Sequence[str]) -> int:
     save_model(model, target)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{source}: {len(model.state_dict())} entries, {parameters:,} parameters, no LoRA -> {target}")
-    words = "-c EXPERIMENT --model.train=all"
+    assert model.config is not None
+    # What shapes the result and not the weights, so that nobody would be told of a difference.
+    kept = {name: model.config["init_args"].get(name) for name in ("train", "latent", "timestep", "upsampling")}
+    words = " ".join(["-c EXPERIMENT", *(f"--model.{name}={value}" for name, value in kept.items() if value)])
     print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
     if isinstance(model.prompt, TextPrompt):
         print(

@@ -75,7 +75,8 @@ def test_it_tells_what_to_do_with_it(trained, run, folder):
     lines = run("merge", "lora.ckpt", "whole.ckpt").out.splitlines()
     count = len(load_model(folder / "whole.ckpt").state_dict())
     assert lines[0].startswith(f"lora.ckpt: {count} entries, ") and lines[0].endswith(", no LoRA -> whole.ckpt")
-    assert lines[1].endswith("lit_thermal predict -c EXPERIMENT --model.train=all --ckpt_path whole.ckpt")
+    words = "--model.train=all --model.latent=sample --model.timestep=199 --model.upsampling=two_step"
+    assert lines[1].endswith(f"lit_thermal predict -c EXPERIMENT {words} --ckpt_path whole.ckpt")
     assert lines[2].endswith("text_encoder/ and tokenizer/ in turbo, and no other file of its base")
     learned = {"class_path": "lit_thermal.blocks.prompt.LearnedPrompt"}
     checkpoint(folder / "learned.ckpt", "turbo", prompt=learned)
