@@ -42,7 +42,7 @@ class SeededNoise:
         """
         if len(like) != len(self._generators):
             raise ValueError(f"there are {len(self._generators)} seeds for {len(like)} images")
-        draws = [torch.randn(like.shape[1:], generator=g) for g in self._generators]
+        draws = [torch.randn(like.shape[1:], generator=g, dtype=torch.float32) for g in self._generators]
         return torch.stack(draws).to(like) if draws else torch.empty_like(like)
 
 

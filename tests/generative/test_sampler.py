@@ -193,3 +193,16 @@ def test_numbers_out_of_range_are_one_sentence(make) -> None:
 def test_a_drawing_has_a_sampler_of_its_own() -> None:
     drawing = Drawing(lambda: Ancestral(steps=3), samples=4)
     assert isinstance(drawing.sampler, Ancestral) and drawing.sampler.steps == 3 and drawing.samples == 4
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+def test_noise_is_that_of_float32_in_a_run_of_another_precision(precision: torch.dtype) -> None:
+    y = latent(1)
+    expected = SeededNoise.of(["a"], 0)(y)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(precision)
+        drawn = SeededNoise.of(["a"], 0)(y)
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(drawn, expected)

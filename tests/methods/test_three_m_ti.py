@@ -156,6 +156,22 @@ def test_the_loss_of_both_views_is_their_mean():
     torch.testing.assert_close(model.training_step(batch, 0), (thermal + guide) / 2)
 
 
+@pytest.mark.parametrize("prompt", [LearnedPrompt, NoPrompt])
+@pytest.mark.parametrize("attention", [CrossModalSelfAttention, FeatureConcat, CrossAttention])
+def test_weights_in_half_precision(attention, prompt):
+    """As with `--trainer.precision=bf16-true`, which casts weights and images."""
+    model, batch = quietly(method(attention=attention, prompt=prompt, latent="sample", guide_weight=1.0)), a_batch()
+    batch["has_guide"] = torch.tensor([True, False])
+    exact = model.eval().restore(batch)
+    rough = {key: value.bfloat16() if key in ("lr", "hr", "guide") else value for key, value in batch.items()}
+    model.bfloat16()
+    restored = model.restore(rough)
+    assert restored.dtype == torch.float32
+    torch.testing.assert_close(restored, exact, atol=0.05, rtol=0)
+    model.training_step(rough, 0).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_dropped_guides_are_not_seen():
     batch = a_batch()
     model = quietly(method(drop_guide=1.0))

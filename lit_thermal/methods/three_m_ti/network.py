@@ -100,7 +100,9 @@ class ThreeMTINetwork(nn.Module):
         self.views.set(count, present)
         z, taps = self.autoencoder.encode(flat, self.views, noise)
         steps = torch.full((len(flat),), self.timestep, device=flat.device)
-        predicted = self.unet(z, steps, encoder_hidden_states=prompt.repeat_interleave(count, 0)).sample.to(z)
+        # Embeddings are float32 whatever the weights are.
+        text = prompt.to(z).repeat_interleave(count, 0)
+        predicted = self.unet(z, steps, encoder_hidden_states=text).sample.to(z)
         clean = (z - math.sqrt(1 - self.alpha) * predicted) / math.sqrt(self.alpha)
         restored = self.autoencoder.decode(clean, taps, self.views, thermal_only)[..., :height, :width]
         return restored.unflatten(0, (len(images), -1))
