@@ -1,6 +1,7 @@
 """Latent diffusion models of diffusers: the UNet and autoencoder that a method starts from."""
 
 import json
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -24,13 +25,15 @@ class LatentDiffusion(ABC):
 
     Attributes:
         text_dim: width of the text embedding that the UNet takes.
+        has_files: the weights come from files, so that a checkpoint may leave out those which are not trained.
     """
 
     text_dim: int
+    has_files = False
 
     @abstractmethod
     def build(self) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
-        """Return both networks in float32, new at each call."""
+        """Return both networks in float32 and in training mode, new at each call."""
 
 
 class SDTurbo(LatentDiffusion):
@@ -40,15 +43,17 @@ class SDTurbo(LatentDiffusion):
     configuration in the folder where it is there, else the published ones of the Stable Diffusion 2.1 family.
 
     Args:
-        folder: local folder with `unet/` and `vae/`, or a name on the Hugging Face hub.
+        folder: local folder with `unet/` and `vae/`, `~` being the user's home; or a name on the Hugging Face hub.
 
     Raises:
         InputError: the folder's `unet/` has no readable configuration.
     """
 
+    has_files = True
+
     def __init__(self, folder: str = "stabilityai/sd-turbo") -> None:
-        self.folder = folder
-        config = Path(folder) / "unet" / "config.json"
+        self.folder = os.path.expanduser(folder)
+        config = Path(self.folder) / "unet" / "config.json"
         self.text_dim = _text_dim(config) if config.parent.is_dir() else _PUBLISHED_TEXT_DIM
 
     def build(self) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
@@ -209,7 +214,7 @@ def _load(kind: Any, folder: str, part: str) -> Any:
         raise InputError(f"{files} does not hold the {part} of SD-Turbo ({_reason(error)}): {_advice()}") from error
     if report["missing_keys"]:  # diffusers leaves them random and only logs that
         raise InputError(f"{files / WEIGHTS} has no weights for {report['missing_keys'][0]}: {_advice()}")
-    return network
+    return network.train()  # diffusers reads in eval mode
 
 
 def _files(folder: str, part: str) -> Path:

@@ -110,9 +110,9 @@ def test_nothing_to_merge(trained, run, folder):
     assert done.code == 2 and "whole.ckpt holds no LoRA, so that there is nothing to fold in" in done.err
 
     small = "lit_thermal.networks.latent_diffusion.SmallLatentDiffusion"
-    base = {"class_path": small, "init_args": small_turbo.SIZES}
-    learned = {"class_path": "lit_thermal.blocks.prompt.LearnedPrompt"}
-    checkpoint(folder / "random.ckpt", "turbo", base=base, prompt=learned)
+    held = torch.load(folder / "lora.ckpt", weights_only=True)
+    held["lit_thermal"]["model"]["init_args"]["base"] = {"class_path": small, "init_args": small_turbo.SIZES}
+    torch.save(held, folder / "random.ckpt")
     done = run("merge", "random.ckpt", "again.ckpt")
     assert done.code == 2 and "does not name what it was added to (model.base.folder)" in done.err
 

@@ -19,9 +19,11 @@ from lit_thermal.blocks.skip_connection import NoSkip, ZeroSkip
 from lit_thermal.errors import InputError
 from lit_thermal.losses.perceptual import NoPerceptualLoss
 from lit_thermal.methods.three_m_ti.module import ThreeMTI
-from lit_thermal.networks.latent_diffusion import SDTurbo, SmallLatentDiffusion
+from lit_thermal.networks.latent_diffusion import ConfiguredLatentDiffusion, SDTurbo, SmallLatentDiffusion
 
 TINY = partial(SmallLatentDiffusion, unet_widths=(16, 16), vae_widths=(8, 16), text_dim=16, head_dim=8, groups=4)
+
+CONFIGURED = partial(ConfiguredLatentDiffusion, unet={"cross_attention_dim": 16}, vae={})
 
 
 def method(**changes):
@@ -215,6 +217,26 @@ def test_a_checkpoint_holds_what_is_trained(turbo, train):
         other.load_state_dict({k: v for k, v in state.items() if "lora_A" not in k})
 
 
+@pytest.mark.parametrize("attention", [CrossModalSelfAttention, FeatureConcat, CrossAttention])
+def test_gradient_checkpointing_changes_no_gradient(turbo, attention):
+    """The views of a batch are still known when blocks run again in the backward pass."""
+    batch = a_batch(scale=8) | {"has_guide": torch.tensor([True, False])}
+    gradients = []
+    for checkpointing in (False, True):
+        model = quietly(method(base=turbo, train="lora", scale=8, attention=attention, guide_weight=1.0))
+        if checkpointing:
+            model.network.unet.enable_gradient_checkpointing()
+            model.network.autoencoder.vae.enable_gradient_checkpointing()
+        calls: list[object] = []
+        block = model.network.unet.down_blocks[0].attentions[0].transformer_blocks[0]
+        block.attn1.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        model.training_step(batch, 0).backward()
+        assert len(calls) == 1 + checkpointing, "run again in the backward pass"
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]))
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(*gradients)
+
+
 def test_lora_starts_where_the_base_is(turbo):
     batch = a_batch(scale=8)
     whole = method(base=turbo, train="all", scale=8).eval()
@@ -232,7 +254,8 @@ def test_lora_starts_where_the_base_is(turbo):
         ({"upsampling": "three"}, "two_step"),
         ({"perceptual_weight": -1.0}, "perceptual_weight"),
         ({"drop_guide": 1.5}, "drop_guide"),
-        ({"train": "lora", "unet_rank": 0}, "unet_rank"),
+        ({"train": "lora"}, "model.train is 'lora'.*random weights of SmallLatentDiffusion.*set model.train to all"),
+        ({"train": "lora_and_unet", "base": CONFIGURED}, "'lora_and_unet'.*random weights of ConfiguredLatentDiffusion"),
         ({"base": partial(SDTurbo, "nowhere/at/all")}, "stabilityai/sd-turbo"),
     ],
 )

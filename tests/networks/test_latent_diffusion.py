@@ -105,6 +105,18 @@ def test_weights_of_a_local_folder(folder):
         assert network.dtype == torch.float32
 
 
+def test_networks_are_handed_over_to_be_trained(folder):
+    assert all(module.training for network in SDTurbo(str(folder)).build() for module in network.modules())
+
+
+def test_a_folder_below_the_users_home(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    base = SDTurbo(f"~/{folder.name}")
+    assert base.text_dim == 24 and size(base.build()[0]) == size(small().build()[0])
+    with without_pretrained():
+        assert size(SDTurbo(f"~/{folder.name}").build()[1]) == size(small().build()[1])
+
+
 def test_half_precision_files_become_float32(copy):
     path = copy / "unet" / WEIGHTS
     save_file({name: value.half() for name, value in load_file(path).items()}, path)

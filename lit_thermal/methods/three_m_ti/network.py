@@ -39,7 +39,7 @@ class ThreeMTINetwork(nn.Module):
         vae_rank: of LoRA in the decoder.
 
     Raises:
-        InputError: a number is out of range, or weights cannot be had.
+        InputError: a number is out of range, weights cannot be had, or random ones would be frozen.
     """
 
     def __init__(
@@ -56,6 +56,12 @@ class ThreeMTINetwork(nn.Module):
         super().__init__()
         if not 0 <= timestep < TRAINING_STEPS:
             raise InputError(f"model.timestep is {timestep} and must lie from 0 to {TRAINING_STEPS - 1}")
+        if train != "all" and not base.has_files:
+            raise InputError(
+                f"model.train is {train!r}, whose checkpoints leave out what is not trained, and the random weights of "
+                f"{type(base).__name__} could be had from nowhere else: give SDTurbo by model.base, or set model.train "
+                "to all"
+            )
         # What is not trained is in no checkpoint, and has to come from its own files each time.
         with with_pretrained() if train != "all" else nullcontext():
             unet, vae = base.build()
