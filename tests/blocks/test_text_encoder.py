@@ -80,6 +80,11 @@ def test_kept_embeddings_are_bounded(folder, monkeypatch):
     assert set(encoder._cache) == {"c", "e"}
 
 
+def test_the_prompts_of_the_published_data_are_all_kept():
+    images, tokens, width = 10_922 + 1_176, 77, 1024
+    assert images * tokens * width * 4 <= text_encoder._CACHED_BYTES
+
+
 def test_many_texts_at_once(folder):
     encoder = TextEncoder(str(folder))
     texts = [f"word {n}" for n in range(70)]
