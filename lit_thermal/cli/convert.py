@@ -24,6 +24,8 @@ class Layout(NamedTuple):
     """What the verbs are given besides; in braces an option, a further file, or an argument of the converted model."""
     anew: str
     """What `fit` is given beyond that, so that it fetches nothing that the checkpoint replaces."""
+    besides: str = ""
+    """A last line about what those words need that no checkpoint has."""
 
 
 METHODS = {
@@ -56,6 +58,8 @@ METHODS = {
         "-c paper/3m_ti --model.base.folder={base} --model.train={train} --model.unet_rank={unet_rank} "
         "--model.vae_rank={vae_rank} --model.latent={latent} --model.upsampling={upsampling}",
         "",
+        "its prompts: tags of each image, 'name.png: tag, tag', in the file that --model.prompt.file gives; without "
+        "them add --model.prompt=FixedPrompt",
     ),
 }
 
@@ -91,6 +95,8 @@ def main(argv: Sequence[str]) -> int:
     print(f"measure it:  lit_thermal test {words} --ckpt_path {target}")
     print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
     print(f"go on:       lit_thermal fit {' '.join([words, *layout.anew.split()])} --from {target}")
+    if layout.besides:
+        print(layout.besides)
     return 0
 
 

@@ -255,7 +255,7 @@ def test_lora_starts_where_the_base_is(turbo):
         ({"perceptual_weight": -1.0}, "perceptual_weight"),
         ({"drop_guide": 1.5}, "drop_guide"),
         ({"train": "lora"}, "model.train is 'lora'.*random weights of SmallLatentDiffusion.*set model.train to all"),
-        ({"train": "lora_and_unet", "base": CONFIGURED}, "'lora_and_unet'.*random weights of ConfiguredLatentDiffusion"),
+        ({"train": "lora_and_unet", "base": CONFIGURED}, "'lora_and_unet'.*weights of ConfiguredLatentDiffusion"),
         ({"base": partial(SDTurbo, "nowhere/at/all")}, "stabilityai/sd-turbo"),
     ],
 )
