@@ -223,6 +223,8 @@ def test_the_paper_of_3m_ti_in_numbers(capsys):
     for file in ("three_m_ti", "three_m_ti_list"):
         overlaid = resolved(capsys, "-c", "paper/3m_ti", "-c", f"data/{file}.yaml")["data"]["init_args"]
         assert overlaid["batch_size"] == 4
+    # The files of the authors' list are prepared: names, choice, sizes and noise are theirs.
+    assert overlaid["side"] == 0 and not any(overlaid[key] for key in ("prefixes", "steps", "counts"))
 
 
 def test_the_released_settings_of_3m_ti_are_words_of_its_experiment(capsys):
