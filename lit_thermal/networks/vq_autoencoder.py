@@ -1,32 +1,17 @@
 """The VQ autoencoder of latent diffusion: images to small latents, and back through the nearest codebook entries."""
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lit_thermal.errors import InputError
+from lit_thermal.networks.convolutional_autoencoder import encoder_and_decoder, outside_autocast, released_state
 
 GROUPS = 32
 """Of every norm; widths are multiples of it."""
 DISTANCES = 2**24
 """Distances held at once when codebook entries are looked up: 64 MiB, whatever the size of the image."""
-
-PLACES = (
-    (r"\.(down|up)_blocks\.(\d+)\.resnets\.", r".\1.\2.block."),
-    (r"\.(down|up)_blocks\.(\d+)\.(down|up)samplers\.0\.", r".\1.\2.\3sample."),
-    (r"\.mid_block\.resnets\.0\.", ".mid.block_1."),
-    (r"\.mid_block\.resnets\.1\.", ".mid.block_2."),
-    (r"\.mid_block\.attentions\.0\.", ".mid.attn_1."),
-    (r"\.attn_1\.group_norm\.", ".attn_1.norm."),
-    (r"\.attn_1\.to_out\.0\.", ".attn_1.proj_out."),
-    (r"\.attn_1\.to_([qkv])\.", r".attn_1.\1."),
-    (r"\.conv_shortcut\.", ".nin_shortcut."),
-    (r"\.conv_norm_out\.", ".norm_out."),
-)
-"""Parts of the names here to those of the published layout."""
 
 
 class VQAutoencoder(nn.Module):
@@ -69,47 +54,26 @@ class VQAutoencoder(nn.Module):
         for name, value in (("layers", layers), ("codebook", codebook), ("latent_channels", latent_channels)):
             if value < 1:
                 raise InputError(f"{name} {value} of the VQ autoencoder: give 1 or more")
-        from diffusers import VQModel
-
-        body: Any = VQModel(
-            down_block_types=("DownEncoderBlock2D",) * len(channels),
-            up_block_types=("UpDecoderBlock2D",) * len(channels),
-            block_out_channels=tuple(channels),
-            layers_per_block=layers,
-            latent_channels=latent_channels,
-            norm_num_groups=GROUPS,
-            num_vq_embeddings=codebook,
-        )
         self.factor = 2 ** (len(channels) - 1)
-        self.encoder = body.encoder
-        self.quant_conv = body.quant_conv
-        self.quantize = Codebook(codebook, latent_channels)
-        self.post_quant_conv = body.post_quant_conv
-        self.decoder = body.decoder
-        for module in self.modules():
-            if isinstance(module, nn.GroupNorm):
-                module.register_forward_pre_hook(_own_precision)
+        self.encoder, self.decoder = encoder_and_decoder(channels, layers, latent_channels, GROUPS, attention=False)
+        self.quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
+        self.quantize = VectorQuantizer(codebook, latent_channels)
+        self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
 
     def encode(self, image: Tensor) -> Tensor:
         """Return latents (B, latent_channels, H / factor, W / factor), not quantised; image is (B, 3, H, W)."""
-        return _outside_autocast(self.quant_conv, self.encoder(image.to(self.quant_conv.weight.dtype)))
+        return outside_autocast(self.quant_conv, self.encoder(image.to(self.quant_conv.weight.dtype)))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Quantise latents (B, latent_channels, h, w) and return images (B, 3, h * factor, w * factor), not limited.
 
         The gradient passes the quantisation unchanged (straight-through).
         """
-        return self.decoder(_outside_autocast(self.post_quant_conv, self.quantize(latent)))
+        return self.decoder(outside_autocast(self.post_quant_conv, self.quantize(latent)))
 
     def released_state(self) -> dict[str, Tensor]:
-        """Return the weights by their names and shapes in the published layout; they share memory with ours.
-
-        There the projections of an attention are 1x1 convolutions, here they are linear layers.
-        """
-        return {
-            self._released_name(name): value[..., None, None] if _is_projection(name) else value
-            for name, value in self.state_dict().items()
-        }
+        """Return the weights by their names and shapes in the published layout; they share memory with ours."""
+        return released_state(self)
 
     @torch.no_grad()
     def load_released(self, state: Mapping[str, Tensor]) -> None:
@@ -117,19 +81,11 @@ class VQAutoencoder(nn.Module):
         for name, value in self.released_state().items():
             value.copy_(state[name])
 
-    def _released_name(self, name: str) -> str:
-        for ours, theirs in PLACES:
-            name = re.sub(ours, theirs, name)
-        # the published levels of the decoder count from the finest, as those of the encoder do
-        levels = len(self.decoder.up_blocks)
-        return re.sub(r"^decoder\.up\.(\d+)", lambda found: f"decoder.up.{levels - 1 - int(found[1])}", name)
 
-
-class Codebook(nn.Module):
+class VectorQuantizer(nn.Module):
     """Replaces each latent vector by the nearest entry (Euclidean), and passes the gradient on as if it had not.
 
-    The entries themselves get no gradient. Distances are taken in float32 whatever the type of the latent and under
-    autocast too; they are never all in memory at once.
+    The entries themselves get no gradient.
 
     Args:
         entries: how many there are.
@@ -150,29 +106,27 @@ class Codebook(nn.Module):
         # the difference is zero in value: what is not finite shows, and the gradient passes
         return nearest + (latent - latent.detach())
 
-    @torch.no_grad()
     def indices(self, latent: Tensor) -> Tensor:
         """Return which entry is nearest, the first of equals: int64 (B, h, w) for latents (B, dim, h, w)."""
-        entries = self.embedding.weight.float()
-        vectors = latent.float().permute(0, 2, 3, 1).flatten(0, 2)
-        with torch.autocast(latent.device.type, enabled=False):
-            parts = [
-                # sums of squared differences: through a matrix product, near entries would be mistaken for each other
-                torch.cdist(part, entries, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
-                for part in vectors.split(max(1, DISTANCES // len(entries)))
-            ]
-        return torch.cat(parts).view(len(latent), *latent.shape[2:])
+        return nearest_entries(latent, self.embedding.weight)
 
 
-def _is_projection(name: str) -> bool:
-    return ".attentions." in name and ".to_" in name and name.endswith(".weight")
+@torch.no_grad()
+def nearest_entries(latent: Tensor, entries: Tensor) -> Tensor:
+    """Return which entry is nearest (Euclidean), the first of equals: int64 (B, h, w).
 
+    Distances are taken in float32 whatever the types and under autocast too; they are never all in memory at once.
 
-def _own_precision(module: nn.GroupNorm, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Hand a norm its input in the type of its weights: on the CPU, autocast would leave it in the lower one."""
-    return tuple(x.to(module.weight.dtype) for x in inputs)
-
-
-def _outside_autocast(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return layer(x.to(layer.weight.dtype))
+    Args:
+        latent: (B, dim, h, w).
+        entries: (N, dim) of a codebook.
+    """
+    entries = entries.float()
+    vectors = latent.float().permute(0, 2, 3, 1).flatten(0, 2)
+    with torch.autocast(latent.device.type, enabled=False):
+        parts = [
+            # sums of squared differences: through a matrix product, near entries would be mistaken for each other
+            torch.cdist(part, entries, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+            for part in vectors.split(max(1, DISTANCES // len(entries)))
+        ]
+    return torch.cat(parts).view(len(latent), *latent.shape[2:])

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lit_thermal.errors import InputError
 from lit_thermal.networks import vq_autoencoder
-from lit_thermal.networks.vq_autoencoder import Codebook, VQAutoencoder
+from lit_thermal.networks.vq_autoencoder import VectorQuantizer, VQAutoencoder
 
 SMALL = {"channels": (32, 64, 96), "layers": 1, "codebook": 24, "latent_channels": 4}
 
@@ -82,15 +82,15 @@ def random_weights(seed=0, **sizes) -> dict[str, torch.Tensor]:
 class Plain:
     """The published autoencoder over a plain state dict."""
 
-    def __init__(self, weights, levels, layers):
-        self.w, self.levels, self.layers = weights, levels, layers
+    def __init__(self, weights, levels, layers, groups=32):
+        self.w, self.levels, self.layers, self.groups = weights, levels, layers, groups
 
     def conv(self, x, at, **how):
         return F.conv2d(x, self.w[f"{at}.weight"], self.w[f"{at}.bias"], **how)
 
     def norm(self, x, at):
-        """32 groups, eps 1e-6, by hand."""
-        groups = x.unflatten(1, (32, -1))
+        """By hand, eps 1e-6."""
+        groups = x.unflatten(1, (self.groups, -1))
         mean = groups.mean((2, 3, 4), keepdim=True)
         variance = (groups - mean).square().mean((2, 3, 4), keepdim=True)
         x = ((groups - mean) / (variance + 1e-6).sqrt()).flatten(1, 2)
@@ -104,13 +104,17 @@ class Plain:
         h = self.conv(self.swish(self.norm(h, f"{at}.norm2")), f"{at}.conv2", padding=1)
         return h + (self.conv(x, f"{at}.nin_shortcut") if f"{at}.nin_shortcut.weight" in self.w else x)
 
-    def middle(self, x, at):
-        x = self.block(x, f"{at}.block_1")
-        h = self.norm(x, f"{at}.attn_1.norm")
-        q, k, v = (self.conv(h, f"{at}.attn_1.{name}").flatten(2) for name in "qkv")
+    def projections(self, x, at):
+        return (self.conv(x, f"{at}.{name}") for name in "qkv")
+
+    def attention(self, x, at):
+        q, k, v = (part.flatten(2) for part in self.projections(self.norm(x, f"{at}.norm"), at))
         weights = (torch.einsum("bci,bcj->bij", q, k) * q.shape[1] ** -0.5).softmax(2)
-        h = torch.einsum("bij,bcj->bci", weights, v).view_as(x)
-        return self.block(x + self.conv(h, f"{at}.attn_1.proj_out"), f"{at}.block_2")
+        return x + self.conv(torch.einsum("bij,bcj->bci", weights, v).view_as(x), f"{at}.proj_out")
+
+    def middle(self, x, at):
+        x = self.attention(self.block(x, f"{at}.block_1"), f"{at}.attn_1")
+        return self.block(x, f"{at}.block_2")
 
     def encode(self, image):
         x = self.conv(image, "encoder.conv_in", padding=1)
@@ -201,7 +205,7 @@ def test_latents_leave_the_encoder_unquantised(small):
 
 def test_the_nearest_entry_is_taken_whatever_the_size_of_the_parts(monkeypatch):
     torch.manual_seed(0)
-    codebook = Codebook(50, 3)
+    codebook = VectorQuantizer(50, 3)
     torch.nn.init.normal_(codebook.embedding.weight)
     latent = torch.randn(2, 3, 5, 7)
     entries = codebook.embedding.weight.detach().double()
@@ -214,7 +218,7 @@ def test_the_nearest_entry_is_taken_whatever_the_size_of_the_parts(monkeypatch):
 
 
 def test_the_gradient_passes_the_codebook_unchanged():
-    codebook = Codebook(10, 3)
+    codebook = VectorQuantizer(10, 3)
     latent = torch.randn(2, 3, 4, 4, requires_grad=True)
     slope = torch.randn(2, 3, 4, 4)
     (codebook(latent) * slope).sum().backward()
@@ -236,7 +240,7 @@ def test_decoding_passes_a_gradient_as_without_codebook(small, plain):
 
 def test_equal_entries_and_near_ones():
     """The first of equals; entries too near each other for a matrix product in float32 to part."""
-    codebook = Codebook(3, 2)
+    codebook = VectorQuantizer(3, 2)
     with torch.no_grad():
         codebook.embedding.weight.copy_(torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0001, 1.0]]))
     latent = torch.tensor([[1.0, 1.0], [1.00009, 1.0]]).T.view(1, 2, 1, 2)
@@ -249,7 +253,7 @@ def test_what_is_not_finite_shows(bad):
     latent = torch.zeros(1, 3, 2, 2)
     latent[0, 1, 0, 1] = bad
     with torch.no_grad():
-        assert Codebook(10, 3)(latent).isnan().sum() == 1
+        assert VectorQuantizer(10, 3)(latent).isnan().sum() == 1
 
 
 @torch.no_grad()
