@@ -1,0 +1,90 @@
+"""Attention among tokens of several levels, of which each sees its own and those before; with or without a cache."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_thermal.blocks.rotary_positions import rotate
+
+SHARPEST = math.log(100)
+"""The logarithm of what multiplies the cosine of a query and a key stays below this."""
+FIRST_SHARPNESS = math.log(4)
+"""The same at the start of training."""
+
+
+class KeyValues:
+    """Keys and values of all tokens that one block has seen.
+
+    Args:
+        tokens: how many there will be in the end.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.seen = 0
+        self._held: Tensor | None = None
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Take those of further tokens, (B, heads, n, dim) each, and return those of all so far."""
+        if self._held is None:
+            # All the room at once: growing step by step would hold each block's keys twice.
+            self._held = k.new_empty(2, *k.shape[:2], self.tokens, k.shape[-1])
+        before, self.seen = self.seen, self.seen + k.shape[2]
+        self._held[0, :, :, before : self.seen] = k
+        self._held[1, :, :, before : self.seen] = v
+        keys, values = self._held[:, :, :, : self.seen]
+        return keys, values
+
+
+class LevelAttention(nn.Module):
+    """Multi-head attention in which a token sees those of its own level and of the levels before.
+
+    Queries and keys have length one; a learnt factor of each head, at most 100, multiplies their cosine. They are
+    turned by their positions after that. Keys have no bias, since it would not change the softmax.
+
+    Tokens of a level see the same keys, and these are the first ones: each level is one attention without a mask.
+
+    Args:
+        width: channels of a token.
+        heads: a divisor of `width`.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.log_scale = nn.Parameter(torch.full((1, heads, 1, 1), FIRST_SHARPNESS))
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, levels: Sequence[int], rotations: Tensor, past: KeyValues | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: (B, n, width).
+            levels: how many of the n tokens each level has; first those of the lowest.
+            rotations: (2, n, width / heads / 2) of the tokens; queries and keys are compared in its precision.
+            past: keys and values of the levels before, which takes those of `x`.
+
+        Returns:
+            (B, n, width).
+        """
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        packed = F.linear(x, self.qkv.weight, bias.to(self.qkv.weight.dtype))
+        q, k, v = packed.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        scale = self.log_scale.clamp(max=SHARPEST).exp()
+        q = rotate(scale * F.normalize(q.to(rotations.dtype), dim=-1), rotations).to(v.dtype)
+        k = rotate(F.normalize(k.to(rotations.dtype), dim=-1), rotations).to(v.dtype)
+        end = 0
+        if past is not None:
+            end = past.seen
+            k, v = past.append(k, v)
+        mixed = []
+        for part in q.split(list(levels), dim=2):
+            end += part.shape[2]
+            mixed.append(F.scaled_dot_product_attention(part, k[:, :, :end], v[:, :, :end], scale=1.0))
+        return self.out(torch.cat(mixed, dim=2).transpose(1, 2).flatten(2))

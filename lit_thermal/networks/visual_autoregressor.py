@@ -1,0 +1,351 @@
+"""The visual autoregressor: a transformer that predicts the tokens of an image scale by scale, each from all before."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from lit_thermal.blocks.rotary_positions import grid_rotations
+from lit_thermal.errors import InputError
+from lit_thermal.networks.level_attention import KeyValues, LevelAttention
+
+EPSILON = 1e-6
+"""Of every norm."""
+GAMMA, MODULATION, HEAD = 1e-4, 0.5, 0.02
+"""The first weights of a block's gates, of every other modulation and of the head, over those of other layers."""
+
+PLACES = (
+    ("prefix_positions", "pos_start"),
+    ("class_embedding.", "class_emb."),
+    ("level_embedding.", "lvl_embed."),
+    ("token_embedding.", "word_embed."),
+    (".attention.log_scale", ".attn.scale_mul_1H11"),
+    (".attention.qkv.", ".attn.mat_qkv."),
+    (".attention.out.", ".attn.proj."),
+    (".attention.", ".attn."),
+    (".mlp.0.", ".ffn.fc1."),
+    (".mlp.2.", ".ffn.fc2."),
+    ("head_modulation.", "head_nm.ada_lin.1."),
+    (".modulation.", ".ada_lin.1."),
+)
+"""Parts of the names here to those of the published layout."""
+
+
+class AutoregressorBlock(nn.Module):
+    """Attention and MLP, each between a modulated norm and a gate (adaptive layer norm); residual.
+
+    With gamma, scale and shift from the class: ``x += gamma1 * attention(norm(x) * (1 + scale1) + shift1)``, then
+    ``x += gamma2 * mlp(norm(x) * (1 + scale2) + shift2)``.
+
+    Args:
+        width: channels of a token.
+        heads: a divisor of `width`.
+        mlp_ratio: hidden channels of the MLP over `width`.
+        drop_path: in training, the share of images for which a residual is left out.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, drop_path: float) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+        self.modulation = nn.Linear(width, 6 * width)
+        self.attention = LevelAttention(width, heads)
+        hidden = int(width * mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU("tanh"), nn.Linear(hidden, width))
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, levels: Sequence[int], rotations: Tensor, past: KeyValues | None = None
+    ) -> Tensor:
+        """(B, n, width) to the same shape; `modulation` is (B, 6 width), the rest as `LevelAttention` takes it."""
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation[:, None].chunk(6, dim=-1)
+        mixed = self.attention(_modulated(x, scale1, shift1), levels, rotations, past)
+        x = x + self._dropped(gamma1 * mixed)
+        return x + self._dropped(gamma2 * self.mlp(_modulated(x, scale2, shift2)))
+
+    def _dropped(self, residual: Tensor) -> Tensor:
+        if not self.training or not self.drop_path:
+            return residual
+        stays = 1 - self.drop_path
+        return residual * residual.new_empty(len(residual), 1, 1).bernoulli_(stays).div_(stays)
+
+
+@dataclass
+class Cache:
+    """What `VisualAutoregressor.step` keeps between the scales of a batch.
+
+    Attributes:
+        prefix: (B, tokens, width), embedded; dropped after the first scale.
+        modulations: (B, 6 width) of each block.
+        head_modulation: (B, 2 width).
+        past: keys and values of each block.
+        level: index of the scale that is next.
+    """
+
+    prefix: Tensor | None
+    modulations: list[Tensor]
+    head_modulation: Tensor
+    past: list[KeyValues]
+    level: int = 0
+
+
+class VisualAutoregressor(nn.Module):
+    """The next-scale transformer of VARSR and Real-IISR, after VAR; the defaults are Real-IISR's published size.
+
+    Its sequence is a prefix, which is one or more maps of condition tokens and a token of the class, and the inputs
+    of all scales but the first. The class token predicts the first scale; each token of a later scale predicts the
+    entry at its own place. The prefix is of the first level, scale k of level k, and a token sees all tokens of its
+    own level and of lower ones. Tokens know their place by rotation (`blocks.rotary_positions`), their level by an
+    embedding, and those of the prefix by a learnt embedding of each place besides.
+
+    Embeddings, modulations, what queries and keys are compared by, and the head keep the precision of the weights
+    under autocast, float32 at least in the comparison.
+
+    Random weights: normal of deviation sqrt(1 / (3 width)), biases zero; the layers that end a residual are divided
+    by sqrt(2 depth), the head is multiplied by 0.02, modulations by 0.5, and the gates of the blocks by 1e-4 (as
+    VARSR is trained), so that blocks change little at first. Prefix maps are not embedded here: they come as they
+    are, in `width` channels.
+
+    Args:
+        depth: blocks.
+        width: channels of a token.
+        heads: of the attention; each has a multiple of 4 channels.
+        entries: of the codebook.
+        token_dim: values of an entry.
+        scales: side of each scale's grid of tokens, rising from 1.
+        prefix_maps: maps of condition tokens in the prefix, each of the side of the last scale: 1 (of the image), or
+            2 (and of its thermal structure, as released).
+        labels: classes of images; the published ones are 0 (wanted) and 1 (unwanted).
+        drop_path: in training, the share of images for which the last block's residuals are left out; rises to it
+            linearly from 0 in the first block. Published: 0.1 at 24 blocks.
+        mlp_ratio: hidden channels of a block's MLP over `width`.
+        checkpoint_blocks: recompute each block in the backward pass, to save memory.
+
+    Raises:
+        InputError: the arguments do not fit each other.
+    """
+
+    def __init__(
+        self,
+        depth: int = 24,
+        width: int = 1536,
+        heads: int = 24,
+        entries: int = 4096,
+        token_dim: int = 32,
+        scales: Sequence[int] = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),
+        prefix_maps: int = 2,
+        labels: int = 2,
+        drop_path: float = 0.1,
+        mlp_ratio: float = 4.0,
+        checkpoint_blocks: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(depth=depth, entries=entries, token_dim=token_dim, prefix_maps=prefix_maps, labels=labels)
+        if heads < 1 or width < 1 or width % (4 * heads):
+            raise InputError(
+                f"width = {width} with heads = {heads} of the visual autoregressor: give a width that is a multiple "
+                "of four times the heads"
+            )
+        if not scales or scales[0] != 1 or any(b <= a for a, b in pairwise(scales)):
+            raise InputError(
+                f"scales = {list(scales)} of the visual autoregressor: give sides that rise from 1, those of the "
+                "tokenizer"
+            )
+        if not 0 <= drop_path < 1 or int(width * mlp_ratio) < 1:
+            raise InputError(
+                f"drop_path = {drop_path} and mlp_ratio = {mlp_ratio} of the visual autoregressor: give a share from "
+                "0 to below 1, and a positive ratio"
+            )
+        self.scales = tuple(scales)
+        self.width, self.head_width, self.token_dim = width, width // heads, token_dim
+        self.prefix_maps = prefix_maps
+        self.checkpoint_blocks = checkpoint_blocks
+        self.prefix_tokens = prefix_maps * scales[-1] ** 2 + 1
+        self.levels = (self.prefix_tokens, *(side**2 for side in scales[1:]))
+        self.class_embedding = nn.Embedding(labels, width)
+        self.prefix_positions = nn.Parameter(torch.empty(1, self.prefix_tokens, width))
+        self.level_embedding = nn.Embedding(len(scales), width)
+        self.token_embedding = nn.Linear(token_dim, width)
+        shares = [drop_path * index / max(1, depth - 1) for index in range(depth)]
+        self.blocks = nn.ModuleList([AutoregressorBlock(width, heads, mlp_ratio, share) for share in shares])
+        self.head_modulation = nn.Linear(width, 2 * width)
+        self.head = nn.Linear(width, entries)
+        self._start()
+
+    def forward(self, prefix: Tensor, label: Tensor, inputs: Tensor) -> Tensor:
+        """Predict the tokens of all scales at once, each from the true ones before (teacher forcing).
+
+        Args:
+            prefix: (B, prefix_maps * side^2, width) condition tokens, map by map, row by row.
+            label: (B,) int64.
+            inputs: (B, tokens of all scales but the first, token_dim), what the quantiser has so far at each scale.
+
+        Returns:
+            (B, tokens of all scales, entries) logits.
+
+        Raises:
+            InputError: prefix or inputs are of other scales or another width.
+        """
+        self._fits("inputs", inputs, sum(self.levels[1:]), self.token_dim)
+        x = torch.cat([self._prefix(prefix, label), self._tokens(inputs, range(1, len(self.scales)))], dim=1)
+        rotations, conditions = self._rotations(x), self._conditions(label)
+        for block, layer in zip(self.blocks, self._modulations(conditions), strict=True):
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                x = cast("Tensor", checkpoint(block, x, layer, self.levels, rotations, use_reentrant=False))
+            else:
+                x = block(x, layer, self.levels, rotations)
+        return self._logits(x[:, self.prefix_tokens - 1 :], self._modulated_by(self.head_modulation, conditions))
+
+    def condition(self, prefix: Tensor, label: Tensor, trained: bool = False) -> Tensor:
+        """Return the mean (B, width) over the tokens of the prefix, that of the class included.
+
+        Args:
+            prefix: as `forward` takes it.
+            label: (B,) int64.
+            trained: with the learnt embeddings of the places. The released code has them when it trains and not when
+                it restores.
+        """
+        tokens = self._prefix_tokens(prefix, label)
+        return (tokens + self.prefix_positions if trained else tokens).mean(1)
+
+    @torch.no_grad()
+    def begin(self, prefix: Tensor, label: Tensor) -> Cache:
+        """Make ready to predict scale by scale; for both branches of guidance, give a batch of twice the size.
+
+        Args:
+            prefix: as `forward` takes it.
+            label: (B,) int64.
+        """
+        conditions = self._conditions(label)
+        return Cache(
+            self._prefix(prefix, label),
+            self._modulations(conditions),
+            self._modulated_by(self.head_modulation, conditions),
+            [KeyValues(sum(self.levels)) for _ in self.blocks],
+        )
+
+    @torch.no_grad()
+    def step(self, cache: Cache, level: int, inputs: Tensor | None = None) -> Tensor:
+        """Predict the tokens of the next scale. The same numbers as from `forward`, but for rounding.
+
+        Args:
+            cache: of `begin`; takes what this scale adds.
+            level: index of the scale; they must come one after the other.
+            inputs: (B, side^2, token_dim) of this scale; none for the first.
+
+        Returns:
+            (B, side^2, entries) logits.
+
+        Raises:
+            InputError: the inputs are of another scale or width.
+            ValueError: it is another scale's turn, or inputs are missing or too many.
+        """
+        if level != cache.level or level >= len(self.scales):
+            raise ValueError(f"scale {level} was asked for where {cache.level} of {len(self.scales)} is next")
+        if (inputs is None) != (level == 0):
+            raise ValueError(f"scale {level} needs {'no inputs' if level == 0 else 'inputs'}")
+        if inputs is None:
+            x = cast("Tensor", cache.prefix)
+            cache.prefix = None
+        else:
+            self._fits("inputs", inputs, self.levels[level], self.token_dim)
+            x = self._tokens(inputs, range(level, level + 1))
+        before = sum(self.levels[:level])
+        rotations = self._rotations(x)[:, before : before + x.shape[1]]
+        for block, layer, past in zip(self.blocks, cache.modulations, cache.past, strict=True):
+            x = block(x, layer, self.levels[level : level + 1], rotations, past)
+        cache.level += 1
+        return self._logits(x[:, -(self.scales[level] ** 2) :], cache.head_modulation)
+
+    def released_names(self) -> dict[str, str]:
+        """Return our name to the published one of every parameter; shapes are the same.
+
+        The published layout has entries besides that are no parameters: `blocks.N.attn.zero_k_bias`, which are zeros
+        of the width, `lvl_1L` and `attn_bias_for_masking`.
+        """
+        names = {}
+        for name, _ in self.named_parameters():
+            released = name
+            for ours, theirs in PLACES:
+                released = released.replace(ours, theirs)
+            names[name] = released
+        return names
+
+    def _prefix_tokens(self, prefix: Tensor, label: Tensor) -> Tensor:
+        """Condition tokens and class token, (B, prefix_tokens, width)."""
+        self._fits("condition tokens", prefix, self.prefix_tokens - 1, self.width)
+        token = self.class_embedding(label)[:, None]
+        return torch.cat([prefix.to(token.dtype), token], dim=1)
+
+    def _prefix(self, prefix: Tensor, label: Tensor) -> Tensor:
+        return self._prefix_tokens(prefix, label) + self.prefix_positions + self.level_embedding.weight[0]
+
+    def _tokens(self, inputs: Tensor, levels: range) -> Tensor:
+        """Embed the inputs (B, n, token_dim) of some levels as (B, n, width)."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            x = self.token_embedding(inputs.to(self.token_embedding.weight.dtype))
+        of_level = [self.level_embedding.weight[level].expand(self.levels[level], -1) for level in levels]
+        return x + torch.cat(of_level) if of_level else x
+
+    def _rotations(self, x: Tensor) -> Tensor:
+        """Of all tokens of the sequence, in float32 or better."""
+        last = self.scales[-1]
+        sides = (last,) * self.prefix_maps + self.scales
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        return grid_rotations(sides, self.head_width, last, dtype, x.device)
+
+    def _conditions(self, label: Tensor) -> Tensor:
+        return F.silu(self.class_embedding(label))
+
+    def _modulations(self, conditions: Tensor) -> list[Tensor]:
+        layers = [cast("AutoregressorBlock", block).modulation for block in self.blocks]
+        return [self._modulated_by(layer, conditions) for layer in layers]
+
+    @staticmethod
+    def _modulated_by(layer: nn.Linear, conditions: Tensor) -> Tensor:
+        with torch.autocast(conditions.device.type, enabled=False):
+            return layer(conditions)
+
+    def _logits(self, x: Tensor, modulation: Tensor) -> Tensor:
+        scale, shift = modulation[:, None].chunk(2, dim=-1)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(_modulated(x, scale, shift))
+
+    def _fits(self, what: str, tokens: Tensor, count: int, width: int) -> None:
+        if tokens.shape[1:] != (count, width):
+            raise InputError(
+                f"the visual autoregressor was given {what} of shape {tuple(tokens.shape[1:])} and takes "
+                f"{(count, width)}: give it images, a tokenizer and a structure that fit its scales {list(self.scales)}"
+            )
+
+    def _start(self) -> None:
+        deviation = math.sqrt(1 / (3 * self.width))
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=deviation)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.prefix_positions, std=deviation)
+        with torch.no_grad():
+            self.head.weight.mul_(HEAD)
+            self.head_modulation.weight.mul_(MODULATION)
+            for module in self.blocks:
+                block = cast("AutoregressorBlock", module)
+                block.modulation.weight[: 2 * self.width].mul_(GAMMA)
+                block.modulation.weight[2 * self.width :].mul_(MODULATION)
+                for layer in (block.attention.out, block.mlp[2]):
+                    cast("nn.Linear", layer).weight.div_(math.sqrt(2 * len(self.blocks)))
+
+
+def _modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=EPSILON) * (1 + scale) + shift
+
+
+def _check(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise InputError(f"{name} = {number} of the visual autoregressor: give 1 or more")
