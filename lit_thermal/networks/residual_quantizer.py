@@ -11,7 +11,7 @@ from lit_thermal.networks.vq_autoencoder import nearest_entries
 
 PUBLISHED_SCALES = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
 """Sides of the token maps of VAR, VARSR and Real-IISR at 512 pixels."""
-IDLE_STEPS = 100
+IDLE_STEPS = 25
 """Training steps after which an entry that no vector was nearest to starts anew."""
 
 
@@ -29,7 +29,7 @@ class ResidualQuantizer(nn.Module):
 
     Everything is computed in float32 at least, under autocast too.
 
-    In training, an entry that no vector of the last 100 batches was nearest to, in any process, starts anew as one of
+    In training, an entry that no vector of the last 25 batches was nearest to, in any process, starts anew as one of
     the vectors that this batch looked up. Until it is loaded or first used an entry counts as one of those, so that the
     first batch makes the codebook.
 
@@ -151,7 +151,7 @@ class ResidualQuantizer(nn.Module):
         return total
 
     def usage(self) -> Tensor:
-        """Return the share () of entries that a vector of the last 100 training batches was nearest to."""
+        """Return the share () of entries that a vector of the last 25 training batches was nearest to."""
         return (self.idle < IDLE_STEPS).float().mean()
 
     def _layers(self, latent: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
