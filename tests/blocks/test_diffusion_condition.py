@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lit_thermal.blocks import structural_condition  # noqa: F401 - a member of the family
 from lit_thermal.blocks.diffusion_condition import ConditionEncoder, DiffusionCondition, RawLR
 from lit_thermal.errors import InputError
 
