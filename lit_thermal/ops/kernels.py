@@ -63,6 +63,54 @@ def sinc_kernel(size: int, cutoff: float) -> Tensor:
     return kernel / kernel.sum()
 
 
+def disc_kernel(radius: float) -> Tensor:
+    """Uniform disc, the blur of a lens out of focus: each pixel weighs what the disc covers of it; sums to 1.
+
+    Args:
+        radius: of the disc in pixels; 0 blurs nothing.
+
+    Returns:
+        (k, k) float64 on the CPU, k odd, unchanged by quarter turns and mirrors.
+
+    Raises:
+        ValueError: the radius is negative or not finite.
+    """
+    _check_length(radius, "radius of a disc kernel")
+    reach = max(0, math.ceil(radius - 0.5))
+    offset = _fine(2 * reach + 1)
+    # A disc within one cell covers none of its sample points and yet belongs to it.
+    covered = (offset[:, None] ** 2 + offset**2 <= max(radius, 1 / _FINE) ** 2).double()
+    kernel = covered.reshape(2 * reach + 1, _FINE, 2 * reach + 1, _FINE).sum((1, 3))
+    return kernel / kernel.sum()
+
+
+def motion_kernel(length: float, angle: float) -> Tensor:
+    """Straight motion at constant speed while a frame is taken: a line through the middle, weighed linearly; sums to 1.
+
+    Args:
+        length: of the way in pixels; 0 blurs nothing.
+        angle: of the way to the horizontal, radians, counterclockwise on the screen.
+
+    Returns:
+        (k, k) float64 on the CPU, k odd, unchanged by half a turn.
+
+    Raises:
+        ValueError: the length is negative or not finite.
+    """
+    _check_length(length, "length of a motion kernel")
+    count = max(1, math.ceil(length * _FINE))
+    way = length * ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5)
+    reach = math.ceil(length / 2)
+    offset = torch.arange(2 * reach + 1, dtype=torch.float64) - reach
+    across, down = (
+        (1 - (offset - place[:, None]).abs()).clamp(min=0) for place in (way * math.cos(angle), -way * math.sin(angle))
+    )
+    kernel = down.mT @ across
+    # Symmetric to the last bit: a blur must not displace.
+    kernel = kernel + kernel.flip(0, 1)
+    return kernel / kernel.sum()
+
+
 def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
     """Weigh the neighbourhood of each pixel of (..., H, W) by one kernel, as `conv2d` does, differentiably.
 
@@ -84,6 +132,20 @@ def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
     # The conjugate turns the convolution into a correlation, whose whole results begin at the first pixel.
     weights = torch.fft.rfft2(kernel.to(x), s=size).conj()
     return torch.fft.irfft2(torch.fft.rfft2(padded) * weights, s=size)[..., :height, :width]
+
+
+_FINE = 16
+"""Sample points per pixel, each way, of a shape that covers part of one."""
+
+
+def _fine(size: int) -> Tensor:
+    """Places of the sample points along an axis of `size` pixels, from its middle."""
+    return (torch.arange(size * _FINE, dtype=torch.float64) + 0.5) / _FINE - size / 2
+
+
+def _check_length(value: float, what: str) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"the {what} is {value}; it must be a number of pixels that is not negative")
 
 
 def _quadratic_form(size: int, sigma: float | tuple[float, float], angle: float) -> Tensor:

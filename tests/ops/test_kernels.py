@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lit_thermal.ops.kernels import filter2d, gaussian_kernel, plateau_kernel, sinc_kernel
+from lit_thermal.ops.kernels import disc_kernel, filter2d, gaussian_kernel, motion_kernel, plateau_kernel, sinc_kernel
 
 SHAPES = {
     "isotropic": lambda size: gaussian_kernel(size, 1.3),
@@ -102,3 +102,46 @@ def test_bad_arguments() -> None:
         plateau_kernel(3, (1.0, 0.0))
     with pytest.raises(ValueError, match="cut-off"):
         sinc_kernel(3, 0.0)
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.3, 0.5, 1.0, 2.4, 7.0])
+def test_disc_kernel_weighs_what_the_disc_covers(radius):
+    kernel = disc_kernel(radius)
+    assert torch.equal(kernel, kernel.mT) and torch.equal(kernel, kernel.flip(0))
+    assert float(kernel.sum()) == pytest.approx(1) and kernel.min() >= 0
+    size = kernel.shape[0]
+    assert size % 2 == 1 and size // 2 < radius + 0.5
+    offset = torch.arange(size, dtype=torch.float64) - size // 2
+    # The variance of a disc along each axis is r^2 / 4; counting by pixels adds 1 / 12 (Sheppard).
+    variance = float((kernel.sum(0) * offset**2).sum())
+    if radius >= 2:
+        assert variance == pytest.approx(radius**2 / 4 + 1 / 12, rel=0.03)
+        inner = offset[:, None] ** 2 + offset**2 <= (radius - 0.75) ** 2
+        assert (kernel[inner] - 1 / (math.pi * radius**2)).abs().max() < 0.02 / (math.pi * radius**2)
+    if radius <= 0.5:
+        assert size == 1
+
+
+@pytest.mark.parametrize("length", [0.0, 0.4, 3.0, 8.5])
+@pytest.mark.parametrize("angle", [0.0, 0.6, math.pi / 2, 2.5])
+def test_motion_kernel_lies_along_its_way(length, angle):
+    kernel = motion_kernel(length, angle)
+    assert torch.equal(kernel, kernel.flip(0, 1)) and float(kernel.sum()) == pytest.approx(1)
+    assert kernel.shape[0] == 2 * math.ceil(length / 2) + 1
+    offset = torch.arange(kernel.shape[0], dtype=torch.float64) - kernel.shape[0] // 2
+    along = offset * math.cos(angle) - offset[:, None] * math.sin(angle)
+    across = offset * math.sin(angle) + offset[:, None] * math.cos(angle)
+    if length > 1:
+        # length^2 / 12, and up to 1 / 4 of linear weighing
+        assert length**2 / 12 - 0.02 < float((kernel * along**2).sum()) < length**2 / 12 + 0.27
+        assert float((kernel * across**2).sum()) < 0.27
+    if angle == 0.0 and length == 3.0:
+        assert torch.allclose(kernel[2], torch.tensor([1 / 24, 7 / 24, 1 / 3, 7 / 24, 1 / 24]).double(), atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
+def test_shapes_of_no_size_are_refused(value):
+    with pytest.raises(ValueError, match="radius of a disc"):
+        disc_kernel(value)
+    with pytest.raises(ValueError, match="length of a motion"):
+        motion_kernel(value, 0.0)
