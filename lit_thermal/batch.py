@@ -80,9 +80,14 @@ class Batch(TypedDict, total=False):
     labels: list[Tensor]
     name: list[str]
     """Clip or file stem, for outputs and per-image tables."""
+    displacement: Tensor
+    """(B, 2) int64: how far each target is displaced against its input, in target pixels down and to the right. Made of
+    these two alone; where it is known, a test measures with it and without."""
+    groups: list[list[str]]
+    """What each image is measured with, beside all of its set: its kind of blur, its scene."""
 
 
-LISTS = frozenset({"radiometry", "tags", "boxes", "masks", "labels", "name"})
+LISTS = frozenset({"radiometry", "tags", "boxes", "masks", "labels", "name", "groups"})
 """Keys that stay a list with one entry a sample; every other key is stacked."""
 
 

@@ -156,7 +156,7 @@ class SuperResolver(LightningModule):
         for dataset, methods in self.scores.summary().items():
             for group, metrics in methods[type(self).__name__].items():
                 for name, value in metrics.items():
-                    key = name if group == "all" else f"{name}_{group}"
+                    key = name if group == "all" else f"{name}_{group.replace(' ', '_')}"
                     self.log(f"test/{dataset}/{key}", value, sync_dist=False)
         for dataset, methods in self.scores.others.summary().items():
             for protocol, metrics in methods[type(self).__name__].items():
@@ -195,6 +195,8 @@ class SuperResolver(LightningModule):
         observed = is_observed(batch["hr_time"]) if video else torch.ones(count, dtype=torch.bool, device=hr.device)
         radiometry = batch.get("radiometry", [Radiometry()] * count[0])
         bits, steps = [r.bits for r in radiometry], [r.gain for r in radiometry]
+        groups, moved = batch.get("groups"), batch.get("displacement")
+        places = None if moved is None else [(int(down), int(right)) for down, right in moved.tolist()]
         # The scores count time in steps of a doubled frame rate.
         dt = 2 * float(batch["hr_time"][0].diff().min()) if video and count[1] > 1 else 1.0
         for method, result in (ours | baselines).items():
@@ -217,6 +219,8 @@ class SuperResolver(LightningModule):
                 [steps[i] for i in kept],
                 dt,
                 variant=method in ours and method != type(self).__name__,
+                groups=None if groups is None else [groups[i] for i in kept],
+                displacements=None if places is None else [places[i] for i in kept],
             )
 
     def _score_by_protocols(

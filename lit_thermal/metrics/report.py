@@ -31,6 +31,11 @@ PROTOCOL_OF_IMAGES = (
     "peak 1; SSIM of each image over the valid region. spectrum_distance: mean absolute difference of the spectra "
     "log(1 + amplitude) of the orthonormal Fourier transform, lower is better. Every image once. Mean over the images."
 )
+OF_DISPLACED = (
+    " psnr_unregistered, psnr_registered and the same of SSIM: over the part of each restored image that its target "
+    "shows too, with the target in its place and moved by its displacement against the input; that is in whole pixels, "
+    "one for each image, estimated from input and target alone, the same for every method."
+)
 OF_BASELINES = " Baselines are rounded to the counts of the file before."
 
 
@@ -96,7 +101,8 @@ def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> 
         "protocols": scores.others.summary(),
         "data": data,
         "protocol": {
-            "text": PROTOCOL_OF_IMAGES if _images_only(data) else PROTOCOL,
+            "text": (PROTOCOL_OF_IMAGES if _images_only(data) else PROTOCOL)
+            + (OF_DISPLACED if any("displacements" in counts for counts in data.values()) else ""),
             "others": {name: text + OF_BASELINES for name, text in scores.others.texts.items()},
             "channel": "gray",
             "data_range": 1.0,
@@ -112,7 +118,11 @@ def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> 
 
 
 def describe(scores: Scores) -> dict[str, dict[str, Any]]:
-    """Data set to its counts, sizes and depths, with the frames of each clip or, where none has two, the images."""
+    """Data set to its counts, sizes and depths, with the frames of each clip or, where none has two, the images.
+
+    Where they are known, also how many images each group has, and by how many pixels down and to the right the target
+    of each image is displaced.
+    """
     result: dict[str, dict[str, Any]] = {}
     ours = scores.methods[:1]
     for dataset in scores.summary():
@@ -123,6 +133,10 @@ def describe(scores: Scores) -> dict[str, dict[str, Any]]:
         shared = {"sizes": sorted({row.size for row in rows}), "bits": sorted({row.bits for row in rows})}
         if len(frames) == len(rows):
             result[dataset] = {"images": len(rows), **shared, "names": list(frames)}
+            if groups := Counter(group for row in rows for group in row.groups):
+                result[dataset]["groups"] = dict(groups.most_common())
+            if displaced := {row.clip: row.displacement for row in rows if row.displacement is not None}:
+                result[dataset]["displacements"] = displaced
             continue
         result[dataset] = {
             "clips": len(frames),
@@ -158,9 +172,14 @@ def _as_csv(scores: Scores) -> str:
     metrics = list(dict.fromkeys(name for row in scores.rows for name in row.values))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    if _images_only(describe(scores)):
-        writer.writerow(["dataset", "image", "method", *metrics])
-        writer.writerows([r.dataset, r.clip, r.method, *(r.values.get(m, "") for m in metrics)] for r in scores.rows)
+    data = describe(scores)
+    if _images_only(data):
+        labels = ["groups"] if any("groups" in counts for counts in data.values()) else []
+        places = ["down", "right"] if any("displacements" in counts for counts in data.values()) else []
+        writer.writerow(["dataset", "image", "method", *labels, *places, *metrics])
+        for row in scores.rows:
+            own = ["; ".join(row.groups)] * len(labels) + list(row.displacement or ("", ""))[: len(places)]
+            writer.writerow([row.dataset, row.clip, row.method, *own, *(row.values.get(m, "") for m in metrics)])
         return text.getvalue()
     writer.writerow(["dataset", "clip", "method", "group", "frames", *metrics])
     for dataset, methods in scores.clips().items():

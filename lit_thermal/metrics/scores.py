@@ -12,8 +12,10 @@ from lit_thermal.metrics import report, tables
 from lit_thermal.metrics.gather import gather_objects
 from lit_thermal.metrics.protocols import Factories, ProtocolScores
 from lit_thermal.metrics.quality import psnr, quantize, ssim
+from lit_thermal.metrics.registered import registered_quality
 from lit_thermal.metrics.spectrum import spectrum_distance
 from lit_thermal.metrics.video import heat_misfit, profile_error, temporal_difference
+from lit_thermal.ops.registration import Displacement
 
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
 """Data set, method, group of frames, metric: the number."""
@@ -48,6 +50,10 @@ class Row(NamedTuple):
     values: dict[str, float]
     variant: bool = False
     """The method is a variant of ours."""
+    groups: tuple[str, ...] = ()
+    """What the image is measured with beside all of its set."""
+    displacement: Displacement | None = None
+    """Of the target against the input, where it is known."""
 
 
 class Scores:
@@ -82,6 +88,8 @@ class Scores:
         steps: Sequence[float] | None = None,
         dt: float = 1.0,
         variant: bool = False,
+        groups: Sequence[Sequence[str]] | None = None,
+        displacements: Sequence[Displacement] | None = None,
     ) -> None:
         """Measure a batch.
 
@@ -98,9 +106,16 @@ class Scores:
                 rounded; the whole range of the file unless given.
             dt: time between neighbouring frames, 1 where the frame rate was doubled (2 / temporal scale).
             variant: our method restored in another way than the one that bears its name; no baseline.
+            groups: of each sample, what it is measured with beside all of its set.
+            displacements: of each target against its input, pixels down and to the right: PSNR and SSIM are then taken
+                over what both show as well, with the displacement and without.
         """
         steps = [float(2**depth - 1) for depth in bits] if steps is None else steps
-        measured = self._measure(quantize(restored, steps), quantize(target, steps), dt)
+        restored, target = quantize(restored, steps), quantize(target, steps)
+        measured = self._measure(restored, target, dt)
+        if displacements is not None:
+            found = registered_quality(restored, target, displacements)
+            measured |= {name: (0, values) for name, values in found.items()}
         columns = {name: (first, values.tolist()) for name, (first, values) in measured.items()}
         size = (target.shape[-2], target.shape[-1])
         flags = observed.tolist()
@@ -112,7 +127,8 @@ class Scores:
                     if 0 <= t - first < len(table[b])
                 }
                 row = (dataset, names[b], number, method, flags[b][t], numbers[0], size, bits[b], values, variant)
-                self._keep(Row(*row))
+                belongs = tuple(groups[b]) if groups is not None else ()
+                self._keep(Row(*row, belongs, displacements[b] if displacements is not None else None))
 
     def gather(self) -> None:
         """Give every rank the rows of all; nothing happens in a run of one process."""
@@ -147,16 +163,17 @@ class Scores:
     def clips(self) -> dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]:
         """Data set, method, group, clip, metric: the mean over the frames of the clip.
 
-        Groups are ``all`` and, in data sets that have both kinds of frames, ``observed`` and ``interpolated``.
+        Groups are ``all``, those that samples were said to belong to, and, in data sets that have both kinds of frames,
+        ``observed`` and ``interpolated``.
         """
         result: dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]] = {}
         collected: dict[tuple[str, str, str, str], list[Row]] = {}
         for row in self.rows:
-            for group in ("all", "observed" if row.observed else "interpolated"):
+            for group in ("all", *row.groups, "observed" if row.observed else "interpolated"):
                 collected.setdefault((row.dataset, row.method, group, row.clip), []).append(row)
         kinds = {(row.dataset, row.observed) for row in self._rows.values()}
         for (dataset, method, group, clip), rows in collected.items():
-            if group == "all" or {(dataset, True), (dataset, False)} <= kinds:
+            if group not in ("observed", "interpolated") or {(dataset, True), (dataset, False)} <= kinds:
                 clips = result.setdefault(dataset, {}).setdefault(method, {}).setdefault(group, {})
                 clips[clip] = _mean(row.values for row in rows)
         return result

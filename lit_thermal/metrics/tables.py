@@ -20,6 +20,9 @@ STANDARD = "standard"
 
 DISTANCE = "spectrum_distance"
 
+DISPLACED = ("unregistered", "registered")
+"""Headings of what is measured over the common view of a restored image and a displaced target."""
+
 Columns = dict[str, dict[str, dict[str, float]]]
 """Heading, method: PSNR and SSIM."""
 
@@ -27,7 +30,8 @@ Columns = dict[str, dict[str, dict[str, float]]]
 def table(scores: Scores, dataset: str) -> Table:
     """Ours and the baselines as rows; PSNR and SSIM of each group of frames, or under each protocol, as columns.
 
-    Images have the distance of the spectra as a further column. The best of each column is bold; ours alone has a name
+    Images have the distance of the spectra as a further column, and those with displaced targets two columns over what
+    both show, without the displacement and with it. The best of each column is bold; ours alone has a name
     in bold, its variants and the baselines have not.
     """
     data = describe(scores)[dataset]
@@ -90,6 +94,28 @@ def conditions(scores: Scores, dataset: str, others: list[str]) -> Table:
     return result
 
 
+def by_group(scores: Scores, dataset: str) -> Table:
+    """Ours on the groups that images of a set were said to belong to, a row for each; an image may be in several."""
+    ours, count = scores.methods[0], describe(scores)[dataset]["groups"]
+    methods = scores.summary()[dataset]
+    headings = [STANDARD, *(h for h in DISPLACED if f"psnr_{h}" in methods[ours]["all"])]
+    result = Table(title=f"{ours} on {dataset} by group; PSNR in dB / SSIM, over the strongest baseline in dB")
+    result.title_justify = "left"
+    result.add_column("group", overflow="fold")
+    result.add_column("images", justify="right")
+    for heading in headings:
+        result.add_column(heading, justify="right", no_wrap=True)
+        result.add_column("over", justify="right")
+    for group in count:
+        cells = []
+        for heading in headings:
+            found = {name: _under(heading, groups[group]) for name, groups in methods.items()}
+            best = max((found[name]["psnr"] for name in scores.baselines), default=math.nan)
+            cells += [_cell(found[ours]), f"{found[ours]['psnr'] - best:+.2f}"]
+        result.add_row(group, str(count[group]), *cells)
+    return result
+
+
 def show(scores: Scores) -> None:
     """Print the table of each data set, never narrower than it needs where the output is a file.
 
@@ -104,6 +130,7 @@ def show(scores: Scores) -> None:
     console = Console()
     for dataset, others in again.items():
         sheets = [table(scores, dataset), *([conditions(scores, dataset, others)] if others else [])]
+        sheets += [by_group(scores, dataset)] if "groups" in describe(scores)[dataset] else []
         for sheet in sheets:
             if not console.is_terminal:
                 needed = Measurement.get(console, console.options.update(max_width=1000), sheet).maximum
@@ -118,6 +145,8 @@ def _columns(scores: Scores, dataset: str) -> Columns:
         groups = [g for g in GROUPS if g in next(iter(methods.values()))]
         return {g: {name: found[g] for name, found in methods.items()} for g in groups}
     columns = {STANDARD: {name: found["all"] for name, found in methods.items()}}
+    for heading in DISPLACED if "displacements" in describe(scores)[dataset] else ():
+        columns[heading] = {name: _under(heading, found["all"]) for name, found in methods.items()}
     for name, protocols in scores.others.summary().get(dataset, {}).items():
         for protocol, found in protocols.items():
             columns.setdefault(protocol, {})[name] = found
@@ -131,8 +160,10 @@ def _distances(scores: Scores, dataset: str) -> dict[str, float]:
 
 
 def _gains(gain: dict[str, float], data: dict[str, Any]) -> list[str]:
-    """Gain over the strongest baseline as text, for video of each group."""
-    return [f"{group} {value:+.2f} dB" if "clips" in data else f"{value:+.2f} dB" for group, value in gain.items()]
+    """Gain over the strongest baseline as text, for video of each group of frames."""
+    if "images" in data:
+        return [f"{gain['all']:+.2f} dB"]
+    return [f"{group} {gain[group]:+.2f} dB" for group in GROUPS if group in gain]
 
 
 def _count(data: dict[str, Any]) -> str:
@@ -141,6 +172,11 @@ def _count(data: dict[str, Any]) -> str:
         return f"{data['images']} image{'s' if data['images'] != 1 else ''}"
     counts = ", ".join(f"{data[g]} {g}" for g in GROUPS[1:] if data["observed"] and data["interpolated"])
     return f"{data['clips']} clips, {data['all']} frames{f' ({counts})' if counts else ''}"
+
+
+def _under(heading: str, found: dict[str, float]) -> dict[str, float]:
+    """PSNR and SSIM under a heading of `DISPLACED` or the standard one."""
+    return found if heading == STANDARD else {name: found[f"{name}_{heading}"] for name in ("psnr", "ssim")}
 
 
 def _bold(text: str, bold: bool) -> str:

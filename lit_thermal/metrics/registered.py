@@ -1,0 +1,36 @@
+"""PSNR and SSIM of images whose targets are displaced, registered and not, over the same pixels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lit_thermal.metrics.quality import psnr, ssim
+from lit_thermal.ops.registration import Displacement, common_view
+
+REGISTERED = ("psnr_unregistered", "ssim_unregistered", "psnr_registered", "ssim_registered")
+"""Names of what `registered_quality` measures."""
+
+
+def registered_quality(restored: Tensor, target: Tensor, displacements: Sequence[Displacement]) -> dict[str, Tensor]:
+    """Measure the part of each restored image that its target shows too, once in its place and once displaced.
+
+    The two numbers of an image are over the same pixels of the restored image, and so are those of all methods. The
+    displacement is given: what is restored has no say in it.
+
+    Args:
+        restored: (B, ..., 1, H, W) in [0, 1], quantized already.
+        target: the same shape.
+        displacements: of each target against its input, pixels down and to the right.
+
+    Returns:
+        `REGISTERED` to (B, ...), float32.
+    """
+    columns: dict[str, list[Tensor]] = {name: [] for name in REGISTERED}
+    for mine, true, displacement in zip(restored, target, displacements, strict=True):
+        seen, moved = common_view(mine, true, displacement)
+        still, _ = common_view(true, true, displacement)
+        values = (psnr(seen, still), ssim(seen, still), psnr(seen, moved), ssim(seen, moved))
+        for name, value in zip(REGISTERED, values, strict=True):
+            columns[name].append(value)
+    return {name: torch.stack(values) for name, values in columns.items()}
