@@ -48,7 +48,7 @@ def test_the_length_of_training_reaches_the_schedule(capsys):
 @pytest.mark.parametrize("file", DATA)
 def test_data_overlays_replace_the_data(file, capsys):
     name = yaml.safe_load((FOLDER / file).read_text(encoding="utf-8"))["data"]["class_path"]
-    method = {"VideoFolder": "theris", "ImageFolder": "difiisr"}.get(name, "corefusion")
+    method = {"VideoFolder": "theris", "ImageFolder": "difiisr", "FLIRIISR": "difiisr"}.get(name, "corefusion")
     key = {"CompositePairs": "name", "PairList": "file"}.get(name, "root")
     config = resolved(capsys, "-c", method, "-c", file, f"--data.{key}=somewhere")
     assert config["data"]["class_path"].endswith(f".{name}") and config["data"]["init_args"][key] == "somewhere"

@@ -1,0 +1,198 @@
+"""FLIR-IISR: real thermal pairs, the input a second exposure out of focus or in motion."""
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lit_thermal.batch import Batch
+from lit_thermal.data.conditions import Complete
+from lit_thermal.data.degradations import PillowBicubic
+from lit_thermal.data.frames import read_header
+from lit_thermal.data.image_data import ImageSplit
+from lit_thermal.data.image_files import ImageFiles, Trio, match_files
+from lit_thermal.data.image_folders import ImageFolders, part_of, spelled
+from lit_thermal.data.images import Shot, WholeImages
+from lit_thermal.data.misalignment import Aligned
+from lit_thermal.errors import InputError
+from lit_thermal.ops.registration import register
+
+_log = logging.getLogger(__name__)
+
+LABELS = "labels.csv"
+"""File in the root that says what images show, and how their inputs are blurred."""
+_RESERVED = frozenset({"all", "observed", "interpolated"})
+"""Groups that every table has."""
+
+
+class FLIRIISR(ImageFolders):
+    """Real pairs of a 1024x768 camera: `HR` in focus, `LR` of equal names out of focus or with motion; 1,457 of them.
+
+    The inputs are files at 1/`scale` of the target, as in the authors' test set of 512x512, or at its full size, as
+    their training code takes them; each pair is told by its own sizes, and those of full size are reduced by Pillow's
+    bicubic as the authors do. Inputs without a target are for `predict` only: they are taken as the pairs are.
+
+    There is no published split. What a name has before its last underscore is taken for one scene, which shares keep
+    in one split.
+
+    A test measures registered and unregistered side by side: camera and focus move the second exposure by up to 14
+    pixels, and one displacement for each pair is estimated from its input and target alone (`register`). Where the root
+    has a `labels.csv`, it also measures by group: its column `name` holds the names of images without suffix, every
+    other column labels of one kind, such as `blur` and `scene`, several of them parted by semicolons.
+
+    Args:
+        root: the folder that holds `HR` and `LR`.
+        scale: how many times wider and higher the target is.
+        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`); [0, 0, 1] tests on
+            all, as suits the authors' test set.
+        split_seed: draws the shares.
+        registration: measure what is registered in a test beside what is not.
+        options: those of `ImageFolders` and `ImageData` that do not concern the guide.
+
+    Source: Zou et al., "Toward Real-world Infrared Image Super-Resolution: A Unified Autoregressive Framework and
+    Benchmark Dataset", CVPR 2026.
+    """
+
+    data_name = "flir_iisr"
+    expected = "{HR,LR}/ with images of one name, LR at the size of HR or at 1/scale of it"
+    input_files = True
+
+    def __init__(
+        self,
+        root: str,
+        scale: int = 4,
+        split: dict[str, list[str]] | Sequence[float] = (0.72, 0.1, 0.18),
+        split_seed: int = 0,
+        registration: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(root, scale=scale, guided=False, misalignment=Aligned, test_conditions=(Complete,), **options)
+        self.split, self.split_seed, self.registration = split, split_seed, registration
+        self._full = False
+        """All pairs have inputs of full size, so that an input without a target is taken for one too."""
+
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The pairs of a split; "predict" is the test images where the lists have no such split, and lone inputs."""
+        inputs = self._listed("LR")
+        folder = spelled(self.root, "HR")
+        targets = self._listed("HR") if folder.is_dir() or split != "predict" else {}
+        if lacking := [name for name in targets if name not in inputs]:
+            more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+            raise InputError(
+                f"images of {folder} and {spelled(self.root, 'LR')} that belong together have one name, but there is "
+                f"no input of {', '.join(lacking[:5])}{more}: add or rename files"
+            )
+        pairs = {name: Trio(targets[name], inputs[name], None) for name in targets}
+        lone = {name: Trio(None, path, None) for name, path in inputs.items() if name not in targets}
+        if split == "predict":
+            self._full = bool(pairs) and all(self._of_full_size(files) for files in pairs.values())
+            return (self._divided(pairs, split) if pairs else {}) | lone
+        if lone:
+            _log.info("%d inputs of %s have no target: %s", len(lone), self.data_name, ", ".join(list(lone)[:5]))
+        return self._divided(pairs, split)
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        """Whole test images with their groups and, where they are registered, their displacements."""
+        images = LabelledPairs(self._images("test"), self._labels(), self.registration)
+        return [self._loader(images, self.eval_batch_size)]
+
+    def _listed(self, kind: str) -> dict[str, Path]:
+        """The images of `HR` or `LR` by name."""
+        folder = spelled(self.root, kind)
+        found = match_files(Trio(folder, None, None), expected=self.expected)
+        return {name: files.hr for name, files in found.items() if files.hr is not None}
+
+    def _divided(self, pairs: dict[str, Trio], split: ImageSplit) -> dict[str, Trio]:
+        """The pairs of a split; where it is shares, scenes are divided."""
+        if isinstance(self.split, Mapping):
+            return part_of(pairs, split, self.split, self.split_seed, self.root)
+        scenes: dict[str, dict[str, Trio]] = {}
+        for name, files in pairs.items():
+            scenes.setdefault(name.rsplit("_", 1)[0], {})[name] = files
+        firsts = {scene: next(iter(found.values())) for scene, found in scenes.items()}
+        chosen = part_of(firsts, split, self.split, self.split_seed, self.root)
+        return {name: files for scene in chosen for name, files in scenes[scene].items()}
+
+    def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
+        if not self._of_full_size(files):
+            return super()._open(name, files, split)
+        if split == "predict":
+            files = replace(files, hr=None)
+        whole = ImageFiles.open(name, files, scale=1, blind=False, normalize=self.normalize)
+        return FullSizeInput(**vars(whole), scale=self.scale)
+
+    def _of_full_size(self, files: Trio) -> bool:
+        """The input of a pair is as large as its target."""
+        if files.hr is None or files.lr is None:
+            return self._full
+        return self.scale > 1 and read_header(files.hr)[:2] == read_header(files.lr)[:2]
+
+    def _labels(self) -> dict[str, list[str]]:
+        """The groups of each image that `labels.csv` names.
+
+        Raises:
+            InputError: it has no column `name`, or a label is a group that every table has.
+        """
+        path = self.root / LABELS
+        if not path.is_file():
+            return {}
+        found: dict[str, list[str]] = {}
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restkey="", restval="")
+            if "name" not in (reader.fieldnames or []):
+                raise InputError(f"{path} has no column 'name': its first line must be such as name,blur,scene")
+            for row in reader:
+                cells = [cell for column, cell in row.items() if column and column != "name"]
+                labels = [label.strip() for cell in cells for label in cell.split(";") if label.strip()]
+                if taken := _RESERVED.intersection(labels):
+                    raise InputError(f"{path} has the label {min(taken)!r}, which tables use themselves: rename it")
+                known = found.setdefault(row["name"].strip(), [])
+                known += [label for label in dict.fromkeys(labels) if label not in known]
+        return found
+
+
+@dataclass(frozen=True)
+class FullSizeInput(ImageFiles):
+    """A pair whose input file has the size of the target; it is read at 1/`scale` of it.
+
+    Attributes:
+        scale: by which it is reduced.
+    """
+
+    scale: int
+
+    def read(self) -> Shot:
+        """Decode the files and reduce the input by Pillow's bicubic, in the depth of the file."""
+        shot = super().read()
+        assert shot.lr is not None
+        rows, columns = (slice(length - length % self.scale) for length in shot.lr.shape)
+        levels = np.iinfo(shot.lr.dtype).max
+        values = torch.from_numpy(shot.lr[rows, columns].astype(np.float64) / levels)[None]
+        small = PillowBicubic(self.bits)(values, scale=self.scale, seed=0)[0]
+        counts = (small * levels).round().numpy().astype(shot.lr.dtype)
+        return replace(shot, lr=counts, hr=None if shot.hr is None else shot.hr[rows, columns])
+
+
+class LabelledPairs(Dataset[dict[str, Any]]):
+    """Whole images with the groups that they belong to and, where asked for, how far targets are displaced."""
+
+    def __init__(self, images: WholeImages, labels: Mapping[str, Sequence[str]], registration: bool) -> None:
+        self.images, self.labels, self.registration = images, labels, registration
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A sample of `WholeImages` with `groups` and `displacement`."""
+        sample = self.images[index]
+        if self.labels:
+            sample["groups"] = list(self.labels.get(sample["name"], ()))
+        if self.registration:
+            sample["displacement"] = torch.tensor(register(sample["lr"], sample["hr"]))
+        return sample
