@@ -246,3 +246,25 @@ def test_a_black_image_is_finite_and_told_once(tmp_path):
 def test_a_target_of_another_size_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"Guided restores 0 to 12 x 12 and its target is 16 x 16; .* 4 times"):
         run(tmp_path, Pairs(pairs=[pair("0")]), Guided(size=12))
+
+
+def test_displaced_targets_are_measured_both_ways_and_by_group(tmp_path):
+    def moved(name: str, down: int, groups: list[str]) -> dict[str, Any]:
+        sample = pair(name)
+        hr = torch.roll(sample["hr"], down, -2)
+        return sample | {"hr": hr, "displacement": torch.tensor([down, 0]), "groups": groups}
+
+    pairs = [moved("1", 3, ["motion blur"]), moved("2", -2, []), moved("3", 0, ["motion blur"])]
+    record = run(tmp_path, Pairs(pairs=pairs), Guided())
+    ours = record["results"]["pairs"]["Guided"]
+    assert ours["all"]["psnr_registered"] > ours["all"]["psnr_unregistered"] + 3
+    hr = pairs[0]["hr"][:, 3:]
+    # The guide is the target before it was moved, a little darker.
+    expected = -10 * (quantize(hr[None] * 0.98, 255)[0] - quantize(hr[None], 255)[0]).square().mean().log10()
+    clean = [float(line.split(",")[11]) for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:2]]
+    assert clean == [pytest.approx(float(expected), abs=1e-3)]
+    logged = record["logged"]
+    assert logged["test/pairs/psnr_registered_motion_blur"] == pytest.approx(ours["motion blur"]["psnr_registered"])
+    for method in BASELINES:
+        assert {"psnr_registered", "ssim_registered"} <= set(record["results"]["pairs"][method]["motion blur"])
+    assert record["data"]["pairs"]["displacements"] == {"1": [3, 0], "2": [-2, 0], "3": [0, 0]}
