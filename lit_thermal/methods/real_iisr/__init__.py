@@ -1,0 +1,1 @@
+"""Real-IISR: real degradations of thermal images undone by visual autoregression."""

@@ -1,0 +1,186 @@
+"""Real-IISR's network: a tokenizer, and a transformer that predicts the tokens of the target from the input."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_thermal.blocks.codebook import Codebook, ConditionAdaptiveCodebook
+from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder, MapEncoder
+from lit_thermal.blocks.thermal_structure import Structure, ThermalStructuralGuidance
+from lit_thermal.errors import InputError
+from lit_thermal.generative.noise import SeededNoise
+from lit_thermal.generative.token_sampler import TokenSampler, guided
+from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
+from lit_thermal.networks.visual_autoregressor import VisualAutoregressor
+
+POSITIVE, NEGATIVE = 0, 1
+"""Labels of wanted targets, and of degraded ones, from which guidance leads away."""
+
+Decoding = Literal["straight_through", "soft", "argmax"]
+
+
+class RealIISRNetwork(nn.Module):
+    """Predicts the token maps of the target, scale by scale, from the enlarged input, and decodes them (Real-IISR).
+
+    The input's tokens, guided by its thermal structure, and a token of the class are the prefix of the transformer's
+    sequence. The tokenizer is frozen and always in eval mode.
+
+    The codebook follows the mean of the prefix. In the paper it follows the guided feature alone; in the released code
+    the mean of the prefix, which in training, and there alone, has the embeddings of its places added.
+
+    Args:
+        tokenizer: trained; the transformer takes its scales and entries.
+        depth: blocks of the transformer.
+        width: channels of a token.
+        heads: of the attention; each has a multiple of 4 channels.
+        drop_path: of the transformer's last block.
+        encoder: makes one from the channels of the input and `width`; its factor is the tokenizer's.
+        structure: makes it from `width` and `heads`.
+        codebook: makes it from the tokenizer's entries, the channels of an entry, and `width`.
+
+    Raises:
+        InputError: the tokenizer's scales do not begin with 1, encoder and tokenizer have maps of different sizes, or a
+            number is out of range.
+    """
+
+    def __init__(
+        self,
+        tokenizer: MultiScaleVQVAE,
+        depth: int = 24,
+        width: int = 1536,
+        heads: int = 24,
+        drop_path: float = 0.1,
+        encoder: Callable[[int, int], MapEncoder] = ConvStackEncoder,
+        structure: Callable[[int, int], Structure] = ThermalStructuralGuidance,
+        codebook: Callable[[int, int, int], Codebook] = ConditionAdaptiveCodebook,
+    ) -> None:
+        super().__init__()
+        quantizer = tokenizer.quantize
+        self.tokenizer = tokenizer.requires_grad_(False).eval()
+        self.encoder = encoder(3, width)
+        if self.encoder.factor != tokenizer.factor:
+            raise InputError(
+                f"the encoder of the input makes maps smaller by {self.encoder.factor} where the tokenizer's are "
+                f"smaller by {tokenizer.factor}: give both as many levels"
+            )
+        self.structure = structure(width, heads)
+        self.codebook = codebook(quantizer.entries, quantizer.dim, width)
+        self.transformer = VisualAutoregressor(
+            depth,
+            width,
+            heads,
+            quantizer.entries,
+            quantizer.dim,
+            quantizer.scales,
+            prefix_maps=self.structure.maps,
+            drop_path=drop_path,
+        )
+        self.tokens = [side**2 for side in quantizer.scales]
+        """Of each scale."""
+
+    def train(self, mode: bool = True) -> "RealIISRNetwork":
+        """Switch everything but the tokenizer, which stays in eval mode."""
+        super().train(mode)
+        self.tokenizer.eval()
+        return self
+
+    def look(self, image: Tensor) -> Tensor:
+        """Return the condition tokens (B, maps * side^2, width) of enlarged inputs (B, 3, H, W) in [-1, 1]."""
+        maps = self.structure(image, self.encoder(image))
+        return torch.cat([each.flatten(2).mT for each in maps], 1)
+
+    def logits(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor]) -> Tensor:
+        """Predict all tokens, each from the true ones of the scales before (teacher forcing).
+
+        Args:
+            prefix: of `look`.
+            label: (B,) int64.
+            ids: true tokens (B, n) of each scale.
+
+        Returns:
+            (B, tokens of all scales, entries).
+        """
+        quantizer = self.tokenizer.quantize
+        if self.codebook.acts == "decode":
+            return self.transformer(prefix, label, quantizer.inputs(ids))
+        condition = self.transformer.condition(prefix, label)
+        codes = [self.codebook(index, code, condition) for index, code in zip(ids, quantizer.codes(ids), strict=True)]
+        return self.transformer(prefix, label, quantizer.inputs(codes))
+
+    def decode(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor]) -> Tensor:
+        """Return the images (B, 3, H, W) in [-1, 1] of tokens (B, n) of each scale."""
+        condition = self.transformer.condition(prefix, label)
+        codes = self.tokenizer.quantize.codes(ids)
+        return self.tokenizer.image(
+            [self.codebook(index, code, condition) for index, code in zip(ids, codes, strict=True)]
+        )
+
+    def expected(self, prefix: Tensor, label: Tensor, logits: Tensor, decoding: Decoding) -> Tensor:
+        """Return the images (B, 3, H, W) in [-1, 1] that logits stand for, for losses of pixels.
+
+        Args:
+            prefix: of `look`.
+            label: (B,) int64.
+            logits: (B, tokens of all scales, entries).
+            decoding: "argmax" decodes the likeliest entries, through which no gradient reaches the logits (released);
+                "straight_through" decodes the same with the gradient of the probabilities; "soft" decodes the mean
+                entries.
+
+        Raises:
+            InputError: there is no such decoding.
+        """
+        if decoding not in get_args(Decoding):
+            raise InputError(f'decoding "{decoding}" of Real-IISR: choose of {", ".join(get_args(Decoding))}')
+        levels = logits.to(torch.promote_types(logits.dtype, torch.float32)).split(self.tokens, 1)
+        if decoding == "argmax":
+            return self.decode(prefix, label, [level.argmax(-1) for level in levels])
+        condition = self.transformer.condition(prefix, label)
+        entries = self.tokenizer.quantize.embedding.weight
+        codes = []
+        for level in levels:
+            shares = level.softmax(-1)
+            if decoding == "straight_through":
+                shares = F.one_hot(level.argmax(-1), level.shape[-1]) + (shares - shares.detach())
+            codes.append(self.codebook.soft(shares, shares @ entries, condition))
+        return self.tokenizer.image(codes)
+
+    @torch.no_grad()
+    def draw(self, prefix: Tensor, sampler: TokenSampler, noise: SeededNoise, guidance: float = 0.0) -> list[Tensor]:
+        """Take the tokens of wanted images scale by scale, with a cache of keys and values.
+
+        Args:
+            prefix: of `look`.
+            sampler: takes entries by their logits.
+            noise: of the images.
+            guidance: away from degraded images, see `token_sampler.guided`; 0 leaves that branch out.
+
+        Returns:
+            Tokens (B, n) of each scale.
+        """
+        quantizer, scales = self.tokenizer.quantize, len(self.tokens)
+        count = len(prefix)
+        label = torch.full((count,), POSITIVE, device=prefix.device)
+        condition = self.transformer.condition(prefix, label)
+        if guidance:
+            both = torch.cat([label, torch.full_like(label, NEGATIVE)])
+            cache = self.transformer.begin(prefix.repeat(2, 1, 1), both)
+        else:
+            cache = self.transformer.begin(prefix, label)
+        ids: list[Tensor] = []
+        total: Tensor | None = None
+        following: Tensor | None = None
+        for level in range(scales):
+            inputs = following.repeat(2, 1, 1) if guidance and following is not None else following
+            logits = self.transformer.step(cache, level, inputs)
+            if guidance:
+                logits = guided(logits[:count], logits[count:], guidance, level, scales)
+            taken = sampler(logits, noise)
+            ids.append(taken)
+            codes = quantizer.embedding(taken)
+            if self.codebook.acts != "decode":
+                codes = self.codebook(taken, codes, condition)
+            total, following = quantizer.accumulate(total, level, codes)
+        return ids
