@@ -299,7 +299,9 @@ def test_processes_keep_one_codebook(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     multiprocessing.spawn(run_process, args=(port, str(tmp_path)), nprocs=2)
-    (weight, idle, used), (other, other_idle, other_used) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    (weight, idle, used), (other, other_idle, other_used) = (
+        torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
     assert torch.equal(weight, other) and torch.equal(idle, other_idle)
     both = torch.cat([used, other_used]).unique()
     assert len(both) > max(len(used), len(other_used)) and not idle[both].any()
