@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
         ("blocks", "--model.SLOT=NAME", families(read(_package("lit_thermal.blocks")))),
         ("diffusion", "--model.SLOT=NAME", families(read(_package("lit_thermal.generative")))),
         ("parts of methods", "--model.SLOT=NAME", families(read(_package("lit_thermal.methods")))),
+        ("learning rates", "--model.lr_scheduler=NAME", members(read(_package("lit_thermal.methods")), "LambdaLR")),
         ("networks", "--model.SLOT=NAME", families(read(_package("lit_thermal.networks")))),
         ("losses", "", [*families(losses := read(_package("lit_thermal.losses"))), *lone(losses, "Module")]),
         ("protocols", "--model.protocols=[NAME, ...]", families(read(_package("lit_thermal.metrics")))),

@@ -33,6 +33,7 @@ def test_sections(capsys):
         assert f" {name} " in out, name
     assert "SuperResolver" not in out
     assert "parts of methods   (--model.SLOT=NAME)" in out and " Distillation " in out
+    assert "learning rates   (--model.lr_scheduler=NAME)\n  WarmUpHoldDecay " in out
     assert "protocols   (--model.protocols=[NAME, ...])" in out and " CoReFusionNotebook " in out
 
 
