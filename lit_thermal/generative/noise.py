@@ -15,10 +15,13 @@ class SeededNoise:
 
     Args:
         seeds: one for each image, 0 to 2**64 - 1.
+
+    Attributes:
+        generators: of the images, on the CPU, for who draws by itself.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     @classmethod
     def of(cls, names: Sequence[str], seed: int, sample: int = 0) -> "SeededNoise":
@@ -40,9 +43,9 @@ class SeededNoise:
         Raises:
             ValueError: there is not one seed for each image.
         """
-        if len(like) != len(self._generators):
-            raise ValueError(f"there are {len(self._generators)} seeds for {len(like)} images")
-        draws = [torch.randn(like.shape[1:], generator=g, dtype=torch.float32) for g in self._generators]
+        if len(like) != len(self.generators):
+            raise ValueError(f"there are {len(self.generators)} seeds for {len(like)} images")
+        draws = [torch.randn(like.shape[1:], generator=g, dtype=torch.float32) for g in self.generators]
         return torch.stack(draws).to(like) if draws else torch.empty_like(like)
 
 

@@ -84,6 +84,7 @@ class Cache:
         head_modulation: (B, 2 width).
         past: keys and values of each block.
         level: index of the scale that is next.
+        features: (B, side^2, width) of the last block at the scale that was last.
     """
 
     prefix: Tensor | None
@@ -91,6 +92,7 @@ class Cache:
     head_modulation: Tensor
     past: list[KeyValues]
     level: int = 0
+    features: Tensor | None = None
 
 
 class VisualAutoregressor(nn.Module):
@@ -190,15 +192,23 @@ class VisualAutoregressor(nn.Module):
         Raises:
             InputError: prefix or inputs are of other scales or another width.
         """
+        return self.predict(self.features(prefix, label, inputs), label)
+
+    def features(self, prefix: Tensor, label: Tensor, inputs: Tensor) -> Tensor:
+        """Return what the last block gives for all scales, (B, tokens of all scales, width); see `forward`."""
         self._fits("inputs", inputs, sum(self.levels[1:]), self.token_dim)
         x = torch.cat([self._prefix(prefix, label), self._tokens(inputs, range(1, len(self.scales)))], dim=1)
-        rotations, conditions = self._rotations(x), self._conditions(label)
-        for block, layer in zip(self.blocks, self._modulations(conditions), strict=True):
+        rotations = self._rotations(x)
+        for block, layer in zip(self.blocks, self._modulations(self._conditions(label)), strict=True):
             if self.checkpoint_blocks and torch.is_grad_enabled():
                 x = cast("Tensor", checkpoint(block, x, layer, self.levels, rotations, use_reentrant=False))
             else:
                 x = block(x, layer, self.levels, rotations)
-        return self._logits(x[:, self.prefix_tokens - 1 :], self._modulated_by(self.head_modulation, conditions))
+        return x[:, self.prefix_tokens - 1 :]
+
+    def predict(self, features: Tensor, label: Tensor) -> Tensor:
+        """Return the logits (B, n, entries) of the last block's (B, n, width)."""
+        return self._logits(features, self._modulated_by(self.head_modulation, self._conditions(label)))
 
     def condition(self, prefix: Tensor, label: Tensor, trained: bool = False) -> Tensor:
         """Return the mean (B, width) over the tokens of the prefix, that of the class included.
@@ -233,7 +243,7 @@ class VisualAutoregressor(nn.Module):
         """Predict the tokens of the next scale. The same numbers as from `forward`, but for rounding.
 
         Args:
-            cache: of `begin`; takes what this scale adds.
+            cache: of `begin`; takes what this scale adds, and its features.
             level: index of the scale; they must come one after the other.
             inputs: (B, side^2, token_dim) of this scale; none for the first.
 
@@ -259,7 +269,8 @@ class VisualAutoregressor(nn.Module):
         for block, layer, past in zip(self.blocks, cache.modulations, cache.past, strict=True):
             x = block(x, layer, self.levels[level : level + 1], rotations, past)
         cache.level += 1
-        return self._logits(x[:, -(self.scales[level] ** 2) :], cache.head_modulation)
+        cache.features = x[:, -(self.scales[level] ** 2) :]
+        return self._logits(cache.features, cache.head_modulation)
 
     def released_names(self) -> dict[str, str]:
         """Return our name to the published one of every parameter; shapes are the same.

@@ -9,6 +9,7 @@ from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder, MapEncode
 from lit_thermal.blocks.thermal_structure import NoStructure, Structure, ThermalStructuralGuidance
 from lit_thermal.errors import InputError
 from lit_thermal.generative.noise import SeededNoise
+from lit_thermal.generative.token_refiner import DiffusionRefiner, NoRefiner, Refiner
 from lit_thermal.generative.token_sampler import Greedy, TokenSampler, TopKTopP, guided
 from lit_thermal.methods.real_iisr.network import NEGATIVE, POSITIVE, RealIISRNetwork
 from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
@@ -29,11 +30,23 @@ def adaptive(entries: int, dim: int, width: int) -> Codebook:
     return ConditionAdaptiveCodebook(entries, dim, width, rank=4, gate=1.0)
 
 
-def network(structure=NoStructure, codebook=adaptive) -> RealIISRNetwork:
+class Told(Refiner):
+    """Keeps what it was trained with, and draws that."""
+
+    def loss(self, condition: Tensor, residual: Tensor) -> Tensor:
+        self.condition, self.residual = condition, residual
+        return condition.sum()
+
+    def draw(self, condition: Tensor, noise: SeededNoise) -> Tensor:
+        self.drawn_at = condition
+        return self.residual
+
+
+def network(structure=NoStructure, codebook=adaptive, refiner=NoRefiner) -> RealIISRNetwork:
     torch.manual_seed(0)
     tokenizer = MultiScaleVQVAE(width=8, multipliers=(1, 1, 2), layers=1, dim=4, entries=16, scales=SCALES, groups=2)
     torch.nn.init.normal_(tokenizer.quantize.embedding.weight)
-    made = RealIISRNetwork(tokenizer, 2, 16, 2, 0.0, encoder, structure, codebook)
+    made = RealIISRNetwork(tokenizer, 2, 16, 2, 0.0, encoder, structure, codebook, refiner)
     for name, weight in made.transformer.named_parameters():  # the first weights of gates and head hide everything
         if weight.ndim == 2 or name == "prefix_positions":
             torch.nn.init.normal_(weight, std=0.5)
@@ -146,3 +159,46 @@ def test_parts_of_other_sizes_are_refused() -> None:
         net.expected(net.look(images()), labels(POSITIVE), torch.zeros(2, sum(net.tokens), 16), "hard")
     with pytest.raises(InputError, match="give it images"):
         net.logits(net.look(torch.zeros(2, 3, 32, 32).double()), labels(POSITIVE), net.tokenizer.tokens(images()))
+
+
+@pytest.mark.parametrize("codebook", [StaticCodebook, adaptive])
+def test_the_true_residual_gives_the_latent_that_was_not_quantised(codebook) -> None:
+    net = network(codebook=codebook, refiner=Told)
+    image, prefix, label = images(), net.look(images()), labels(POSITIVE)
+    ids = net.tokenizer.tokens(image)
+    features = net.features(prefix, label, ids)
+    net.refinement(prefix, label, ids, features, image).backward()
+    assert net.transformer.blocks[0].attention.qkv.weight.grad.abs().sum() > 0
+    whole = net.tokenizer.decode(net.tokenizer.encode(image))
+    assert not torch.allclose(net.decode(prefix, label, ids), whole, atol=1e-3)
+    torch.testing.assert_close(net.decode(prefix, label, ids, net.refiner.residual), whole, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("codebook", [StaticCodebook, adaptive])
+@pytest.mark.parametrize("guidance", [0.0, 1.5])
+def test_what_a_refiner_is_told_of_drawn_tokens_is_what_it_is_trained_with(codebook, guidance) -> None:
+    net = network(codebook=codebook, refiner=Told)
+    prefix, label = net.look(images()), labels(POSITIVE)
+    ids = net.draw(prefix, Greedy(), noise(), guidance)
+    net.refinement(prefix, label, ids, net.features(prefix, label, ids), images())
+    restored = net.restore(prefix, Greedy(), noise(), guidance)
+    torch.testing.assert_close(net.refiner.drawn_at, net.refiner.condition, atol=1e-9, rtol=0)
+    torch.testing.assert_close(restored, net.decode(prefix, label, ids, net.refiner.residual), atol=1e-9, rtol=0)
+
+
+def test_without_a_refiner_tokens_are_decoded_and_nothing_is_kept_for_it() -> None:
+    net = network()
+    prefix = net.look(images())
+    ids = net.draw(prefix, TopKTopP(), noise(), 1.0)
+    assert torch.equal(net.restore(prefix, TopKTopP(), noise(), 1.0), net.decode(prefix, labels(POSITIVE), ids))
+    assert not [name for name in net.state_dict() if name.startswith("refiner")]
+
+
+def test_diffusion_refines_each_image_by_its_own_noise() -> None:
+    net = network(refiner=lambda dim, width: DiffusionRefiner(dim, width, hidden=8, blocks=1, steps=2))
+    prefix = net.look(images())
+    both = net.restore(prefix, Greedy(), noise())
+    alone = net.restore(prefix[:1], Greedy(), noise(1))
+    torch.testing.assert_close(both[:1], alone, atol=1e-6, rtol=0)
+    again = net.restore(prefix[:1], Greedy(), SeededNoise.of(["image 0"], 1))
+    assert not torch.allclose(alone, again, atol=1e-3)

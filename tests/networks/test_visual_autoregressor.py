@@ -173,6 +173,9 @@ def test_cached_equals_masked(dtype, near, maps):
         parts.append(net.step(cache, level, own))
     assert [part.shape[1] for part in parts] == [side**2 for side in net.scales]
     torch.testing.assert_close(torch.cat(parts, 1), masked, rtol=near, atol=near)
+    features = net.features(prefix, label, inputs)
+    assert torch.equal(net.predict(features, label), masked)
+    torch.testing.assert_close(cache.features, features[:, -(net.scales[-1] ** 2) :], rtol=near, atol=near)
 
 
 def test_scales_come_in_turn():

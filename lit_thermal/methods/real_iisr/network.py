@@ -1,7 +1,7 @@
 """Real-IISR's network: a tokenizer, and a transformer that predicts the tokens of the target from the input."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder, MapEncode
 from lit_thermal.blocks.thermal_structure import Structure, ThermalStructuralGuidance
 from lit_thermal.errors import InputError
 from lit_thermal.generative.noise import SeededNoise
+from lit_thermal.generative.token_refiner import NoRefiner, Refiner
 from lit_thermal.generative.token_sampler import TokenSampler, guided
 from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
 from lit_thermal.networks.visual_autoregressor import VisualAutoregressor
@@ -31,6 +32,10 @@ class RealIISRNetwork(nn.Module):
     The codebook follows the mean of the prefix. In the paper it follows the guided feature alone; in the released code
     the mean of the prefix, which in training, and there alone, has the embeddings of its places added.
 
+    A refiner (VARSR) adds what the tokens leave out of the latent, given what the last block says of the last scale
+    and the codes that were taken there. The latent is then the sum of the sampling steps, where the last scale has no
+    phi, and the refiner's residual.
+
     Args:
         tokenizer: trained; the transformer takes its scales and entries.
         depth: blocks of the transformer.
@@ -40,6 +45,7 @@ class RealIISRNetwork(nn.Module):
         encoder: makes one from the channels of the input and `width`; its factor is the tokenizer's.
         structure: makes it from `width` and `heads`.
         codebook: makes it from the tokenizer's entries, the channels of an entry, and `width`.
+        refiner: makes it from the channels of an entry and `width`.
 
     Raises:
         InputError: the tokenizer's scales do not begin with 1, encoder and tokenizer have maps of different sizes, or a
@@ -56,6 +62,7 @@ class RealIISRNetwork(nn.Module):
         encoder: Callable[[int, int], MapEncoder] = ConvStackEncoder,
         structure: Callable[[int, int], Structure] = ThermalStructuralGuidance,
         codebook: Callable[[int, int, int], Codebook] = ConditionAdaptiveCodebook,
+        refiner: Callable[[int, int], Refiner] = NoRefiner,
     ) -> None:
         super().__init__()
         quantizer = tokenizer.quantize
@@ -78,6 +85,7 @@ class RealIISRNetwork(nn.Module):
             prefix_maps=self.structure.maps,
             drop_path=drop_path,
         )
+        self.refiner = refiner(quantizer.dim, width)
         self.tokens = [side**2 for side in quantizer.scales]
         """Of each scale."""
 
@@ -103,20 +111,64 @@ class RealIISRNetwork(nn.Module):
         Returns:
             (B, tokens of all scales, entries).
         """
-        quantizer = self.tokenizer.quantize
-        if self.codebook.acts == "decode":
-            return self.transformer(prefix, label, quantizer.inputs(ids))
-        condition = self.transformer.condition(prefix, label)
-        codes = [self.codebook(index, code, condition) for index, code in zip(ids, quantizer.codes(ids), strict=True)]
-        return self.transformer(prefix, label, quantizer.inputs(codes))
+        return self.transformer.predict(self.features(prefix, label, ids), label)
 
-    def decode(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor]) -> Tensor:
-        """Return the images (B, 3, H, W) in [-1, 1] of tokens (B, n) of each scale."""
-        condition = self.transformer.condition(prefix, label)
-        codes = self.tokenizer.quantize.codes(ids)
-        return self.tokenizer.image(
-            [self.codebook(index, code, condition) for index, code in zip(ids, codes, strict=True)]
+    def features(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor]) -> Tensor:
+        """Return the last block's (B, tokens of all scales, width), of which `transformer.predict` makes the logits."""
+        inputs = self.tokenizer.quantize.inputs(
+            ids if self.codebook.acts == "decode" else self._adapted(prefix, label, ids)
         )
+        return self.transformer.features(prefix, label, inputs)
+
+    def refinement(
+        self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor], features: Tensor, image: Tensor
+    ) -> Tensor:
+        """Return the refiner's loss (), for which `features` get a gradient.
+
+        Args:
+            prefix: of `look`.
+            label: (B,) int64.
+            ids: true tokens (B, n) of each scale.
+            features: of `features`.
+            image: targets (B, 3, H, W) in [-1, 1] that have these tokens.
+        """
+        with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+            residual = self.tokenizer.encode(image) - self._sum(self._adapted(prefix, label, ids))
+        last = self.tokens[-1]
+        condition = self._refined_by(prefix, label, features[:, -last:], ids[-1])
+        return self.refiner.loss(condition, residual.flatten(2).mT)
+
+    @torch.no_grad()
+    def restore(self, prefix: Tensor, sampler: TokenSampler, noise: SeededNoise, guidance: float = 0.0) -> Tensor:
+        """Return wanted images (B, 3, H, W) in [-1, 1]: `draw` and `decode`, with what a refiner adds.
+
+        The refiner sees the wanted branch of guidance alone.
+
+        Args:
+            prefix: of `look`.
+            sampler: takes entries by their logits.
+            noise: of the images.
+            guidance: as in `draw`.
+        """
+        label = self._wanted(prefix)
+        ids, features = self._draw(prefix, sampler, noise, guidance)
+        residual = self.refiner.draw(self._refined_by(prefix, label, features, ids[-1]), noise)
+        return self.decode(prefix, label, ids, residual)
+
+    def decode(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor], residual: Tensor | None = None) -> Tensor:
+        """Return the images (B, 3, H, W) in [-1, 1] of tokens (B, n) of each scale.
+
+        Args:
+            prefix: of `look`.
+            label: (B,) int64.
+            ids: of each scale.
+            residual: (B, n, dim) of the last scale, from a refiner.
+        """
+        codes = self._adapted(prefix, label, ids)
+        if residual is None:
+            return self.tokenizer.image(codes)
+        latent = self._sum(codes)
+        return self.tokenizer.decode(latent + residual.mT.unflatten(2, latent.shape[2:]))
 
     def expected(self, prefix: Tensor, label: Tensor, logits: Tensor, decoding: Decoding) -> Tensor:
         """Return the images (B, 3, H, W) in [-1, 1] that logits stand for, for losses of pixels.
@@ -147,7 +199,6 @@ class RealIISRNetwork(nn.Module):
             codes.append(self.codebook.soft(shares, shares @ entries, condition))
         return self.tokenizer.image(codes)
 
-    @torch.no_grad()
     def draw(self, prefix: Tensor, sampler: TokenSampler, noise: SeededNoise, guidance: float = 0.0) -> list[Tensor]:
         """Take the tokens of wanted images scale by scale, with a cache of keys and values.
 
@@ -160,9 +211,16 @@ class RealIISRNetwork(nn.Module):
         Returns:
             Tokens (B, n) of each scale.
         """
+        return self._draw(prefix, sampler, noise, guidance)[0]
+
+    @torch.no_grad()
+    def _draw(
+        self, prefix: Tensor, sampler: TokenSampler, noise: SeededNoise, guidance: float
+    ) -> tuple[list[Tensor], Tensor]:
+        """Tokens of each scale, and the features (B, n, width) of the last one's."""
         quantizer, scales = self.tokenizer.quantize, len(self.tokens)
         count = len(prefix)
-        label = torch.full((count,), POSITIVE, device=prefix.device)
+        label = self._wanted(prefix)
         condition = self.transformer.condition(prefix, label)
         if guidance:
             both = torch.cat([label, torch.full_like(label, NEGATIVE)])
@@ -183,4 +241,28 @@ class RealIISRNetwork(nn.Module):
             if self.codebook.acts != "decode":
                 codes = self.codebook(taken, codes, condition)
             total, following = quantizer.accumulate(total, level, codes)
-        return ids
+        return ids, cast("Tensor", cache.features)[:count]
+
+    def _wanted(self, prefix: Tensor) -> Tensor:
+        return torch.full((len(prefix),), POSITIVE, device=prefix.device)
+
+    def _adapted(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor]) -> list[Tensor]:
+        """Codes (B, n, dim) of the tokens of each scale."""
+        condition = self.transformer.condition(prefix, label)
+        codes = self.tokenizer.quantize.codes(ids)
+        return [self.codebook(index, code, condition) for index, code in zip(ids, codes, strict=True)]
+
+    def _sum(self, codes: Sequence[Tensor]) -> Tensor:
+        """Latent (B, dim, N, N) that the sampling steps add up to, without phi at the last scale."""
+        total: Tensor | None = None
+        for level, code in enumerate(codes):
+            total, _ = self.tokenizer.quantize.accumulate(total, level, code)
+        return cast("Tensor", total)
+
+    def _refined_by(self, prefix: Tensor, label: Tensor, features: Tensor, ids: Tensor) -> Tensor:
+        """What a refiner is told: features (B, n, width) of the last scale plus the embedded codes of its tokens."""
+        codes = self.tokenizer.quantize.embedding(ids)
+        if self.codebook.acts != "decode":
+            codes = self.codebook(ids, codes, self.transformer.condition(prefix, label))
+        with torch.autocast(codes.device.type, enabled=False):
+            return features + self.transformer.token_embedding(codes.to(self.transformer.token_embedding.weight.dtype))
