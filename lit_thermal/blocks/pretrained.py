@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,8 +73,25 @@ def fetch(repository: str, filename: str, option: str) -> Path:
         ) from error
 
 
+def read_held(path: Path) -> Any:
+    """Read a file of weights (.safetensors, or what `torch.save` wrote) onto the CPU as it is; no code in it is run.
+
+    Raises:
+        InputError: it cannot be read, or holds more than tensors and plain values.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # what a reader trips over first depends on the file
+        reason = str(error).splitlines()[0].split(". ")[0][:120]
+        raise InputError(
+            f"weights {path} cannot be read ({reason}): the file is damaged, or holds more than tensors"
+        ) from error
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a file of weights (.safetensors, or what `torch.save` wrote) onto the CPU; no code in it is run.
+    """Read a file of weights as `read_held` does.
 
     Returns:
         Name to tensor; a state dict inside, as under `state_dict` or `model`, is unfolded.
@@ -81,15 +99,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: it cannot be read, or holds no tensors.
     """
-    from safetensors.torch import load_file
-
-    try:
-        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # what a reader trips over first depends on the file
-        reason = str(error).splitlines()[0].split(". ")[0][:120]
-        raise InputError(
-            f"weights {path} cannot be read ({reason}): the file is damaged, or holds more than tensors"
-        ) from error
+    held = read_held(path)
     parts = [held, *held.values()] if isinstance(held, dict) else []
     state = {
         name: value

@@ -85,6 +85,16 @@ class SuperResolver(LightningModule):
         """
         return {}
 
+    def ceilings(self, batch: Batch) -> dict[str, Tensor]:
+        """What bounds the method: results made of the target itself, which a test measures beside `restore`.
+
+        They are no restorations. The result of name `x` is reported as `<method> x`, as a variant is.
+
+        Returns:
+            Name to the shape of `restore`, values in [0, 1]; nothing by default.
+        """
+        return {}
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer; `lr_scale` in a group multiplies its learning rate."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
@@ -128,11 +138,11 @@ class SuperResolver(LightningModule):
             self.baselines.tune(self.transfer_batch_to_device(b, self.device, 0) for b in data.val_dataloader())
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Score the restored batch, its variants and the simple baselines on the same frames.
+        """Score the restored batch, its variants, its ceilings and the simple baselines on the same frames.
 
         Returns:
-            Name of the method, ours first, then its variants, to what it restored: the shape of `restore`, not rounded.
-            A baseline of a sample without a thermal input is NaN.
+            Name of the method, ours first, then its variants and ceilings, to what it restored: the shape of
+            `restore`, not rounded. A baseline of a sample without a thermal input is NaN.
         """
         started = time.perf_counter()
         restored = self.restore(batch)
@@ -141,6 +151,7 @@ class SuperResolver(LightningModule):
         self._seconds += time.perf_counter() - started
         name = type(self).__name__
         ours = {name: restored} | {f"{name} {way}": result for way, result in self.variants(batch).items()}
+        ours |= {f"{name} {bound}": result for bound, result in self.ceilings(batch).items()}
         dataset = self._dataset(dataloader_idx)
         with self._full_precision():
             baselines = self.baselines(batch)

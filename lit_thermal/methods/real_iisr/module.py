@@ -1,0 +1,341 @@
+"""Real-IISR as a LightningModule."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.nn import functional as F
+
+from lit_thermal.batch import Batch
+from lit_thermal.blocks.codebook import Codebook, ConditionAdaptiveCodebook
+from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder, MapEncoder
+from lit_thermal.blocks.pretrained import pretrained_wanted
+from lit_thermal.blocks.thermal_structure import Structure, ThermalStructuralGuidance
+from lit_thermal.errors import InputError
+from lit_thermal.generative.noise import SeededNoise
+from lit_thermal.generative.token_refiner import NoRefiner, Refiner
+from lit_thermal.generative.token_sampler import Greedy, TokenSampler
+from lit_thermal.losses.thermal_order import ThermalOrderLoss
+from lit_thermal.methods.base import SchedulerCallable, SuperResolver
+from lit_thermal.methods.real_iisr.network import NEGATIVE, POSITIVE, Decoding, RealIISRNetwork
+from lit_thermal.methods.real_iisr.tokenizer import (
+    RECONSTRUCTION,
+    check_crop,
+    check_side,
+    enlarged,
+    grey,
+    images_of,
+    load_tokenizer,
+    padded,
+    reconstruct,
+    three,
+    tokenizer_terms,
+)
+from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
+from lit_thermal.ops.colour import adain
+from lit_thermal.ops.tile import tiled
+
+ColourFix = Literal["adain", "none"]
+
+UNDECAYED = ("prefix_positions", "level_embedding.weight", "log_scale")
+"""Ends of the names of parameters of two dimensions and more that weight decay spares, as in the released code."""
+
+
+class RealIISR(SuperResolver):
+    """Visual autoregression for real degradations of thermal images (Real-IISR, CVPR 2026).
+
+    A frozen tokenizer turns the target into maps of tokens at several scales; a transformer predicts them scale by
+    scale from the enlarged input and its thermal structure. The loss is the cross entropy of the tokens, plus the
+    order loss and the mean squared error of the image that the predicted tokens stand for.
+
+    The tokenizer comes from `tokenizer_weights`, or with the weights of a checkpoint; where neither is given, the
+    first `tokenizer_steps` steps of a training train it, and the others the transformer, on frozen tokens.
+
+    Paper and released code differ. The defaults are the paper's, where it says something. In the released code the
+    likeliest tokens are decoded (`decoding: argmax`), through which no gradient reaches the transformer, so that order
+    loss and pixel error train encoders, guidance and codebook alone; the paper means them to train the prediction, and
+    by default they do, straight through the likeliest tokens (`straight_through`: what is measured is what is decoded,
+    where the mean entries of `soft` are blurred). Half of the released samples are of the negative class (`negatives:
+    0.5`), away from which a test is guided (`guidance: 1`); the paper mentions neither. Its structure, codebook and
+    order loss have options of their own.
+
+    Any size is restored, by overlapping tiles of the tokenizer's size; the released code takes 128 x 128 pixels alone.
+    The thermal image is repeated to three channels, and the restored one is the mean of three.
+
+    Args:
+        scale: how many times wider and higher the restored image is.
+        tokenizer: multi-scale VQ autoencoder; the transformer takes its scales and entries.
+        tokenizer_weights: file of a trained tokenizer, ours or a published one; empty: none.
+        tokenizer_steps: steps in which a tokenizer that no weights were given for is trained first; part of
+            `trainer.max_steps`.
+        tokenizer_lr: learning rate of those steps; falls to zero along half a cosine.
+        depth: blocks of the transformer.
+        width: channels of a token.
+        heads: of the attention; each has a multiple of 4 channels.
+        drop_path: of the transformer's last block.
+        encoder: of the enlarged input; its factor is the tokenizer's.
+        structure: what the transformer sees of heat and edges.
+        codebook: what predicted tokens stand for.
+        refiner: of what the tokens leave out (VARSR).
+        decoding: how order loss and pixel error see the logits: "straight_through", "soft" or "argmax".
+        order_loss: of the decoded image, in [0, 1].
+        order_weight: of `order_loss` (paper: 0.8).
+        pixel_weight: of the mean squared error of the decoded image, in [0, 1] (paper: 0.2).
+        negatives: share of the training samples whose target is the enlarged input itself, under the negative label.
+            The released code reduces the input of such a sample once more, from a full-size file of low quality.
+        sampler: takes tokens by their logits.
+        guidance: away from the negative class, see `token_sampler.guided`; needs a training with `negatives`.
+        colour_fix: "adain" gives each tile the mean and the contrast of the enlarged input; "none" leaves it.
+        overlap: input pixels that neighbouring tiles share at least.
+        seed: of what is drawn when images are restored; each has its own, by its name.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the schedule, stepped per optimizer step from the first on.
+
+    Raises:
+        InputError: a number is out of range, blocks do not go together, or weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        tokenizer: Callable[[], MultiScaleVQVAE] = MultiScaleVQVAE,
+        tokenizer_weights: str = "",
+        tokenizer_steps: int = 0,
+        tokenizer_lr: float = 1e-3,
+        depth: int = 24,
+        width: int = 1536,
+        heads: int = 24,
+        drop_path: float = 0.1,
+        encoder: Callable[[int, int], MapEncoder] = ConvStackEncoder,
+        structure: Callable[[int, int], Structure] = ThermalStructuralGuidance,
+        codebook: Callable[[int, int, int], Codebook] = ConditionAdaptiveCodebook,
+        refiner: Callable[[int, int], Refiner] = NoRefiner,
+        decoding: Decoding = "straight_through",
+        order_loss: Callable[[], ThermalOrderLoss] = ThermalOrderLoss,
+        order_weight: float = 0.8,
+        pixel_weight: float = 0.2,
+        negatives: float = 0.0,
+        sampler: Callable[[], TokenSampler] = Greedy,
+        guidance: float = 0.0,
+        colour_fix: ColourFix = "adain",
+        overlap: int = 16,
+        seed: int = 0,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: SchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(scale, optimizer, lr_scheduler)
+        for name, value, choices in (("decoding", decoding, Decoding), ("colour_fix", colour_fix, ColourFix)):
+            if value not in get_args(choices):
+                raise InputError(f"model.{name} is {value!r}; choose of {', '.join(get_args(choices))}")
+        numbers = {"order_weight": order_weight, "pixel_weight": pixel_weight, "guidance": guidance, "seed": seed}
+        for name, number in (numbers | {"tokenizer_steps": tokenizer_steps, "tokenizer_lr": tokenizer_lr}).items():
+            if number < 0:
+                raise InputError(f"model.{name} is {number} and must be at least 0")
+        if not 0 <= negatives <= 1:
+            raise InputError(f"model.negatives is {negatives}; give a share of the samples from 0 to 1")
+        made = tokenizer()
+        check_side(made, scale)
+        self.tile = made.side // scale
+        """Side of what is restored at once, in input pixels."""
+        if not 0 <= overlap < self.tile:
+            raise InputError(
+                f"model.overlap is {overlap}; give 0 or more, and less than a tile's {self.tile} input pixels"
+            )
+        if tokenizer_weights and pretrained_wanted():
+            load_tokenizer(made, Path(tokenizer_weights))
+        self.network = RealIISRNetwork(made, depth, width, heads, drop_path, encoder, structure, codebook, refiner)
+        self.tokenizer_given = bool(tokenizer_weights)
+        self.tokenizer_steps, self.tokenizer_lr = tokenizer_steps, tokenizer_lr
+        self.tokenizer_until = 0
+        """Step at which the tokenizer is frozen."""
+        self.order_loss, self.order_weight, self.pixel_weight = order_loss(), order_weight, pixel_weight
+        self.decoding, self.negatives = decoding, negatives
+        self.sampler, self.guidance, self.colour_fix, self.overlap = sampler(), guidance, colour_fix, overlap
+        self.seed = seed
+        self.register_buffer("frequencies", torch.zeros(len(made.quantize.scales), made.quantize.entries), False)
+
+    frequencies: Tensor
+
+    def restore(self, batch: Batch) -> Tensor:
+        """Restore thermal images: (B, 1, H, W) in [0, 1]."""
+        lr = images_of(batch, "lr", "RealIISR")
+        smallest = -(-self.network.tokenizer.factor // self.scale)
+        if min(lr.shape[-2:]) < smallest:
+            raise InputError(
+                f"{batch['name'][0]} has {lr.shape[-1]} x {lr.shape[-2]} pixels, less than one token of RealIISR, "
+                f"which needs {smallest} x {smallest}; leave it out or give a larger image"
+            )
+        noise = SeededNoise.of(batch["name"], self.seed)
+        with torch.no_grad():
+            restored = tiled(
+                lambda part: self._restored(part, noise), lr, tile=self.tile, overlap=self.overlap, scale=self.scale
+            )
+        return restored.clamp(0, 1)
+
+    def ceilings(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the targets as their own tokens show them: what right predictions would restore."""
+        return {"tokenizer ceiling": reconstruct(self.network.tokenizer, images_of(batch, "hr", "RealIISR"))}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters that weight decay shrinks, those that it spares, and where it is to be trained the tokenizer."""
+        decayed, spared, tokenizer = [], [], []
+        for name, parameter in self.named_parameters():
+            if name.startswith("network.tokenizer."):
+                tokenizer.append(parameter)
+            elif parameter.ndim < 2 or name.endswith(UNDECAYED):
+                spared.append(parameter)
+            else:
+                decayed.append(parameter)
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+        if self._may_train_tokenizer():
+            groups.append({"params": tokenizer, "weight_decay": 0.0, "lr": self.tokenizer_lr, "tokenizer": True})
+        return groups
+
+    def on_fit_start(self) -> None:
+        """Say what is trained, or refuse to train a transformer on the tokens of a tokenizer that nobody trained."""
+        steps, most = self.tokenizer_steps, self.trainer.max_steps
+        trained = bool(self.network.tokenizer.quantize.usage() > 0)
+        if self.global_step == 0 and not self.tokenizer_given:
+            self.tokenizer_until = 0 if trained else steps
+        if self.global_step == 0 and not trained and self.tokenizer_until == 0:
+            raise InputError(
+                "the tokenizer has random weights: give its file by model.tokenizer_weights, a checkpoint by --from, "
+                "or model.tokenizer_steps to train one first"
+            )
+        if self.tokenizer_until and 0 < most <= self.tokenizer_until:
+            raise InputError(
+                f"trainer.max_steps is {most} and the tokenizer takes the first {self.tokenizer_until} "
+                "(model.tokenizer_steps): nothing would be left for the transformer; give more steps"
+            )
+        if self.global_step < self.tokenizer_until:
+            rank_zero_info(
+                f"no tokenizer was given: steps {self.global_step} to {self.tokenizer_until} train one, then it is "
+                "frozen and the transformer is trained on its tokens"
+            )
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Freeze the tokenizer when its steps are over, and let its learning rate fall until then."""
+        tokenizer, step = self.network.tokenizer, self.global_step
+        first = step < self.tokenizer_until
+        if next(tokenizer.parameters()).requires_grad != first:
+            tokenizer.requires_grad_(first)
+            if not first and step == self.tokenizer_until:
+                used = float(tokenizer.quantize.usage())
+                rank_zero_info(f"step {step}: the tokenizer is frozen, {used:.0%} of its codebook in use")
+        # a validation in between has put it into eval mode
+        tokenizer.train(first)
+        if first:
+            for group in self.trainer.optimizers[0].param_groups:
+                if group.get("tokenizer"):
+                    group["lr"] = self.tokenizer_lr * (1 + math.cos(math.pi * step / self.tokenizer_until)) / 2
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of the tokenizer in its steps; else cross entropy, order loss and pixel error of one batch."""
+        lr, hr = (images_of(batch, key, "RealIISR") for key in ("lr", "hr"))
+        check_crop(self.network.tokenizer, hr, self.scale)
+        if self.global_step < self.tokenizer_until:
+            terms = tokenizer_terms(self.network.tokenizer, hr)
+            self.log("train/usage", self.network.tokenizer.quantize.usage())
+            loss = RECONSTRUCTION * terms["reconstruction"] + terms["quantization"]
+        else:
+            terms = self._terms(enlarged(lr, self.scale), hr)
+            weights = {"cross_entropy": 1.0, "refinement": 1.0, "order": self.order_weight, "pixel": self.pixel_weight}
+            loss = torch.stack([weight * terms[name] for name, weight in weights.items() if name in terms]).sum()
+        for name, value in terms.items():
+            self.log(f"train/{name}", value)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget how frequent tokens were in the last validation."""
+        super().on_validation_epoch_start()
+        self.frequencies.zero_()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score the restored batch; take the cross entropy of the tokens of one tile from each target's middle."""
+        super().validation_step(batch, batch_idx)
+        lr, hr = (images_of(batch, key, "RealIISR") for key in ("lr", "hr"))
+        if min(lr.shape[-2:]) < self.tile:
+            return
+        top, left = ((side - self.tile) // 2 for side in lr.shape[-2:])
+        low = lr[..., top : top + self.tile, left : left + self.tile]
+        scale = self.scale
+        high = hr[..., scale * top :, scale * left :][..., : scale * self.tile, : scale * self.tile]
+        ids = self.network.tokenizer.tokens(three(high))
+        prefix = self.network.look(three(enlarged(low, scale)))
+        logits = self.network.logits(prefix, self._labels(len(lr), POSITIVE), ids)
+        entropy = F.cross_entropy(logits.flatten(0, 1).float(), torch.cat(ids, 1).flatten())
+        self.log("val/cross_entropy", entropy, batch_size=len(lr), sync_dist=True)
+        for level, index in enumerate(ids):
+            self.frequencies[level] += torch.bincount(index.flatten(), minlength=self.frequencies.shape[1])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the quality, and the entropy of how frequent the entries are at each scale.
+
+        The latter is the least cross entropy of a prediction that looks at no image: `val/unigram_entropy`, over the
+        same tokens as `val/cross_entropy`.
+        """
+        super().on_validation_epoch_end()
+        counts = self.trainer.strategy.reduce(self.frequencies.clone(), reduce_op="sum")
+        assert isinstance(counts, Tensor)
+        if counts.any():
+            shares = counts / counts.sum(1, keepdim=True)
+            bits = -(counts * shares.clamp(min=torch.finfo(shares.dtype).tiny).log()).sum() / counts.sum()
+            self.log("val/unigram_entropy", bits, sync_dist=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep until when the tokenizer is trained."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["tokenizer_until"] = self.tokenizer_until
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the tokenizer where it was still trained."""
+        self.tokenizer_until = checkpoint.get("tokenizer_until", 0)
+
+    def _may_train_tokenizer(self) -> bool:
+        return self.tokenizer_steps > 0 and not self.tokenizer_given
+
+    def _terms(self, image: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        """Cross entropy, share of right tokens, and what is asked for of order loss, pixel error and refinement.
+
+        Args:
+            image: enlarged inputs (B, 1, H, W) in [0, 1].
+            hr: targets of the same shape.
+        """
+        negative = torch.rand(len(hr)).to(hr.device) < self.negatives
+        target = torch.where(negative[:, None, None, None], image, hr)
+        ids = self.network.tokenizer.tokens(three(target))
+        label = torch.where(negative, NEGATIVE, POSITIVE)
+        prefix = self.network.look(three(image))
+        features = self.network.features(prefix, label, ids)
+        logits = self.network.transformer.predict(features, label)
+        flat, true = logits.flatten(0, 1), torch.cat(ids, 1).flatten()
+        terms = {
+            "cross_entropy": F.cross_entropy(flat.to(torch.promote_types(flat.dtype, torch.float32)), true),
+            "token_accuracy": (flat.detach().argmax(-1) == true).float().mean(),
+        }
+        if not isinstance(self.network.refiner, NoRefiner):
+            terms["refinement"] = self.network.refinement(prefix, label, ids, features, three(target))
+        if self.order_weight or self.pixel_weight:
+            restored = (self.network.expected(prefix, label, logits, self.decoding) + 1) / 2
+            if self.order_weight:
+                terms["order"] = self.order_loss(restored, target.expand_as(restored))
+            if self.pixel_weight:
+                terms["pixel"] = F.mse_loss(restored, target.expand_as(restored))
+        return terms
+
+    def _labels(self, count: int, label: int) -> Tensor:
+        return torch.full((count,), label, device=self.device)
+
+    def _restored(self, lr: Tensor, noise: SeededNoise) -> Tensor:
+        """Restore what fits one tile, (B, 1, h, w), to (B, 1, scale * h, scale * w)."""
+        height, width = (self.scale * side for side in lr.shape[-2:])
+        whole = enlarged(padded(lr, self.tile), self.scale)
+        prefix = self.network.look(three(whole))
+        image = grey(self.network.restore(prefix, self.sampler, noise, self.guidance)).float()[..., :height, :width]
+        return adain(image, whole[..., :height, :width]) if self.colour_fix == "adain" else image
