@@ -36,8 +36,9 @@ def test_whole_experiments_parse(file, capsys):
     assert config["experiment"] not in ("", "run")
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"], "one scale for both"
     schedule = config["model"]["init_args"]["lr_scheduler"]
-    if schedule is not None and "T_max" in schedule["init_args"]:
-        assert schedule["init_args"]["T_max"] == config["trainer"]["max_steps"], "the schedule ends with the training"
+    lengths = {name: schedule["init_args"].get(name) for name in ("T_max", "steps")} if schedule is not None else {}
+    for length in filter(None, lengths.values()):
+        assert length == config["trainer"]["max_steps"], "the schedule ends with the training"
 
 
 def test_the_length_of_training_reaches_the_schedule(capsys):
@@ -116,6 +117,7 @@ ALLOWED = {
     "rows/difiisr/perceptual_visual_added.yaml": {"guidance"},
     "rows/difiisr/visual_perceptual_added.yaml": {"guidance"},
     "rows/difiisr/loss_sum.yaml": {"guidance"},
+    "rows/difiisr/structural_condition.yaml": {"condition"},
     "rows/corefusion/aligned_training.yaml": set(),
     "rows/corefusion/misaligned_training.yaml": {"misalignment"},
     "rows/3m_ti/full.yaml": set(),
@@ -126,6 +128,10 @@ ALLOWED = {
     "rows/3m_ti/self_attention.yaml": {"attention"},
     "rows/3m_ti/feature_concat.yaml": {"attention"},
     "rows/3m_ti/cross_attention.yaml": {"attention"},
+    "rows/real_iisr/full.yaml": set(),
+    "rows/real_iisr/without_tsg.yaml": {"structure"},
+    "rows/real_iisr/without_cac.yaml": {"codebook"},
+    "rows/real_iisr/without_toc.yaml": {"order_weight"},
 }
 
 
@@ -164,7 +170,7 @@ def test_a_row_changes_what_its_name_says_and_nothing_else(file, capsys):
     assert changed == ALLOWED[file] and whole["trainer"] == row["trainer"]
 
 
-@pytest.mark.parametrize("file", [f for f in ROWS if f.startswith("rows/difiisr/")])
+@pytest.mark.parametrize("file", [f for f in ROWS if f.startswith("rows/difiisr/") and "condition" not in f])
 def test_rows_of_guidance_differ_in_their_terms_alone(file, capsys):
     guidance = resolved(capsys, "-c", "difiisr", "-c", file)["model"]["init_args"]["guidance"]
     start = resolved(capsys, "-c", "difiisr")["model"]["init_args"]["guidance"]["init_args"]["start"]
@@ -243,3 +249,76 @@ def test_one_folder_gives_sd_turbo_and_its_text_encoder(capsys):
     for more in ([], ["--model.prompt=FixedPrompt"]):
         model = resolved(capsys, "-c", "paper/3m_ti", "--model.base.folder=turbo", *more)["model"]["init_args"]
         assert model["base"]["init_args"]["folder"] == model["prompt"]["init_args"]["encoder"] == "turbo"
+
+
+def test_rows_of_real_iisr_have_what_their_names_say(capsys):
+    def row(name):
+        return resolved(capsys, "-c", "real_iisr", "-c", f"rows/real_iisr/{name}.yaml")["model"]["init_args"]
+
+    full = row("full")
+    assert full["structure"]["class_path"].endswith(".ThermalStructuralGuidance")
+    assert full["codebook"]["class_path"].endswith(".ConditionAdaptiveCodebook")
+    assert full["order_loss"]["class_path"].endswith(".ThermalOrderLoss") and full["order_weight"] > 0
+    assert row("without_tsg")["structure"]["class_path"].endswith(".NoStructure")
+    assert row("without_cac")["codebook"]["class_path"].endswith(".StaticCodebook")
+    assert row("without_toc")["order_weight"] == 0
+
+
+def test_the_diffusion_that_real_iisr_compares_with_is_not_guided(capsys):
+    rows = [word for name in ("unguided", "structural_condition") for word in ("-c", f"rows/difiisr/{name}.yaml")]
+    model = resolved(capsys, "-c", "difiisr", *rows)["model"]["init_args"]
+    assert model["guidance"]["class_path"].endswith(".Unguided")
+    assert model["condition"]["class_path"].endswith(".StructuralCondition")
+    assert model["condition"]["init_args"]["structure"]["class_path"].endswith(".ThermalStructuralGuidance")
+
+
+def test_the_paper_of_real_iisr_in_numbers(capsys):
+    config = resolved(capsys, "-c", "paper/real_iisr")
+    model, data, trainer = config["model"]["init_args"], config["data"]["init_args"], config["trainer"]
+    structure, codebook, order = (model[key]["init_args"] for key in ("structure", "codebook", "order_loss"))
+    for encoder in (model["encoder"], structure["encoder"]):
+        assert encoder["class_path"].endswith(".DINOv3Encoder") and encoder["init_args"]["pretrained"]
+    assert (structure["fusion"], structure["joins"]) == ("paper", "add"), "its eq. 1"
+    assert (codebook["rank"], codebook["acts"]) == (8, "decode_and_embedding") and codebook["gate"] != 0, "its eq. 2"
+    assert (order["patch"], order["threshold"], order["reduction"]) == (8, 0, "mean"), "its eq. 3"
+    assert (model["pixel_weight"], model["order_weight"]) == (0.2, 0.8) and model["decoding"] != "argmax", "its eq. 4"
+    assert (model["depth"], model["width"], model["heads"]) == (24, 1536, 24)
+    assert model["optimizer"]["class_path"] == "torch.optim.AdamW"
+    assert (model["optimizer"]["init_args"]["lr"], model["optimizer"]["init_args"]["weight_decay"]) == (5e-5, 0.05)
+    assert (model["negatives"], model["guidance"]) == (0, 0), "which it does not mention"
+    assert (4 * data["crop"], data["batch_size"], data["augment"], trainer["max_steps"]) == (512, 4, False, 10000)
+    assert round(1457 * data["split"][2]) == 265 and sum(data["split"]) == pytest.approx(1)
+
+
+def test_the_released_recipe_of_real_iisr(capsys):
+    config = resolved(capsys, "-c", "paper/real_iisr_released")
+    model, trainer = config["model"]["init_args"], config["trainer"]
+    structure, codebook, order = (model[key]["init_args"] for key in ("structure", "codebook", "order_loss"))
+    for encoder in (model["encoder"], structure["encoder"]):
+        assert encoder["class_path"].endswith(".ConvStackEncoder")
+        assert encoder["init_args"]["widths"] == [32, 128, 256, 512]
+    assert (structure["fusion"], structure["joins"], structure["norm"]) == ("released", "append", "batch")
+    assert structure["reduction"] == 4
+    assert (codebook["rank"], codebook["gate"], codebook["acts"]) == (8, 0, "decode")
+    assert (order["patch"], order["neighbours"], order["threshold"], order["reduction"]) == (8, 8, 0.1, "released")
+    assert (model["decoding"], model["negatives"], model["guidance"]) == ("argmax", 0.5, 1)
+    assert model["colour_fix"] == "adain" and model["sampler"]["class_path"].endswith(".Greedy")
+    assert (model["pixel_weight"], model["order_weight"], model["drop_path"]) == (0.2, 0.8, 0.1)
+    given, schedule = model["optimizer"]["init_args"], model["lr_scheduler"]["init_args"]
+    assert (given["lr"], list(given["betas"]), given["eps"], given["weight_decay"]) == (5e-5, [0.9, 0.95], 1e-8, 0.05)
+    assert (schedule["first"], schedule["hold"], schedule["last"]) == (0.005, 0.3, 0.01)
+    # An epoch has two samples of each of 1,192 pairs in batches of 4, of which the warm-up is a tenth.
+    epoch = 2 * 1192 // config["data"]["init_args"]["batch_size"]
+    assert (trainer["max_steps"], trainer["val_check_interval"], schedule["warm_up"]) == (20 * epoch, epoch, 60)
+    assert (trainer["precision"], trainer["gradient_clip_val"]) == ("16-mixed", 2.0)
+
+
+@pytest.mark.parametrize("name", ["real_iisr", "real_iisr_released"])
+def test_words_in_the_recipes_of_real_iisr(name, capsys):
+    lines = (FOLDER / f"paper/{name}.yaml").read_text(encoding="utf-8").splitlines()
+    (start,) = [line.split()[3:] for line in lines if line.startswith("#   lit_thermal fit ")]
+    assert start[:2] == ["-c", f"paper/{name}"] and start[-2] == "--from"
+    assert resolved(capsys, *start[:-2])["model"]["init_args"]["tokenizer_weights"] == ""
+    for words in [line.split()[1:] for line in lines if line.startswith("#   --")]:
+        trainer = resolved(capsys, "-c", f"paper/{name}", *words)["trainer"]
+        assert (str(trainer["devices"]), trainer["strategy"]) == ("4", "ddp")
