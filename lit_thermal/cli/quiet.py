@@ -13,6 +13,8 @@ WARNINGS = (
     r"It is recommended to use `self.log\(.*sync_dist=True",
     # the gradients of depthwise weights with one input channel are laid out in another way of the same numbers
     r"Grad strides do not match bucket view strides",
+    # frozen parts of a model stay in eval mode
+    r"Found \d+ module\(s\) in eval mode at the start of training",
     # between Lightning and torch
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )

@@ -151,8 +151,8 @@ class RealIISR(SuperResolver):
         self.network = RealIISRNetwork(made, depth, width, heads, drop_path, encoder, structure, codebook, refiner)
         self.tokenizer_given = bool(tokenizer_weights)
         self.tokenizer_steps, self.tokenizer_lr = tokenizer_steps, tokenizer_lr
-        self.tokenizer_until = 0
-        """Step at which the tokenizer is frozen."""
+        self.tokenizer_until: int | None = None
+        """Step at which the tokenizer is frozen; known when a training begins."""
         self.order_loss, self.order_weight, self.pixel_weight = order_loss(), order_weight, pixel_weight
         self.decoding, self.negatives = decoding, negatives
         self.sampler, self.guidance, self.colour_fix, self.overlap = sampler(), guidance, colour_fix, overlap
@@ -192,27 +192,32 @@ class RealIISR(SuperResolver):
             else:
                 decayed.append(parameter)
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
-        if self._may_train_tokenizer():
+        if self.tokenizer_steps and not self.tokenizer_given:
             groups.append({"params": tokenizer, "weight_decay": 0.0, "lr": self.tokenizer_lr, "tokenizer": True})
         return groups
 
     def on_fit_start(self) -> None:
-        """Say what is trained, or refuse to train a transformer on the tokens of a tokenizer that nobody trained."""
-        steps, most = self.tokenizer_steps, self.trainer.max_steps
-        trained = bool(self.network.tokenizer.quantize.usage() > 0)
-        if self.global_step == 0 and not self.tokenizer_given:
-            self.tokenizer_until = 0 if trained else steps
-        if self.global_step == 0 and not trained and self.tokenizer_until == 0:
+        """Decide which steps train the tokenizer, or refuse to train a transformer on tokens of a random one.
+
+        A training that is resumed goes on as it began: its checkpoint tells.
+        """
+        if self.tokenizer_until is None:
+            trained = bool(self.network.tokenizer.quantize.usage() > 0)
+            self.tokenizer_until = 0 if self.tokenizer_given or trained else self.tokenizer_steps
+            if not trained and not self.tokenizer_until:
+                raise InputError(
+                    "the tokenizer has random weights: give its file by model.tokenizer_weights, a checkpoint by "
+                    "--from, or model.tokenizer_steps to train one first"
+                )
+        if self.tokenizer_until and 0 < self.trainer.max_steps <= self.tokenizer_until:
             raise InputError(
-                "the tokenizer has random weights: give its file by model.tokenizer_weights, a checkpoint by --from, "
-                "or model.tokenizer_steps to train one first"
+                f"trainer.max_steps is {self.trainer.max_steps} and the tokenizer takes the first "
+                f"{self.tokenizer_until} (model.tokenizer_steps): nothing would be left for the transformer; give more"
             )
-        if self.tokenizer_until and 0 < most <= self.tokenizer_until:
-            raise InputError(
-                f"trainer.max_steps is {most} and the tokenizer takes the first {self.tokenizer_until} "
-                "(model.tokenizer_steps): nothing would be left for the transformer; give more steps"
-            )
-        if self.global_step < self.tokenizer_until:
+
+    def on_train_start(self) -> None:
+        """Say what is trained first."""
+        if self._trains_tokenizer():
             rank_zero_info(
                 f"no tokenizer was given: steps {self.global_step} to {self.tokenizer_until} train one, then it is "
                 "frozen and the transformer is trained on its tokens"
@@ -220,32 +225,34 @@ class RealIISR(SuperResolver):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Freeze the tokenizer when its steps are over, and let its learning rate fall until then."""
-        tokenizer, step = self.network.tokenizer, self.global_step
-        first = step < self.tokenizer_until
+        tokenizer, step, first = self.network.tokenizer, self.global_step, self._trains_tokenizer()
         if next(tokenizer.parameters()).requires_grad != first:
             tokenizer.requires_grad_(first)
-            if not first and step == self.tokenizer_until:
+            if not first:
                 used = float(tokenizer.quantize.usage())
                 rank_zero_info(f"step {step}: the tokenizer is frozen, {used:.0%} of its codebook in use")
         # a validation in between has put it into eval mode
         tokenizer.train(first)
         if first:
+            passed = step / (self.tokenizer_until or 1)
             for group in self.trainer.optimizers[0].param_groups:
                 if group.get("tokenizer"):
-                    group["lr"] = self.tokenizer_lr * (1 + math.cos(math.pi * step / self.tokenizer_until)) / 2
+                    group["lr"] = self.tokenizer_lr * (1 + math.cos(math.pi * passed)) / 2
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of the tokenizer in its steps; else cross entropy, order loss and pixel error of one batch."""
         lr, hr = (images_of(batch, key, "RealIISR") for key in ("lr", "hr"))
         check_crop(self.network.tokenizer, hr, self.scale)
-        if self.global_step < self.tokenizer_until:
+        if self._trains_tokenizer():
             terms = tokenizer_terms(self.network.tokenizer, hr)
             self.log("train/usage", self.network.tokenizer.quantize.usage())
             loss = RECONSTRUCTION * terms["reconstruction"] + terms["quantization"]
         else:
             terms = self._terms(enlarged(lr, self.scale), hr)
-            weights = {"cross_entropy": 1.0, "refinement": 1.0, "order": self.order_weight, "pixel": self.pixel_weight}
-            loss = torch.stack([weight * terms[name] for name, weight in weights.items() if name in terms]).sum()
+            loss = terms["cross_entropy"]
+            for name, weight in self._weights().items():
+                if weight:
+                    loss = loss + weight * terms[name]
         for name, value in terms.items():
             self.log(f"train/{name}", value)
         self.log("train/loss", loss, prog_bar=True)
@@ -295,10 +302,13 @@ class RealIISR(SuperResolver):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the tokenizer where it was still trained."""
-        self.tokenizer_until = checkpoint.get("tokenizer_until", 0)
+        self.tokenizer_until = checkpoint.get("tokenizer_until")
 
-    def _may_train_tokenizer(self) -> bool:
-        return self.tokenizer_steps > 0 and not self.tokenizer_given
+    def _weights(self) -> dict[str, float]:
+        return {"order": self.order_weight, "pixel": self.pixel_weight, "refinement": self.network.refiner.weight}
+
+    def _trains_tokenizer(self) -> bool:
+        return self.global_step < (self.tokenizer_until or 0)
 
     def _terms(self, image: Tensor, hr: Tensor) -> dict[str, Tensor]:
         """Cross entropy, share of right tokens, and what is asked for of order loss, pixel error and refinement.
@@ -319,7 +329,7 @@ class RealIISR(SuperResolver):
             "cross_entropy": F.cross_entropy(flat.to(torch.promote_types(flat.dtype, torch.float32)), true),
             "token_accuracy": (flat.detach().argmax(-1) == true).float().mean(),
         }
-        if not isinstance(self.network.refiner, NoRefiner):
+        if self.network.refiner.weight:
             terms["refinement"] = self.network.refinement(prefix, label, ids, features, three(target))
         if self.order_weight or self.pixel_weight:
             restored = (self.network.expected(prefix, label, logits, self.decoding) + 1) / 2
