@@ -26,6 +26,8 @@ class Layout(NamedTuple):
     """What `fit` is given beyond that, so that it fetches nothing that the checkpoint replaces."""
     besides: str = ""
     """A last line about what those words need that no checkpoint has."""
+    whole: bool = True
+    """It is a model that restores images; else only the start of a training."""
 
 
 METHODS = {
@@ -61,6 +63,23 @@ METHODS = {
         "its prompts: tags of each image, 'name.png: tag, tag', in the file that --model.prompt.file gives; without "
         "them add --model.prompt=FixedPrompt",
     ),
+    "real_iisr": Layout(
+        "lit_thermal.weights.convert.real_iisr:convert",
+        "what the released training code saved, Real-IISR.pth: the transformer with encoders and tokenizer",
+        {},
+        {},
+        "-c paper/real_iisr_released",
+        "--model.tokenizer_weights=",
+    ),
+    "varsr": Layout(
+        "lit_thermal.weights.convert.varsr:convert",
+        "what VARSR's released training code saved, VARSR.pth, as a start for the training of Real-IISR",
+        {},
+        {},
+        "-c paper/real_iisr_released",
+        "",
+        whole=False,
+    ),
 }
 
 
@@ -92,8 +111,9 @@ def main(argv: Sequence[str]) -> int:
     words = layout.words.format(**model.config["init_args"] | options | files)
     read = ", ".join(map(str, named.values()))
     print(f"{read}: {len(state)} entries, {parameters:,} parameters -> {target}")
-    print(f"measure it:  lit_thermal test {words} --ckpt_path {target}")
-    print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
+    if layout.whole:
+        print(f"measure it:  lit_thermal test {words} --ckpt_path {target}")
+        print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
     print(f"go on:       lit_thermal fit {' '.join([words, *layout.anew.split()])} --from {target}")
     if layout.besides:
         print(layout.besides)

@@ -4,6 +4,7 @@ import argparse
 import os
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def read_values(path: Path) -> Any:
+def read_values(path: Path, mapped: bool = False) -> Any:
     """Return what `torch.save` wrote to a file, onto the CPU; only tensors and plain values are unpickled.
+
+    Args:
+        path: of the file.
+        mapped: leave tensors in the file until they are used, and those that are not used for good. It must not be
+            written to meanwhile.
 
     Raises:
         InputError: it cannot be read, or holds more than that.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # files of old versions of torch cannot be mapped
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error):
             raise InputError(

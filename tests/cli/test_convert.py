@@ -12,9 +12,10 @@ from PIL import Image
 from lit_thermal.methods.corefusion.module import CoReFusion
 from lit_thermal.weights import load_model
 from lit_thermal.weights.checkpoint import build_model
-from lit_thermal.weights.convert import difiisr
+from lit_thermal.weights.convert import difiisr, real_iisr
 from lit_thermal.weights.convert.corefusion import released_name
 from lit_thermal.weights.convert.difiisr_unet import released_layout
+from lit_thermal.weights.convert.real_iisr_layout import released_layout as released_layout_of_real_iisr
 from lit_thermal.weights.convert.three_m_ti import published, released_names
 
 CONFIG = """
@@ -61,6 +62,24 @@ data:
   class_path: SimulatedPairs
   init_args: {size: 64, crop: 8, batch_size: 1, train_images: 1, val_images: 1, test_images: 1, num_workers: 0}
 trainer: {accelerator: cpu, enable_progress_bar: false, enable_model_summary: false, callbacks: []}
+"""
+SMALL_REAL_IISR = """
+model:
+  init_args:
+    tokenizer:
+      class_path: MultiScaleVQVAE
+      init_args: {width: 32, multipliers: [1, 1, 2], layers: 1, dim: 4, entries: 16, scales: [1, 2, 3, 4]}
+    depth: 1
+    width: 16
+    heads: 2
+    overlap: 2
+    encoder: {class_path: ConvStackEncoder, init_args: {widths: [8, 8]}}
+    structure: {init_args: {encoder: {class_path: ConvStackEncoder, init_args: {widths: [8, 8]}}}}
+    order_loss: {init_args: {patch: 2}}
+data:
+  class_path: SimulatedImages
+  init_args: {size: 32, crop: 4, batch_size: 2, train_images: 2, val_images: 1, test_images: 1, num_workers: 0}
+trainer: {accelerator: cpu, precision: 32, enable_progress_bar: false, enable_model_summary: false, callbacks: []}
 """
 
 
@@ -157,7 +176,7 @@ def test_what_is_there_is_not_lost(reference, run, folder):
     ("words", "said"),
     [
         ([], "the following arguments are required: METHOD"),
-        (["corefuson"], "knows no method 'corefuson'; did you mean corefusion? (methods: corefusion, difiisr, 3m_ti)"),
+        (["corefuson"], "knows no method 'corefuson'; did you mean corefusion? (methods: corefusion, difiisr, 3m_ti,"),
         (["--overwrite"], "METHOD"),
         (["corefusion"], "the following arguments are required: REFERENCE, OURS"),
         (["corefusion", "toy.yaml", "b.ckpt", "--upsample=nearest"], "no option --upsample; did you mean --upsampling"),
@@ -174,6 +193,8 @@ def test_what_is_there_is_not_lost(reference, run, folder):
         (["3m_ti", "toy.yaml", "b.ckpt"], "the following arguments are required: --base"),
         (["3m_ti", "none.pkl", "b.ckpt", "--base=turbo"], "none.pkl is not a file"),
         (["3m_ti", "toy.yaml", "b.ckpt", "--base=turbo"], "toy.yaml cannot be read as a checkpoint"),
+        (["real_iisr", "none.pth", "b.ckpt"], "none.pth is not a file"),
+        (["varsr", "toy.yaml", "b.ckpt"], "toy.yaml cannot be read as a checkpoint"),
     ],
 )
 def test_mistakes_in_one_line(words, said, run, folder):
@@ -183,7 +204,17 @@ def test_mistakes_in_one_line(words, said, run, folder):
     assert [p.name for p in folder.iterdir()] == ["toy.yaml"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["corefusion", "--help"], ["difiisr", "--help"], ["3m_ti", "--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["corefusion", "--help"],
+        ["difiisr", "--help"],
+        ["3m_ti", "--help"],
+        ["real_iisr", "--help"],
+        ["varsr", "--help"],
+    ],
+)
 def test_help(words, run):
     with pytest.raises(SystemExit) as left:
         run("convert", *words)
@@ -272,3 +303,61 @@ def test_without_the_model_that_it_was_trained_from(pickle, run, folder):
     assert done.code == 2 and done.err.count("\n") == 1 and not (folder / "ours.ckpt").exists()
     assert "there is no folder no/where/turbo with SD-Turbo: download" in done.err
     assert done.err.strip().endswith("give that folder by --base")
+
+
+@pytest.fixture
+def autoregressor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """What the released code would have written for a small Real-IISR, which is the published one here."""
+    config, small = real_iisr.published(), yaml.safe_load(SMALL_REAL_IISR)["model"]["init_args"]
+    for part in ("tokenizer", "structure"):
+        config["init_args"][part]["init_args"] |= small[part]["init_args"]
+    names = ("depth", "width", "heads", "overlap", "encoder")
+    config["init_args"] |= {name: small[name] for name in names}
+    monkeypatch.setattr(real_iisr, "published", lambda: config | {"init_args": dict(config["init_args"])})
+    layout = released_layout_of_real_iisr(build_model(config).network)
+    state = {name: torch.zeros_like(value, device="cpu") if value.is_meta else value for name, value in layout.items()}
+    torch.save({"epoch": 1, "trainer": {"var_wo_ddp": state, "var_opt": {}}}, folder / "Real-IISR.pth")
+    (folder / "small.yaml").write_text(SMALL_REAL_IISR)
+    return state
+
+
+def test_a_real_iisr_becomes_a_checkpoint_and_the_words_that_it_tells_do(autoregressor, run, folder):
+    done = run("convert", "real_iisr", "Real-IISR.pth", "ours.ckpt")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("Real-IISR.pth: ") and lines[0].endswith("parameters -> ours.ckpt")
+    for line, left in zip(lines[1:], ("metrics.json", "predictions", "best.ckpt"), strict=True):
+        _, verb, *words = line.split(":", 1)[1].split()
+        assert words[:2] == ["-c", "paper/real_iisr_released"]
+        short = ["--trainer.max_steps=1", "--trainer.val_check_interval=1"] if verb == "fit" else []
+        done = run(verb, *words[:2], "-c", "small.yaml", *words[2:], *short)
+        assert done.code == 0, done.err
+        assert list(folder.glob(f"runs/**/{left}"))
+        if verb == "fit":
+            assert all(f"  {fate:<10}{0:>8}{0:>12}" in done.out for fate in ("dropped", "new")), done.out
+
+
+@pytest.mark.parametrize("tokenizer", [True, False])
+def test_a_varsr_is_the_start_of_a_training(tokenizer, autoregressor, run, folder):
+    state = {name: value for name, value in autoregressor.items() if tokenizer or not name.startswith(("vae.", "vq."))}
+    torch.save(state | {"pos_start": torch.zeros(1, 17, 16), "decoder.net.weight": torch.ones(2)}, "VARSR.pth")
+    done = run("convert", "varsr", "VARSR.pth", "start.ckpt")
+    assert done.code == 0 and "decoder (1)" in done.err
+    asked = "--model.tokenizer_weights= " if tokenizer else "needs VQVAE.pth, by --model.tokenizer_weights"
+    assert asked in done.err
+    _, line = done.out.splitlines()
+    _, verb, *words = line.split(":", 1)[1].split()
+    assert (verb, words) == ("fit", ["-c", "paper/real_iisr_released", "--from", "start.ckpt"])
+    if tokenizer:
+        given = "--model.tokenizer_weights="
+    else:
+        vae = {n.removeprefix("vae."): v for n, v in autoregressor.items() if n.startswith("vae.")}
+        torch.save({"trainer": {"vae_local": vae}}, "VQVAE.pth")
+        given = "--model.tokenizer_weights=VQVAE.pth"
+    short = ["--trainer.max_steps=1", "--trainer.val_check_interval=1"]
+    done = run(verb, *words[:2], "-c", "small.yaml", *words[2:], *short, given)
+    assert done.code == 0, done.err
+    assert "network.transformer.prefix_positions (1)" in done.out and "network.structure" in done.out
+    trained = torch.load(next(folder.glob("runs/**/best.ckpt")), weights_only=True)["state_dict"]
+    codebook = "quantize.embedding.weight"
+    torch.testing.assert_close(trained[f"network.tokenizer.{codebook}"], autoregressor[f"vae.{codebook}"])

@@ -12,15 +12,19 @@ from lit_thermal.weights.checkpoint import read_values
 from lit_thermal.weights.surgery import compare
 
 
-def read_released(path: Path) -> Any:
+def read_released(path: Path, mapped: bool = False) -> Any:
     """Return what the released code saved to a file, onto the CPU; only tensors and plain values are unpickled.
+
+    Args:
+        path: of the file.
+        mapped: leave tensors in the file until they are used, for files with more than what is taken.
 
     Raises:
         InputError: there is no such file, it cannot be read, holds more than that, or is one of ours.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; give the file of weights that the released code wrote")
-    held = read_values(path)
+    held = read_values(path, mapped)
     if isinstance(held, dict) and "lit_thermal" in held:
         raise InputError(f"{path} is a checkpoint of lit_thermal already: give it by --ckpt_path as it is")
     return held
@@ -40,12 +44,22 @@ def read_state_dict(path: Path, wrapped: bool = False) -> dict[str, Tensor]:
     state = read_released(path)
     if wrapped and isinstance(state, dict):
         state = state.get("state_dict", state)
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        keys = f" but {', '.join(map(repr, list(state)[:4]))}" if isinstance(state, dict) and state else ""
+    state = plain_state_dict(state, path)
+    return unwrapped(state) if wrapped else state
+
+
+def plain_state_dict(held: Any, path: Path) -> dict[str, Tensor]:
+    """Return what a file held where that is a plain state dict, name to tensor.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
+        keys = f" but {', '.join(map(repr, list(held)[:4]))}" if isinstance(held, dict) and held else ""
         raise InputError(
             f"{path} holds no plain state dict (names to tensors){keys}: save what the network's state_dict() gives"
         )
-    return unwrapped(state) if wrapped else state
+    return held
 
 
 def check_layout(state: Mapping[str, Tensor], layout: Mapping[str, Tensor], path: Path, method: str) -> None:
