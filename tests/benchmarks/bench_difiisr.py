@@ -9,16 +9,13 @@ noise and schedule included.
 
 import argparse
 import os
-import time
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a busy neighbour must not slow the threads
 
 import torch
 import yaml
+from clock import Clock
 
 import lit_thermal.experiments
 from lit_thermal.generative.drawing import Drawing
@@ -47,38 +44,12 @@ def model_of(small: bool) -> DifIISR:
     return model.eval()
 
 
-class Clock:
-    """Seconds spent in the parts of a network, which it times from then on."""
-
-    def __init__(self, model: DifIISR, device: str) -> None:
-        self.device = device
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-        network: Any = model.network
-        for part, name in (("encode", "look"), ("step", "forward"), ("decode", "image")):
-            setattr(network, name, self.timed(part, getattr(network, name)))
-
-    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, each call of which is added to a part."""
-
-        def call(*arguments: Any) -> Any:
-            begin = self.now()
-            result = function(*arguments)
-            self.seconds[part].append(self.now() - begin)
-            return result
-
-        return call
-
-    def now(self) -> float:
-        """Seconds, when everything that was asked of the device is done."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-
 def measure(model: DifIISR, device: str, repetitions: int) -> dict[str, dict[str, float]]:
     """Name of the sampler to the best seconds of each part."""
     model.to(device)
-    clock = Clock(model, device)
+    clock = Clock(device)
+    for part, name in (("encode", "look"), ("step", "forward"), ("decode", "image")):
+        clock.watch(part, model.network, name)
     image = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device)
     # A small image loads the libraries; a GPU chooses its kernels by the size, and is warm after a whole one.
     warm = image if device == "cuda" else image[..., :16, :16]

@@ -10,15 +10,11 @@ precision has a process of its own, whose greatest resident memory is its peak; 
 import argparse
 import multiprocessing
 import os
-import resource
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a busy neighbour must not slow the threads
 
 import torch
+from clock import Clock, peak_memory
 
 from lit_thermal.batch import Batch
 from lit_thermal.blocks.cross_modal_attention import CrossModalAttention, CrossModalSelfAttention, SelfAttention
@@ -30,37 +26,6 @@ SCALE = 8
 PARTS = ("encode", "unet", "decode", "whole")
 ATTENTIONS: dict[str, type[CrossModalAttention]] = {"CSM": CrossModalSelfAttention, "self": SelfAttention}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class Clock:
-    """Seconds spent in the parts of a model, which it times from then on."""
-
-    def __init__(self, model: ThreeMTI, device: str) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = defaultdict(float)
-        parts: Any = (("encode", model.network.autoencoder), ("decode", model.network.autoencoder), ("whole", model))
-        for part, owner in parts:
-            name = "restore" if part == "whole" else part
-            setattr(owner, name, self.timed(part, getattr(owner, name)))
-        unet: Any = model.network.unet
-        unet.forward = self.timed("unet", unet.forward)
-
-    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, each call of which is added to a part."""
-
-        def call(*arguments: Any, **named: Any) -> Any:
-            begin = self.now()
-            result = function(*arguments, **named)
-            self.seconds[part] += self.now() - begin
-            return result
-
-        return call
-
-    def now(self) -> float:
-        """Seconds, when everything that was asked of the device is done."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
 
 
 def scene(side: int, device: str, dtype: torch.dtype) -> Batch:
@@ -79,21 +44,26 @@ def measure(device: str, precision: str, side: int, threads: int, repetitions: i
     with without_pretrained():
         model = ThreeMTI(SCALE, prompt=LearnedPrompt, train="all", perceptual_weight=0.0)
     model = model.eval().to(device, dtype)
-    clock = Clock(model, device)
+    clock = Clock(device)
+    network = model.network
+    for part, owner, name in (
+        ("encode", network.autoencoder, "encode"),
+        ("unet", network.unet, "forward"),
+        ("decode", network.autoencoder, "decode"),
+        ("whole", model, "restore"),
+    ):
+        clock.watch(part, owner, name)
     best: dict[str, dict[str, float]] = {}
     with torch.inference_mode():
         model.restore(scene(64, device, dtype))  # loads libraries
         for _ in range(repetitions):
             for name, attention in ATTENTIONS.items():
-                attention().install(model.network.unet, model.network.views)
+                attention().install(network.unet, network.views)
                 clock.seconds.clear()
                 model.restore(scene(side, device, dtype))
-                seen = best.setdefault(name, dict(clock.seconds))
-                best[name] = {part: min(seen[part], clock.seconds[part]) for part in PARTS}
-    if device == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                spent = {part: sum(clock.seconds[part]) for part in PARTS}
+                best[name] = {part: min(best.get(name, spent)[part], spent[part]) for part in PARTS}
+    peak = peak_memory(device)
     for name, seconds in best.items():
         row = "".join(f"{seconds[part]:10.2f}" for part in PARTS)
         print(f"{device:<6}{precision:<10}{name:<6}{row}{peak / 2**30:10.2f}", flush=True)
