@@ -81,7 +81,7 @@ def test_the_tokenizer_stays_when_its_steps_are_over(run, folder):
     assert {name.split(".")[1] for name in moved} >= {"transformer", "encoder", "structure", "codebook"}
 
 
-@pytest.mark.parametrize("cut", [1, 3])
+@pytest.mark.parametrize("cut", [1, 2, 3])
 def test_a_training_cut_in_either_phase_ends_at_the_same_weights(run, folder, cut):
     common = ["fit", *SMALL, "--data.samples_per_epoch=4", "--trainer.limit_val_batches=1"]
     assert run(*common, "--experiment=whole").code == 0

@@ -345,3 +345,22 @@ def test_inputs_that_do_not_fit():
     for wrong in ((prefix[:, 1:], label, inputs), (prefix[..., 1:], label, inputs), (prefix, label, inputs[:, 1:])):
         with pytest.raises(InputError, match=r"fit its scales \[1, 2, 3, 5\]"):
             net(*wrong)
+
+
+def test_a_start_from_entries_looks_at_its_own_place_and_tells_near_entries_alike():
+    torch.manual_seed(0)
+    side, entries = 8, torch.randn(40, 3)
+    entries[1] = entries[0] + 0.01
+    transformer = VisualAutoregressor(2, 64, 2, 40, 3, (1, side), prefix_maps=1, drop_path=0.0).eval()
+    transformer.start_from(entries)
+    prefix, label = torch.randn(2, side**2, 64), torch.zeros(2, dtype=torch.long)
+    logits = transformer(prefix, label, torch.randn(2, side**2, 3))
+    near, far = ((logits[..., 0] - logits[..., other]).abs().mean() for other in (1, 2))
+    assert near < 0.05 * far
+    changed = prefix.clone()
+    changed[:, 3 * side + 3] += 3 * torch.randn(64)
+    moved = transformer(changed, label, torch.randn(2, side**2, 3) * 0) - transformer(
+        prefix, label, torch.zeros(2, side**2, 3)
+    )
+    moved = moved[:, 1:].abs().mean(-1).mean(0).unflatten(0, (side, side))
+    assert moved[3, 3] > 2 * moved[0, 7] and moved[3, 3] > 2 * moved[7, 0]

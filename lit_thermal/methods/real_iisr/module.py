@@ -149,10 +149,13 @@ class RealIISR(SuperResolver):
         if tokenizer_weights and pretrained_wanted():
             load_tokenizer(made, Path(tokenizer_weights))
         self.network = RealIISRNetwork(made, depth, width, heads, drop_path, encoder, structure, codebook, refiner)
+        if tokenizer_weights:
+            self.network.start_transformer()
         self.tokenizer_given = bool(tokenizer_weights)
         self.tokenizer_steps, self.tokenizer_lr = tokenizer_steps, tokenizer_lr
         self.tokenizer_until: int | None = None
         """Step at which the tokenizer is frozen; known when a training begins."""
+        self.transformer_started = False
         self.order_loss, self.order_weight, self.pixel_weight = order_loss(), order_weight, pixel_weight
         self.decoding, self.negatives = decoding, negatives
         self.sampler, self.guidance, self.colour_fix, self.overlap = sampler(), guidance, colour_fix, overlap
@@ -204,6 +207,7 @@ class RealIISR(SuperResolver):
         if self.tokenizer_until is None:
             trained = bool(self.network.tokenizer.quantize.usage() > 0)
             self.tokenizer_until = 0 if self.tokenizer_given or trained else self.tokenizer_steps
+            self.transformer_started = not self.tokenizer_until
             if not trained and not self.tokenizer_until:
                 raise InputError(
                     "the tokenizer has random weights: give its file by model.tokenizer_weights, a checkpoint by "
@@ -226,18 +230,18 @@ class RealIISR(SuperResolver):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Freeze the tokenizer when its steps are over, and let its learning rate fall until then."""
         tokenizer, step, first = self.network.tokenizer, self.global_step, self._trains_tokenizer()
-        if next(tokenizer.parameters()).requires_grad != first:
-            tokenizer.requires_grad_(first)
-            if not first:
-                used = float(tokenizer.quantize.usage())
-                rank_zero_info(f"step {step}: the tokenizer is frozen, {used:.0%} of its codebook in use")
         # a validation in between has put it into eval mode
-        tokenizer.train(first)
+        tokenizer.requires_grad_(first).train(first)
         if first:
             passed = step / (self.tokenizer_until or 1)
             for group in self.trainer.optimizers[0].param_groups:
                 if group.get("tokenizer"):
                     group["lr"] = self.tokenizer_lr * (1 + math.cos(math.pi * passed)) / 2
+        elif not self.transformer_started:
+            self.network.start_transformer()
+            self.transformer_started = True
+            used = float(tokenizer.quantize.usage())
+            rank_zero_info(f"step {step}: the tokenizer is frozen, {used:.0%} of its codebook in use")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of the tokenizer in its steps; else cross entropy, order loss and pixel error of one batch."""
@@ -296,13 +300,14 @@ class RealIISR(SuperResolver):
             self.log("val/unigram_entropy", bits, sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep until when the tokenizer is trained."""
+        """Keep until when the tokenizer is trained, and whether the transformer has begun."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["tokenizer_until"] = self.tokenizer_until
+        checkpoint["phases"] = {"until": self.tokenizer_until, "started": self.transformer_started}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the tokenizer where it was still trained."""
-        self.tokenizer_until = checkpoint.get("tokenizer_until")
+        """Go on in the phase that the training was in."""
+        if phases := checkpoint.get("phases"):
+            self.tokenizer_until, self.transformer_started = phases["until"], phases["started"]
 
     def _weights(self) -> dict[str, float]:
         return {"order": self.order_weight, "pixel": self.pixel_weight, "refinement": self.network.refiner.weight}

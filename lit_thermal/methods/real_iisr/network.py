@@ -95,6 +95,10 @@ class RealIISRNetwork(nn.Module):
         self.tokenizer.eval()
         return self
 
+    def start_transformer(self) -> None:
+        """Let a transformer that nobody has trained begin from the entries of the tokenizer, which somebody has."""
+        self.transformer.start_from(self.tokenizer.quantize.embedding.weight)
+
     def look(self, image: Tensor) -> Tensor:
         """Return the condition tokens (B, maps * side^2, width) of enlarged inputs (B, 3, H, W) in [-1, 1]."""
         maps = self.structure(image, self.encoder(image))
