@@ -94,7 +94,7 @@ class FLIRIISR(ImageFolders):
             self._full = bool(pairs) and all(self._of_full_size(files) for files in pairs.values())
             return (self._divided(pairs, split) if pairs else {}) | lone
         if lone:
-            _log.info("%d inputs of %s have no target: %s", len(lone), self.data_name, ", ".join(list(lone)[:5]))
+            _log.info("inputs of %s without a target: %d (%s)", self.data_name, len(lone), ", ".join(list(lone)[:5]))
         return self._divided(pairs, split)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
@@ -137,23 +137,34 @@ class FLIRIISR(ImageFolders):
         """The groups of each image that `labels.csv` names.
 
         Raises:
-            InputError: it has no column `name`, or a label is a group that every table has.
+            InputError: it cannot be read, has no column `name`, names none of the images, or has a label that is a
+                group of every table.
         """
         path = self.root / LABELS
         if not path.is_file():
             return {}
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise InputError(f"{path} cannot be read ({reason}): save it as CSV in UTF-8, or remove it") from error
+        reader = csv.DictReader(lines, restkey="", restval="")
+        if "name" not in (reader.fieldnames or []):
+            raise InputError(f"{path} has no column 'name': its first line must be such as name,blur,scene")
         found: dict[str, list[str]] = {}
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            if "name" not in (reader.fieldnames or []):
-                raise InputError(f"{path} has no column 'name': its first line must be such as name,blur,scene")
-            for row in reader:
-                cells = [cell for column, cell in row.items() if column and column != "name"]
-                labels = [label.strip() for cell in cells for label in cell.split(";") if label.strip()]
-                if taken := _RESERVED.intersection(labels):
-                    raise InputError(f"{path} has the label {min(taken)!r}, which tables use themselves: rename it")
-                known = found.setdefault(row["name"].strip(), [])
-                known += [label for label in dict.fromkeys(labels) if label not in known]
+        for row in reader:
+            cells = [cell for column, cell in row.items() if column and column != "name"]
+            labels = [label.strip() for cell in cells for label in cell.split(";") if label.strip()]
+            if taken := _RESERVED.intersection(labels):
+                raise InputError(f"{path} has the label {min(taken)!r}, which tables use themselves: rename it")
+            known = found.setdefault(row["name"].strip(), [])
+            known += [label for label in dict.fromkeys(labels) if label not in known]
+        images = self._listed("HR")
+        if found and not found.keys() & images.keys():
+            raise InputError(
+                f"{path} names {next(iter(found))} and none of the images, such as {next(iter(images))}: give the "
+                "names of files without suffix"
+            )
         return found
 
 

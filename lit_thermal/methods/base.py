@@ -20,7 +20,7 @@ from lit_thermal.batch import Batch, Radiometry, is_observed, need
 from lit_thermal.errors import InputError
 from lit_thermal.metrics.baselines import TunedBaselines
 from lit_thermal.metrics.protocols import EvaluationProtocol, RestoredImage
-from lit_thermal.metrics.quality import quantize
+from lit_thermal.metrics.quality import SSIM_WINDOW, quantize
 from lit_thermal.metrics.scores import Scores
 
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -199,6 +199,11 @@ class SuperResolver(LightningModule):
     def _score(self, batch: Batch, dataset: str, ours: dict[str, Tensor], baselines: dict[str, Tensor]) -> None:
         need(batch, "hr", "name", by=f"measuring {type(self).__name__}")
         hr = batch["hr"]
+        if min(hr.shape[-2:]) < SSIM_WINDOW:
+            raise InputError(
+                f"the target of {batch['name'][0]} is {hr.shape[-1]} x {hr.shape[-2]}, and SSIM needs {SSIM_WINDOW} x "
+                f"{SSIM_WINDOW} or more: leave it out or give a larger one"
+            )
         video = hr.ndim == 5
         target = hr if video else hr.unsqueeze(1)
         count = target.shape[:2]

@@ -122,10 +122,15 @@ def test_labels_are_groups(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("image,blur\na,b\n", "has no column 'name'"), ("name,scene\n000000_0,all\n", "has the label 'all'")],
+    [
+        ("image,blur\na,b\n", "has no column 'name'"),
+        ("name,scene\n000000_0,all\n", "has the label 'all'"),
+        ("name,scene\n000000_0.bmp,car\n", "names 000000_0.bmp and none of .* such as 000000_0: .* suffix"),
+        ("name,scene\n000000_0,caf\xe9\n", "labels.csv cannot be read .it is not UTF-8."),
+    ],
 )
 def test_bad_labels(tmp_path, text, words):
-    (made(tmp_path) / "labels.csv").write_text(text)
+    (made(tmp_path) / "labels.csv").write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=words):
         opened(tmp_path, "test").test_dataloader()
 

@@ -268,3 +268,9 @@ def test_displaced_targets_are_measured_both_ways_and_by_group(tmp_path):
     for method in BASELINES:
         assert {"psnr_registered", "ssim_registered"} <= set(record["results"]["pairs"][method]["motion blur"])
     assert record["data"]["pairs"]["displacements"] == {"1": [3, 0], "2": [-2, 0], "3": [0, 0]}
+
+
+def test_a_target_smaller_than_the_window_of_ssim_is_named(tmp_path):
+    small = pair("1") | {"hr": torch.zeros(1, 8, 8), "lr": torch.zeros(1, 2, 2), "guide": torch.zeros(3, 8, 8)}
+    with pytest.raises(InputError, match=r"^the target of 1 is 8 x 8, and SSIM needs 11 x 11 or more: leave it out or"):
+        run(tmp_path, Pairs(a=[small]), Guided(8))
