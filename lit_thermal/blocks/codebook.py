@@ -109,7 +109,7 @@ class ConditionAdaptiveCodebook(Codebook):
 
     def soft(self, probabilities: Tensor, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean (B, n, dim) of the adapted codes over distributions (B, n, entries) of tokens."""
-        return self._adapted(codes, probabilities @ self.U, condition)
+        return self._adapted(codes, probabilities.to(self.U.dtype) @ self.U, condition)
 
     def released_names(self) -> dict[str, str]:
         """Return the names here to those in the published layout of Real-IISR."""

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lit_thermal.blocks.rotary_positions import grid_rotations
 from lit_thermal.errors import InputError
-from lit_thermal.networks.level_attention import KeyValues, LevelAttention
+from lit_thermal.networks.level_attention import FIRST_SHARPNESS, KeyValues, LevelAttention
 
 EPSILON = 1e-6
 """Of every norm."""
@@ -296,6 +296,12 @@ class VisualAutoregressor(nn.Module):
             queries, keys, _ = block.attention.qkv.weight.chunk(3)
             keys.copy_(queries)
             block.attention.log_scale.fill_(math.log(20))
+
+    def untrained(self) -> bool:
+        """Tell whether nobody has trained this transformer: the factors of its attention are all as they were made."""
+        scales = [cast("AutoregressorBlock", block).attention.log_scale for block in self.blocks]
+        # a checkpoint of half precision has them rounded
+        return all(bool((scale.float() - FIRST_SHARPNESS).abs().max() < 0.005) for scale in scales)
 
     def released_names(self) -> dict[str, str]:
         """Return our name to the published one of every parameter; shapes are the same.

@@ -1,19 +1,27 @@
 """Real-IISR as a method: any size, what is drawn, losses and where their gradients go, groups, tokenizer files."""
 
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from lit_thermal.blocks.codebook import ConditionAdaptiveCodebook, StaticCodebook
 from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder
 from lit_thermal.blocks.thermal_structure import ThermalStructuralGuidance
 from lit_thermal.errors import InputError
-from lit_thermal.generative.token_refiner import DiffusionRefiner
+from lit_thermal.generative.token_refiner import DiffusionRefiner, NoRefiner
 from lit_thermal.generative.token_sampler import TopKTopP
 from lit_thermal.methods.real_iisr.module import RealIISR
 from lit_thermal.methods.real_iisr.network import NEGATIVE, POSITIVE
-from lit_thermal.methods.real_iisr.tokenizer import RealIISRTokenizer, enlarged, load_tokenizer, reconstruct
+from lit_thermal.methods.real_iisr.tokenizer import (
+    RealIISRTokenizer,
+    enlarged,
+    load_tokenizer,
+    reconstruct,
+    tokenizer_terms,
+)
 from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
 
 ENCODER = partial(ConvStackEncoder, widths=[8, 8, 8])
@@ -253,3 +261,71 @@ def test_sizes_that_do_not_fit_are_refused():
         make(overlap=8)
     with pytest.raises(InputError, match="decoding"):
         make(decoding="none")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_several_processes_share_the_gradients_of_a_tokenizer_that_is_to_be_trained(tmp_path, given):
+    torch.save(TOKENIZER().released_state(), tmp_path / "a.pth")
+    model = make(tokenizer_steps=2, tokenizer_weights=str(tmp_path / "a.pth") if given else "")
+    model.trainer = Mock(spec=Trainer, datamodule=None)
+    model.setup("fit")
+    asks = {p.requires_grad for p in model.network.tokenizer.parameters()}
+    assert asks == {not given}, "DDP is set up after this hook, and passes over what asks for no gradient by then"
+
+
+def test_a_resumed_training_shares_them_if_it_began_with_a_tokenizer():
+    model = make(tokenizer_steps=2)
+    for until in (2, 0):
+        model.on_load_checkpoint({"phases": {"until": until, "started": False}})
+        assert {p.requires_grad for p in model.network.tokenizer.parameters()} == {until > 0}
+
+
+def test_a_transformer_of_a_checkpoint_is_started_unless_it_was_trained():
+    model = make(tokenizer_steps=2)
+    model.trainer = Mock(spec=Trainer, max_steps=4)
+    model.network.tokenizer.quantize.idle.zero_()
+    model.on_fit_start()
+    assert model.tokenizer_until == 0 and not model.transformer_started, "its checkpoint was of the tokenizer's steps"
+    model.tokenizer_until = None
+    with torch.no_grad():
+        model.network.transformer.blocks[1].attention.log_scale.add_(0.1)
+    model.on_fit_start()
+    assert model.transformer_started
+
+
+def test_what_a_validation_counts_is_no_weight():
+    model = make()
+    assert not any(buffer is model.frequencies for buffer in model.buffers()), "EMA averages buffers, float or not"
+    model.bfloat16()
+    model.frequencies += 257
+    assert (model.frequencies == 257).all(), "half precision would have made it 256"
+
+
+@pytest.mark.parametrize("decoding", ["straight_through", "soft", "argmax"])
+@pytest.mark.parametrize("refiner", [NoRefiner, partial(DiffusionRefiner, hidden=16, blocks=1)])
+def test_half_precision_trains_and_restores(decoding, refiner):
+    model = make(decoding=decoding, refiner=refiner).bfloat16()
+    images = {key: value.bfloat16() if key != "name" else value for key, value in batch(2).items()}
+    terms = model._terms(images["hr"], images["hr"].flip(-1))
+    sum(terms[name] for name in terms if name != "token_accuracy").backward()
+    assert all(value.isfinite() for value in terms.values())
+    assert model.restore(images).isfinite().all()
+    tokenizer = model.network.tokenizer.requires_grad_().train()
+    assert all(value.isfinite() for value in tokenizer_terms(tokenizer, images["hr"]).values())
+
+
+def test_straight_through_decodes_what_argmax_decodes_under_autocast():
+    model, images = make(codebook=StaticCodebook), batch(2)
+    network, label = model.network, torch.zeros(2, dtype=torch.long)
+    prefix = network.look(images["hr"].expand(-1, 3, -1, -1))
+    logits = torch.randn(2, 21, 16, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = (network.expected(prefix, label, logits, way) for way in ("straight_through", "argmax"))
+    assert torch.equal(ours, theirs)
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path):
+    held = {"lit_thermal": {"model": {"class_path": "THERIS"}}, "state_dict": {"network.a": torch.zeros(1)}}
+    torch.save(held, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        load_tokenizer(TOKENIZER(), tmp_path / "a.ckpt")

@@ -160,9 +160,19 @@ class RealIISR(SuperResolver):
         self.decoding, self.negatives = decoding, negatives
         self.sampler, self.guidance, self.colour_fix, self.overlap = sampler(), guidance, colour_fix, overlap
         self.seed = seed
-        self.register_buffer("frequencies", torch.zeros(len(made.quantize.scales), made.quantize.entries), False)
+        # no buffers: a moving average of the weights would average them, and half precision cannot count
+        self.frequencies = torch.zeros(len(made.quantize.scales), made.quantize.entries, dtype=torch.int64)
+        self.entropies = torch.zeros(2)
+        """Sum of the cross entropies of a validation, and of how many images."""
 
-    frequencies: Tensor
+    def setup(self, stage: str) -> None:
+        """Let a strategy of several processes, which is set up next, know of a tokenizer that is to be trained.
+
+        It has the gradients in common of those weights alone that ask for one by now.
+        """
+        super().setup(stage)
+        if stage == "fit" and self.tokenizer_steps and not self.tokenizer_given:
+            self.network.tokenizer.requires_grad_(not self.network.tokenizer.quantize.usage())
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore thermal images: (B, 1, H, W) in [0, 1]."""
@@ -207,7 +217,7 @@ class RealIISR(SuperResolver):
         if self.tokenizer_until is None:
             trained = bool(self.network.tokenizer.quantize.usage() > 0)
             self.tokenizer_until = 0 if self.tokenizer_given or trained else self.tokenizer_steps
-            self.transformer_started = not self.tokenizer_until
+            self.transformer_started = not self.tokenizer_until and not self.network.transformer.untrained()
             if not trained and not self.tokenizer_until:
                 raise InputError(
                     "the tokenizer has random weights: give its file by model.tokenizer_weights, a checkpoint by "
@@ -263,9 +273,10 @@ class RealIISR(SuperResolver):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Forget how frequent tokens were in the last validation."""
+        """Forget the tokens of the last validation."""
         super().on_validation_epoch_start()
-        self.frequencies.zero_()
+        self.frequencies = torch.zeros_like(self.frequencies, device=self.device)
+        self.entropies = torch.zeros_like(self.entropies, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the restored batch; take the cross entropy of the tokens of one tile from each target's middle."""
@@ -281,23 +292,28 @@ class RealIISR(SuperResolver):
         prefix = self.network.look(three(enlarged(low, scale)))
         logits = self.network.logits(prefix, self._labels(len(lr), POSITIVE), ids)
         entropy = F.cross_entropy(logits.flatten(0, 1).float(), torch.cat(ids, 1).flatten())
-        self.log("val/cross_entropy", entropy, batch_size=len(lr), sync_dist=True)
+        self.entropies += len(lr) * torch.stack([entropy, torch.ones_like(entropy)])
         for level, index in enumerate(ids):
             self.frequencies[level] += torch.bincount(index.flatten(), minlength=self.frequencies.shape[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the quality, and the entropy of how frequent the entries are at each scale.
+        """Log the quality, `val/cross_entropy` and `val/unigram_entropy`, both in nats and of the same tokens.
 
-        The latter is the least cross entropy of a prediction that looks at no image: `val/unigram_entropy`, over the
-        same tokens as `val/cross_entropy`.
+        The latter is the entropy of how frequent the entries are at each scale: the least cross entropy of a prediction
+        that looks at no image.
         """
         super().on_validation_epoch_end()
-        counts = self.trainer.strategy.reduce(self.frequencies.clone(), reduce_op="sum")
-        assert isinstance(counts, Tensor)
+        # summed here, as a process may have had no image of a tile's size
+        counts, entropies = (
+            self.trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
+            for tensor in (self.frequencies, self.entropies)
+        )
+        assert isinstance(counts, Tensor) and isinstance(entropies, Tensor)
         if counts.any():
             shares = counts / counts.sum(1, keepdim=True)
-            bits = -(counts * shares.clamp(min=torch.finfo(shares.dtype).tiny).log()).sum() / counts.sum()
-            self.log("val/unigram_entropy", bits, sync_dist=False)
+            nats = -(counts * shares.clamp(min=torch.finfo(shares.dtype).tiny).log()).sum() / counts.sum()
+            self.log("val/cross_entropy", entropies[0] / entropies[1], sync_dist=False)
+            self.log("val/unigram_entropy", nats, sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep until when the tokenizer is trained, and whether the transformer has begun."""
@@ -308,6 +324,7 @@ class RealIISR(SuperResolver):
         """Go on in the phase that the training was in."""
         if phases := checkpoint.get("phases"):
             self.tokenizer_until, self.transformer_started = phases["until"], phases["started"]
+            self.network.tokenizer.requires_grad_(bool(self.tokenizer_until))
 
     def _weights(self) -> dict[str, float]:
         return {"order": self.order_weight, "pixel": self.pixel_weight, "refinement": self.network.refiner.weight}

@@ -194,13 +194,15 @@ class RealIISRNetwork(nn.Module):
         if decoding == "argmax":
             return self.decode(prefix, label, [level.argmax(-1) for level in levels])
         condition = self.transformer.condition(prefix, label)
-        entries = self.tokenizer.quantize.embedding.weight
+        entries = self.tokenizer.quantize.embedding.weight.to(torch.promote_types(logits.dtype, torch.float32))
         codes = []
         for level in levels:
             shares = level.softmax(-1)
             if decoding == "straight_through":
                 shares = F.one_hot(level.argmax(-1), level.shape[-1]) + (shares - shares.detach())
-            codes.append(self.codebook.soft(shares, shares @ entries, condition))
+            with torch.autocast(shares.device.type, enabled=False):
+                mean = shares @ entries
+            codes.append(self.codebook.soft(shares, mean, condition))
         return self.tokenizer.image(codes)
 
     def draw(self, prefix: Tensor, sampler: TokenSampler, noise: SeededNoise, guidance: float = 0.0) -> list[Tensor]:

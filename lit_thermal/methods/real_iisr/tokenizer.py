@@ -139,6 +139,10 @@ def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
     if isinstance(held, dict) and "lit_thermal" in held:
         whole = any(name.startswith("network.") for name in held["state_dict"])
         prefix = "network.tokenizer." if whole else "tokenizer."
+        if not any(name.startswith(f"{prefix}quantize.") for name in held["state_dict"]):
+            raise InputError(
+                f"{path} holds no tokenizer: give a checkpoint of RealIISRTokenizer or RealIISR, or VQVAE.pth"
+            )
         _check_scales(tokenizer, held["lit_thermal"].get("model") or {}, path)
         state = {
             name.removeprefix(prefix): value for name, value in held["state_dict"].items() if name.startswith(prefix)
