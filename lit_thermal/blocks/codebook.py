@@ -28,9 +28,11 @@ class Codebook(nn.Module, ABC):
     Attributes:
         acts: where the result is used: in the latent that is decoded to an image alone, or also in the inputs of the
             transformer that predicts the tokens. Which tokens are targets never depends on it.
+        placed: in training the condition has the learnt embeddings of the places in it.
     """
 
     acts: Acts = "decode"
+    placed: bool = False
 
     def __init__(self, entries: int, dim: int, width: int) -> None:
         super().__init__()
@@ -71,6 +73,7 @@ class ConditionAdaptiveCodebook(Codebook):
             gradients vanish; at its learning rate the gate can then hardly open.
         acts: where the result is used. The paper puts it in the place of the static look-up, "decode_and_embedding";
             the released code decodes with it only, "decode".
+        placed: in training, and there alone, the condition has the learnt embeddings of the places in it (released).
 
     Raises:
         InputError: a size is less than 1, or `acts` is none of the two.
@@ -84,6 +87,7 @@ class ConditionAdaptiveCodebook(Codebook):
         rank: int = 8,
         gate: float = 0.1,
         acts: Acts = "decode_and_embedding",
+        placed: bool = False,
     ) -> None:
         super().__init__(entries, dim, width)
         for name, value in (("entries", entries), ("dim", dim), ("width", width), ("rank", rank)):
@@ -91,7 +95,7 @@ class ConditionAdaptiveCodebook(Codebook):
                 raise InputError(f"{name} {value} of ConditionAdaptiveCodebook: give 1 or more")
         if acts not in ("decode", "decode_and_embedding"):
             raise InputError(f'ConditionAdaptiveCodebook acts "{acts}": give "decode" or "decode_and_embedding"')
-        self.acts = acts
+        self.acts, self.placed = acts, placed
         self.U = nn.Parameter(nn.init.trunc_normal_(torch.empty(entries, rank), std=0.02))
         self.V = nn.Parameter(nn.init.trunc_normal_(torch.empty(dim, rank), std=0.02))
         self.gate = nn.Parameter(torch.full((1,), float(gate)))

@@ -202,3 +202,19 @@ def test_diffusion_refines_each_image_by_its_own_noise() -> None:
     torch.testing.assert_close(both[:1], alone, atol=1e-6, rtol=0)
     again = net.restore(prefix[:1], Greedy(), SeededNoise.of(["image 0"], 1))
     assert not torch.allclose(alone, again, atol=1e-3)
+
+
+def test_a_placed_codebook_sees_the_places_in_training_alone():
+    torch.manual_seed(0)
+    placed = network(codebook=lambda *sizes: ConditionAdaptiveCodebook(*sizes, gate=1.0, placed=True))
+    plain = network(codebook=lambda *sizes: ConditionAdaptiveCodebook(*sizes, gate=1.0))
+    plain.load_state_dict(placed.state_dict())
+    for made in (placed, plain):
+        torch.nn.init.normal_(made.codebook.U)
+        torch.nn.init.normal_(made.codebook.V)
+        made.codebook.load_state_dict(placed.codebook.state_dict())
+    label = torch.zeros(2, dtype=torch.long)
+    prefix, ids = placed.look(images()), placed.tokenizer.tokens(images())
+    assert torch.equal(placed.decode(prefix, label, ids), plain.decode(prefix, label, ids))
+    seen, unseen = (made.train().decode(prefix, label, ids) for made in (placed, plain))
+    assert (seen - unseen).abs().max() > 1e-4

@@ -28,7 +28,6 @@ from lit_thermal.methods.real_iisr.tokenizer import (
     check_crop,
     check_side,
     enlarged,
-    grey,
     images_of,
     load_tokenizer,
     padded,
@@ -369,5 +368,8 @@ class RealIISR(SuperResolver):
         height, width = (self.scale * side for side in lr.shape[-2:])
         whole = enlarged(padded(lr, self.tile), self.scale)
         prefix = self.network.look(three(whole))
-        image = grey(self.network.restore(prefix, self.sampler, noise, self.guidance)).float()[..., :height, :width]
-        return adain(image, whole[..., :height, :width]) if self.colour_fix == "adain" else image
+        image = (self.network.restore(prefix, self.sampler, noise, self.guidance).float() + 1) / 2
+        image = image[..., :height, :width]
+        if self.colour_fix == "adain":
+            image = adain(image, whole[..., :height, :width].expand_as(image)).clamp(0, 1)
+        return image.mean(1, keepdim=True)

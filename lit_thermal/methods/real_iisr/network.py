@@ -29,8 +29,8 @@ class RealIISRNetwork(nn.Module):
     The input's tokens, guided by its thermal structure, and a token of the class are the prefix of the transformer's
     sequence. The tokenizer is frozen and always in eval mode.
 
-    The codebook follows the mean of the prefix. In the paper it follows the guided feature alone; in the released code
-    the mean of the prefix, which in training, and there alone, has the embeddings of its places added.
+    The codebook follows the mean of the prefix, as in the released code, where the prefix of a training, and of that
+    alone, has the embeddings of its places added (the codebook's `placed`). In the paper it follows the guided feature.
 
     A refiner (VARSR) adds what the tokens leave out of the latent, given what the last block says of the last scale
     and the codes that were taken there. The latent is then the sum of the sampling steps, where the last scale has no
@@ -193,7 +193,7 @@ class RealIISRNetwork(nn.Module):
         levels = logits.to(torch.promote_types(logits.dtype, torch.float32)).split(self.tokens, 1)
         if decoding == "argmax":
             return self.decode(prefix, label, [level.argmax(-1) for level in levels])
-        condition = self.transformer.condition(prefix, label)
+        condition = self._condition(prefix, label)
         entries = self.tokenizer.quantize.embedding.weight.to(torch.promote_types(logits.dtype, torch.float32))
         codes = []
         for level in levels:
@@ -227,7 +227,7 @@ class RealIISRNetwork(nn.Module):
         quantizer, scales = self.tokenizer.quantize, len(self.tokens)
         count = len(prefix)
         label = self._wanted(prefix)
-        condition = self.transformer.condition(prefix, label)
+        condition = self._condition(prefix, label)
         if guidance:
             both = torch.cat([label, torch.full_like(label, NEGATIVE)])
             cache = self.transformer.begin(prefix.repeat(2, 1, 1), both)
@@ -254,9 +254,13 @@ class RealIISRNetwork(nn.Module):
 
     def _adapted(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor]) -> list[Tensor]:
         """Codes (B, n, dim) of the tokens of each scale."""
-        condition = self.transformer.condition(prefix, label)
+        condition = self._condition(prefix, label)
         codes = self.tokenizer.quantize.codes(ids)
         return [self.codebook(index, code, condition) for index, code in zip(ids, codes, strict=True)]
+
+    def _condition(self, prefix: Tensor, label: Tensor) -> Tensor:
+        """What the codebook follows, (B, width)."""
+        return self.transformer.condition(prefix, label, self.training and self.codebook.placed)
 
     def _sum(self, codes: Sequence[Tensor]) -> Tensor:
         """Latent (B, dim, N, N) that the sampling steps add up to, without phi at the last scale."""
@@ -269,6 +273,6 @@ class RealIISRNetwork(nn.Module):
         """What a refiner is told: features (B, n, width) of the last scale plus the embedded codes of its tokens."""
         codes = self.tokenizer.quantize.embedding(ids)
         if self.codebook.acts != "decode":
-            codes = self.codebook(ids, codes, self.transformer.condition(prefix, label))
+            codes = self.codebook(ids, codes, self._condition(prefix, label))
         with torch.autocast(codes.device.type, enabled=False):
             return features + self.transformer.token_embedding(codes.to(self.transformer.token_embedding.weight.dtype))

@@ -74,7 +74,7 @@ def published() -> dict[str, Any]:
             },
             "codebook": {
                 "class_path": "lit_thermal.blocks.codebook.ConditionAdaptiveCodebook",
-                "init_args": {"rank": 8, "gate": 0.0, "acts": "decode"},
+                "init_args": {"rank": 8, "gate": 0.0, "acts": "decode", "placed": True},
             },
             "refiner": "lit_thermal.generative.token_refiner.NoRefiner",
             "decoding": "argmax",
