@@ -185,3 +185,10 @@ def test_a_tokenizer_of_other_scales_is_refused(run, folder):
     assert outcome.code == 2
     assert "[1, 2, 12]" in outcome.err and "[1, 3, 6, 12]" in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_a_transformer_of_other_scales_is_refused(run, folder):
+    assert run("fit", *SMALL).code == 0
+    outcome = run("test", *SMALL, "--model.tokenizer.scales=[1,4,6,12]", "--ckpt_path=last")
+    assert outcome.code == 2
+    assert "[1, 3, 6, 12]" in outcome.err and "[1, 4, 6, 12]" in outcome.err

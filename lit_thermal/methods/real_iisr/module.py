@@ -26,6 +26,7 @@ from lit_thermal.methods.real_iisr.network import NEGATIVE, POSITIVE, Decoding, 
 from lit_thermal.methods.real_iisr.tokenizer import (
     RECONSTRUCTION,
     check_crop,
+    check_scales,
     check_side,
     enlarged,
     images_of,
@@ -320,7 +321,12 @@ class RealIISR(SuperResolver):
         checkpoint["phases"] = {"until": self.tokenizer_until, "started": self.transformer_started}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on in the phase that the training was in."""
+        """Go on in the phase that the training was in.
+
+        Raises:
+            InputError: the transformer was trained on token maps of other sides.
+        """
+        check_scales(self.network.tokenizer, checkpoint.get("lit_thermal", {}).get("model"), "the checkpoint")
         if phases := checkpoint.get("phases"):
             self.tokenizer_until, self.transformer_started = phases["until"], phases["started"]
             self.network.tokenizer.requires_grad_(bool(self.tokenizer_until))

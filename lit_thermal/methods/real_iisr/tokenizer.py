@@ -143,7 +143,7 @@ def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
             raise InputError(
                 f"{path} holds no tokenizer: give a checkpoint of RealIISRTokenizer or RealIISR, or VQVAE.pth"
             )
-        _check_scales(tokenizer, held["lit_thermal"].get("model") or {}, path)
+        check_scales(tokenizer, held["lit_thermal"].get("model"), str(path))
         state = {
             name.removeprefix(prefix): value for name, value in held["state_dict"].items() if name.startswith(prefix)
         }
@@ -168,6 +168,30 @@ def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
         tokenizer.load_state_dict(state)
     else:
         tokenizer.load_released(state)
+
+
+def check_scales(tokenizer: MultiScaleVQVAE, made: dict[str, Any] | None, source: str) -> None:
+    """Refuse a checkpoint whose token maps have other sides: no shape of a weight tells.
+
+    Args:
+        tokenizer: that is to have its weights.
+        made: class path and arguments of the model that the checkpoint records, if any.
+        source: what the sentence calls the checkpoint.
+
+    Raises:
+        InputError: they have.
+    """
+    if not made:
+        return
+    given = made.get("init_args", {}).get("tokenizer")
+    arguments = given.get("init_args", {}) if isinstance(given, dict) else {}
+    scales = tuple(arguments.get("scales", PUBLISHED_SCALES))
+    if scales != tokenizer.quantize.scales:
+        raise InputError(
+            f"the tokenizer of {source} was trained with token maps of {list(scales)}, and model.tokenizer has "
+            f"{list(tokenizer.quantize.scales)}, which the transformer would predict; give model.tokenizer.scales as "
+            "it was trained"
+        )
 
 
 def images_of(batch: Batch, key: str, method: str) -> Tensor:
@@ -232,19 +256,6 @@ def check_crop(tokenizer: MultiScaleVQVAE, hr: Tensor, scale: int) -> None:
             f"the training crops are of {hr.shape[-1]} x {hr.shape[-2]} pixels and the tokenizer takes "
             f"{tokenizer.side} x {tokenizer.side}: give data.crop {tokenizer.side // scale}, or model.tokenizer other "
             "scales"
-        )
-
-
-def _check_scales(tokenizer: MultiScaleVQVAE, model: dict[str, Any], path: Path) -> None:
-    """Refuse a checkpoint whose token maps have other sides: no shape of a weight tells."""
-    made = model.get("init_args", {}).get("tokenizer")
-    arguments = made.get("init_args", {}) if isinstance(made, dict) else {}
-    scales = tuple(arguments.get("scales", PUBLISHED_SCALES))
-    if scales != tokenizer.quantize.scales:
-        raise InputError(
-            f"the tokenizer {path} was trained with token maps of {list(scales)}, and model.tokenizer has "
-            f"{list(tokenizer.quantize.scales)}, which the transformer would predict; give model.tokenizer.scales as "
-            "it was trained"
         )
 
 
