@@ -155,6 +155,16 @@ def test_a_refiner_is_trained_beside():
     assert "refinement" not in make()._terms(images["hr"], images["hr"])
 
 
+def test_recomputed_blocks_have_the_same_gradients():
+    images, found = batch(2), []
+    for recompute in (False, True):
+        model = make(checkpoint_blocks=recompute).train()
+        model._terms(images["hr"], images["hr"].flip(-1))["cross_entropy"].backward()
+        assert model.network.transformer.checkpoint_blocks == recompute
+        found.append([p.grad for p in model.network.transformer.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*found, strict=True))
+
+
 def test_losses_of_no_weight_are_not_computed():
     model, images = make(order_weight=0.0, pixel_weight=0.0), batch(2)
     assert set(model._terms(images["hr"], images["hr"])) == {"cross_entropy", "token_accuracy"}

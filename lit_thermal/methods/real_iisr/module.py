@@ -78,6 +78,7 @@ class RealIISR(SuperResolver):
         width: channels of a token.
         heads: of the attention; each has a multiple of 4 channels.
         drop_path: of the transformer's last block.
+        checkpoint_blocks: recompute its blocks in the backward pass, to save memory; the released training does.
         encoder: of the enlarged input; its factor is the tokenizer's.
         structure: what the transformer sees of heat and edges.
         codebook: what predicted tokens stand for.
@@ -111,6 +112,7 @@ class RealIISR(SuperResolver):
         width: int = 1536,
         heads: int = 24,
         drop_path: float = 0.1,
+        checkpoint_blocks: bool = False,
         encoder: Callable[[int, int], MapEncoder] = ConvStackEncoder,
         structure: Callable[[int, int], Structure] = ThermalStructuralGuidance,
         codebook: Callable[[int, int, int], Codebook] = ConditionAdaptiveCodebook,
@@ -148,7 +150,9 @@ class RealIISR(SuperResolver):
             )
         if tokenizer_weights and pretrained_wanted():
             load_tokenizer(made, Path(tokenizer_weights))
-        self.network = RealIISRNetwork(made, depth, width, heads, drop_path, encoder, structure, codebook, refiner)
+        self.network = RealIISRNetwork(
+            made, depth, width, heads, drop_path, encoder, structure, codebook, refiner, checkpoint_blocks
+        )
         if tokenizer_weights:
             self.network.start_transformer()
         self.tokenizer_given = bool(tokenizer_weights)
@@ -205,7 +209,7 @@ class RealIISR(SuperResolver):
             else:
                 decayed.append(parameter)
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
-        if self.tokenizer_steps and not self.tokenizer_given:
+        if self.tokenizer_steps:
             groups.append({"params": tokenizer, "weight_decay": 0.0, "lr": self.tokenizer_lr, "tokenizer": True})
         return groups
 

@@ -46,6 +46,7 @@ class RealIISRNetwork(nn.Module):
         structure: makes it from `width` and `heads`.
         codebook: makes it from the tokenizer's entries, the channels of an entry, and `width`.
         refiner: makes it from the channels of an entry and `width`.
+        checkpoint_blocks: recompute the transformer's blocks in the backward pass, to save memory.
 
     Raises:
         InputError: the tokenizer's scales do not begin with 1, encoder and tokenizer have maps of different sizes, or a
@@ -63,6 +64,7 @@ class RealIISRNetwork(nn.Module):
         structure: Callable[[int, int], Structure] = ThermalStructuralGuidance,
         codebook: Callable[[int, int, int], Codebook] = ConditionAdaptiveCodebook,
         refiner: Callable[[int, int], Refiner] = NoRefiner,
+        checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
         quantizer = tokenizer.quantize
@@ -84,6 +86,7 @@ class RealIISRNetwork(nn.Module):
             quantizer.scales,
             prefix_maps=self.structure.maps,
             drop_path=drop_path,
+            checkpoint_blocks=checkpoint_blocks,
         )
         self.refiner = refiner(quantizer.dim, width)
         self.tokens = [side**2 for side in quantizer.scales]
