@@ -19,7 +19,7 @@ run: $(VENV)/installed
 	$(BIN)/python -m lit_thermal test -c experiments/theris.yaml --ckpt_path best
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
