@@ -21,12 +21,15 @@ ALLOWED = {
     "metrics": {"ops"},
     "data": {"ops"},
     "methods": {"generative", "networks", "blocks", "losses", "ops", "metrics"},
-    "evaluation": {"methods", "generative", "networks", "blocks", "losses", "ops", "data", "metrics"},
+    "sweeping": set(),
+    "evaluation": {"methods", "generative", "networks", "blocks", "losses", "ops", "data", "metrics", "sweeping"}
+    | {"weights", "inference"},
     "inference": {"methods", "generative", "networks", "blocks", "losses", "ops", "data", "metrics"},
     "weights": {"methods", "generative", "networks", "blocks", "losses", "ops"},
     "cli": {
         "callbacks",
         "evaluation",
+        "sweeping",
         "inference",
         "weights",
         "methods",
@@ -44,7 +47,13 @@ ALLOWED = {
 }
 """Each part of the package to what it may import besides itself."""
 OPS_KNOW = {"torch", "numpy", "einops"}
-HEAVY = {"diffusers", "transformers", "peft", "wandb", "mamba_ssm", "pyiqa", "deepspeed"}
+HEAVY = {"diffusers", "transformers", "peft", "wandb", "mamba_ssm", "pyiqa", "deepspeed", "spandrel"} | {
+    "cv2",
+    "onnxruntime",
+    "pyarrow",
+    "scipy",
+    "pycocotools",
+}
 LIGHT = [
     "__main__.py",
     "cli/__init__.py",

@@ -1,0 +1,1 @@
+"""Downstream tasks, published numbers and reports."""

@@ -1,0 +1,1 @@
+"""One HTML page of the runs of a sweep beside the published numbers."""
