@@ -25,6 +25,9 @@ OTHER_VERBS = {
     "convert": ("lit_thermal.cli.convert:main", "make a checkpoint of weights in a published layout"),
     "merge": ("lit_thermal.cli.merge:main", "fold the LoRA of a checkpoint into the weights it was added to"),
     "curves": ("lit_thermal.cli.curves:main", "draw tests under displaced guides in one picture"),
+    "evaluate": ("lit_thermal.cli.evaluate:main", "measure files that any program wrote, and what they are good for"),
+    "sweep": ("lit_thermal.cli.sweep:main", "run the points of a W&B sweep file, without W&B"),
+    "report": ("lit_thermal.cli.report:main", "draw runs, or a sweep, beside the published numbers"),
     "list": ("lit_thermal.cli.list:main", "show the methods, blocks, data, experiments and sweeps there are"),
 }
 """Verb to its function, `module:function`, which takes the words after the verb and returns the exit code."""
