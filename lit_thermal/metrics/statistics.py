@@ -1,0 +1,203 @@
+"""How sure a mean is: intervals over images, paired tests between methods, differences over several trainings."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lit_thermal.errors import InputError
+
+RESAMPLES = 2000
+"""Bootstrap samples: the ends of a 95 % interval then move by some 2 % of its width from seed to seed."""
+
+BOOTSTRAP_UP_TO = 2000
+"""Above so many values the interval is Student's, with which the bootstrap of a mean then agrees."""
+_VALUES_AT_ONCE = 1 << 21
+
+
+class Interval(NamedTuple):
+    """A mean and the two ends of its confidence interval, in the unit of the values."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Paired(NamedTuple):
+    """One method against another on the same images or clips."""
+
+    difference: Interval
+    """Mean of ours minus theirs."""
+    p_value: float
+    """Of the two-sided Wilcoxon signed-rank test that the differences lie around 0."""
+    count: int  # type: ignore[assignment]  # the method of tuples is of no use here
+    """Over how many names."""
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of values and its BCa bootstrap interval.
+
+    One value, or equal values, give an interval of no width: nothing is known of how they vary. NaN among the values
+    makes all three NaN. Above `BOOTSTRAP_UP_TO` values the interval is Student's.
+
+    Args:
+        values: one for each image or clip.
+        confidence: of the interval, in (0, 1).
+        seed: of the resampling.
+
+    Raises:
+        InputError: there is no value, or the confidence is out of range.
+
+    Source: Efron, "Better bootstrap confidence intervals", 1987; `scipy.stats.bootstrap`.
+    """
+    return mean_intervals([values], confidence, seed)[0]
+
+
+def mean_intervals(columns: Sequence[Sequence[float]], confidence: float = 0.95, seed: int = 0) -> list[Interval]:
+    """`mean_interval` of each of several columns of one length, over the same resamples.
+
+    Raises:
+        InputError: a column is empty, or the confidence is out of range.
+    """
+    _check(confidence)
+    table = np.asarray(columns, dtype=np.float64)
+    if table.ndim != 2 or not table.shape[1]:
+        raise InputError("an interval needs at least one value; there is none")
+    means = table.mean(axis=1)
+    low, high = means.copy(), means.copy()
+    # Equal values have no spread, infinite ones no mean; the mean of either says all.
+    varies = np.isfinite(means) & (np.ptp(table, axis=1) > 0)
+    if varies.any():
+        low[varies], high[varies] = _bootstrap(table[varies], confidence, seed)
+    return [Interval(*map(float, ends)) for ends in zip(means, low, high, strict=True)]
+
+
+def paired(ours: Mapping[str, float], theirs: Mapping[str, float], confidence: float = 0.95, seed: int = 0) -> Paired:
+    """Hold two methods against each other on the images or clips that both have.
+
+    Args:
+        ours: name of an image or clip to its value.
+        theirs: the same of the other method.
+        confidence: of the interval of the mean difference.
+        seed: of its resampling.
+
+    Returns:
+        The mean difference with its bootstrap interval, and the p-value of the signed-rank test: 1 where all values
+        are equal, NaN where one is NaN.
+
+    Raises:
+        InputError: they have no name in common.
+
+    Source: Wilcoxon, "Individual comparisons by ranking methods", 1945; `scipy.stats.wilcoxon`.
+    """
+    from scipy.stats import wilcoxon
+
+    names = sorted(ours.keys() & theirs.keys())
+    if not names:
+        raise InputError(
+            f"nothing to compare: {_some(ours)} and {_some(theirs)} have no image or clip in common; give two "
+            "methods that were measured on the same data"
+        )
+    differences = np.array([ours[name] - theirs[name] for name in names], dtype=np.float64)
+    if np.isnan(differences).any():
+        p_value = math.nan
+    else:
+        p_value = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    return Paired(mean_interval(differences.tolist(), confidence, seed), p_value, len(names))
+
+
+def difference_over_seeds(
+    ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], confidence: float = 0.95
+) -> Interval:
+    """Mean difference of two methods that were trained with several seeds each and measured on the same images.
+
+    The interval is of what other seeds and other images would give: both are random and crossed, each seed having
+    seen each image, so that neither the spread over images nor that over seeds alone would do. With the mean squares
+    of the two-way layout, the variance of the mean is ``(MS_seed + MS_image - MS_residual) / (n_seeds n_images)``,
+    where a component whose estimate is negative counts as 0; the degrees of freedom are Satterthwaite's. With one
+    seed the interval is over images alone, and with one image over seeds alone; with one of both it is infinite.
+
+    Args:
+        ours: for each seed, image to value.
+        theirs: the same of the other method; seeds are paired by their place.
+        confidence: of the interval.
+
+    Returns:
+        The mean of ours minus theirs over the images that all have; NaN where a value is.
+
+    Raises:
+        InputError: the numbers of seeds differ or are 0, or there is no image in common.
+
+    Source: Searle, Casella and McCulloch, "Variance components", 1992, chapter 4; Satterthwaite, "An approximate
+        distribution of estimates of variance components", 1946. The same layout as readers and cases in Dorfman,
+        Berbaum and Metz, "Receiver operating characteristic rating analysis", 1992.
+    """
+    from scipy.stats import t
+
+    _check(confidence)
+    if not ours or len(ours) != len(theirs):
+        raise InputError(f"{len(ours)} seeds against {len(theirs)}: give each method the same seeds, at least one")
+    names = sorted(set.intersection(*(set(run) for run in (*ours, *theirs))))
+    if not names:
+        raise InputError("the runs have no image or clip in common; measure them on the same data")
+    pairs = zip(ours, theirs, strict=True)
+    table = np.array([[mine[n] - other[n] for n in names] for mine, other in pairs], dtype=np.float64)
+    mean = float(table.mean())
+    if not math.isfinite(mean):
+        return Interval(mean, math.nan, math.nan)
+    if table.size == 1:
+        return Interval(mean, -math.inf, math.inf)
+    variance, freedom = _variance_of_mean(table)
+    reach = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def _variance_of_mean(table: np.ndarray) -> tuple[float, float]:
+    """Variance of the mean of (seeds, images) and its degrees of freedom."""
+    seeds, images = table.shape
+    if min(seeds, images) == 1:
+        return float(table.var(ddof=1)) / table.size, table.size - 1
+    by_seed, by_image = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
+    seed = images * float(by_seed.var(ddof=1))
+    image = seeds * float(by_image.var(ddof=1))
+    freedom = (seeds - 1) * (images - 1)
+    residual = float(np.square(table - by_seed - by_image + table.mean()).sum()) / freedom
+    if seed > residual and image > residual:
+        terms = [(seed, seeds - 1), (image, images - 1), (-residual, freedom)]
+    else:
+        terms = [max((seed, seeds - 1), (image, images - 1), (residual, freedom))]
+    total = sum(square for square, _ in terms)
+    spread = sum(square**2 / degrees for square, degrees in terms)
+    return total / table.size, total**2 / spread if spread else freedom
+
+
+def _bootstrap(table: np.ndarray, confidence: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the intervals of the means of (columns, values)."""
+    from scipy.stats import bootstrap, sem, t
+
+    count = table.shape[1]
+    if count > BOOTSTRAP_UP_TO:
+        return t.interval(confidence, count - 1, loc=table.mean(axis=1), scale=sem(table, axis=1))
+    found = bootstrap(
+        (table,),
+        np.mean,
+        axis=-1,
+        n_resamples=RESAMPLES,
+        batch=max(1, _VALUES_AT_ONCE // table.size),
+        confidence_level=confidence,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return found.low, found.high
+
+
+def _check(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}; it must lie between 0 and 1, as 0.95 does")
+
+
+def _some(values: Mapping[str, float]) -> str:
+    """The first names, for an error message."""
+    names = list(values)
+    return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "no name"
