@@ -2,9 +2,18 @@
 
 from .chain_pictures import ChainPictures
 from .ema import EMA
+from .gallery_frames import GalleryFrames
 from .learning_curves import LearningCurves
 from .prediction_writer import PredictionWriter
 from .robustness_curve import RobustnessCurve
 from .samples import SamplePictures
 
-__all__ = ["EMA", "ChainPictures", "LearningCurves", "PredictionWriter", "RobustnessCurve", "SamplePictures"]
+__all__ = [
+    "EMA",
+    "ChainPictures",
+    "GalleryFrames",
+    "LearningCurves",
+    "PredictionWriter",
+    "RobustnessCurve",
+    "SamplePictures",
+]

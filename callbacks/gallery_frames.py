@@ -1,0 +1,148 @@
+"""The first pictures of each test set as files, for reports that show the same crop of several runs."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch import Callback
+from PIL import Image
+from torch import Tensor
+
+from lit_thermal.batch import Batch, Radiometry
+from lit_thermal.data.frames import write_frame
+from lit_thermal.errors import InputError
+from lit_thermal.metrics.baselines import reference_baseline
+
+from .file_name import file_name
+
+
+class GalleryFrames(Callback):
+    """Writes input, baseline, output, target and guide of the first images or clips of each test set into the run.
+
+    Images go to `gallery/<data set>/<name>/{lr,bicubic,restored,hr,guide}.png`, the frames of a clip's first window to
+    files of the same names with a number (`hr_0003.png`). Thermal files hold the counts and the depth of the source, so
+    that what is shown is what was measured. `gallery/gallery.json` lists them with their radiometry. A picture that
+    does not exist, as the input where the camera is missing, or that holds NaN has no file and is not listed.
+
+    In a run of several processes the first one writes the first of its own.
+
+    Args:
+        images: how many images of each set are written.
+        clips: how many clips of each set are written.
+
+    Raises:
+        InputError: a number is below 1.
+    """
+
+    def __init__(self, images: int = 4, clips: int = 2) -> None:
+        if images < 1 or clips < 1:
+            raise InputError(
+                f"GalleryFrames needs images and clips of at least 1, not {images} and {clips}; leave the callback out "
+                "to write nothing"
+            )
+        self.images = images
+        self.clips = clips
+        self._written: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what an earlier test wrote."""
+        self._written.clear()
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the pictures that are still wanted, as `test_step` returned them."""
+        names = getattr(trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
+        dataset = names[dataloader_idx] if names else "test"
+        most = self.clips if batch["hr"].ndim == 5 else self.images
+        written = self._written.setdefault(dataset, {})
+        if not trainer.is_global_zero or len(written) >= most:
+            return
+        restored = outputs[type(pl_module).__name__]
+        for index, name in enumerate(batch["name"]):
+            if name in written or len(written) >= most:
+                continue
+            folder = Path(trainer.default_root_dir, "gallery", file_name(dataset), file_name(name))
+            written[name] = _write(folder, batch, index, restored[index], int(pl_module.scale))  # type: ignore[arg-type]
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the list."""
+        if not trainer.is_global_zero:
+            return
+        record = {
+            "method": type(pl_module).__name__,
+            "scale": int(pl_module.scale),  # type: ignore[arg-type]
+            "datasets": {dataset: list(entries.values()) for dataset, entries in self._written.items()},
+        }
+        folder = Path(trainer.default_root_dir, "gallery")
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / ".gallery.json.part"
+        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        os.replace(aside, folder / "gallery.json")
+
+
+def _write(folder: Path, batch: Batch, index: int, restored: Tensor, scale: int) -> dict[str, Any]:
+    """Write one image or clip; returns its entry in the list, with files relative to the gallery."""
+    folder.mkdir(parents=True, exist_ok=True)
+    radiometry = batch["radiometry"][index] if "radiometry" in batch else Radiometry()
+    video = batch["hr"].ndim == 5
+    entry: dict[str, Any] = {
+        "name": batch["name"][index],
+        "size": list(batch["hr"].shape[-2:]),
+        "radiometry": radiometry._asdict(),
+        "files": {},
+    }
+    if video:
+        frames = torch.arange(len(restored)) if "frame" not in batch else batch["frame"][index]
+        entry |= {
+            "frames": frames.tolist(),
+            "time": batch["hr_time"][index].tolist(),
+            "lr_time": batch["lr_time"][index].tolist() if "lr_time" in batch else list(range(batch["lr"].shape[1])),
+        }
+    for kind, values in _pictures(batch, index, restored, scale):
+        if not values.isfinite().all():
+            continue
+        paths = [folder / (f"{kind}_{n:04d}.png" if video else f"{kind}.png") for n in range(len(values))]
+        for path, frame in zip(paths, values, strict=True):
+            if kind == "guide":
+                _write_guide(path, frame)
+            else:
+                write_frame(path, frame, radiometry)
+        entry["files"][kind] = [path.relative_to(folder.parents[1]).as_posix() for path in paths]
+    return entry
+
+
+def _pictures(batch: Batch, index: int, restored: Tensor, scale: int) -> Iterator[tuple[str, Tensor]]:
+    """What a sample has, as (T, C, H, W) on the CPU; T is 1 for an image."""
+
+    def frames(x: Tensor) -> Tensor:
+        return x.detach().float().cpu().reshape(-1, *x.shape[-3:])
+
+    if "has_lr" not in batch or batch["has_lr"][index]:
+        one: Any = {key: batch[key][index : index + 1] for key in ("lr", "hr_time") if key in batch}  # type: ignore[literal-required]
+        yield "lr", frames(batch["lr"][index])
+        yield "bicubic", frames(reference_baseline(one, scale))
+    yield "restored", frames(restored)
+    yield "hr", frames(batch["hr"][index])
+    guide = batch.get("guide")
+    # Of several views none is the one that belongs to the target.
+    if guide is not None and guide.ndim == 4 and ("has_guide" not in batch or batch["has_guide"][index]):
+        yield "guide", frames(guide[index])
+
+
+def _write_guide(path: Path, values: Tensor) -> None:
+    """Write a visible picture (3, H, W) in [0, 1] so that it appears whole or not at all."""
+    pixels = (values.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
+    aside = path.with_name(f".{path.name}.part")
+    Image.fromarray(pixels).save(aside, format="PNG")
+    os.replace(aside, path)
