@@ -1,1 +1,14 @@
-"""The numbers of the papers' tables, with what is known of how they were measured."""
+"""What the five papers printed, as data: one YAML file a paper, and what reads them."""
+
+from lit_thermal.evaluation.published.tables import (
+    METRICS,
+    Metric,
+    Number,
+    Protocol,
+    Row,
+    Table,
+    tables,
+    tables_of_sweep,
+)
+
+__all__ = ["METRICS", "Metric", "Number", "Protocol", "Row", "Table", "tables", "tables_of_sweep"]

@@ -1,0 +1,259 @@
+"""The quantitative tables of the papers: numbers as printed, with the protocol that each was measured by.
+
+A file ``<paper>.yaml`` has ``protocols``, by name, and ``tables``. A table names its columns by data set and metric,
+and each row has its values as one text in the order of these columns, so that trailing zeros stay. A value that a paper
+draws and does not print is ``-``: it is recorded and never estimated.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from lit_thermal.errors import InputError
+
+FOLDER = Path(__file__).parent
+PAPERS = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+"""The papers by the names of their files."""
+NOT_PRINTED = "-"
+
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:±\d+(?:\.\d+)?)?")
+_TABLE = ({"number", "caption", "protocol", "columns", "rows"}, {"sweep", "reference", "condition"})
+_ROW = ({"name", "values"}, {"point"})
+_PROTOCOL = ({"text", "channel"}, {"notes", "same_as"})
+_Keys = tuple[set[str], set[str]]
+
+
+class Metric(NamedTuple):
+    """A metric of a table."""
+
+    name: str
+    """In this package."""
+    label: str
+    """In a heading."""
+    unit: str = ""
+    """Empty where it has none."""
+    direction: Literal["higher", "lower"] | None = "higher"
+    """Which values are better; None where neither are."""
+
+
+_METRICS = (
+    Metric("psnr", "PSNR", "dB"),
+    Metric("ssim", "SSIM"),
+    Metric("lpips", "LPIPS", direction="lower"),
+    Metric("musiq", "MUSIQ"),
+    Metric("maniqa", "MANIQA"),
+    Metric("clip_iqa", "CLIP-IQA"),
+    Metric("dover", "DOVER"),
+    Metric("map", "mAP", "%"),
+    Metric("miou", "mIoU", "%"),
+    Metric("ap_gain", "AP over the next best", "%"),
+    Metric("iou_gain", "IoU over the next best", "%"),
+    Metric("precision", "Precision"),
+    Metric("recall", "Recall"),
+    Metric("f1", "F1"),
+    Metric("iou", "IoU"),
+    Metric("fps", "Frames per second", "1/s"),
+    Metric("parameters", "Parameters", "M", "lower"),
+    Metric("epoch", "Epoch", direction=None),
+)
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
+"""Every metric that a table has, by its name."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How numbers were measured, as far as it is known; a number is never shown without it."""
+
+    name: str
+    text: str
+    """What is known."""
+    channel: str
+    """What PSNR and SSIM are of."""
+    notes: str = ""
+    """Where paper and code disagree, what is missing, and what that does to a comparison."""
+    same_as: str | None = None
+    """The protocol of this package that measures alike, where there is one."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A value of a table."""
+
+    value: float | None
+    """None where the paper draws it and prints no number. Of a span, its middle."""
+    text: str
+    """As printed; "-" where it is not."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, or a variant of one."""
+
+    name: str
+    values: Mapping[str, Mapping[str, Number]]
+    """By data set and metric."""
+    point: Mapping[str, Any] | None = None
+    """The parameters of the sweep's point that reproduces it."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper, or what a figure or a sentence of it tells in numbers."""
+
+    paper: str
+    number: str
+    """As the paper calls it; with a word behind where one printed table is two comparisons."""
+    caption: str
+    rows: tuple[Row, ...]
+    columns: Mapping[str, tuple[str, ...]]
+    """The metrics of each data set, in the order of the columns."""
+    protocol: Protocol
+    sweep: str | None = None
+    """Stem of the sweep file that reproduces it."""
+    reference: str | None = None
+    """Name of the row that the others are compared with."""
+    condition: str | None = None
+    """Suffix of our test set, where the table is about one condition of the input."""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Data sets in the order of the columns."""
+        return tuple(self.columns)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Metrics of all data sets, each once."""
+        return tuple(dict.fromkeys(METRICS[name] for names in self.columns.values() for name in names))
+
+    def row(self, name: str) -> Row:
+        """The row of this name.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = next((row for row in self.rows if row.name == name), None)
+        if found is None:
+            raise InputError(f"{self.number} of {self.paper} has no row {name!r}; it has {_listed(self.rows)}")
+        return found
+
+
+def tables(paper: str | None = None) -> list[Table]:
+    """What the papers printed.
+
+    Args:
+        paper: name of one paper, of `PAPERS`; all of them if not given.
+
+    Raises:
+        InputError: there is no such paper.
+    """
+    if paper is not None and paper not in PAPERS:
+        raise InputError(f"there are no published numbers of {paper!r}; there are those of {', '.join(PAPERS)}")
+    return [table for name in PAPERS if paper in (None, name) for table in _packaged(name)]
+
+
+def tables_of_sweep(stem: str) -> list[Table]:
+    """The tables that a sweep reproduces; none where the papers have none.
+
+    Args:
+        stem: of the sweep's file, such as ``theris_ablation``.
+    """
+    return [table for table in tables() if table.sweep == stem]
+
+
+def read_tables(file: Path) -> list[Table]:
+    """Read one paper's file.
+
+    Raises:
+        InputError: it cannot be read, or something in it is missing, unknown, or no number.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    _check(content, ({"protocols", "tables"}, set()), f"{file}")
+    protocols = {
+        name: Protocol(name=name, **_check(entry, _PROTOCOL, f"{file}, protocol {name!r}"))
+        for name, entry in content["protocols"].items()
+    }
+    return [_table(entry, protocols, file) for entry in content["tables"]]
+
+
+@cache
+def _packaged(paper: str) -> tuple[Table, ...]:
+    return tuple(read_tables(FOLDER / f"{paper}.yaml"))
+
+
+def _table(entry: Any, protocols: Mapping[str, Protocol], file: Path) -> Table:
+    number = entry.get("number") if isinstance(entry, dict) else entry
+    where = f"{file}, table {number!r}"
+    _check(entry, _TABLE, where)
+    if entry["protocol"] not in protocols:
+        known = ", ".join(protocols)
+        raise InputError(f"{where}: protocol {entry['protocol']!r} is none of the file's, which are {known}")
+    columns = {dataset: tuple(metrics) for dataset, metrics in entry["columns"].items()}
+    for metric in (metric for metrics in columns.values() for metric in metrics):
+        if metric not in METRICS:
+            raise InputError(f"{where}, columns: {metric!r} is no metric; the metrics are {', '.join(METRICS)}")
+    rows = tuple(_row(row, columns, where) for row in entry["rows"])
+    names = [row.name for row in rows]
+    if len(set(names)) < len(names):
+        raise InputError(f"{where}, rows: two rows have one name; they are {_listed(rows)}")
+    reference = entry.get("reference")
+    if reference is not None and reference not in names:
+        raise InputError(f"{where}: reference {reference!r} is none of the rows {_listed(rows)}")
+    if entry.get("sweep") and not all(row.point for row in rows):
+        missing = next(row.name for row in rows if not row.point)
+        raise InputError(f"{where}, row {missing!r}: a table with a sweep needs the point of every row")
+    rest = {key: entry[key] for key in ("number", "caption", "sweep", "reference", "condition") if key in entry}
+    return Table(paper=file.stem, rows=rows, columns=columns, protocol=protocols[entry["protocol"]], **rest)
+
+
+def _row(entry: Any, columns: Mapping[str, tuple[str, ...]], where: str) -> Row:
+    where = f"{where}, row {entry.get('name') if isinstance(entry, dict) else entry!r}"
+    _check(entry, _ROW, where)
+    if not isinstance(entry["values"], str):
+        raise InputError(
+            f"{where}: values must be text, or zeros at the end are lost; put {entry['values']!r} in quotes"
+        )
+    texts = iter(entry["values"].split())
+    count = sum(map(len, columns.values()))
+    if len(entry["values"].split()) != count:
+        raise InputError(f"{where}: there are {len(entry['values'].split())} values for {count} columns")
+    values = {
+        dataset: {metric: _number(next(texts), where) for metric in metrics} for dataset, metrics in columns.items()
+    }
+    return Row(entry["name"], values, entry.get("point"))
+
+
+def _number(text: str, where: str) -> Number:
+    if text == NOT_PRINTED:
+        return Number(None, text)
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        raise InputError(f"{where}: {text!r} is no number; write {NOT_PRINTED!r} for a value that is not printed")
+    return Number(float(found[1]), text)
+
+
+def _check(entry: Any, keys: _Keys, where: str) -> dict[str, Any]:
+    """Return `entry` if it is a mapping with all of the first keys and none beside the second."""
+    needed, optional = keys
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: a mapping with the keys {', '.join(sorted(needed))} is needed, not {entry!r}")
+    if unknown := sorted(str(key) for key in set(entry) - needed - optional):
+        raise InputError(
+            f"{where}: the key {unknown[0]!r} is unknown; known are {', '.join(sorted(needed | optional))}"
+        )
+    if missing := sorted(needed - set(entry)):
+        raise InputError(f"{where}: the key {missing[0]!r} is missing")
+    return entry
+
+
+def _listed(rows: tuple[Row, ...]) -> str:
+    return ", ".join(repr(row.name) for row in rows)
