@@ -202,11 +202,12 @@ def test_values_are_what_is_printed(table):
 def test_each_swept_row_names_what_reproduces_it(table):
     assert table.sweep in SWEEPS
     assert table.reference in [row.name for row in table.rows]
+    swept = yaml.safe_load((ROOT / "sweeps" / f"{table.sweep}.yaml").read_text(encoding="utf-8"))["parameters"]
     for row in table.rows:
-        if "config" in row.point:
-            assert set(row.point) == {"config"}
-            for name in row.point["config"].split(","):
-                assert (ROOT / name).is_file()
+        assert set(row.point) == set(swept)
+        for name, value in row.point.items():
+            assert value in swept[name]["values"]
+            assert name != "config" or (ROOT / value).is_file()
     points = [tuple(row.point.items()) for row in table.rows]
     assert len(set(points)) == len(points)
 
