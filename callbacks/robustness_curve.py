@@ -1,14 +1,13 @@
 """What is left of a guided method when one camera is missing or looks beside the other."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch import Callback
 
-from lit_thermal.errors import InputError
+from lit_thermal.metrics.levels import COLUMNS, Level
 from lit_thermal.metrics.report import compare
 from lit_thermal.metrics.scores import Scores
 
@@ -27,16 +26,6 @@ _BASELINE = (COLORS["yellow"], ":")
 _METRICS = {"psnr": "PSNR in dB", "ssim": "SSIM"}
 _FAR = 1.5
 """A level farther from the rest than so many times the rest's span is told and not drawn."""
-
-
-class Level(NamedTuple):
-    """How well a method does on one condition of a test set."""
-
-    condition: str
-    pixels: int | None
-    """Displacement of the guide, where the condition is one."""
-    values: dict[str, float]
-    images: int
 
 
 class RobustnessCurve(Callback):
@@ -67,36 +56,10 @@ class RobustnessCurve(Callback):
             base = datasets[0].removesuffix(f"_{conditions[0].suffix}")
             file = Path(trainer.default_root_dir) / (f"robustness_{base}.csv" if len(sets) > 1 else "robustness.csv")
             rows = [*levels, *([baseline] if baseline else [])]
-            write_table(file, ("condition", *_head()), [(r.condition, *_row(r)) for r in rows])
+            write_table(file, COLUMNS, [(r.condition, *_row(r)) for r in rows])
             if sum(level.pixels is not None for level in levels) > 1:
                 figure = _figure(levels, baseline, scores.methods[0], datasets[0])
                 write_figure(file.with_suffix(".png"), figure)
-
-
-def read_levels(file: Path) -> list[Level]:
-    """Read a `robustness.csv`.
-
-    Raises:
-        InputError: it cannot be read or is no such table.
-    """
-    try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-        return [
-            Level(
-                row["condition"],
-                int(row["pixels"]) if row["pixels"] else None,
-                {metric: float(row[metric]) for metric in _METRICS},
-                int(row["images"]),
-            )
-            for row in rows
-        ]
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{file} is no table of RobustnessCurve; its columns are condition, {', '.join(_head())}"
-        ) from error
 
 
 def write_runs(file: Path, runs: Mapping[str, Sequence[Level]]) -> None:
@@ -107,12 +70,8 @@ def write_runs(file: Path, runs: Mapping[str, Sequence[Level]]) -> None:
         runs: what each run, by the name it has in the picture, was measured to.
     """
     rows = [(run, level.condition, *_row(level)) for run, levels in runs.items() for level in levels]
-    write_table(file.with_suffix(".csv"), ("run", "condition", *_head()), rows)
+    write_table(file.with_suffix(".csv"), ("run", *COLUMNS), rows)
     write_figure(file, _figure_of_runs(runs))
-
-
-def _head() -> tuple[str, ...]:
-    return ("pixels", *_METRICS, "images")
 
 
 def _row(level: Level) -> tuple[Any, ...]:

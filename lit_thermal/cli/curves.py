@@ -18,7 +18,8 @@ def main(argv: Sequence[str]) -> int:
     if len(names) != len(tables) or len(set(names)) < len(names):
         raise InputError(f"--names gives {len(set(names))} different names for {len(tables)} runs; give each its own")
     # Imported here, so that a mistake is told before anything heavy is loaded.
-    from lit_thermal.callbacks.robustness_curve import read_levels, write_runs
+    from lit_thermal.callbacks.robustness_curve import write_runs
+    from lit_thermal.metrics.levels import read_levels
 
     runs = {name: read_levels(table) for name, table in zip(names, tables, strict=True)}
     for table, levels in zip(tables, runs.values(), strict=True):

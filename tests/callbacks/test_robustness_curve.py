@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.callbacks import RobustnessCurve, SamplePictures
-from lit_thermal.callbacks.robustness_curve import read_levels
 from lit_thermal.data.conditions import (
     Complete,
     Condition,
@@ -26,6 +25,7 @@ from lit_thermal.data.conditions import (
 )
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.metrics.baselines import reference_baseline
+from lit_thermal.metrics.levels import read_levels
 
 
 class Guided(SuperResolver):
