@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import os
 import pkgutil
 import signal
 import time
@@ -28,9 +29,10 @@ from lit_thermal.cli import quiet, run_folder
 from lit_thermal.cli.arguments import CONFIG, FREE, sources, with_found_files
 from lit_thermal.cli.diagnose import Source, explain, read_yaml, refuse_nulls
 from lit_thermal.cli.hints import Argument, arguments
-from lit_thermal.cli.keep import BestAndLast, KeepConfig, StepSeeds, StopBetweenSteps, WholeCheckpointIO
+from lit_thermal.cli.keep import BestAndLast, KeepConfig, StepSeeds, StopBetweenSteps, TellProgress, WholeCheckpointIO
 from lit_thermal.errors import InputError
 from lit_thermal.methods.base import SuperResolver
+from lit_thermal.sweeping.runner import PROGRESS_FILE
 from lit_thermal.weights import check_fit, read_checkpoint, transplant
 from lit_thermal.weights.checkpoint import check_resumes, constructor_error
 
@@ -46,6 +48,7 @@ TOP = {
     "trainer": Argument(Any, group=arguments(Trainer)),
     "model": Argument(SuperResolver),
     "data": Argument(LightningDataModule),
+    "then_test": Argument(bool, False),
     "ckpt_path": Argument(str | None, None),
     "from": Argument(str | None, None),
 }
@@ -100,6 +103,12 @@ class App(LightningCLI):
             default=None,
             metavar="CKPT",
             help="Checkpoint to take every weight from that fits; `last` and `best` name the newest run's.",
+        )
+        parser.add_argument(
+            "--then_test",
+            type=bool,
+            default=False,
+            help="Whether `fit` measures its best checkpoint on the test data when it has trained.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -196,6 +205,8 @@ class App(LightningCLI):
         config = self.config_init[self.subcommand].trainer
         given = config.callbacks
         callbacks = [self._keep_config, self._stop, *([given] if isinstance(given, Callback) else given or [])]
+        if PROGRESS_FILE in os.environ:
+            callbacks.append(TellProgress(Path(os.environ[PROGRESS_FILE])))
         checkpoints = (self.folder / "checkpoints").resolve()
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -225,8 +236,15 @@ class App(LightningCLI):
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
-        """Train."""
-        self._run(self.trainer.fit, kwargs)
+        """Train, and where `then_test` says so test the best checkpoint (the last weights if none was monitored)."""
+        then_test = self.config[self.subcommand].then_test
+        self._run(self.trainer.fit, kwargs, tell=not then_test)
+        if not then_test:
+            return
+        saved = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        self._set_seed()  # whatever training drew, the test is that of a run of its own
+        arguments = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": saved or None, "verbose": False}
+        self._run(self.trainer.test, arguments)
 
     def validate(self, **kwargs: Any) -> None:
         """Measure on the validation data."""
@@ -240,7 +258,7 @@ class App(LightningCLI):
         """Restore the prediction data; `PredictionWriter`, or the config's own, writes each batch as it comes."""
         self._run(self.trainer.predict, kwargs | {"return_predictions": False})
 
-    def _run(self, verb: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    def _run(self, verb: Callable[..., Any], arguments: dict[str, Any], tell: bool = True) -> None:
         # processes of a distributed run must stop at once: one that takes another step would wait for the others
         alone = self.trainer.world_size == 1
         try:
@@ -259,7 +277,8 @@ class App(LightningCLI):
                 raise
             self._tell_where()
             raise KeyboardInterrupt from None
-        self._tell_where()
+        if tell:
+            self._tell_where()
 
     @rank_zero_only
     def _tell_where(self) -> None:

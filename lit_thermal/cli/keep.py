@@ -1,9 +1,12 @@
 """What a run keeps: its config, checkpoints that are whole, and the seeds that make a resume exact."""
 
+import json
+import math
 import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,6 +155,47 @@ class StopBetweenSteps(Callback):
     on_validation_batch_end = _stop_if_asked  # type: ignore[assignment]
     on_test_batch_end = _stop_if_asked  # type: ignore[assignment]
     on_predict_batch_end = _stop_if_asked  # type: ignore[assignment]
+
+
+class TellProgress(Callback):
+    """Keeps note of how far a run is, for the sweep that started it, and ends the run when that sweep is gone.
+
+    Args:
+        file: where; written about once a second.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._parent = os.getppid()
+        self._told = 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Tell the step of training."""
+        steps = trainer.estimated_stepping_batches
+        self._tell(trainer, "train", trainer.global_step, steps if math.isfinite(steps) else None)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Tell that validation runs, while the step stays."""
+        self._tell(trainer, "validate", trainer.global_step, None)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Tell the batch of the test."""
+        counts = trainer.num_test_batches
+        self._tell(trainer, "test", batch_idx + 1, sum(counts) if isinstance(counts, list) else counts)
+
+    def _tell(self, trainer: Trainer, phase: str, step: int, steps: int | float | None) -> None:
+        if os.getppid() != self._parent:
+            raise KeyboardInterrupt
+        if not trainer.is_global_zero or time.monotonic() - self._told < 1:
+            return
+        self._told = time.monotonic()
+        score = trainer.callback_metrics.get("val/psnr")
+        note = {"phase": phase, "step": step, "steps": steps, "val/psnr": None if score is None else float(score)}
+        aside = self.file.with_name(f".{self.file.name}.part")
+        aside.write_text(json.dumps(note), encoding="utf-8")
+        os.replace(aside, self.file)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -1,0 +1,169 @@
+"""The points of a sweep: grid and random search with the meaning that W&B gives to them."""
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lit_thermal.errors import InputError
+from lit_thermal.sweeping.sweep_file import SweepFile
+
+Point = dict[str, Any]
+"""Name of a parameter to its value."""
+
+MOST = 10_000
+"""A grid of more points is a mistake: nobody runs it."""
+
+
+def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
+    """Return the points of a sweep in the order in which they run.
+
+    A grid is the product of its values, the last parameter varying fastest, cut at `run_cap`. A random search draws
+    every parameter by itself; point number n is the same in every run, however many are asked for.
+
+    Args:
+        sweep: the file.
+        count: how many points at most; a random search needs it here or as `run_cap`.
+
+    Raises:
+        InputError: a specification cannot be understood, a value is null, or a number of points is missing.
+    """
+    limits = [limit for limit in (count, sweep.run_cap) if limit is not None]
+    most = min(limits, default=None)
+    if sweep.method == "random":
+        if most is None:
+            raise InputError(f"{sweep.path} draws its points at random; say how many by --count N or run_cap")
+        return [
+            {name: _draw(sweep, name, random.Random(f"{name} {number}")) for name in sweep.parameters}
+            for number in range(most)
+        ]
+    values = {name: _grid(sweep, name) for name in sweep.parameters}
+    if (size := math.prod(len(v) for v in values.values())) > MOST:
+        raise InputError(f"the grid of {sweep.path} has {size} points; {MOST} are the most that are run")
+    product = itertools.product(*values.values())
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.islice(product, most)]
+
+
+def point_names(found: list[Point], swept: Mapping[str, Any]) -> list[str]:
+    """Name each point, for tables and folders.
+
+    A point of one `config` is named by that file's stem, any other by what varies: `beta=0.1, head=residual`, with the
+    last part of each dotted name where that tells them apart.
+
+    Args:
+        found: the points.
+        swept: parameters of the sweep; those that have one value alone are left out of the names.
+    """
+    varying = [name for name in swept if len({repr(point[name]) for point in found}) > 1] or list(swept)
+    shorts = [name.rsplit(".", 1)[-1] for name in varying]
+    labels = {n: s if shorts.count(s) == 1 else n for n, s in zip(varying, shorts, strict=True)}
+    names = [", ".join(_label(labels[name], point[name]) for name in varying) for point in found]
+    return [name if names.count(name) == 1 else f"{name} #{number}" for number, name in enumerate(names)]
+
+
+def _label(name: str, value: Any) -> str:
+    if name in ("config", "c"):
+        return str(value).rsplit("/", 1)[-1].removesuffix(".yaml")
+    if isinstance(value, Mapping):
+        value = value.get("class_path", value)
+    return f"{name}={value}"
+
+
+def _grid(sweep: SweepFile, name: str) -> list[Any]:
+    """The values that a grid gives to a parameter."""
+    given = sweep.parameters[name]
+    kind = _kind(sweep, name)
+    if kind == "constant":
+        values = [given["value"]]
+    elif kind == "categorical":
+        values = list(given["values"])
+    elif kind in ("int_uniform", "q_uniform"):
+        low, high = _number(sweep, name, "min"), _number(sweep, name, "max")
+        step = given.get("q", 1)
+        values = [low + step * n for n in range(int((high - low) / step + 1e-9) + 1)]
+    else:
+        raise InputError(
+            f"{sweep.path}: the parameter {name} is drawn from {kind}, which has no grid; give `values`, "
+            "or method: random"
+        )
+    return [_not_null(sweep, name, value) for value in values]
+
+
+def _draw(sweep: SweepFile, name: str, rng: random.Random) -> Any:
+    """One value of a parameter."""
+    given = sweep.parameters[name]
+    kind = _kind(sweep, name)
+    if kind == "constant":
+        return _not_null(sweep, name, given["value"])
+    if kind == "categorical":
+        weights = given.get("probabilities")
+        if weights is not None and len(weights) != len(given["values"]):
+            raise InputError(f"{sweep.path}: the parameter {name} has not one probability for each of its values")
+        return _not_null(sweep, name, rng.choices(given["values"], weights)[0])
+    if kind == "int_uniform":
+        return rng.randint(_number(sweep, name, "min"), _number(sweep, name, "max"))
+    quantized = kind.startswith("q_")
+    value = _CONTINUOUS[kind.removeprefix("q_")](rng, lambda key, default=None: _number(sweep, name, key, default))
+    if not quantized:
+        return value
+    step = given.get("q", 1)
+    rounded = round(value / step) * step
+    return rounded if isinstance(step, float) else int(rounded)
+
+
+Constant = Callable[..., float]
+_CONTINUOUS: dict[str, Callable[[random.Random, Constant], float]] = {
+    "uniform": lambda rng, of: rng.uniform(of("min"), of("max")),
+    # W&B's bounds of log_uniform are exponents of e, those of log_uniform_values the values themselves
+    "log_uniform": lambda rng, of: math.exp(rng.uniform(of("min"), of("max"))),
+    "log_uniform_values": lambda rng, of: math.exp(rng.uniform(math.log(of("min")), math.log(of("max")))),
+    "inv_log_uniform": lambda rng, of: math.exp(-rng.uniform(of("min"), of("max"))),
+    "inv_log_uniform_values": lambda rng, of: (
+        1 / math.exp(rng.uniform(math.log(1 / of("max")), math.log(1 / of("min"))))
+    ),
+    "normal": lambda rng, of: rng.normalvariate(of("mu", 0.0), of("sigma", 1.0)),
+    "log_normal": lambda rng, of: rng.lognormvariate(of("mu", 0.0), of("sigma", 1.0)),
+    "beta": lambda rng, of: rng.betavariate(of("a"), of("b")),
+}
+"""Distributions by W&B's names; each also with `q_` before it, rounded to multiples of `q`."""
+
+
+def _kind(sweep: SweepFile, name: str) -> str:
+    """The distribution of a parameter, guessed as W&B does where none is stated."""
+    given = sweep.parameters[name]
+    kind = given.get("distribution")
+    if kind is None:
+        if "value" in given:
+            return "constant"
+        if "values" in given:
+            kind = "categorical"
+        elif {"min", "max"} <= given.keys():
+            kind = "int_uniform" if isinstance(given["min"], int) and isinstance(given["max"], int) else "uniform"
+        elif {"mu", "sigma"} <= given.keys():
+            kind = "normal"
+        else:
+            raise InputError(f"{sweep.path}: the parameter {name} needs `value`, `values`, or `min` and `max`")
+    if kind == "categorical_w_probabilities":
+        kind = "categorical"
+    if kind == "categorical" and (not isinstance(given.get("values"), list) or not given["values"]):
+        raise InputError(f"{sweep.path}: the parameter {name} needs `values`, a list with something in it")
+    if kind not in ("constant", "categorical", "int_uniform") and kind.removeprefix("q_") not in _CONTINUOUS:
+        raise InputError(f"{sweep.path}: the parameter {name} has the distribution {kind!r}, which is not known")
+    return kind
+
+
+def _number(sweep: SweepFile, name: str, key: str, default: float | None = None) -> Any:
+    value = sweep.parameters[name].get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InputError(f"{sweep.path}: {key} of the parameter {name} is {value!r} and must be a number")
+    return value
+
+
+def _not_null(sweep: SweepFile, name: str, value: Any) -> Any:
+    if value is None:
+        raise InputError(
+            f"{sweep.path}: the parameter {name} has the value null, which arrives as the word None; "
+            "sweep overlay files through `config` instead"
+        )
+    return value

@@ -1,0 +1,50 @@
+"""Sweep files are read as W&B takes them, and what cannot run without its server is told."""
+
+import pytest
+
+from lit_thermal.errors import InputError
+from lit_thermal.sweeping.sweep_file import read_sweep_file
+
+GOOD = """
+method: grid
+run_cap: 3
+early_terminate: {type: hyperband}
+parameters:
+  a: {values: [1, 2]}
+command: ["${env}", "${interpreter}", -m, lit_thermal, fit, -c, theris, "${args}"]
+"""
+
+
+def test_a_sweep_file_is_read(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text(GOOD)
+    sweep = read_sweep_file(path)
+    assert (sweep.name, sweep.method, sweep.run_cap, sweep.text) == ("some", "grid", 3, GOOD)
+    assert sweep.parameters == {"a": {"values": [1, 2]}} and sweep.command[-1] == "${args}"
+    assert "early_terminate" in sweep.left_out[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("method: grid", "method: bayes"), "wandb sweep"),
+        (("parameters:", "params:"), "needs `parameters`"),
+        (("  a: {values: [1, 2]}", "  a: 3"), "parameter a needs `value`"),
+        (("  a: {values: [1, 2]}", "  a: {parameters: {b: {value: 1}}}"), "flat dotted names"),
+        ((', "${args}"]', "]"), "${args} among them"),
+        (("run_cap: 3", "run_cap: 0"), "run_cap is 0"),
+        (("run_cap: 3", "run_caps: 3"), "key 'run_caps'"),
+        (("method: grid", "method: [grid"), "no YAML"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path, change, told):
+    path = tmp_path / "some.yaml"
+    path.write_text(GOOD.replace(*change))
+    with pytest.raises(InputError) as mistake:
+        read_sweep_file(path)
+    assert told in str(mistake.value) and str(path) in str(mistake.value)
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_sweep_file(tmp_path / "none.yaml")
