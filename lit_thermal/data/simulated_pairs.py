@@ -14,7 +14,7 @@ from lit_thermal.data.image_data import ImageData, ImageSplit
 from lit_thermal.data.images import Shot, ShotSource
 from lit_thermal.data.misalignment import Aligned, Misalignment
 from lit_thermal.data.simulated_video import Split
-from lit_thermal.data.simulator import RIGS, ScenarioName, SecondCamera, make_scene, render, render_visible
+from lit_thermal.data.simulator import RIGS, ScenarioName, Scene, SecondCamera, make_scene, render, render_visible
 from lit_thermal.data.simulator.rig import FRAMES, margin
 from lit_thermal.data.simulator.sensor import radiometry
 from lit_thermal.errors import InputError
@@ -66,19 +66,23 @@ class RenderedPairs:
         guide = self._guides[index] if self.guided else None
         return Shot(radiometry(low, high), self._counts[index], None, guide, tuple(tags))
 
-    def _render(self, index: int) -> None:
-        stream = get_args(Split).index(self.split)
+    def scene(self, index: int) -> Scene:
+        """What the pair number `index` shows."""
         beside = self.second_camera != "coaxial"
-        scene = make_scene(
+        return make_scene(
             self.seed,
             index,
-            stream=stream,
+            stream=get_args(Split).index(self.split),
             size=self.size,
             frames=FRAMES if beside else 1,
             scenario=self.scenario,
             visible=self.guided,
             margin=math.ceil(self.guide_shift) + (margin(self.size) if beside else 0),
         )
+
+    def _render(self, index: int) -> None:
+        stream = get_args(Split).index(self.split)
+        scene = self.scene(index)
         clip = render(scene, frames=1)
         self._counts[index] = clip.counts[0]
         if self.guided:
@@ -117,6 +121,10 @@ class RenderedPair:
         self._pairs, self._index = pairs, index
         self.name = f"{pairs.split}_{pairs.scenario}_{index:04d}"
         self.bytes = (5 if pairs.guided else 2) * pairs.size**2
+
+    def scene(self) -> Scene:
+        """What it shows, for those who want to know all of it."""
+        return self._pairs.scene(self._index)
 
     def read(self) -> Shot:
         """The pair; renders it at its first use."""
