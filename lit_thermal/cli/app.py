@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
 from lit_thermal.blocks.pretrained import without_pretrained
-from lit_thermal.callbacks import PredictionWriter
+from lit_thermal.callbacks import GalleryFrames, PredictionWriter
 from lit_thermal.cli import quiet, run_folder
 from lit_thermal.cli.arguments import CONFIG, FREE, sources, with_found_files
 from lit_thermal.cli.diagnose import Source, explain, read_yaml, refuse_nulls
@@ -217,6 +217,9 @@ class App(LightningCLI):
             seed = self.config[self.subcommand].seed_everything
             if seed is not False:
                 callbacks.append(StepSeeds(seed))
+        tests = self.subcommand == "test" or (self.subcommand == "fit" and self.config[self.subcommand].then_test)
+        if tests and not any(isinstance(c, GalleryFrames) for c in callbacks):
+            callbacks.append(GalleryFrames())
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             callbacks.append(PredictionWriter())
         logger = config.logger
@@ -291,7 +294,8 @@ class App(LightningCLI):
                 print(f"best checkpoint: {_short(callback.best_model_path)}{measured}")
             if isinstance(callback, ModelCheckpoint) and callback.last_model_path:
                 print(f"last checkpoint: {_short(callback.last_model_path)}")
-        for name, what in (("samples", "sample pictures"), ("predictions", "restored frames")):
+        folders = {"samples": "sample pictures", "gallery": "pictures for reports", "predictions": "restored frames"}
+        for name, what in folders.items():
             written = Path(self.trainer.default_root_dir) / name
             if written.is_dir():
                 print(f"{what}: {_short(written)}")

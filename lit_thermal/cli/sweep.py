@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from lit_thermal.cli.arguments import CONFIG, find_experiment, sources
 from lit_thermal.cli.parser import Parser, did_you_mean
 from lit_thermal.errors import InputError
-from lit_thermal.sweeping.points import points
+from lit_thermal.sweeping.points import Point, named_points
 from lit_thermal.sweeping.record import LOG, PointRecord, SweepRecord, read_point
 from lit_thermal.sweeping.runner import plan, run
 from lit_thermal.sweeping.sweep_file import SweepFile, read_sweep_file
@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"--{name} is {getattr(arguments, name)} and must be at least 1")
     sweep = read_sweep_file(_find(arguments.file))
     folder = Path(arguments.out or ROOT / sweep.name).absolute()
-    planned = plan(sweep, points(sweep, arguments.count), arguments.seeds, folder, overrides)
+    named = _chosen(sweep, named_points(sweep, arguments.count), arguments.points)
+    planned = plan(sweep, named, arguments.seeds, folder, overrides)
     for sentence in sweep.left_out:
         print(sentence)
     if arguments.dry_run:
@@ -156,6 +157,16 @@ def _find(name: str) -> Path:
     raise InputError(f"there is no sweep file {name!r}{did_you_mean(stem, known)} (packaged: {', '.join(known)})")
 
 
+def _chosen(sweep: SweepFile, named: dict[str, Point], wanted: Sequence[str] | None) -> dict[str, Point]:
+    """The points that were asked for by name; all where none was."""
+    for name in wanted or ():
+        if name not in named:
+            raise InputError(
+                f"{sweep.path} has no point {name!r}{did_you_mean(name, named)} (points: {', '.join(named)})"
+            )
+    return {name: point for name, point in named.items() if not wanted or name in wanted}
+
+
 def _files(point: PointRecord) -> list[Path]:
     """The config files that a point's command names."""
     return [find_experiment(str(value)) for name, value in sources(list(point.command[1:])) if name in CONFIG]
@@ -200,6 +211,9 @@ def _parser() -> Parser:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="run each point under N seeds (default: 1)")
     parser.add_argument("--jobs", type=int, metavar="N", help="points at a time (default: one for each GPU, or 1)")
     parser.add_argument("--count", type=int, metavar="N", help="most points to run; how many a random search draws")
+    parser.add_argument(
+        "--points", metavar="NAME", nargs="+", help="run these alone, by the names that --dry_run shows"
+    )
     parser.add_argument("--out", metavar="DIR", help=f"folder of the sweep (default: {ROOT}/NAME)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands of the points and run none")
     return parser

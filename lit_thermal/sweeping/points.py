@@ -45,21 +45,26 @@ def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.islice(product, most)]
 
 
-def point_names(found: list[Point], swept: Mapping[str, Any]) -> list[str]:
-    """Name each point, for tables and folders.
+def named_points(sweep: SweepFile, count: int | None = None) -> dict[str, Point]:
+    """Return the points of a sweep by their names, for tables and folders.
 
-    A point of one `config` is named by that file's stem, any other by what varies: `beta=0.1, head=residual`, with the
-    last part of each dotted name where that tells them apart.
+    A point of one `config` is named by that file's stem, any other by what the sweep varies: `beta=0.1, head=residual`,
+    with the last part of each dotted name where that tells them apart. The name of a point does not depend on `count`.
 
-    Args:
-        found: the points.
-        swept: parameters of the sweep; those that have one value alone are left out of the names.
+    Raises:
+        InputError: as `points`.
     """
-    varying = [name for name in swept if len({repr(point[name]) for point in found}) > 1] or list(swept)
+    found = points(sweep, count)
+    fixed = {
+        name for name, given in sweep.parameters.items() if "value" in given or len(given.get("values", "..")) == 1
+    }
+    varying = [name for name in sweep.parameters if name not in fixed] or list(sweep.parameters)
     shorts = [name.rsplit(".", 1)[-1] for name in varying]
     labels = {n: s if shorts.count(s) == 1 else n for n, s in zip(varying, shorts, strict=True)}
     names = [", ".join(_label(labels[name], point[name]) for name in varying) for point in found]
-    return [name if names.count(name) == 1 else f"{name} #{number}" for number, name in enumerate(names)]
+    first = {name: names.index(name) for name in names}
+    numbered = [name if first[name] == number else f"{name} #{number}" for number, name in enumerate(names)]
+    return dict(zip(numbered, found, strict=True))
 
 
 def _label(name: str, value: Any) -> str:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from lit_thermal.errors import InputError
 from lit_thermal.sweeping.command import program, words_of_point
-from lit_thermal.sweeping.points import Point, point_names
+from lit_thermal.sweeping.points import Point
 from lit_thermal.sweeping.record import (
     LOG,
     PROGRESS,
@@ -60,20 +60,21 @@ class _Process:
     place: int
 
 
-def plan(sweep: SweepFile, found: list[Point], seeds: int, folder: Path, overrides: Sequence[str]) -> SweepRecord:
+def plan(
+    sweep: SweepFile, named: Mapping[str, Point], seeds: int, folder: Path, overrides: Sequence[str]
+) -> SweepRecord:
     """Lay out a sweep: every point under the first seed, then every point under the next.
 
     Args:
         sweep: the file.
-        found: its points.
+        named: its points that are to run, by their names.
         seeds: how often each point runs, under the seeds 0, 1, ...
         folder: of the sweep.
         overrides: words added to the command of every point.
     """
     records = []
-    names = point_names(found, sweep.parameters)
     for seed in range(seeds):
-        for name, point in zip(names, found, strict=True):
+        for name, point in named.items():
             own = folder / f"{_file_name(name)}-seed{seed}"
             words = [*words_of_point(sweep, point), *overrides, f"--seed_everything={seed}"]
             words += ["--trainer.logger=true", f"--trainer.default_root_dir={folder}", f"--experiment={own.name}"]

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from lit_thermal.errors import InputError
-from lit_thermal.sweeping.points import point_names, points
+from lit_thermal.sweeping.points import named_points, points
 from lit_thermal.sweeping.sweep_file import SweepFile
 
 
@@ -96,10 +96,13 @@ def test_a_random_search_needs_a_number_of_points():
 
 def test_points_are_named_by_what_varies():
     rows = sweep("grid", config={"values": ["experiments/rows/theris/full.yaml", "rows/b.yaml"]}, x={"value": 1})
-    assert point_names(points(rows), rows.parameters) == ["full", "b"]
+    assert list(named_points(rows)) == ["full", "b"]
+    assert named_points(rows)["b"] == {"config": "rows/b.yaml", "x": 1}
     grid = sweep("grid", **{"model.init_args.beta": {"values": [0, 0.1]}, "model.beta": {"values": [1, 2]}})
-    assert point_names(points(grid), grid.parameters)[0] == "model.init_args.beta=0, model.beta=1"
+    assert next(iter(named_points(grid))) == "model.init_args.beta=0, model.beta=1"
+    assert list(named_points(grid, count=1)) == list(named_points(grid))[:1], "whatever the others are"
     block = sweep("grid", **{"model.mask": {"values": [{"class_path": "A", "init_args": {"k": 1}}, "B"]}})
-    assert point_names(points(block), block.parameters) == ["mask=A", "mask=B"]
+    assert list(named_points(block)) == ["mask=A", "mask=B"]
     same = sweep("grid", **{"model.mask": {"values": [{"class_path": "A", "k": 1}, {"class_path": "A", "k": 2}]}})
-    assert point_names(points(same), same.parameters) == ["mask=A #0", "mask=A #1"]
+    assert list(named_points(same)) == ["mask=A", "mask=A #1"]
+    assert list(named_points(sweep("grid", a={"value": 3}))) == ["a=3"]

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from lit_thermal.errors import InputError
 from lit_thermal.sweeping import runner
-from lit_thermal.sweeping.points import points
+from lit_thermal.sweeping.points import named_points
 from lit_thermal.sweeping.record import PointRecord, read_sweep
 from lit_thermal.sweeping.sweep_file import read_sweep_file
 
@@ -68,7 +68,7 @@ def sweep(tmp_path, monkeypatch):
 
     def run(seeds: int = 1, overrides: tuple[str, ...] = (), places: int = 1, told: Told | None = None) -> Any:
         file = read_sweep_file(Path("kinds.yaml"))
-        planned = runner.plan(file, points(file), seeds, tmp_path / "out", overrides)
+        planned = runner.plan(file, named_points(file), seeds, tmp_path / "out", overrides)
         environment = [{"OMP_NUM_THREADS": str(place + 5)} for place in range(places)]
         return runner.run(planned, told or Told(), environment, lambda point: [Path("base.yaml")])
 
@@ -165,8 +165,8 @@ def test_a_command_of_another_program_is_refused(tmp_path):
     path.write_text(SWEEP.replace("-m, lit_thermal, fit", "train.py"))
     file = read_sweep_file(path)
     with pytest.raises(InputError, match="must be"):
-        runner.plan(file, points(file), 1, tmp_path, ())
+        runner.plan(file, named_points(file), 1, tmp_path, ())
     path.write_text(SWEEP.replace("base.yaml", '"${program}"'))
     file = read_sweep_file(path)
     with pytest.raises(InputError, match="W&B's agent alone"):
-        runner.plan(file, points(file), 1, tmp_path, ())
+        runner.plan(file, named_points(file), 1, tmp_path, ())

@@ -1,0 +1,74 @@
+"""The verb `sweep`: two points to the end, offline; the words of the user; what is told."""
+
+import json
+
+import pytest
+
+TOY_SWEEP = """
+method: grid
+metric: {name: val/psnr, goal: maximize}
+parameters:
+  model.init_args.depth:
+    values: [1, 2]
+command: ["${env}", "${interpreter}", -m, lit_thermal, fit, -c, toy.yaml, "${args}", --then_test=true]
+"""
+
+
+@pytest.fixture
+def toy(folder, monkeypatch):
+    """The stand-in's experiment as a process of its own finds it, and a sweep over it."""
+    text = (folder / "toy.yaml").read_text()
+    for name in ("StandInData", "StandIn"):
+        text = text.replace(f"class_path: {name}\n", f"class_path: stand_in.{name}\n")
+    (folder / "toy.yaml").write_text(text.replace("class_path: GatedMixer", "class_path: stand_in.GatedMixer"))
+    (folder / "depths.yaml").write_text(TOY_SWEEP)
+    monkeypatch.setenv("PYTHONPATH", __file__.rsplit("/", 1)[0])
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    return folder
+
+
+def test_two_points_are_trained_and_tested_and_not_again(toy, run):
+    words = ("sweep", "depths.yaml", "--jobs", "2", "--trainer.max_epochs=1")
+    first = run(*words)
+    assert first.code == 0, first.err + "".join(p.read_text() for p in toy.rglob("log.txt"))
+    assert "2 points (1 seed each), 0 finished before, 2 at a time" in first.out
+    assert "[2/2] finished" in first.out and "report runs/sweeps/depths" in first.out
+    for depth in (1, 2):
+        point = json.loads((toy / f"runs/sweeps/depths/depth={depth}-seed0/point.json").read_text())
+        assert point["parameters"] == {"model.init_args.depth": depth} and point["state"] == "finished"
+        left = toy / f"runs/sweeps/depths/depth={depth}-seed0" / point["run"]
+        assert json.loads((left / "metrics.json").read_text())["model"]["init_args"]["depth"] == depth
+        assert (left / "checkpoints/best.ckpt").is_file() and (left / "gallery/gallery.json").is_file()
+    again = run(*words)
+    assert again.code == 0 and "2 finished before" in again.out and "started" not in again.out
+    other = run("sweep", "depths.yaml", "--trainer.max_epochs=2")
+    assert other.code == 2 and "finished under other settings" in other.err
+
+
+def test_a_failed_point_is_told_with_its_last_words(toy, run):
+    outcome = run("sweep", "depths.yaml", "--points", "depth=1", "--trainer.max_epoch=1", "--out", "other")
+    assert outcome.code == 1 and "0 of 1 points are finished" in outcome.out
+    assert "failed: depth=1-seed0 (error: " in outcome.err and "max_epoch" in outcome.err
+    assert "see other/depth=1-seed0/log.txt" in outcome.err
+
+
+def test_dry_run_prints_the_commands_of_a_packaged_sweep(folder, run):
+    outcome = run("sweep", "corefusion_beta", "--dry_run", "--seeds", "2", "--trainer.max_steps=7")
+    assert outcome.code == 0 and len(outcome.out.splitlines()) == 10 and not (folder / "runs").exists()
+    assert "beta=0.1-seed1: python -m lit_thermal fit -c experiments/corefusion.yaml" in outcome.out
+    assert "--model.init_args.beta=0.1 --then_test=true --trainer.max_steps=7 --seed_everything=1" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("theris_ablatio",), "did you mean theris_ablation?"),
+        (("theris_ablation", "--seeds", "0"), "--seeds is 0 and must be at least 1"),
+        (("theris_ablation", "--trainer.max_steps", "3"), "--trainer.max_steps=VALUE"),
+        (("theris_ablation", "--points", "ful"), "no point 'ful'; did you mean full?"),
+        (("theris_ablation", "--seed", "3"), "did you mean --seeds"),
+    ],
+)
+def test_mistakes_are_told(run, words, told):
+    outcome = run("sweep", *words)
+    assert outcome.code == 2 and told in outcome.err
