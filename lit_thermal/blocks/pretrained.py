@@ -113,6 +113,28 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def check_shapes(
+    theirs: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, of: str, advice: str, first: str
+) -> None:
+    """Refuse weights that are not, name by name, of the shapes of a network.
+
+    Args:
+        theirs: the weights of a file.
+        own: those of the network that is to take them.
+        path: the file.
+        of: what the sentence calls such a network.
+        advice: what to do.
+        first: name of the weight that says most about which network a file is of; it is looked at first.
+
+    Raises:
+        InputError: they are not.
+    """
+    for name in (first, *own, *theirs):
+        there, here = (str(tuple(state[name].shape)) if name in state else "absent" for state in (theirs, own))
+        if there != here:
+            raise InputError(f"weights {path} are of another {of}: {name} is {there} there and {here} here; {advice}")
+
+
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict without what wrappers put before its names: `module.` of parallel, `_orig_mod.` of compiled.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_thermal.blocks.pretrained import pretrained_wanted, read_weights, unwrapped
+from lit_thermal.blocks.pretrained import check_shapes, pretrained_wanted, read_weights, unwrapped
 from lit_thermal.errors import InputError
 from lit_thermal.networks.vq_autoencoder import VQAutoencoder
 
@@ -148,17 +148,13 @@ def _load(autoencoder: VQAutoencoder, path: Path) -> None:
             "model.first_stage.weights"
         )
     state, own = unwrapped(read_weights(path)), autoencoder.released_state()
-    # the codebook first: it says most about which autoencoder a file is of
-    for name in ("quantize.embedding.weight", *own, *state):
-        there, here = _shape(state, name), _shape(own, name)
-        if there != here:
-            raise InputError(
-                f"weights {path} are of another VQ autoencoder: {name} is {there} there and {here} here; give "
-                "autoencoder_vq_f4.pth of ResShift's release v2.0 by model.first_stage.weights, or its channels, "
-                "layers, codebook and latent_channels as the file has them"
-            )
+    check_shapes(
+        state,
+        own,
+        path,
+        of="VQ autoencoder",
+        advice="give autoencoder_vq_f4.pth of ResShift's release v2.0 by model.first_stage.weights, or its channels, "
+        "layers, codebook and latent_channels as the file has them",
+        first="quantize.embedding.weight",
+    )
     autoencoder.load_released(state)
-
-
-def _shape(state: dict[str, Tensor], name: str) -> str:
-    return str(tuple(state[name].shape)) if name in state else "absent"

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_thermal.batch import Batch, need
-from lit_thermal.blocks.pretrained import read_held, unwrapped
+from lit_thermal.blocks.pretrained import check_shapes, read_held, unwrapped
 from lit_thermal.errors import InputError
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
 from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
@@ -157,13 +157,14 @@ def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
             if name not in NOT_OURS
         }
         own = tokenizer.released_state()
-    for name in ("quantize.embedding.weight", *own, *state):
-        there, here = _shape(state, name), _shape(own, name)
-        if there != here:
-            raise InputError(
-                f"weights {path} are of another tokenizer: {name} is {there} there and {here} here; give "
-                "model.tokenizer the width, multipliers, layers, dim and entries that it was trained with"
-            )
+    check_shapes(
+        state,
+        own,
+        path,
+        of="tokenizer",
+        advice="give model.tokenizer the width, multipliers, layers, dim and entries that it was trained with",
+        first="quantize.embedding.weight",
+    )
     if own.keys() == tokenizer.state_dict().keys():
         tokenizer.load_state_dict(state)
     else:
@@ -257,7 +258,3 @@ def check_crop(tokenizer: MultiScaleVQVAE, hr: Tensor, scale: int) -> None:
             f"{tokenizer.side} x {tokenizer.side}: give data.crop {tokenizer.side // scale}, or model.tokenizer other "
             "scales"
         )
-
-
-def _shape(state: dict[str, Tensor], name: str) -> str:
-    return str(tuple(state[name].shape)) if name in state else "absent"
