@@ -1,4 +1,4 @@
-"""What is left of a guided method when one camera is missing or looks beside the other."""
+"""What is left of a method when its cameras are worse, one is missing, or one looks beside the other."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch import Callback
 
-from lit_thermal.metrics.levels import COLUMNS, Level
-from lit_thermal.metrics.report import compare
+from lit_thermal.data.conditions import Condition, Varied
+from lit_thermal.metrics.levels import BASELINE, COLUMNS, Level, curves
+from lit_thermal.metrics.report import compare, describe
 from lit_thermal.metrics.scores import Scores
 
 from .run_files import COLORS, write_figure, write_table
@@ -26,21 +27,25 @@ _BASELINE = (COLORS["yellow"], ":")
 _METRICS = {"psnr": "PSNR in dB", "ssim": "SSIM"}
 _FAR = 1.5
 """A level farther from the rest than so many times the rest's span is told and not drawn."""
+_DOUBLINGS = 8
+"""Degrees that go over so many times the least above zero stand at equal steps where they are doubled."""
 
 
 class RobustnessCurve(Callback):
-    """After a test under several conditions: PSNR and SSIM against the displacement of the guide, and what is missing.
+    """After a test under several conditions: PSNR and SSIM against how far each thing goes wrong, drawn.
 
-    Writes `robustness.csv` and draws `robustness.png` into the run's folder, or `robustness_<name>` for each of several
-    data sets; the overlays `test/robustness.yaml` and `test/misalignment.yaml` give the conditions. The picture needs
-    the guide at two displacements or more. With one condition nothing happens. The verb `curves` draws several runs in
-    one picture.
+    Writes `robustness.csv` and `robustness.png` into the run's folder, or `robustness_<name>` for each of several data
+    sets. The overlays `test/noise.yaml`, `test/blur.yaml` and `test/degradation.yaml` give conditions for any method,
+    `test/robustness.yaml` and `test/misalignment.yaml` for guided ones. Each thing that the conditions vary has a panel
+    for each metric; what worsens the input worsens the strongest simple baseline too, which is drawn beside. A picture
+    needs two degrees of something; `Complete` is one of them. With one condition nothing happens. The verb `curves`
+    draws several runs in one picture.
     """
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the table and draw the curve from the scores that the method gathered."""
+        """Write the table and draw the curves from the scores that the method gathered."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        conditions: Sequence[Any] = getattr(data, "conditions", ())
+        conditions: Sequence[Condition] = getattr(data, "conditions", ())
         if not trainer.is_global_zero or len(conditions) < 2:
             return
         scores: Scores = pl_module.scores  # type: ignore[assignment]
@@ -48,116 +53,154 @@ class RobustnessCurve(Callback):
         names = data.test_names
         sets = [names[first : first + len(conditions)] for first in range(0, len(names), len(conditions))]
         for datasets in sets:
-            levels = [
-                _level(scores, name, condition.suffix or "complete", getattr(condition, "pixels", None))
-                for name, condition in zip(datasets, conditions, strict=True)
-            ]
-            baseline = _strongest(scores, datasets)
+            levels = _levels(scores, datasets, conditions)
             base = datasets[0].removesuffix(f"_{conditions[0].suffix}")
             file = Path(trainer.default_root_dir) / (f"robustness_{base}.csv" if len(sets) > 1 else "robustness.csv")
-            rows = [*levels, *([baseline] if baseline else [])]
-            write_table(file, COLUMNS, [(r.condition, *_row(r)) for r in rows])
-            if sum(level.pixels is not None for level in levels) > 1:
-                figure = _figure(levels, baseline, scores.methods[0], datasets[0])
-                write_figure(file.with_suffix(".png"), figure)
+            write_table(file, COLUMNS, map(_row, levels))
+            if curves(levels):
+                kind = "clips" if "clips" in describe(scores)[datasets[0]] else "images"
+                title = f"{scores.methods[0]} on {datasets[0]} ({levels[0].images} {kind})"
+                write_figure(file.with_suffix(".png"), _figure(levels, title))
 
 
 def write_runs(file: Path, runs: Mapping[str, Sequence[Level]]) -> None:
-    """Draw quality against the displacement of the guide for several runs, and write the table of it beside.
+    """Draw quality against what all of several runs vary, and write the table of it beside.
 
     Args:
         file: the picture, a PNG; the table has its name and the suffix .csv.
         runs: what each run, by the name it has in the picture, was measured to.
     """
-    rows = [(run, level.condition, *_row(level)) for run, levels in runs.items() for level in levels]
+    rows = [(run, *_row(level)) for run, levels in runs.items() for level in levels]
     write_table(file.with_suffix(".csv"), ("run", *COLUMNS), rows)
     write_figure(file, _figure_of_runs(runs))
 
 
 def _row(level: Level) -> tuple[Any, ...]:
-    pixels = "" if level.pixels is None else level.pixels
-    return (pixels, *(level.values[metric] for metric in _METRICS), level.images)
+    at = "" if level.at is None else f"{level.at:g}"
+    measured = (level.values[metric] for metric in _METRICS)
+    return (level.condition, level.varied, at, level.unit, *measured, level.images)
 
 
-def _level(scores: Scores, dataset: str, condition: str, pixels: int | None = None, method: str | None = None) -> Level:
+def _levels(scores: Scores, datasets: Sequence[str], conditions: Sequence[Condition]) -> list[Level]:
+    """Every condition of a data set, the data as they are as a point of each curve, and the strongest baseline."""
+    pairs = list(zip(datasets, conditions, strict=True))
+    levels = [_level(scores, name, condition.suffix or "complete", condition.varied) for name, condition in pairs]
+    reached = {c.varied.what: c.varied for _, c in pairs if c.varied}
+    whole = next((name for name, condition in pairs if not condition.suffix), None)
+    points = [(name, c.varied) for name, c in pairs if c.varied and not c.of_guide]
+    for varied in reached.values() if whole else ():
+        if any(level.varied == varied.what and level.at == varied.neutral for level in levels):
+            continue
+        neutral = varied._replace(value=varied.neutral)
+        levels.append(_level(scores, whole, "complete", neutral))
+        if any(other.what == varied.what for _, other in points):
+            points.append((whole, neutral))
+    compared = compare(scores)
+    first = next((name for name in datasets if name in compared), None)
+    if first is None:
+        return levels
+    strongest = compared[first].strongest
+    levels.append(_level(scores, first, BASELINE + strongest, None, strongest))
+    return levels + [_level(scores, name, BASELINE + strongest, varied, strongest) for name, varied in points]
+
+
+def _level(scores: Scores, dataset: str, condition: str, varied: Varied | None, method: str | None = None) -> Level:
     clips = scores.clips()[dataset][method or scores.methods[0]]["all"]
     values = {m: sum(clip[m] for clip in clips.values()) / len(clips) for m in _METRICS}
-    return Level(condition, pixels, values, len(clips))
+    if varied is None:
+        return Level(condition, "", None, "", values, len(clips))
+    return Level(condition, varied.what, varied.value, varied.unit, values, len(clips))
 
 
-def _strongest(scores: Scores, datasets: Sequence[str]) -> Level | None:
-    """The strongest simple baseline of the first condition that has baselines."""
-    compared = compare(scores)
-    for dataset in datasets:
-        if dataset in compared:
-            name = compared[dataset].strongest
-            return _level(scores, dataset, f"baseline: {name}", method=name)
-    return None
-
-
-def _figure(levels: Sequence[Level], baseline: Level | None, method: str, dataset: str) -> Any:
-    """PSNR and SSIM side by side, one legend below."""
-    points = _curve(levels)
-    flat = [level for level in levels if level.pixels is None] + ([baseline] if baseline else [])
-    figure = _empty(f"{method} on {dataset} ({points[0].images} images): displacement of the guide")
-    for axis, metric in zip(figure.subplots(1, 2), _METRICS, strict=True):
-        curve = [level.values[metric] for level in points]
-        label = "guide displaced"
-        axis.plot(_pixels(points), curve, "o-", color=COLORS["blue"], linewidth=2, label=label, zorder=3)
-        near = [*curve, *(level.values[metric] for level in flat if level.condition != "guide_only")]
-        reach = _FAR * max(max(near) - min(near), 1e-3)
-        drawn = list(curve)
-        for level in flat:
-            value = level.values[metric]
-            color, dashes = _line(level.condition)
-            name = "both cameras" if level.condition == "complete" else level.condition.replace("_", " ")
-            text = f"{name}: {value:.2f} dB" if metric == "psnr" else f"{name}: {value:.4f}"
-            if min(near) - reach <= value <= max(near) + reach:
-                drawn.append(value)
-                axis.axhline(value, color=color, linestyle=dashes, linewidth=1.5, label=text)
-            else:
-                axis.plot([], [], color=color, linestyle=dashes, label=f"{text} (off the axis)")
-        _finish(axis, metric, drawn, _pixels(points))
+def _figure(levels: Sequence[Level], title: str) -> Any:
+    """A row for each thing that is varied: PSNR and SSIM side by side, a legend below each."""
+    ours, baselines = curves(levels), curves(levels, baseline=True)
+    figure, rows = _empty(title, len(ours))
+    for (varied, points), axes in zip(ours.items(), rows, strict=True):
+        # What reaches the input reaches the baseline; a missing or exchanged guide is beside the point there.
+        flat = [] if varied in baselines else [level for level in levels if not level.varied]
+        for axis, metric in zip(axes, _METRICS, strict=True):
+            curve = _drawn(axis, points, metric, varied, color=COLORS["blue"], marker="o", linewidth=2, zorder=3)
+            if varied in baselines:
+                name = baselines[varied][0].condition.removeprefix(BASELINE)
+                color, dashes = _BASELINE
+                curve += _drawn(axis, baselines[varied], metric, name, color=color, marker=".", linestyle=dashes)
+            _finish(axis, metric, curve + _flat(axis, flat, curve, metric), points)
     return figure
+
+
+def _flat(axis: Any, levels: Sequence[Level], curve: Sequence[float], metric: str) -> list[float]:
+    """Lines of what has no degrees; returns what lies near enough to be drawn."""
+    near = [*curve, *(level.values[metric] for level in levels if level.condition != "guide_only")]
+    reach = _FAR * max(max(near) - min(near), 1e-3)
+    drawn = []
+    for level in levels:
+        value = level.values[metric]
+        color, dashes = _line(level.condition)
+        name = "both cameras" if level.condition == "complete" else level.condition.replace("_", " ")
+        text = f"{name}: {value:.2f} dB" if metric == "psnr" else f"{name}: {value:.4f}"
+        if min(near) - reach <= value <= max(near) + reach:
+            drawn.append(value)
+            axis.axhline(value, color=color, linestyle=dashes, linewidth=1.5, label=text)
+        else:
+            axis.plot([], [], color=color, linestyle=dashes, label=f"{text} (off the axis)")
+    return drawn
 
 
 def _figure_of_runs(runs: Mapping[str, Sequence[Level]]) -> Any:
-    """PSNR and SSIM side by side: a colour a run, its curve full and its level without a guide dashed."""
+    """A row for each thing that all runs vary: a colour a run, its curve full and its level without a guide dashed."""
     colors = [color for name, color in COLORS.items() if name != "black"]
-    images = next(iter(runs.values()))[0].images
-    figure = _empty(f"displacement of the guide ({images} images); dashed: without a guide")
-    pixels = sorted({pixels for levels in runs.values() for pixels in _pixels(_curve(levels))})
-    for axis, metric in zip(figure.subplots(1, 2), _METRICS, strict=True):
-        drawn = []
-        for number, (run, levels) in enumerate(runs.items()):
-            points, color = _curve(levels), colors[number % len(colors)]
-            curve = [level.values[metric] for level in points]
-            axis.plot(_pixels(points), curve, "o-", color=color, linewidth=2, label=run, zorder=3)
-            alone = [level.values[metric] for level in levels if level.condition == "thermal_only"]
-            for value in alone:
-                axis.axhline(value, color=color, linestyle="--", linewidth=1.5)
-            drawn += curve + alone
-        for name, value in _baselines(runs, metric).items():
-            drawn.append(value)
-            axis.axhline(value, color=COLORS["black"], linestyle=":", linewidth=1.5, label=name)
-        _finish(axis, metric, drawn, pixels)
+    first = next(iter(runs.values()))
+    found = {run: curves(levels) for run, levels in runs.items()}
+    shared = [varied for varied in curves(first) if all(varied in own for own in found.values())]
+    figure, rows = _empty(f"{first[0].images} images or clips each", len(shared))
+    for varied, axes in zip(shared, rows, strict=True):
+        reference = _strongest(runs, varied)
+        every = sorted({level.at: level for own in found.values() for level in own[varied]}.items(), key=lambda i: i[0])
+        of_input = any(varied in curves(levels, baseline=True) for levels in runs.values())
+        for axis, metric in zip(axes, _METRICS, strict=True):
+            drawn = []
+            for number, (run, levels) in enumerate(runs.items()):
+                color = colors[number % len(colors)]
+                drawn += _drawn(axis, found[run][varied], metric, run, color=color, marker="o", linewidth=2, zorder=3)
+                alone = [level.values[metric] for level in levels if level.condition == "thermal_only" and not of_input]
+                for value in alone:
+                    axis.axhline(value, color=color, linestyle="--", linewidth=1.5)
+                    axis.plot([], [], color=color, linestyle="--", label=f"{run} without a guide")
+                drawn += alone
+            if len(reference) > 1:
+                name = reference[0].condition.removeprefix(BASELINE)
+                drawn += _drawn(axis, reference, metric, name, color=COLORS["black"], marker=".", linestyle=":")
+            elif reference:
+                drawn.append(reference[0].values[metric])
+                name = reference[0].condition.removeprefix(BASELINE)
+                axis.axhline(drawn[-1], color=COLORS["black"], linestyle=":", linewidth=1.5, label=name)
+            _finish(axis, metric, drawn, [level for _, level in every])
     return figure
 
 
-def _baselines(runs: Mapping[str, Sequence[Level]], metric: str) -> dict[str, float]:
-    """The strongest simple baseline of all runs, which is the same in all that were measured on the same data."""
-    found = [level for levels in runs.values() for level in levels if level.condition.startswith("baseline: ")]
-    best = max(found, key=lambda level: level.values["psnr"], default=None)
-    return {} if best is None else {best.condition.removeprefix("baseline: "): best.values[metric]}
+def _strongest(runs: Mapping[str, Sequence[Level]], varied: str) -> list[Level]:
+    """The curve of the strongest simple baseline of all runs, or its one level where what is varied does not reach it.
+
+    It is the same in all runs that were measured on the same data.
+    """
+    found = [level for levels in runs.values() for level in levels if level.condition.startswith(BASELINE)]
+    best = max((level for level in found if not level.varied), key=lambda level: level.values["psnr"], default=None)
+    if best is None:
+        return []
+    own = (curves(levels, baseline=True).get(varied, []) for levels in runs.values() if best in levels)
+    return next(filter(None, own), [best])
 
 
-def _curve(levels: Sequence[Level]) -> list[Level]:
-    """The points of the curve by their displacement."""
-    return sorted((level for level in levels if level.pixels is not None), key=lambda level: level.pixels or 0)
+def _drawn(axis: Any, points: Sequence[Level], metric: str, label: str, **style: Any) -> list[float]:
+    """Draw a curve and return its values."""
+    values = [level.values[metric] for level in points]
+    axis.plot(_at(points), values, label=label, **style)
+    return values
 
 
-def _pixels(points: Sequence[Level]) -> list[int]:
-    return [level.pixels for level in points if level.pixels is not None]
+def _at(points: Sequence[Level]) -> list[float]:
+    return [level.at for level in points if level.at is not None]
 
 
 def _line(condition: str) -> tuple[str, Any]:
@@ -166,24 +209,28 @@ def _line(condition: str) -> tuple[str, Any]:
     return (COLORS["sky"], _DASHES[severity]) if severity in _DASHES else _LINES.get(condition, _BASELINE)
 
 
-def _empty(title: str) -> Any:
+def _empty(title: str, count: int) -> tuple[Any, Any]:
+    """A figure of `count` rows and its axes, (count, 2)."""
     # Imported here, because every run imports the callbacks and few draw.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5.2), dpi=100, layout="constrained")
+    figure = Figure(figsize=(11, 5.2 * count), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=11)
-    return figure
+    return figure, figure.subplots(count, len(_METRICS), squeeze=False)
 
 
-def _finish(axis: Any, metric: str, drawn: Sequence[float], pixels: Sequence[int]) -> None:
+def _finish(axis: Any, metric: str, drawn: Sequence[float], points: Sequence[Level]) -> None:
     """Scale and name the axes."""
     margin = 0.06 * max(max(drawn) - min(drawn), 1e-3)
     axis.set_ylim(min(drawn) - margin, max(drawn) + margin)
-    axis.set_xscale("symlog", base=2, linthresh=1)
-    axis.set_xticks(pixels, [str(p) for p in pixels])
-    axis.set_xlim(pixels[0] - 0.3, pixels[-1] * 1.25)
+    at = _at(points)
+    least = min((value for value in at if value > 0), default=1.0)
+    if at[-1] >= _DOUBLINGS * least:
+        axis.set_xscale("symlog", base=2, linthresh=least)
+        axis.set_xlim(at[0] - 0.3 * least, at[-1] * 1.25)
+    axis.set_xticks(at, [f"{value:g}" for value in at])
     axis.minorticks_off()
-    axis.set_xlabel("displacement of the guide in pixels of the target")
+    axis.set_xlabel(f"{points[0].varied} ({points[0].unit})")
     axis.set_ylabel(_METRICS[metric])
     axis.grid(alpha=0.3)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8, ncols=2)

@@ -76,12 +76,33 @@ def test_overlays_change_the_trainer_alone(file, capsys):
     assert plain["model"] == overlaid["model"] and plain["data"] == overlaid["data"]
 
 
+ANY_METHOD = {
+    "noise": {"NoisyInput": [25, 50, 100, 200, 400]},
+    "blur": {"BlurredInput": [0.25, 0.5, 0.75, 1.0, 1.5]},
+    "degradation": {"CoarserInput": [1.25, 1.5, 2, 3], "WorseInput": [0.5, 1, 2, 4]},
+}
+"""What overlays of a test that need no guide have beside the data as they are."""
+
+
+@pytest.mark.parametrize(("name", "method"), zip(ANY_METHOD, ["theris", "difiisr", "real_iisr"], strict=True))
+def test_overlays_of_any_method(name, method, capsys):
+    config = resolved(capsys, "-c", method, "-c", f"test/{name}.yaml")
+    found: dict[str, list[float]] = {}
+    for condition in config["data"]["init_args"]["test_conditions"]:
+        degree = next(iter(condition.get("init_args", {}).values()), None)
+        found.setdefault(condition["class_path"].rsplit(".")[-1], []).append(degree)
+    assert found == {"Complete": [None]} | ANY_METHOD[name]
+    assert "RobustnessCurve" in [c["class_path"].rsplit(".")[-1] for c in config["trainer"]["callbacks"]]
+
+
 @pytest.mark.parametrize("file", TESTS)
 def test_overlays_of_a_test_change_its_conditions_alone(file, capsys):
     plain, overlaid = resolved(capsys, "-c", "corefusion"), resolved(capsys, "-c", "corefusion", "-c", file)
     before, after = plain["data"]["init_args"], overlaid["data"]["init_args"]
     assert {key for key in before if before[key] != after[key]} == {"test_conditions"}
     assert plain["model"] == overlaid["model"] and plain["trainer"] == overlaid["trainer"]
+    if Path(file).stem in ANY_METHOD:
+        return
     given = [(c["class_path"].rsplit(".")[-1], c.get("init_args", {})) for c in after["test_conditions"]]
     names = {"robustness": ["GuideOnly"], "misalignment": []}[Path(file).stem]
     assert [name for name, _ in given[: 3 + len(names)]] == ["Complete", "ThermalOnly", *names, "ShuffledGuide"]

@@ -1,10 +1,12 @@
-"""The verb `curves`: several tests under displaced guides in one picture."""
+"""The verb `curves`: several tests under conditions of many degrees in one picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from lit_thermal.cli.parser import Parser
 from lit_thermal.errors import InputError
+
+_OVERLAYS = "-c test/noise (or test/blur, test/degradation, test/misalignment)"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,20 +21,24 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--names gives {len(set(names))} different names for {len(tables)} runs; give each its own")
     # Imported here, so that a mistake is told before anything heavy is loaded.
     from lit_thermal.callbacks.robustness_curve import write_runs
-    from lit_thermal.metrics.levels import read_levels
+    from lit_thermal.metrics.levels import curves, read_levels
 
     runs = {name: read_levels(table) for name, table in zip(names, tables, strict=True)}
     for table, levels in zip(tables, runs.values(), strict=True):
-        points = sum(level.pixels is not None for level in levels)
-        if points < 2:
-            raise InputError(
-                f"{table} has the guide at {points} displacements, and a curve needs two: run `test` with "
-                "-c test/misalignment"
-            )
+        if not curves(levels):
+            raise InputError(f"{table} has nothing at two degrees, which a curve needs: run `test` with {_OVERLAYS}")
         if levels[0].images != next(iter(runs.values()))[0].images:
             raise InputError(
                 f"{tables[0]} and {table} were measured on different numbers of images, so that they cannot be compared"
             )
+    first, *others = (curves(levels) for levels in runs.values())
+    if not any(all(varied in other for other in others) for varied in first):
+        raise InputError(
+            "the runs vary different things, so that they cannot be drawn together: "
+            + "; ".join(
+                f"{table} {', '.join(curves(levels))}" for table, levels in zip(tables, runs.values(), strict=True)
+            )
+        )
     write_runs(target, runs)
     print(f"{len(runs)} runs in {target} and {target.with_suffix('.csv')}")
     return 0
@@ -49,9 +55,7 @@ def _table(run: Path) -> Path:
         return found[0]
     if found:
         raise InputError(f"{run} has one table for each data set; name one of {', '.join(map(str, found))}")
-    raise InputError(
-        f"{run} holds no robustness.csv; run `test` with -c test/misalignment and the callback RobustnessCurve"
-    )
+    raise InputError(f"{run} holds no robustness.csv; run `test` with {_OVERLAYS} and the callback RobustnessCurve")
 
 
 def _names(tables: Sequence[Path]) -> list[str]:
@@ -63,7 +67,8 @@ def _names(tables: Sequence[Path]) -> list[str]:
 
 def _parser() -> Parser:
     parser = Parser(
-        "lit_thermal curves", "Draw quality against the displacement of the guide for several tests in one picture."
+        "lit_thermal curves",
+        "Draw quality against noise, blur or the displacement of the guide for several tests in one picture.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a `test` run, or a robustness*.csv in it")
     parser.add_argument("--out", metavar="FILE.png", required=True, help="the picture; a table of the same name beside")

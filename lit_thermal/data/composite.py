@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch
-from lit_thermal.data.conditions import ConditionedImages
+from lit_thermal.data.conditions import ConditionedSamples
 from lit_thermal.data.image_data import ImageData, ImageSplit
 from lit_thermal.data.images import Shot, ShotSource
 from lit_thermal.errors import InputError
@@ -105,7 +105,7 @@ class CompositePairs(ImageData):
             images = self._images("test", part=slice(first, first + count))
             first += count
             if count:
-                loaders += [self._loader(ConditionedImages(images, c), self.eval_batch_size) for c in self.conditions]
+                loaders += [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
         return loaders
 
     def _of(self, part: str, split: ImageSplit) -> list[ShotSource]:

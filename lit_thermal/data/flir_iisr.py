@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lit_thermal.batch import Batch
-from lit_thermal.data.conditions import Complete
+from lit_thermal.data.conditions import ConditionedSamples
 from lit_thermal.data.degradations import PillowBicubic
 from lit_thermal.data.frames import read_header
 from lit_thermal.data.image_data import ImageSplit
@@ -72,7 +72,7 @@ class FLIRIISR(ImageFolders):
         registration: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(root, scale=scale, guided=False, misalignment=Aligned, test_conditions=(Complete,), **options)
+        super().__init__(root, scale=scale, guided=False, misalignment=Aligned, **options)
         self.split, self.split_seed, self.registration = split, split_seed, registration
         self._full = False
         """All pairs have inputs of full size, so that an input without a target is taken for one too."""
@@ -98,9 +98,9 @@ class FLIRIISR(ImageFolders):
         return self._divided(pairs, split)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """Whole test images with their groups and, where they are registered, their displacements."""
+        """Whole test images under each condition, with their groups and, where wanted, their displacements."""
         images = LabelledPairs(self._images("test"), self._labels(), self.registration)
-        return [self._loader(images, self.eval_batch_size)]
+        return [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
 
     def _listed(self, kind: str) -> dict[str, Path]:
         """The images of `HR` or `LR` by name."""

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from lit_thermal.batch import Batch, collate
-from lit_thermal.data.conditions import Complete, Condition, ConditionedImages
+from lit_thermal.data.conditions import Complete, Condition, ConditionedSamples, make_conditions
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.images import KeptShot, ShotSource, TrainingCrops, WholeImages
 from lit_thermal.data.misalignment import Aligned, Misalignment
@@ -80,13 +80,8 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         self.batch_size, self.eval_batch_size, self.samples_per_epoch = batch_size, eval_batch_size, samples_per_epoch
         self.degradation, self.augment, self.misalignment = degradation(), augment, misalignment()
         self.num_workers, self.seed, self.cache_gib = num_workers, seed, cache_gib
-        self.conditions = [condition() for condition in test_conditions]
+        self.conditions = make_conditions(test_conditions, guided)
         """What the test data loaders differ by."""
-        suffixes = [condition.suffix for condition in self.conditions]
-        if not suffixes or len(set(suffixes)) < len(suffixes):
-            raise InputError("data.test_conditions is empty or names one twice; give at least one, each once")
-        if not guided and any(suffixes):
-            raise InputError("data.test_conditions other than Complete need a guide, which these data do not have")
         if not guided and not isinstance(self.misalignment, Aligned):
             raise InputError("data.misalignment other than Aligned needs a guide, which these data do not have")
         self._sources: dict[ImageSplit, list[ShotSource]] = {}
@@ -162,7 +157,7 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """Whole test images under each condition."""
         images = self._images("test")
-        return [self._loader(ConditionedImages(images, c), self.eval_batch_size) for c in self.conditions]
+        return [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """All images to restore, without targets."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lit_thermal.data.conditions import Complete
 from lit_thermal.data.frames import list_frames
 from lit_thermal.data.guided_folder import GuidedFolder
 from lit_thermal.data.image_files import Trio
@@ -45,7 +44,6 @@ class ImageFolder(GuidedFolder):
             guided=False,
             incomplete=False,
             misalignment=Aligned,
-            test_conditions=(Complete,),
             **options,
         )
         # Each folder is asked for its own inputs; where there are none, they are made.

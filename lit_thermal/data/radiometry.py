@@ -1,5 +1,6 @@
 """Between a clip's counts and values in [0, 1]: one fixed mapping per clip, never per frame."""
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -11,6 +12,8 @@ from lit_thermal.batch import Radiometry
 from lit_thermal.data.frames import Clip
 
 Normalize = Literal["minmax", "percentile", "full"]
+ROOM = 300.0
+"""Kelvin: the temperature at which noise is stated."""
 MARGIN = 0.05
 """Room left below and above the range of a 16-bit clip, as a share of it: a restoration may overshoot."""
 
@@ -74,3 +77,14 @@ def to_values(counts: np.ndarray, radiometry: Radiometry) -> Tensor:
     """Map counts of any shape to float32 values; what lies outside the mapped range is clipped to [0, 1]."""
     values = (counts.astype(np.float32) - np.float32(radiometry.offset)) / np.float32(radiometry.gain)
     return torch.from_numpy(values).clamp_(0.0, 1.0)
+
+
+def kelvin_per_value(radiometry: Radiometry) -> float | None:
+    """Kelvin from value 0 to value 1 by the slope at `ROOM`, as noise is stated; None where it is not known."""
+    if radiometry.unit == "linear":
+        return radiometry.constants[1] * radiometry.gain
+    if radiometry.unit == "planck":
+        r1, r2, b, f, _ = radiometry.constants
+        power = math.exp(b / ROOM)
+        return radiometry.gain * r2 * ROOM**2 * (power - f) ** 2 / (r1 * b * power)
+    return None

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from lit_thermal.data.conditions import Complete
 from lit_thermal.data.misalignment import Aligned
 from lit_thermal.data.simulated_pairs import SimulatedPairs
 
@@ -22,6 +21,5 @@ class SimulatedImages(SimulatedPairs):
             guide_shift=0.0,
             second_camera="coaxial",
             misalignment=Aligned,
-            test_conditions=(Complete,),
             **options,
         )

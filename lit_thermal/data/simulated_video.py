@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from lit_thermal.batch import Batch, Radiometry, collate
+from lit_thermal.data.conditions import Complete, Condition, ConditionedSamples, make_conditions
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.simulator import ScenarioName, make_scene, render
 from lit_thermal.data.simulator.sensor import radiometry
@@ -158,6 +159,8 @@ class SimulatedVideo(LightningDataModule):
         augment: flip, turn and reverse training crops in time.
         num_workers: processes that render and cut; 0 does it in the training process.
         seed: of all scenes and draws.
+        test_conditions: each is a test data loader of its own for each kind of scene; `Complete` is the data as they
+            are. What concerns a guide is refused.
     """
 
     def __init__(
@@ -180,6 +183,7 @@ class SimulatedVideo(LightningDataModule):
         augment: bool = True,
         num_workers: int = 1,
         seed: int = 0,
+        test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
     ) -> None:
         super().__init__()
         check_numbers(
@@ -219,10 +223,16 @@ class SimulatedVideo(LightningDataModule):
         self.scenario: ScenarioName = scenario
         self.max_speed, self.num_workers, self.seed = max_speed, num_workers, seed
         self.degradation = degradation()
-        self.test_names: list[str] = list(test_scenarios)
-        """Names of the test data loaders."""
+        self.conditions = make_conditions(test_conditions, guided=False)
+        """What the test data loaders of a kind of scene differ by."""
+        self.test_scenarios = list(test_scenarios)
         self._counts: dict[Split, int] = {"train": train_clips, "val": val_clips, "test": test_clips}
         self._clips: dict[tuple[str, str], list[Source]] = {}
+
+    @property
+    def test_names(self) -> list[str]:
+        """Names of the test data loaders: all conditions of one kind of scene after the other."""
+        return [f"{s}_{c.suffix}" if c.suffix else s for s in self.test_scenarios for c in self.conditions]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random crops of the training clips."""
@@ -238,20 +248,25 @@ class SimulatedVideo(LightningDataModule):
             seed=self.seed,
         )
         sampler = TrainingSampler(windows, self.batch_size, self.trainer)
-        return self._loader(windows, self.batch_size, sampler=sampler, drop_last=True)
+        return self._loader(windows, self.batch_size, again=True, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Whole validation clips."""
-        return self._loader(self._targets("val", self.scenario), self.eval_batch_size)
+        return self._loader(self._targets("val", self.scenario), self.eval_batch_size, again=True)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """Whole test clips, a loader for each of `test_names`."""
-        return [self._loader(self._targets("test", name), self.eval_batch_size) for name in self.test_names]
+        return [
+            self._loader(ConditionedSamples(self._targets("test", scenario), condition), self.eval_batch_size)
+            for scenario in self.test_scenarios
+            for condition in self.conditions
+        ]
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """The test clips without their targets."""
         return [
-            self._loader(_WithoutTarget(self._targets("test", name)), self.eval_batch_size) for name in self.test_names
+            self._loader(_WithoutTarget(self._targets("test", scenario)), self.eval_batch_size)
+            for scenario in self.test_scenarios
         ]
 
     def _sources(self, split: Split, scenario: str) -> list[Source]:
@@ -280,12 +295,15 @@ class SimulatedVideo(LightningDataModule):
             seed=self.seed,
         )
 
-    def _loader(self, windows: Dataset[dict[str, Any]], batch_size: int, **options: Any) -> DataLoader[Batch]:
+    def _loader(
+        self, windows: Dataset[dict[str, Any]], batch_size: int, again: bool = False, **options: Any
+    ) -> DataLoader[Batch]:
+        """A loader; only one that is read again and again keeps its workers, since a test has many."""
         return DataLoader(
             windows,  # type: ignore[arg-type]
             batch_size=batch_size,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=again and self.num_workers > 0,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             **options,

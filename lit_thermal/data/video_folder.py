@@ -1,15 +1,16 @@
 """Thermal video of your own: folders of frames or video files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from lit_thermal.batch import collate
 from lit_thermal.data.clips import open_clip
+from lit_thermal.data.conditions import Complete, Condition, ConditionedSamples, make_conditions
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.radiometry import Normalize, clip_radiometry
 from lit_thermal.data.splits import find_inputs, find_splits
@@ -53,6 +54,8 @@ class VideoFolder(LightningDataModule):
             which folders of frames are much faster than videos.
         seed: of the training windows.
         name: of the data set in tables and logs; by default that of the root folder.
+        test_conditions: each is a test data loader of its own; `Complete` is the data as they are. What concerns a
+            guide is refused.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class VideoFolder(LightningDataModule):
         cache_gib: float = 2.0,
         seed: int = 0,
         name: str | None = None,
+        test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
     ) -> None:
         super().__init__()
         check_numbers(
@@ -92,7 +96,10 @@ class VideoFolder(LightningDataModule):
         self.normalize: Normalize = normalize
         self.augment, self.samples_per_epoch = augment, samples_per_epoch
         self.cache_gib, self.seed = cache_gib, seed
-        self.test_names = [name or self.root.resolve().name]
+        self.conditions = make_conditions(test_conditions, guided=False)
+        """What the test data loaders differ by."""
+        base = name or self.root.resolve().name
+        self.test_names = [f"{base}_{c.suffix}" if c.suffix else base for c in self.conditions]
         """Names of the test data loaders."""
         self._sources: dict[str, list[Source]] = {}
 
@@ -146,30 +153,29 @@ class VideoFolder(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
         """All validation clips; an empty list where a test run finds none."""
-        return self._targets("val") if self._sources["val"] else []
+        return self._loader(self._targets("val")) if self._sources["val"] else []
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
-        """All test clips."""
-        return [self._targets("test")]
+        """All test clips under each condition."""
+        windows = self._targets("test")
+        return [self._loader(ConditionedSamples(windows, condition)) for condition in self.conditions]
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """All clips to restore."""
         inputs = (self.frames - 1) // self.temporal_scale + 1
         return self._loader(InputWindows(self._sources["predict"], inputs=inputs, temporal_scale=self.temporal_scale))
 
-    def _targets(self, split: str) -> DataLoader[Any]:
-        return self._loader(
-            TargetWindows(
-                self._sources[split],
-                frames=self.frames,
-                scale=self.scale,
-                temporal_scale=self.temporal_scale,
-                degradation=self.degradation,
-                seed=self.seed,
-            )
+    def _targets(self, split: str) -> TargetWindows:
+        return TargetWindows(
+            self._sources[split],
+            frames=self.frames,
+            scale=self.scale,
+            temporal_scale=self.temporal_scale,
+            degradation=self.degradation,
+            seed=self.seed,
         )
 
-    def _loader(self, windows: TargetWindows | InputWindows) -> DataLoader[Any]:
+    def _loader(self, windows: Dataset[dict[str, Any]]) -> DataLoader[Any]:
         return DataLoader(
             windows,
             batch_size=1,

@@ -15,17 +15,19 @@ from torch.utils.data import DataLoader
 from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.callbacks import RobustnessCurve, SamplePictures
 from lit_thermal.data.conditions import (
+    BlurredInput,
     Complete,
     Condition,
     DisplacedGuide,
     GuideOnly,
     MisalignedGuide,
+    NoisyInput,
     ShuffledGuide,
     ThermalOnly,
 )
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.metrics.baselines import reference_baseline
-from lit_thermal.metrics.levels import read_levels
+from lit_thermal.metrics.levels import BASELINE, curves, read_levels
 
 
 class Guided(SuperResolver):
@@ -90,7 +92,8 @@ def test_table_and_picture_of_all_conditions(tmp_path):
     model = run(tmp_path, Pairs(Complete(), ThermalOnly(), GuideOnly(), ShuffledGuide(), *moved), RobustnessCurve())
     rows = {row["condition"]: row for row in csv.DictReader((tmp_path / "robustness.csv").open())}
     assert list(rows)[:4] == ["complete", "thermal_only", "guide_only", "shuffled_guide"]
-    assert [rows[f"displaced_{p}"]["pixels"] for p in (0, 2, 8)] == ["0", "2", "8"]
+    assert [rows[f"displaced_{p}"]["at"] for p in (0, 2, 8)] == ["0", "2", "8"]
+    assert rows["displaced_2"]["varied"] == "displacement of the guide" and not rows["complete"]["varied"]
     baseline = list(rows)[-1]
     assert baseline.startswith("baseline: ") and {row["images"] for row in rows.values()} == {"5"}
     summary = model.scores.summary()
@@ -112,7 +115,7 @@ def test_misalignments_are_levels_of_the_picture(tmp_path):
     rows = {row["condition"]: row for row in csv.DictReader((tmp_path / "robustness.csv").open())}
     psnr = [float(rows[name]["psnr"]) for name in ("complete", "combined_light", "combined_medium", "combined_strong")]
     assert psnr == sorted(psnr, reverse=True) and psnr[0] > psnr[3] + 3
-    assert all(not rows[f"combined_{severity.severity}"]["pixels"] for severity in severities)
+    assert all(not rows[f"combined_{severity.severity}"]["varied"] for severity in severities)
     assert (tmp_path / "robustness.png").exists()
 
 
@@ -129,7 +132,32 @@ def test_each_data_set_has_a_curve(tmp_path):
     ]  # fmt: skip
     one, two = (read_levels(tmp_path / f"robustness_{name}.csv") for name in ("one", "two"))
     assert [level.condition for level in one][:3] == ["complete", "displaced_0", "displaced_4"] and one == two
-    assert one[2].pixels == 4 and one[0].pixels is None and one[0].images == 5
+    assert one[2].at == 4 and one[0].at is None and one[0].images == 5
+    assert (one[2].varied, one[2].unit) == ("displacement of the guide", "pixels of the target")
+
+
+def test_worse_inputs_have_a_panel_each_and_the_baseline_suffers_too(tmp_path):
+    worse = [NoisyInput(500), NoisyInput(2000), BlurredInput(1.0)]
+    model = run(tmp_path, Pairs(Complete(), ThermalOnly(), *worse, DisplacedGuide(4)), RobustnessCurve())
+    levels = read_levels(tmp_path / "robustness.csv")
+    ours, baselines = curves(levels), curves(levels, baseline=True)
+    assert {name: [level.at for level in points] for name, points in ours.items()} == {
+        "noise of the input": [0, 500, 2000],
+        "blur of the input": [0, 1],
+        "displacement of the guide": [0, 4],
+    }, "the data as they are begin each curve"
+    assert list(baselines) == ["noise of the input", "blur of the input"], "a guide does not reach a baseline"
+    summary = model.scores.summary()
+    name = baselines["noise of the input"][0].condition.removeprefix(BASELINE)
+    for number, dataset in enumerate(("pairs", "pairs_netd_500", "pairs_netd_2000")):
+        assert ours["noise of the input"][number].values["psnr"] == summary[dataset]["Guided"]["all"]["psnr"]
+        assert baselines["noise of the input"][number].values["psnr"] == summary[dataset][name]["all"]["psnr"]
+    psnr = [level.values["psnr"] for level in baselines["noise of the input"]]
+    assert psnr[0] > psnr[1] > psnr[2] and psnr[0] > psnr[2] + 3
+    tall = np.asarray(Image.open(tmp_path / "robustness.png")).shape
+    run(tmp_path, Pairs(Complete(), NoisyInput(500)), RobustnessCurve())
+    low = np.asarray(Image.open(tmp_path / "robustness.png")).shape
+    assert tall[0] == 3 * low[0] and tall[1] == low[1]
 
 
 def test_without_displacements_there_is_a_table_alone(tmp_path):

@@ -7,15 +7,26 @@ from PIL import Image
 
 from lit_thermal.cli.dispatch import main
 
-HEAD = "condition,pixels,psnr,ssim,images\n"
+HEAD = "condition,varied,at,unit,psnr,ssim,images\n"
+GUIDE = "displacement of the guide"
 
 
 def table(folder: Path, best: float, images: int = 5, name: str = "robustness.csv", levels=(0, 1, 2, 4, 8)) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [f"complete,,{best},{best / 50},{images}", f"thermal_only,,{best - 3},0.6,{images}"]
-    rows += [f"displaced_{p},{p},{best - p / 3},{0.9 - p / 50},{images}" for p in levels]
-    rows += [f"combined_strong,,{best - 2},0.7,{images}", f"baseline: bicubic,,30.0,0.61,{images}"]
+    rows = [f"complete,,,,{best},{best / 50},{images}", f"thermal_only,,,,{best - 3},0.6,{images}"]
+    rows += [f"displaced_{p},{GUIDE},{p},pixels of the target,{best - p / 3},{0.9 - p / 50},{images}" for p in levels]
+    rows += [f"combined_strong,,,,{best - 2},0.7,{images}", f"baseline: bicubic,,,,30.0,0.61,{images}"]
     (folder / name).write_text(HEAD + "\n".join(rows) + "\n")
+    return folder
+
+
+def noise(folder: Path, best: float, guide: bool = False) -> Path:
+    """A run under noise, and under displaced guides too."""
+    table(folder, best, levels=(0, 4) if guide else ())
+    rows = [f"{name},noise of the input,{n},mK,{top - n / 50},0.5,5" for name, top in
+            (("netd", best), ("baseline: bicubic", 29.0)) for n in (0, 50, 100)]  # fmt: skip
+    with (folder / "robustness.csv").open("a") as file:
+        file.write("\n".join(rows) + "\n")
     return folder
 
 
@@ -33,11 +44,20 @@ def test_several_runs_in_one_picture(tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "new" / "curves.csv").open()))
     assert {row["run"] for row in rows} == {"three_m_ti", "corefusion"} and len(rows) == 18
     assert rows[4] == {
-        "run": "three_m_ti", "condition": "displaced_2", "pixels": "2", "psnr": str(34 - 2 / 3), "ssim": "0.86",
-        "images": "5",
+        "run": "three_m_ti", "condition": "displaced_2", "varied": GUIDE, "at": "2", "unit": "pixels of the target",
+        "psnr": str(34 - 2 / 3), "ssim": "0.86", "images": "5",
     }  # fmt: skip
     picture = np.asarray(Image.open(tmp_path / "new" / "curves.png"))
     assert picture.shape[1] > 1000 and picture.std() > 10
+
+
+def test_what_all_runs_vary_has_a_row_of_panels_each(tmp_path):
+    runs = [noise(tmp_path / "one" / "1-test", 33.0, guide=True), noise(tmp_path / "two" / "1-test", 31.0, guide=True)]
+    heights = []
+    for last in (runs[1], noise(tmp_path / "three" / "1-test", 30.0)):
+        assert main(["curves", str(runs[0]), str(last), "--out", str(tmp_path / "c.png")]) == 0
+        heights.append(Image.open(tmp_path / "c.png").height)
+    assert heights[0] == 2 * heights[1], "a guide is displaced in both runs, and then in one alone"
 
 
 def test_names(tmp_path):
@@ -58,7 +78,7 @@ def test_mistakes(tmp_path, capsys):
     run, out = table(tmp_path / "a" / "1-test", 34.0), ("--out", tmp_path / "c.png")
     assert "there is no run folder" in said(capsys, tmp_path / "none", *out)
     (tmp_path / "bare").mkdir()
-    assert "bare holds no robustness.csv; run `test` with -c test/misalignment and" in said(
+    assert "bare holds no robustness.csv; run `test` with -c test/noise (or test/blur" in said(
         capsys, tmp_path / "bare", *out
     )
     assert "c.jpg is no PNG" in said(capsys, run, "--out", tmp_path / "c.jpg")
@@ -66,14 +86,18 @@ def test_mistakes(tmp_path, capsys):
         capsys, run, run, *out, "--names", "same", "same"
     )
     few = table(tmp_path / "b" / "1-test", 33.0, levels=(4,))
-    assert "has the guide at 1 displacements, and a curve needs two: run `test` with -c" in said(capsys, few, *out)
+    assert "has nothing at two degrees, which a curve needs: run `test` with -c" in said(capsys, few, *out)
     other = table(tmp_path / "c" / "1-test", 33.0, images=6)
     assert "were measured on different numbers of images" in said(capsys, run, other, *out)
+    noisy = noise(tmp_path / "d" / "1-test", 30.0)
+    told = said(capsys, run, noisy, *out)
+    assert "the runs vary different things" in told and f"{GUIDE}; " in told and "noise of the input" in told
     table(tmp_path / "a" / "1-test", 34.0, name="robustness_irvi.csv")
     assert "has one table for each data set; name one of" in said(capsys, run, *out)
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
-    assert "wrong.csv is no table of RobustnessCurve; its columns are condition, pixels, psnr, ssim, images" in said(
-        capsys, tmp_path / "wrong.csv", *out
+    assert (
+        "wrong.csv is no table of RobustnessCurve; its columns are condition, varied, at, unit, psnr, ssim, images"
+        in said(capsys, tmp_path / "wrong.csv", *out)
     )
     assert "the following arguments are required: RUN, --out" in said(capsys)
     assert not (tmp_path / "c.png").exists()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lit_thermal.data.conditions import BlurredInput, Complete
 from lit_thermal.data.flir_iisr import FLIRIISR, FullSizeInput
 from lit_thermal.errors import InputError
 
@@ -109,6 +110,15 @@ def test_a_displaced_target_is_told(tmp_path):
     batch = next(iter(opened(tmp_path, "test", split=[0, 0, 1]).test_dataloader()[0]))
     down, right = batch["displacement"][0].tolist()
     assert abs(down - 4) <= 1 and abs(right + 12) <= 1
+
+
+def test_conditions_leave_displacements_and_groups_alone(tmp_path):
+    (made(tmp_path) / "labels.csv").write_text("name,blur\n000000_0,motion\n")
+    data = opened(tmp_path, "test", split=[0, 0, 1], test_conditions=[Complete, lambda: BlurredInput(2.0)])
+    assert data.test_names == ["flir_iisr", "flir_iisr_blur_2"]
+    for plain, blurred in zip(*data.test_dataloader(), strict=True):
+        assert not torch.equal(plain["lr"], blurred["lr"]) and plain["groups"] == blurred["groups"]
+        assert torch.equal(plain["displacement"], blurred["displacement"])
 
 
 def test_labels_are_groups(tmp_path):

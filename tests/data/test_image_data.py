@@ -138,7 +138,7 @@ def test_predict_has_no_target():
 def test_unguided_data():
     (batch, *_) = ready(guided=False).train_dataloader()
     assert set(batch) == {"lr", "hr", "radiometry", "name"}
-    with pytest.raises(InputError, match=r"data\.test_conditions other than Complete need a guide"):
+    with pytest.raises(InputError, match=r"ThermalOnly of data\.test_conditions needs a guide"):
         Pictures(guided=False, test_conditions=(ThermalOnly,))
 
 

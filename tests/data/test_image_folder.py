@@ -183,7 +183,7 @@ def test_arguments_about_guides_are_not_taken() -> None:
     defaults = vars(parser.get_defaults().data)
     assert defaults["scale"] == 4 and defaults["lr"] == "auto"
     assert {"split", "split_seed", "test_split", "degradation", "normalize", "leave_out"} <= defaults.keys()
-    assert not {"guide", "guided", "incomplete", "test_conditions"} & defaults.keys()
+    assert not {"guide", "guided", "incomplete"} & defaults.keys()
 
 
 @real

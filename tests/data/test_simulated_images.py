@@ -68,7 +68,7 @@ def test_arguments_about_guides_are_not_taken() -> None:
     defaults = parser.get_defaults().data
     assert defaults.scale == 4
     assert {"size", "degradation", "test_scenario", "seed"} <= vars(defaults).keys()
-    assert not {"guided", "guide_shift", "test_conditions"} & vars(defaults).keys()
+    assert not {"guided", "guide_shift"} & vars(defaults).keys()
 
 
 @pytest.mark.parametrize(

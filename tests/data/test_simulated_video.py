@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lit_thermal.batch import is_observed
+from lit_thermal.data.conditions import BlurredInput, Complete, GuideOnly, NoisyInput
 from lit_thermal.data.degradations import Bicubic, BlurNoise
 from lit_thermal.data.simulated_video import RenderedClips, SimulatedVideo
 from lit_thermal.errors import InputError
@@ -43,6 +44,23 @@ def test_whole_clips_and_their_degradation() -> None:
     for loader, there in zip(module.predict_dataloader(), module.test_dataloader(), strict=True):
         for without, batch in zip(loader, there, strict=True):
             assert "hr" not in without and torch.equal(without["lr"], batch["lr"])
+
+
+def test_conditions_of_each_kind_of_scene() -> None:
+    module = data(test_scenarios=["standard", "hot_boundaries"], test_conditions=[Complete, NoisyInput, BlurredInput])
+    names = [f"{scene}{end}" for scene in ("standard", "hot_boundaries") for end in ("", "_netd_100", "_blur_1")]
+    assert module.test_names == names
+    sets = [next(iter(loader)) for loader in module.test_dataloader()]
+    for first in (0, 3):
+        plain, noisy, blurred = sets[first : first + 3]
+        for changed in (noisy, blurred):
+            assert torch.equal(changed["hr"], plain["hr"]) and not torch.equal(changed["lr"], plain["lr"])
+        record = plain["radiometry"][0]
+        kelvin = record.to_kelvin(noisy["lr"][0]) - record.to_kelvin(plain["lr"][0])
+        assert float(kelvin.std()) == pytest.approx(0.1, rel=0.2)
+    assert len(list(module.predict_dataloader())) == 2
+    with pytest.raises(InputError, match=r"GuideOnly of data\.test_conditions needs a guide"):
+        data(test_conditions=[GuideOnly])
 
 
 def test_other_temporal_scales() -> None:

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from PIL import Image
 
 from lit_thermal.batch import Radiometry, is_observed
+from lit_thermal.data.conditions import CoarserInput, Complete
 from lit_thermal.data.degradations import Bicubic, BlurNoise
 from lit_thermal.data.simulated_video import SimulatedVideo
 from lit_thermal.data.splits import find_inputs, find_splits
@@ -104,6 +105,17 @@ def test_augmentation_is_a_symmetry_of_the_clip_and_every_window_occurs(tmp_path
     assert len(seen) == 3 * 16
     plain = windows(folder._sources["train"], crop=4, augment=False)
     assert any(torch.equal(plain[i]["hr"][:, 0], stack[:7]) for i in range(10))
+
+
+def test_conditions_are_data_sets(tmp_path: Path) -> None:
+    write_clip(tmp_path / "test" / "a", 9, 40, 48)
+    folder = data(tmp_path, name="mine", test_conditions=[Complete, lambda: CoarserInput(2)])
+    folder.setup("test")
+    assert folder.test_names == ["mine", "mine_coarser_2"]
+    plain, coarse = (list(loader) for loader in folder.test_dataloader())
+    for one, other in zip(plain, coarse, strict=True):
+        assert torch.equal(one["hr"], other["hr"]) and torch.equal(one["frame"], other["frame"])
+        assert other["lr"].std() < one["lr"].std()
 
 
 @pytest.mark.parametrize(("count", "starts"), [(7, [0]), (8, [0]), (9, [0, 2]), (13, [0, 6]), (18, [0, 6, 10])])
