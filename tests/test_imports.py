@@ -18,7 +18,7 @@ ALLOWED = {
     "losses": {"ops"},
     "networks": {"blocks", "ops"},
     "generative": {"networks", "blocks", "losses", "ops"},
-    "metrics": {"ops"},
+    "metrics": {"losses", "ops"},
     "data": {"ops"},
     "methods": {"generative", "networks", "blocks", "losses", "ops", "metrics"},
     "sweeping": set(),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
@@ -19,8 +20,10 @@ import lit_thermal
 from lit_thermal.batch import Batch, Radiometry, is_observed, need
 from lit_thermal.errors import InputError
 from lit_thermal.metrics.baselines import TunedBaselines
+from lit_thermal.metrics.catalogue import QUALITY, by_name
+from lit_thermal.metrics.cost import cost_of
 from lit_thermal.metrics.protocols import EvaluationProtocol, RestoredImage
-from lit_thermal.metrics.quality import SSIM_WINDOW, quantize
+from lit_thermal.metrics.quality import SSIM_WINDOW, as_written
 from lit_thermal.metrics.scores import Scores
 
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -52,9 +55,16 @@ class SuperResolver(LightningModule):
         """Class path and arguments of this model as plain values; a checkpoint carries them."""
         self.protocols: Sequence[Callable[[], EvaluationProtocol]] = ()
         """How a test measures images besides the standard protocol; a method may set it."""
+        self.metrics: Sequence[str] = ()
+        """What a test measures besides the standard metrics; see `lit_thermal.metrics.catalogue`."""
         self.scores = Scores()
         self.baselines = TunedBaselines(scale)
-        self._seconds = 0.0
+        self.training_seconds: float | None = None
+        """Wall time of the training that made the weights, validations included; None where it is not known."""
+        self.training_steps: int | None = None
+        """Its optimizer steps."""
+        self._began = (0.0, 0.0)
+        self._seconds, self._restored = 0.0, 0
         self._black = False
 
     def setup(self, stage: str) -> None:
@@ -111,9 +121,13 @@ class SuperResolver(LightningModule):
             "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
         }
 
+    def on_train_start(self) -> None:
+        """Note when training begins, or goes on."""
+        self._began = (time.perf_counter(), self.training_seconds or 0.0)
+
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the last validation."""
-        self.scores = Scores()
+        self.scores = Scores(metrics=QUALITY)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the restored batch."""
@@ -131,7 +145,10 @@ class SuperResolver(LightningModule):
 
     def on_test_start(self) -> None:
         """Tune the blurred baselines on the validation set, where there is one."""
-        self.scores, self._seconds, self._black = Scores(others=self.protocols), 0.0, False
+        self.scores = Scores(others=self.protocols, metrics=by_name(self.metrics))
+        self._seconds, self._restored, self._black = 0.0, 0, False
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and is_overridden("val_dataloader", data):
             data.setup("validate")
@@ -149,6 +166,7 @@ class SuperResolver(LightningModule):
         if restored.is_cuda:
             torch.cuda.synchronize(restored.device)
         self._seconds += time.perf_counter() - started
+        self._restored += restored.shape[:-3].numel()
         name = type(self).__name__
         ours = {name: restored} | {f"{name} {way}": result for way, result in self.variants(batch).items()}
         ours |= {f"{name} {bound}": result for bound, result in self.ceilings(batch).items()}
@@ -177,6 +195,14 @@ class SuperResolver(LightningModule):
 
     @rank_zero_only
     def _report(self) -> None:
+        self.scores.cost = cost_of(
+            self,
+            self.device,
+            seconds=self._seconds,
+            images=self._restored,
+            training_seconds=self.training_seconds,
+            training_steps=self.training_steps,
+        )
         self.scores.write(Path(self.trainer.default_root_dir), seconds=self._seconds, config=self.config)
         self.scores.print()
 
@@ -185,8 +211,25 @@ class SuperResolver(LightningModule):
         return self.restore(batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what model the weights belong to, so that a checkpoint can be restored without its experiment."""
-        checkpoint["lit_thermal"] = {"model": self.config, "version": lit_thermal.__version__}
+        """Record what model the weights belong to and what their training took.
+
+        A checkpoint can thus be restored without its experiment, and a test of it knows its cost.
+        """
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            began, before = self._began
+            self.training_seconds = before + time.perf_counter() - began
+            self.training_steps = self.global_step
+        checkpoint["lit_thermal"] = {
+            "model": self.config,
+            "version": lit_thermal.__version__,
+            "training_seconds": self.training_seconds,
+            "training_steps": self.training_steps,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what the training of the weights took."""
+        record = checkpoint.get("lit_thermal") or {}
+        self.training_seconds, self.training_steps = record.get("training_seconds"), record.get("training_steps")
 
     def _full_precision(self) -> torch.autocast:
         """For measuring, which a Trainer of mixed precision would do in half precision, SSIM to one digit."""
@@ -210,7 +253,6 @@ class SuperResolver(LightningModule):
         frames = batch.get("frame", torch.arange(count[1], device=hr.device).expand(count))
         observed = is_observed(batch["hr_time"]) if video else torch.ones(count, dtype=torch.bool, device=hr.device)
         radiometry = batch.get("radiometry", [Radiometry()] * count[0])
-        bits, steps = [r.bits for r in radiometry], [r.gain for r in radiometry]
         groups, moved = batch.get("groups"), batch.get("displacement")
         places = None if moved is None else [(int(down), int(right)) for down, right in moved.tolist()]
         # The scores count time in steps of a doubled frame rate.
@@ -231,8 +273,7 @@ class SuperResolver(LightningModule):
                 method,
                 restored[kept],
                 target[kept],
-                [bits[i] for i in kept],
-                [steps[i] for i in kept],
+                [radiometry[i] for i in kept],
                 dt,
                 variant=method in ours and method != type(self).__name__,
                 groups=None if groups is None else [groups[i] for i in kept],
@@ -249,8 +290,8 @@ class SuperResolver(LightningModule):
             restored = {method: result[index].float().cpu() for method, result in ours.items()}
             if index in seen:
                 # The papers' baselines are images of their own, which OpenCV enlarged in whole counts.
-                steps = radiometry[index].gain
-                restored |= {m: quantize(result[index].float().cpu(), steps) for m, result in baselines.items()}
+                own = [radiometry[index]]
+                restored |= {m: as_written(result[index][None].cpu(), own)[0] for m, result in baselines.items()}
             images.append(RestoredImage(name, batch["hr"][index].cpu(), restored))
         self.scores.others.add(dataset, images, self.device)
 

@@ -1,8 +1,9 @@
 """Measurements of restored thermal images and video, the simple baselines, and what a test run reports."""
 
 from lit_thermal.metrics.baselines import TunedBaselines, image_baselines, video_baselines
+from lit_thermal.metrics.metric import Protocol
 from lit_thermal.metrics.quality import psnr, quantize, ssim
-from lit_thermal.metrics.scores import Protocol, Scores
+from lit_thermal.metrics.scores import Scores
 from lit_thermal.metrics.spectrum import spectrum_distance
 from lit_thermal.metrics.video import heat_misfit, profile_error, temporal_difference, temporal_profile
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from lit_thermal.batch import Radiometry
 from lit_thermal.errors import InputError
 
 PSNR_CAP = 100.0
@@ -39,6 +40,34 @@ def quantize(x: Tensor, steps: float | Sequence[float]) -> Tensor:
     scale = torch.tensor(counts, dtype=torch.float32, device=x.device).view(-1, *[1] * (x.ndim - 1))
     # The last step ends at 1 also where the range of a clip is not a whole number of counts.
     return ((x.float().clamp(0, 1) * scale).round() / scale).clamp(max=1)
+
+
+def as_written(x: Tensor, radiometry: Sequence[Radiometry]) -> Tensor:
+    """Round values to what is read back of a file: to whole counts of its depth, and to values again.
+
+    Args:
+        x: (B, ...) of any float type.
+        radiometry: B mappings of values to counts.
+
+    Returns:
+        float32 of the same shape in [0, 1]. NaN stays NaN.
+
+    Raises:
+        InputError: a gain is not positive, or there is not one mapping a sample.
+    """
+    if len(radiometry) != len(x) or not all(r.gain > 0 for r in radiometry):
+        raise InputError(f"rounding to counts needs a positive gain for each of {len(x)} samples, not {radiometry}")
+    if not len(x):
+        return x.float()
+    return torch.stack([_written(sample, r) for sample, r in zip(x, radiometry, strict=True)])
+
+
+def _written(x: Tensor, radiometry: Radiometry) -> Tensor:
+    # The arithmetic of a writer and of a reader, step by step: another order would differ in a tie or a last digit.
+    exact = x.cpu() if x.device.type == "mps" else x
+    counts = radiometry.to_counts(exact.double()).round().clamp(0, 2**radiometry.bits - 1).float()
+    offset, gain = (torch.tensor(v, dtype=torch.float32, device=counts.device) for v in radiometry[:2])
+    return ((counts - offset) / gain).clamp(0, 1).to(x.device)
 
 
 def psnr(restored: Tensor, target: Tensor) -> Tensor:

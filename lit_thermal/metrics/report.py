@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import math
 import os
 from collections import Counter
@@ -14,29 +15,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_thermal.metrics.quality import PSNR_CAP, SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
+from lit_thermal.metrics.statistics import mean_intervals
 
 if TYPE_CHECKING:
     from lit_thermal.metrics.scores import Scores
 
 PROTOCOL = (
-    "Gray frames in [0, 1] under one normalisation per clip, clipped and rounded to the counts of the "
-    "file, nothing cropped. PSNR of each frame with peak 1; SSIM of each frame over the valid "
-    "region. Every frame once, from the earliest window that holds it. Mean over the frames of a clip, then "
-    "over the clips. temporal_difference: mean absolute error of the change from frame to frame; profile_error: "
-    "mean absolute error of the middle row; heat_residual: mean of w r^2 with w of the target, to be compared with "
-    "heat_residual_of_target."
+    "Gray frames in [0, 1] under one normalisation per clip, clipped and rounded to the counts of the file, nothing "
+    "cropped. Every frame once, from the earliest window that holds it. Mean over the frames of a clip, then over the "
+    "clips."
 )
 PROTOCOL_OF_IMAGES = (
-    "Gray images in [0, 1], clipped and rounded to the counts of the file, nothing cropped. PSNR of each image with "
-    "peak 1; SSIM of each image over the valid region. spectrum_distance: mean absolute difference of the spectra "
-    "log(1 + amplitude) of the orthonormal Fourier transform, lower is better. Every image once. Mean over the images."
+    "Gray images in [0, 1], clipped and rounded to the counts of the file, nothing cropped. Every image once. Mean "
+    "over the images."
 )
 OF_DISPLACED = (
     " psnr_unregistered, psnr_registered and the same of SSIM: over the part of each restored image that its target "
     "shows too, with the target in its place and moved by its displacement against the input; that is in whole pixels, "
     "one for each image, estimated from input and target alone, the same for every method."
 )
+LARGE = 100_000
+"""Rows above which the table is written as Parquet."""
 OF_BASELINES = " Baselines are rounded to the counts of the file before."
+
+
+_log = logging.getLogger(__name__)
 
 
 class Comparison(NamedTuple):
@@ -83,25 +86,42 @@ def compare(scores: Scores) -> dict[str, Comparison]:
 
 
 def write(scores: Scores, folder: Path, seconds: float, config: dict[str, Any] | None) -> None:
-    """Write `metrics.json` (see `as_record`) and `metrics.csv` (a line per clip, method, group, or image, method)."""
+    """Write `metrics.json` (see `as_record`) and `metrics.csv` (a line per clip, method, group, or image, method).
+
+    A table of more than `LARGE` rows is `metrics.parquet` instead, where pyarrow is installed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    header, lines = _as_table(scores)
+    parquet = len(lines) > LARGE and _write_parquet(folder / "metrics.parquet", header, lines)
+    if not parquet:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *lines])
+        _replace(folder / "metrics.csv", text.getvalue())
+    (folder / ("metrics.csv" if parquet else "metrics.parquet")).unlink(missing_ok=True)
     record = _finite(as_record(scores, seconds, config))
     _replace(folder / "metrics.json", json.dumps(record, indent=2, allow_nan=False, default=str) + "\n")
-    _replace(folder / "metrics.csv", _as_csv(scores))
 
 
 def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> dict[str, Any]:
-    """Everything that a report needs: numbers, protocol, data, counts, seconds, digest of the model's config."""
+    """Everything that a report needs: numbers, protocol, data, counts, cost, digest of the model's config.
+
+    `intervals` has the nesting of `results`, of the group "all", and the two ends of a 95 % bootstrap over the images
+    or clips. `references` holds what metrics without a target say of the target itself.
+    """
     canonical = json.dumps(config, sort_keys=True, default=str)
     data = describe(scores)
     return {
         "method": scores.methods[0] if scores.methods else None,
         "results": scores.summary(),
+        "intervals": intervals(scores),
+        "references": scores.references(),
+        "skipped": scores.skipped,
+        "cost": scores.cost,
         "against_baselines": {name: c._asdict() for name, c in compare(scores).items()},
         "protocols": scores.others.summary(),
         "data": data,
         "protocol": {
-            "text": (PROTOCOL_OF_IMAGES if _images_only(data) else PROTOCOL)
+            "text": f"{PROTOCOL_OF_IMAGES if _images_only(data) else PROTOCOL} {_meanings(scores)}"
             + (OF_DISPLACED if any("displacements" in counts for counts in data.values()) else ""),
             "others": {name: text + OF_BASELINES for name, text in scores.others.texts.items()},
             "channel": "gray",
@@ -164,32 +184,74 @@ def _spans(numbers: list[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
-def _as_csv(scores: Scores) -> str:
-    counts: Counter[tuple[str, str, str, str]] = Counter()
-    for row in scores.rows:
-        for group in ("all", "observed" if row.observed else "interpolated"):
-            counts[row.dataset, row.method, group, row.clip] += 1
+def _meanings(scores: Scores) -> str:
+    """What each metric that was measured is."""
+    measured = {name for row in scores.rows for name in row.values}
+    return " ".join(f"{metric.name}: {metric.text}." for metric in scores.metrics if metric.name in measured)
+
+
+def intervals(scores: Scores) -> dict[str, dict[str, dict[str, dict[str, list[float]]]]]:
+    """Data set, method, "all", metric: low and high of the 95 % bootstrap interval over images or clips."""
+    result: dict[str, dict[str, dict[str, dict[str, list[float]]]]] = {}
+    for dataset, methods in scores.clips().items():
+        columns: dict[int, list[tuple[str, str, list[float]]]] = {}
+        for method, groups in methods.items():
+            for metric in dict.fromkeys(name for values in groups["all"].values() for name in values):
+                column = [values[metric] for values in groups["all"].values() if metric in values]
+                columns.setdefault(len(column), []).append((method, metric, column))
+        found = {
+            (method, metric): [interval.low, interval.high]
+            for equal in columns.values()
+            for (method, metric, _), interval in zip(equal, mean_intervals([c for *_, c in equal]), strict=True)
+        }
+        result[dataset] = {method: {"all": {}} for method in methods}
+        for (method, metric), ends in found.items():
+            result[dataset][method]["all"][metric] = ends
+    return result
+
+
+def _as_table(scores: Scores) -> tuple[list[str], list[list[Any]]]:
+    """Heading and lines; "" where a line has no value."""
     metrics = list(dict.fromkeys(name for row in scores.rows for name in row.values))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     data = describe(scores)
     if _images_only(data):
         labels = ["groups"] if any("groups" in counts for counts in data.values()) else []
         places = ["down", "right"] if any("displacements" in counts for counts in data.values()) else []
-        writer.writerow(["dataset", "image", "method", *labels, *places, *metrics])
+        lines: list[list[Any]] = []
         for row in scores.rows:
             own = ["; ".join(row.groups)] * len(labels) + list(row.displacement or ("", ""))[: len(places)]
-            writer.writerow([row.dataset, row.clip, row.method, *own, *(row.values.get(m, "") for m in metrics)])
-        return text.getvalue()
-    writer.writerow(["dataset", "clip", "method", "group", "frames", *metrics])
-    for dataset, methods in scores.clips().items():
-        for method, groups in methods.items():
-            for group, clips in groups.items():
-                for clip, values in clips.items():
-                    numbers = [values.get(name, "") for name in metrics]
-                    count = counts[dataset, method, group, clip]
-                    writer.writerow([dataset, clip, method, group, count, *numbers])
-    return text.getvalue()
+            lines.append([row.dataset, row.clip, row.method, *own, *(row.values.get(m, "") for m in metrics)])
+        return ["dataset", "image", "method", *labels, *places, *metrics], lines
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    for row in scores.rows:
+        for group in ("all", "observed" if row.observed else "interpolated"):
+            counts[row.dataset, row.method, group, row.clip] += 1
+    lines = [
+        [dataset, clip, method, group, counts[dataset, method, group, clip], *(values.get(m, "") for m in metrics)]
+        for dataset, methods in scores.clips().items()
+        for method, groups in methods.items()
+        for group, clips in groups.items()
+        for clip, values in clips.items()
+    ]
+    return ["dataset", "clip", "method", "group", "frames", *metrics], lines
+
+
+def _write_parquet(path: Path, header: list[str], lines: list[list[Any]]) -> bool:
+    """Write a table with null where a line has no value; False, and one sentence, where pyarrow is absent."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        _log.warning("%d rows are written as CSV; pip install 'lit_thermal[metrics]' for Parquet", len(lines))
+        return False
+    columns = {
+        name: [None if value == "" else value for value in column]
+        for name, column in zip(header, zip(*lines, strict=True), strict=True)
+    }
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    parquet.write_table(pyarrow.table(columns), aside)
+    os.replace(aside, path)
+    return True
 
 
 def _finite(value: Any) -> Any:

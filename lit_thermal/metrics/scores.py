@@ -1,38 +1,30 @@
 """Collects the measurements of every frame, counts each frame once and averages as the papers do."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lit_thermal.batch import Radiometry
 from lit_thermal.metrics import report, tables
+from lit_thermal.metrics.catalogue import STANDARD
 from lit_thermal.metrics.gather import gather_objects
+from lit_thermal.metrics.metric import CONSTANTS, Metric, Protocol, Seen, Unavailable
 from lit_thermal.metrics.protocols import Factories, ProtocolScores
-from lit_thermal.metrics.quality import psnr, quantize, ssim
+from lit_thermal.metrics.quality import as_written
 from lit_thermal.metrics.registered import registered_quality
-from lit_thermal.metrics.spectrum import spectrum_distance
-from lit_thermal.metrics.video import heat_misfit, profile_error, temporal_difference
 from lit_thermal.ops.registration import Displacement
 
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
 """Data set, method, group of frames, metric: the number."""
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """The constants of a measurement that a method's own settings could suggest otherwise.
-
-    Args:
-        diffusivity: D of the heat residual in HR pixel^2 per step of a video of doubled frame rate; the same
-            for every method, so that the residuals of two runs can be compared.
-        alpha: edge weight of the heat residual, for values in [0, 1].
-    """
-
-    diffusivity: float = 0.1
-    alpha: float = 100.0
+Columns = dict[str, tuple[int, list[list[float]], list[bool]]]
+"""Metric to the first frame that has a value, a list for each sample, and which samples have one."""
+TARGET = "HR"
+"""Heading of what metrics without a target say of the target itself."""
 
 
 class Row(NamedTuple):
@@ -54,6 +46,8 @@ class Row(NamedTuple):
     """What the image is measured with beside all of its set."""
     displacement: Displacement | None = None
     """Of the target against the input, where it is known."""
+    reference: bool = False
+    """The target itself, under the metrics that need none."""
 
 
 class Scores:
@@ -67,11 +61,20 @@ class Scores:
     Args:
         protocol: constants of the measurement.
         others: what makes the protocols that images are measured under besides this one.
+        metrics: what is measured, each where it applies.
     """
 
-    def __init__(self, protocol: Protocol = Protocol(), others: Factories = ()) -> None:
+    def __init__(
+        self, protocol: Protocol = CONSTANTS, others: Factories = (), metrics: Sequence[Metric] = STANDARD
+    ) -> None:
         self.protocol = protocol
         self.others = ProtocolScores(others)
+        self.metrics = tuple(metrics)
+        self.skipped: dict[str, str] = {}
+        """Metric to one sentence why it was not measured, or not on every frame."""
+        self.cost: dict[str, Any] | None = None
+        """What the numbers cost, where a model was run for them."""
+        self._gone: set[str] = set()
         self._rows: dict[tuple[str, str, int, str], Row] = {}
 
     @torch.no_grad()
@@ -84,8 +87,7 @@ class Scores:
         method: str,
         restored: Tensor,
         target: Tensor,
-        bits: Sequence[int],
-        steps: Sequence[float] | None = None,
+        radiometry: Sequence[Radiometry],
         dt: float = 1.0,
         variant: bool = False,
         groups: Sequence[Sequence[str]] | None = None,
@@ -96,59 +98,61 @@ class Scores:
         Args:
             dataset: name of the test set.
             names: B clip or image names.
-            frames: (B, T') int, number of each frame in its clip, counted in target frames.
+            frames: (B, T') int, number of each frame in its clip, counted in target frames; a frame below 0 is looked
+                at for the sake of its neighbours and does not count.
             observed: (B, T') bool, True where the input has a frame at that time.
             method: who restored.
             restored: (B, T', 1, H, W) in [0, 1]; T' is 1 for images.
             target: the same shape.
-            bits: B depths of the files, 8 or 16.
-            steps: B numbers of counts from value 0 to value 1 (the radiometry's gain), to which values are
-                rounded; the whole range of the file unless given.
+            radiometry: B mappings of values to the counts of the file, to which both are rounded.
             dt: time between neighbouring frames, 1 where the frame rate was doubled (2 / temporal scale).
             variant: our method restored in another way than the one that bears its name; no baseline.
             groups: of each sample, what it is measured with beside all of its set.
             displacements: of each target against its input, pixels down and to the right: PSNR and SSIM are then taken
                 over what both show as well, with the displacement and without.
         """
-        steps = [float(2**depth - 1) for depth in bits] if steps is None else steps
-        restored, target = quantize(restored, steps), quantize(target, steps)
-        measured = self._measure(restored, target, dt)
+        seen = Seen(as_written(restored, radiometry), as_written(target, radiometry), radiometry, dt, self.protocol)
+        columns = self._columns(self.metrics, seen, names)
         if displacements is not None:
-            found = registered_quality(restored, target, displacements)
-            measured |= {name: (0, values) for name, values in found.items()}
-        columns = {name: (first, values.tolist()) for name, (first, values) in measured.items()}
-        size = (target.shape[-2], target.shape[-1])
-        flags = observed.tolist()
+            found = registered_quality(seen.restored, seen.target, displacements)
+            columns |= {name: (0, values.tolist(), [True] * len(names)) for name, values in found.items()}
+        blind = [metric for metric in self.metrics if metric.blind]
+        first = method in (self.methods or [method])[:1]
+        own = self._columns(blind, seen._replace(restored=seen.target), names) if first else {}
+        size, flags = (target.shape[-2], target.shape[-1]), observed.tolist()
         for b, numbers in enumerate(frames.tolist()):
+            belongs = tuple(groups[b]) if groups is not None else ()
+            moved = displacements[b] if displacements is not None else None
             for t, number in enumerate(numbers):
-                values = {
-                    name: table[b][t - first]
-                    for name, (first, table) in columns.items()
-                    if 0 <= t - first < len(table[b])
-                }
-                row = (dataset, names[b], number, method, flags[b][t], numbers[0], size, bits[b], values, variant)
-                belongs = tuple(groups[b]) if groups is not None else ()
-                self._keep(Row(*row, belongs, displacements[b] if displacements is not None else None))
+                if number < 0:
+                    continue
+                place = (flags[b][t], numbers[0], size, radiometry[b].bits)
+                values = _at(columns, b, t)
+                self._keep(Row(dataset, names[b], number, method, *place, values, variant, belongs, moved))
+                if alone := _at(own, b, t):
+                    self._keep(Row(dataset, names[b], number, TARGET, *place, alone, reference=True))
 
     def gather(self) -> None:
         """Give every rank the rows of all; nothing happens in a run of one process."""
-        everything = gather_objects(list(self._rows.values()))
-        self._rows = {}
-        for rows in everything:
+        everything = gather_objects((list(self._rows.values()), self.skipped))
+        self._rows, self.skipped = {}, {}
+        for rows, skipped in everything:
+            self.skipped = skipped | self.skipped
             for row in rows:
                 self._keep(row)
 
     @property
     def rows(self) -> list[Row]:
-        """All rows: data sets and methods as they were added, in them clips by name and frames by number."""
+        """All rows of methods: data sets and methods as they were added, clips by name and frames by number."""
         datasets = list(dict.fromkeys(row.dataset for row in self._rows.values()))
         order = [{name: i for i, name in enumerate(names)} for names in (datasets, self.methods)]
-        return sorted(self._rows.values(), key=lambda r: (order[0][r.dataset], order[1][r.method], r.clip, r.frame))
+        rows = (row for row in self._rows.values() if not row.reference)
+        return sorted(rows, key=lambda r: (order[0][r.dataset], order[1][r.method], r.clip, r.frame))
 
     @property
     def methods(self) -> list[str]:
         """Names of the methods in the order in which they were added, ours first."""
-        return list(dict.fromkeys(row.method for row in self._rows.values()))
+        return list(dict.fromkeys(row.method for row in self._rows.values() if not row.reference))
 
     @property
     def variants(self) -> list[str]:
@@ -188,8 +192,16 @@ class Scores:
             for dataset, methods in self.clips().items()
         }
 
+    def references(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Data set, `TARGET`, metric: the mean over the clips of what metrics without a target say of the target."""
+        clips: dict[str, dict[str, list[dict[str, float]]]] = {}
+        for row in self._rows.values():
+            if row.reference:
+                clips.setdefault(row.dataset, {}).setdefault(row.clip, []).append(row.values)
+        return {name: {TARGET: _mean(map(_mean, found.values()))} for name, found in clips.items()}
+
     def write(self, folder: Path, *, seconds: float, config: dict[str, Any] | None) -> None:
-        """Write `metrics.json` and `metrics.csv`; call it on one rank, after `gather`.
+        """Write `metrics.json` and `metrics.csv`, or `metrics.parquet`; call it on one rank, after `gather`.
 
         Args:
             folder: the run's folder; made where missing.
@@ -207,19 +219,36 @@ class Scores:
         if key not in self._rows or row.window < self._rows[key].window:
             self._rows[key] = row
 
-    def _measure(self, restored: Tensor, target: Tensor, dt: float) -> dict[str, tuple[int, Tensor]]:
-        """Name of a metric to the first frame that has it and its values (B, n) from there on."""
-        result = {"psnr": (0, psnr(restored, target)), "ssim": (0, ssim(restored, target))}
-        if target.shape[1] == 1:
-            result["spectrum_distance"] = (0, spectrum_distance(restored, target))
-        if target.shape[1] >= 2:
-            result["temporal_difference"] = (1, temporal_difference(restored, target))
-            result["profile_error"] = (0, profile_error(restored, target))
-        if target.shape[1] >= 3:
-            constants = (self.protocol.diffusivity, self.protocol.alpha, dt)
-            result["heat_residual"] = (1, heat_misfit(restored, target, *constants))
-            result["heat_residual_of_target"] = (1, heat_misfit(target, target, *constants))
-        return result
+    def _columns(self, metrics: Sequence[Metric], seen: Seen, names: Sequence[str]) -> Columns:
+        """Measure what can be; why something cannot is remembered."""
+        height, width = seen.target.shape[-2:]
+        columns = {}
+        for metric in metrics:
+            if metric.name in self._gone or not metric.applies(seen):
+                continue
+            if min(height, width) < metric.side:
+                least = f"{metric.side} x {metric.side}"
+                self.skipped.setdefault(
+                    metric.name, f"{metric.name} needs frames of at least {least}, and {names[0]} is {width} x {height}"
+                )
+                continue
+            try:
+                values = metric.measure(seen).tolist()
+            except Unavailable as reason:
+                self.skipped[metric.name] = str(reason)
+                self._gone.add(metric.name)
+                continue
+            columns[metric.name] = (metric.first, values, [metric.known(r) for r in seen.radiometry])
+        return columns
+
+
+def _at(columns: Columns, b: int, t: int) -> dict[str, float]:
+    """The values of one frame of one sample."""
+    return {
+        name: table[b][t - first]
+        for name, (first, table, known) in columns.items()
+        if known[b] and 0 <= t - first < len(table[b])
+    }
 
 
 def _mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:

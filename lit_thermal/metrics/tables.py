@@ -20,6 +20,14 @@ STANDARD = "standard"
 
 DISTANCE = "spectrum_distance"
 
+THERMAL = {
+    "kelvin_mae": ("error in K", "{:.3f}"),
+    "counts_mae": ("error in counts", "{:.2f}"),
+    "order_violations": ("order violations", "{:.2%}"),
+    "hot_edge_error": ("error at hot edges", "{:.4f}"),
+}
+"""Metric to its heading and format in the second table, lower being better."""
+
 DISPLACED = ("unregistered", "registered")
 """Headings of what is measured over the common view of a restored image and a displaced target."""
 
@@ -66,6 +74,32 @@ def table(scores: Scores, dataset: str) -> Table:
             lines.append(f"baselines, and what is over them: the {seen} {kind} with a thermal input")
         result.caption = "\n".join(lines)
         result.caption_justify = "left"
+    return result
+
+
+def thermal(scores: Scores, dataset: str) -> Table:
+    """Ours, its variants and the strongest baseline as rows; errors that thermal users ask of, and what was asked for.
+
+    What was asked for by name comes last, with the target's own value where the metric needs no target.
+    """
+    methods = scores.summary()[dataset]
+    comparison = compare(scores).get(dataset)
+    shown = [name for name in methods if name not in scores.baselines]
+    shown += [comparison.strongest] if comparison is not None else []
+    own = scores.references().get(dataset, {})
+    extra = [metric.name for metric in scores.metrics if metric.on_request]
+    headings = {m: h for m, h in THERMAL.items() if m in methods[shown[0]]["all"]}
+    headings |= {m: (m.replace("_", " "), "{:.4f}") for m in extra if m in methods[shown[0]]["all"]}
+    result = Table(title=f"{dataset}: thermal metrics, lower is better" + ("; then those asked for" if extra else ""))
+    result.title_justify = "left"
+    result.add_column("method", overflow="fold")
+    for heading, _ in headings.values():
+        result.add_column(heading, justify="right")
+    for name, found in ((n, f) for n, f in [*((n, methods[n]["all"]) for n in shown), *own.items()]):
+        cells = [form.format(found[metric]) if metric in found else "" for metric, (_, form) in headings.items()]
+        result.add_row(_bold(name, name == scores.methods[0]), *cells)
+    lines = [f"{name} not measured: {scores.skipped[name]}" for name in extra if name in scores.skipped]
+    result.caption, result.caption_justify = "\n".join(lines) or None, "left"
     return result
 
 
@@ -129,7 +163,11 @@ def show(scores: Scores) -> None:
         again.setdefault(first, []).extend([dataset] if first != dataset else [])
     console = Console()
     for dataset, others in again.items():
-        sheets = [table(scores, dataset), *([conditions(scores, dataset, others)] if others else [])]
+        sheets = [
+            table(scores, dataset),
+            thermal(scores, dataset),
+            *([conditions(scores, dataset, others)] if others else []),
+        ]
         sheets += [by_group(scores, dataset)] if "groups" in describe(scores)[dataset] else []
         for sheet in sheets:
             if not console.is_terminal:

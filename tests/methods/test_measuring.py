@@ -1,5 +1,6 @@
 """What every method inherits: how images are measured, with a camera missing and under several protocols."""
 
+import csv
 import json
 import math
 import re
@@ -109,7 +110,9 @@ def test_every_set_and_method_is_measured_under_every_protocol(tmp_path):
     assert record["logged"]["test/pairs/psnr_notebook"] == pytest.approx(notebook.compute()["psnr"], abs=1e-3)
     assert record["data"]["pairs"] == {"images": 3, "sizes": [[16, 16]], "bits": [8], "names": ["0", "1", "2"]}
     table = (tmp_path / "metrics.csv").read_text()
-    assert table.startswith("dataset,image,method,psnr,ssim,spectrum_distance\npairs,0,Guided,")
+    assert table.startswith(
+        "dataset,image,method,psnr,ssim,spectrum_distance,counts_mae,order_violations,hot_edge_error\npairs,0,"
+    )
     distance = spectrum_distance(quantize(hr * 0.98, 255), quantize(hr, 255)).mean()
     assert record["results"]["pairs"]["Guided"]["all"]["spectrum_distance"] == pytest.approx(float(distance), abs=1e-6)
     assert record["logged"]["test/pairs/spectrum_distance"] == pytest.approx(float(distance), abs=1e-6)
@@ -143,7 +146,9 @@ def test_one_table_for_a_set_and_one_for_its_conditions(tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.split())  # captions are folded to the width of their table
     assert "pairs: 3 images; PSNR in dB / SSIM" in text
     assert "Guided on the 3 images of pairs under other conditions" in text
-    assert text.count("notebook") == 3 and text.count("bilinear") == 1
+    assert "pairs: thermal metrics, lower is better" in text and "error in counts" in text
+    # The strongest baseline stands in both tables, the others in the first.
+    assert text.count("notebook") == 3 and text.count("bilinear") == 1 and text.count("bicubic (a=-0.75)") == 2
     assert "no thermal input" in text and "images below their strongest baseline: 0 of 3" in text
     assert re.search(
         r"over the strongest baseline: \+\S+ dB, trainer \+\S+ dB, notebook \+\S+ dB", " ".join(text.split())
@@ -261,8 +266,8 @@ def test_displaced_targets_are_measured_both_ways_and_by_group(tmp_path):
     hr = pairs[0]["hr"][:, 3:]
     # The guide is the target before it was moved, a little darker.
     expected = -10 * (quantize(hr[None] * 0.98, 255)[0] - quantize(hr[None], 255)[0]).square().mean().log10()
-    clean = [float(line.split(",")[11]) for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:2]]
-    assert clean == [pytest.approx(float(expected), abs=1e-3)]
+    with (tmp_path / "metrics.csv").open() as table:
+        assert float(next(csv.DictReader(table))["psnr_registered"]) == pytest.approx(float(expected), abs=1e-3)
     logged = record["logged"]
     assert logged["test/pairs/psnr_registered_motion_blur"] == pytest.approx(ours["motion blur"]["psnr_registered"])
     for method in BASELINES:
@@ -274,3 +279,71 @@ def test_a_target_smaller_than_the_window_of_ssim_is_named(tmp_path):
     small = pair("1") | {"hr": torch.zeros(1, 8, 8), "lr": torch.zeros(1, 2, 2), "guide": torch.zeros(3, 8, 8)}
     with pytest.raises(InputError, match=r"^the target of 1 is 8 x 8, and SSIM needs 11 x 11 or more: leave it out or"):
         run(tmp_path, Pairs(a=[small]), Guided(8))
+
+
+class Trained(Guided):
+    """One number that is trained for steps which take no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.zeros(()))
+        self.frozen = torch.nn.Parameter(torch.zeros(5), requires_grad=False)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.level.square()
+
+
+def fit(tmp_path: Path, model: SuperResolver, steps: int, resume: Path | None = None) -> Path:
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        max_steps=steps,
+        logger=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    loader = DataLoader([pair("0"), pair("1")], 1, collate_fn=collate)  # type: ignore[arg-type]
+    data = LightningDataModule.from_datasets()
+    data.train_dataloader = lambda: loader  # type: ignore[method-assign]
+    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=False)
+    trainer.save_checkpoint(tmp_path / f"{steps}.ckpt")
+    return tmp_path / f"{steps}.ckpt"
+
+
+def test_what_training_took_stays_with_the_weights_and_adds_up(tmp_path, monkeypatch):
+    clock = iter(range(0, 10**6, 10))
+    monkeypatch.setattr("lit_thermal.methods.base.time.perf_counter", lambda: next(clock))
+    first = fit(tmp_path, Trained(), 3)
+    record = torch.load(first, weights_only=False)["lit_thermal"]
+    assert record["training_seconds"] == 10 and record["training_steps"] == 3
+    second = fit(tmp_path, Trained(), 5, resume=first)
+    model = Trained()
+    model.on_load_checkpoint(torch.load(second, weights_only=False))
+    assert (model.training_seconds, model.training_steps) == (20, 5)
+    cost = run(tmp_path, Pairs(pairs=[pair("0"), pair("1")], batch_size=1), model)["cost"]
+    assert cost == {
+        "parameters": 6,
+        "trainable_parameters": 1,
+        "training_seconds": 20,
+        "training_steps": 5,
+        "seconds_per_image": 10,
+        "peak_memory_bytes": cost["peak_memory_bytes"],
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+    }
+    assert cost["peak_memory_bytes"] > 2**26
+    untrained = run(tmp_path, Pairs(pairs=[pair("0")]), Guided())["cost"]
+    assert untrained["parameters"] == 0 and untrained["training_seconds"] is None
+
+
+def test_metrics_that_are_asked_for_are_measured_or_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    model = Guided()
+    model.metrics = ("lpips",)
+    record = run(tmp_path, Pairs(pairs=[pair("0")]), model)
+    assert record["skipped"]["lpips"].startswith("lpips needs frames of at least 31 x 31, and 0 is 16 x 16")
+    assert "lpips not measured: lpips needs frames" in " ".join(capsys.readouterr().out.split())
+    model.metrics = ("lpisp",)
+    with pytest.raises(InputError, match="there is no metric 'lpisp'"):
+        run(tmp_path, Pairs(pairs=[pair("0")]), model)

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from lit_thermal.batch import Radiometry
+from lit_thermal.data.frames import read_frame, write_frame
+from lit_thermal.data.radiometry import to_values
 from lit_thermal.errors import InputError
 from lit_thermal.metrics import psnr, quantize, ssim
+from lit_thermal.metrics.quality import as_written
 
 
 def reference_ssim(x: np.ndarray, y: np.ndarray) -> float:
@@ -84,3 +88,21 @@ def test_bad_steps_and_small_frames_are_refused() -> None:
         quantize(torch.rand(1, 3), 0)
     with pytest.raises(InputError, match="10 x 30"):
         ssim(torch.rand(1, 1, 10, 30), torch.rand(1, 1, 10, 30))
+
+
+@pytest.mark.parametrize("radiometry", [Radiometry(), Radiometry(0.0, 65535.0, 16), Radiometry(20011.35, 1234.3, 16)])
+def test_what_is_measured_is_what_is_read_back(tmp_path, radiometry):
+    values = torch.rand(1, 1, 40, 50, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
+    values[0, 0, 0, :40] = (torch.arange(40) + 0.5) / 255  # ties
+    write_frame(tmp_path / "x.png", values[0], radiometry)
+    read = to_values(read_frame(tmp_path / "x.png"), radiometry)
+    assert torch.equal(as_written(values, [radiometry])[0, 0], read)
+    assert torch.equal(as_written(read[None], [radiometry])[0], read), "what was read stays as it is"
+
+
+def test_rounding_to_counts_needs_a_mapping_for_each_sample_and_keeps_nan():
+    found = as_written(torch.full((2, 1, 4, 4), 0.5), [Radiometry(), Radiometry(0.0, 4.0, 16)])
+    assert found[0].unique().tolist() == [pytest.approx(128 / 255)] and found[1].unique().tolist() == [0.5]
+    assert as_written(torch.full((1, 2), torch.nan), [Radiometry()]).isnan().all()
+    with pytest.raises(InputError, match="a positive gain for each of 2 samples"):
+        as_written(torch.zeros(2, 3), [Radiometry()])

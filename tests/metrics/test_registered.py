@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lit_thermal.batch import Radiometry
 from lit_thermal.metrics import Scores, psnr, quantize, ssim
 from lit_thermal.metrics.registered import REGISTERED, registered_quality
 from lit_thermal.metrics.report import compare
@@ -42,7 +43,7 @@ def filled() -> Scores:
             method,
             restored + noise,
             target,
-            [8, 8, 8],
+            [Radiometry()] * 3,
             groups=GROUPS,
             displacements=PLACES,
         )
@@ -108,7 +109,7 @@ def test_the_tables_have_them_side_by_side(capsys):
 def test_without_either_nothing_changes(tmp_path: Path, capsys):
     restored, target = images()
     scores, zero = Scores(), torch.zeros(3, 1, dtype=torch.long)
-    scores.add("flir", ["a", "b", "c"], zero, zero == 0, "Ours", restored, target, [8, 8, 8])
+    scores.add("flir", ["a", "b", "c"], zero, zero == 0, "Ours", restored, target, [Radiometry()] * 3)
     scores.write(tmp_path, seconds=1.0, config=None)
     scores.print()
     text = (tmp_path / "metrics.json").read_text() + (tmp_path / "metrics.csv").read_text() + capsys.readouterr().out
@@ -118,7 +119,7 @@ def test_without_either_nothing_changes(tmp_path: Path, capsys):
 def test_groups_alone_need_no_displacement(capsys):
     restored, target = images()
     scores, zero = Scores(), torch.zeros(3, 1, dtype=torch.long)
-    scores.add("flir", ["a", "b", "c"], zero, zero == 0, "Ours", restored, target, [8, 8, 8], groups=GROUPS)
+    scores.add("flir", ["a", "b", "c"], zero, zero == 0, "Ours", restored, target, [Radiometry()] * 3, groups=GROUPS)
     scores.print()
     out = capsys.readouterr().out
     assert "by group" in out and "registered" not in out

@@ -5,16 +5,21 @@ import hashlib
 import json
 import math
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
+from lit_thermal.batch import Radiometry
 from lit_thermal.metrics import Scores, psnr, quantize, ssim
 from lit_thermal.metrics.report import compare
+from lit_thermal.metrics.statistics import mean_interval
 
 SHAPE = (1, 16, 18)
+EIGHT = [Radiometry()]
+WIDE = Radiometry(0.0, 65535.0, 16)
 
 
 def noisy(target: Tensor, level: float, seed: int) -> Tensor:
@@ -39,7 +44,7 @@ def fill(scores: Scores, level: float = 0.02) -> dict[str, dict[str, Tensor]]:
         numbers, observed, target = window(first, clips)
         for method, factor in (("Ours", 1.0), ("bilinear", 3.0), ("nearest", 5.0)):
             restored = noisy(target, level * factor, seed=first)
-            scores.add("simulated", ["a", "b"], numbers, observed, method, restored, target, [8, 8])
+            scores.add("simulated", ["a", "b"], numbers, observed, method, restored, target, [Radiometry()] * 2)
             if method == "Ours":
                 values = quantize(restored, 255), quantize(target, 255)
                 expected[first] = {"psnr": psnr(*values), "ssim": ssim(*values)}
@@ -63,9 +68,11 @@ def test_clips_weigh_the_same_whatever_their_length() -> None:
     short, long = clip(0, 7), clip(1, 7)
     for first, frames in ((0, 7), (7, 7), (14, 7)):
         numbers = torch.arange(first, first + frames)[None]
-        scores.add("d", ["long"], numbers, numbers % 2 == 0, "M", noisy(long[None], 0.01, 0), long[None], [8])
+        scores.add(
+            "d", ["long"], numbers, numbers % 2 == 0, "M", noisy(long[None], 0.01, 0), long[None], [Radiometry()]
+        )
     numbers = torch.arange(7)[None]
-    scores.add("d", ["short"], numbers, numbers % 2 == 0, "M", noisy(short[None], 0.1, 0), short[None], [8])
+    scores.add("d", ["short"], numbers, numbers % 2 == 0, "M", noisy(short[None], 0.1, 0), short[None], [Radiometry()])
     found = scores.clips()["d"]["M"]["all"]
     mean = (found["long"]["psnr"] + found["short"]["psnr"]) / 2
     assert scores.summary()["d"]["M"]["all"]["psnr"] == pytest.approx(mean)
@@ -78,7 +85,7 @@ def test_the_earliest_window_counts_in_whatever_order_they_come() -> None:
         scores = Scores()
         for first in order:
             numbers, observed, target = window(first, [clip(0, 11)])
-            scores.add("d", ["a"], numbers, observed, "M", noisy(target, 0.02, first), target, [8])
+            scores.add("d", ["a"], numbers, observed, "M", noisy(target, 0.02, first), target, [Radiometry()])
         results.append(scores.rows)
     assert results[0] == results[1]
 
@@ -87,16 +94,32 @@ def test_images_have_the_group_all_only_and_no_measures_of_time() -> None:
     scores = Scores()
     target = torch.rand(3, 1, *SHAPE)
     one = torch.zeros(3, 1, dtype=torch.long)
-    scores.add("images", ["a", "b", "c"], one, one == 0, "M", noisy(target, 0.02, 0), target, [8, 8, 16])
+    scores.add(
+        "images",
+        ["a", "b", "c"],
+        one,
+        one == 0,
+        "M",
+        noisy(target, 0.02, 0),
+        target,
+        [*EIGHT, *EIGHT, WIDE],
+    )
     summary = scores.summary()["images"]["M"]
     assert list(summary) == ["all"]
-    assert set(summary["all"]) == {"psnr", "ssim", "spectrum_distance"}
+    assert set(summary["all"]) == {
+        "psnr",
+        "ssim",
+        "spectrum_distance",
+        "counts_mae",
+        "order_violations",
+        "hot_edge_error",
+    }
 
 
 def test_measures_of_time_belong_to_the_frames_that_have_neighbours() -> None:
     scores = Scores()
     numbers, observed, target = window(0, [clip(0, 7)])
-    scores.add("d", ["a"], numbers, observed, "M", noisy(target, 0.02, 0), target, [8])
+    scores.add("d", ["a"], numbers, observed, "M", noisy(target, 0.02, 0), target, [Radiometry()])
     has = {name: [r.frame for r in scores.rows if name in r.values] for name in scores.rows[3].values}
     assert "spectrum_distance" not in has
     assert has["temporal_difference"] == [1, 2, 3, 4, 5, 6]
@@ -109,11 +132,11 @@ def test_values_are_rounded_to_the_counts_of_each_file() -> None:
     restored = target + 1e-3
     scores = Scores()
     one = torch.zeros(2, 1, dtype=torch.long)
-    scores.add("d", ["8", "16"], one, one == 0, "M", restored, target, [8, 16])
+    scores.add("d", ["8", "16"], one, one == 0, "M", restored, target, [Radiometry(), WIDE])
     found = scores.clips()["d"]["M"]["all"]
     assert found["8"]["psnr"] == 100  # both are 128 of 255
     assert found["16"]["psnr"] == pytest.approx(60, abs=0.1)
-    scores.add("narrow", ["16"], one[:1], one[:1] == 0, "M", restored[:1], target[:1], [16], steps=[300.0])
+    scores.add("narrow", ["16"], one[:1], one[:1] == 0, "M", restored[:1], target[:1], [Radiometry(0, 300, 16)])
     assert scores.clips()["narrow"]["M"]["all"]["16"]["psnr"] == 100
 
 
@@ -153,12 +176,46 @@ def test_written_record_equals_recomputation(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["metrics.csv", "metrics.json"]
 
 
+def test_the_record_has_intervals_over_clips_and_what_was_skipped(tmp_path: Path) -> None:
+    scores = Scores()
+    fill(scores)
+    scores.cost = {"parameters": 3}
+    scores.write(tmp_path, seconds=0.0, config=None)
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["cost"] == {"parameters": 3} and set(record["skipped"]) >= {"ms_ssim"}
+    for method, groups in record["results"]["simulated"].items():
+        ends = record["intervals"]["simulated"][method]
+        assert set(ends) == {"all"} and set(ends["all"]) == set(groups["all"])
+        values = [clip["psnr"] for clip in scores.clips()["simulated"][method]["all"].values()]
+        assert ends["all"]["psnr"] == pytest.approx(mean_interval(values)[1:])
+        assert ends["all"]["psnr"][0] < groups["all"]["psnr"] < ends["all"]["psnr"][1]
+
+
+def test_a_large_table_is_parquet_where_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    scores = Scores()
+    fill(scores)
+    scores.write(tmp_path, seconds=0.0, config=None)
+    lines = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    monkeypatch.setattr("lit_thermal.metrics.report.LARGE", len(lines) - 1)
+    scores.write(tmp_path, seconds=0.0, config=None)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.json", "metrics.parquet"]
+    found = parquet.read_table(tmp_path / "metrics.parquet").to_pylist()
+    assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in found] == lines
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    scores.write(tmp_path, seconds=0.0, config=None)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.csv", "metrics.json"]
+    assert "pip install 'lit_thermal[metrics]' for Parquet" in caplog.text
+
+
 def test_comparison_names_the_strongest_baseline_and_the_clips_below(tmp_path: Path) -> None:
     scores = Scores()
     fill(scores)
     numbers, observed, target = window(0, [clip(2, 7)])
     for method, level in (("Ours", 0.1), ("bilinear", 0.05), ("nearest", 0.2)):
-        scores.add("simulated", ["lost"], numbers, observed, method, noisy(target, level, 0), target, [8])
+        scores.add("simulated", ["lost"], numbers, observed, method, noisy(target, level, 0), target, [Radiometry()])
     found = compare(scores)["simulated"]
     assert found.strongest == "bilinear"
     assert found.below == ["lost"]
@@ -175,7 +232,7 @@ def test_a_variant_is_ours_in_another_way_and_no_baseline(tmp_path: Path, capsys
     for method, level in (("Ours", 0.1), ("Ours mean of 4", 0.02), ("bilinear", 0.15), ("nearest", 0.2)):
         variant = method == "Ours mean of 4"
         restored = noisy(target, level, 1)
-        scores.add("d", ["a", "b", "c"], one, one == 0, method, restored, target, [8] * 3, variant=variant)
+        scores.add("d", ["a", "b", "c"], one, one == 0, method, restored, target, [Radiometry()] * 3, variant=variant)
     scores.gather()
     assert (scores.variants, scores.baselines) == (["Ours mean of 4"], ["bilinear", "nearest"])
     found, summary = compare(scores)["d"], scores.summary()["d"]
@@ -195,12 +252,16 @@ def test_a_variant_is_ours_in_another_way_and_no_baseline(tmp_path: Path, capsys
     assert record["method"] == "Ours" and record["against_baselines"]["d"]["variants"] == found.variants
     assert record["results"]["d"]["Ours mean of 4"]["all"]["spectrum_distance"] > 0
     assert "spectrum_distance" in record["protocol"]["text"]
-    assert (tmp_path / "metrics.csv").read_text().startswith("dataset,image,method,psnr,ssim,spectrum_distance\n")
+    assert (
+        (tmp_path / "metrics.csv")
+        .read_text()
+        .startswith("dataset,image,method,psnr,ssim,spectrum_distance,counts_mae,")
+    )
     # Without any baseline there is nothing to compare with.
     alone = Scores()
     for method in ("Ours", "Ours mean of 4"):
         restored, variant = noisy(target, 0.1, 1), method != "Ours"
-        alone.add("d", ["a", "b", "c"], one, one == 0, method, restored, target, [8] * 3, variant=variant)
+        alone.add("d", ["a", "b", "c"], one, one == 0, method, restored, target, [Radiometry()] * 3, variant=variant)
     assert compare(alone) == {} and alone.baselines == []
 
 
@@ -208,8 +269,8 @@ def test_nan_counts_as_below_and_is_written_as_null(tmp_path: Path) -> None:
     scores = Scores()
     target = torch.rand(1, 1, *SHAPE)
     one = torch.zeros(1, 1, dtype=torch.long)
-    scores.add("d", ["a"], one, one == 0, "Ours", torch.full_like(target, math.nan), target, [8])
-    scores.add("d", ["a"], one, one == 0, "nearest", noisy(target, 0.1, 0), target, [8])
+    scores.add("d", ["a"], one, one == 0, "Ours", torch.full_like(target, math.nan), target, [Radiometry()])
+    scores.add("d", ["a"], one, one == 0, "nearest", noisy(target, 0.1, 0), target, [Radiometry()])
     assert compare(scores)["d"].below == ["a"]
     scores.write(tmp_path, seconds=0.0, config=None)
     record = json.loads((tmp_path / "metrics.json").read_text())
@@ -222,7 +283,7 @@ def test_a_table_for_each_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     fill(scores)
     target = torch.rand(1, 1, *SHAPE)
     one = torch.zeros(1, 1, dtype=torch.long)
-    scores.add("images", ["x"], one, one == 0, "Ours", noisy(target, 0.02, 0), target, [8])
+    scores.add("images", ["x"], one, one == 0, "Ours", noisy(target, 0.02, 0), target, [Radiometry()])
     scores.print()
     text = capsys.readouterr().out
     first, second = text.split("images: 1 image;")
@@ -273,7 +334,7 @@ def _rank(rank: int, port: int, folder: str) -> None:
     first = 4 if rank == 0 else 0  # the later window on the first rank
     numbers, observed, target = window(first, [clip(0, 11), clip(1, 11)])
     for _ in range(2):
-        scores.add("d", ["a", "b"], numbers, observed, "Ours", noisy(target, 0.02, first), target, [8, 8])
+        scores.add("d", ["a", "b"], numbers, observed, "Ours", noisy(target, 0.02, first), target, [Radiometry()] * 2)
     scores.gather()
     torch.save([list(row) for row in scores.rows], f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
@@ -287,6 +348,6 @@ def test_ranks_agree_with_a_single_process(tmp_path: Path) -> None:
     single = Scores()
     for first in (0, 4):
         numbers, observed, target = window(first, [clip(0, 11), clip(1, 11)])
-        single.add("d", ["a", "b"], numbers, observed, "Ours", noisy(target, 0.02, first), target, [8, 8])
+        single.add("d", ["a", "b"], numbers, observed, "Ours", noisy(target, 0.02, first), target, [Radiometry()] * 2)
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == [list(row) for row in single.rows]

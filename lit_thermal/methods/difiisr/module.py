@@ -149,6 +149,7 @@ class DifIISR(SuperResolver):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Give the objective back what it held."""
+        super().on_load_checkpoint(checkpoint)
         if state := checkpoint.get("objective"):
             self.objective.load_state_dict(state, self.network)
 

@@ -235,6 +235,7 @@ class RealIISR(SuperResolver):
 
     def on_train_start(self) -> None:
         """Say what is trained first."""
+        super().on_train_start()
         if self._trains_tokenizer():
             rank_zero_info(
                 f"no tokenizer was given: steps {self.global_step} to {self.tokenizer_until} train one, then it is "
@@ -330,6 +331,7 @@ class RealIISR(SuperResolver):
         Raises:
             InputError: the transformer was trained on token maps of other sides.
         """
+        super().on_load_checkpoint(checkpoint)
         check_scales(self.network.tokenizer, checkpoint.get("lit_thermal", {}).get("model"), "the checkpoint")
         if phases := checkpoint.get("phases"):
             self.tokenizer_until, self.transformer_started = phases["until"], phases["started"]

@@ -1,0 +1,101 @@
+"""Motion in a restored video, by the optical flow of OpenCV (extra `metrics`)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lit_thermal.metrics.metric import Seen, Unavailable
+
+FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)
+"""Scale and number of the pyramid, window, iterations, neighbourhood and sigma of the polynomial, flags."""
+
+
+def optical_flow_error(seen: Seen) -> Tensor:
+    """tOF: how far the motion of the restored video is from that of the target, (B, T - 1) in pixels.
+
+    Mean over the pixels of the length of ``flow(P_{t-1}, P_t) - flow(G_{t-1}, G_t)``, with Farneback's flow of the
+    frames as 8-bit gray: the frames 1 to T - 1.
+
+    Raises:
+        Unavailable: OpenCV is not installed.
+
+    Source: Chu et al., "Learning temporal coherence via self-supervision for GAN-based video generation" (TecoGAN),
+        2020, whose released code takes this length; Farneback's parameters as in the scripts of BF-STVSR.
+    """
+    cv2 = _opencv("tof")
+    return _over_clips(seen, lambda ours, true: [_tof(cv2, ours, true, t) for t in range(1, len(true))])
+
+
+def warping_error(seen: Seen) -> Tensor:
+    """Warping error: flicker of the restored video along the true motion, (B, T - 1), squared values in [0, 1].
+
+    Frame t of the restored video is moved back to frame t - 1 by the target's flow, and compared with it: the mean of
+    the squared difference over the pixels that both frames show, that is where the flow there and back agree
+    (``|f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5``) and the pixel stays inside. NaN where there is none. The target's own
+    value is not 0 where it is noisy. The frames 1 to T - 1.
+
+    Raises:
+        Unavailable: OpenCV is not installed.
+
+    Source: Lai et al., "Learning blind video temporal consistency", 2018, section 4.2, with Farneback's flow in place
+        of a network's.
+    """
+    cv2 = _opencv("warping_error")
+
+    def errors(ours: Tensor, true: Tensor) -> list[float]:
+        return [_warped(cv2, ours, true, t) for t in range(1, len(true))]
+
+    return _over_clips(seen, errors)
+
+
+def _tof(cv2: Any, ours: Tensor, true: Tensor, t: int) -> float:
+    difference = _flow(cv2, ours[t - 1], ours[t]) - _flow(cv2, true[t - 1], true[t])
+    return float(np.sqrt(np.square(difference).sum(axis=-1)).mean())
+
+
+def _warped(cv2: Any, ours: Tensor, true: Tensor, t: int) -> float:
+    forth = torch.from_numpy(_flow(cv2, true[t - 1], true[t])).double()
+    back = torch.from_numpy(_flow(cv2, true[t], true[t - 1])).double()
+    there, inside = _follow(torch.cat([ours[t][None].double().cpu(), back.permute(2, 0, 1)]), forth)
+    returned = there[1:].permute(1, 2, 0)
+    closed = (forth + returned).square().sum(-1)
+    lengths = forth.square().sum(-1) + returned.square().sum(-1)
+    seen = inside & (closed < 0.01 * lengths + 0.5)
+    return float((there[0] - ours[t - 1].double().cpu()).square()[seen].mean())
+
+
+def _follow(maps: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (C, H, W) at where the flow (H, W, 2) leads each pixel, bilinear, and whether that lies inside."""
+    height, width = flow.shape[:2]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    x, y = columns + flow[..., 0], rows + flow[..., 1]
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], dim=-1)
+    return F.grid_sample(maps[None], grid[None], align_corners=True, padding_mode="border")[0], inside
+
+
+def _flow(cv2: Any, before: Tensor, after: Tensor) -> np.ndarray:
+    """Flow (H, W, 2), pixels right and down, between frames (H, W) in [0, 1]."""
+    gray = [(255 * x.float()).round().byte().cpu().numpy() for x in (before, after)]
+    return cv2.calcOpticalFlowFarneback(*gray, None, *FARNEBACK)  # type: ignore[no-any-return]
+
+
+def _over_clips(seen: Seen, measure: Any) -> Tensor:
+    """What `measure` gives of (T, H, W) of each clip, (B, T - 1); NaN frames have NaN."""
+    clips: list[Sequence[float]] = []
+    for ours, true in zip(seen.restored[:, :, 0], seen.target[:, :, 0], strict=True):
+        lost = bool(ours.isnan().any())
+        clips.append([float("nan")] * (len(true) - 1) if lost else measure(ours, true))
+    return torch.tensor(clips, dtype=torch.float32)
+
+
+def _opencv(metric: str) -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise Unavailable(f"{metric} needs OpenCV: pip install 'lit_thermal[metrics]'") from error
+    return cv2

@@ -1,0 +1,80 @@
+"""Distances that a network which was trained on photographs sees; its weights are looked for and never fetched."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor
+
+from lit_thermal.errors import InputError
+from lit_thermal.losses.perceptual import BACKBONES, LPIPS
+from lit_thermal.metrics.metric import Seen, Unavailable
+
+LEAST_SIDE = BACKBONES["alex"].least_side
+
+
+def perceptual_distance(seen: Seen) -> Tensor:
+    """LPIPS (version 0.1, AlexNet) of each frame to its target, (B, T); gray counts as three equal channels.
+
+    Raises:
+        Unavailable: the weights are not on this machine.
+
+    Source: Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", 2018.
+    """
+    network = _network("lpips")
+    frames = zip(_frames(seen.restored), _frames(seen.target), strict=True)
+    return torch.stack([network(x, y) for x, y in frames]).view(seen.target.shape[:2])
+
+
+def perceptual_change(seen: Seen) -> Tensor:
+    """tLPIPS: ``|LPIPS(P_{t-1}, P_t) - LPIPS(G_{t-1}, G_t)|``, (B, T - 1), for the frames 1 to T - 1.
+
+    How far the change from each frame to the next, as LPIPS sees it, is from the target's.
+
+    Raises:
+        Unavailable: the weights are not on this machine.
+
+    Source: Chu et al., "Learning temporal coherence via self-supervision for GAN-based video generation" (TecoGAN),
+        2020.
+    """
+    network = _network("tlpips")
+    ours, truth = (
+        torch.stack(
+            [network(before, after) for before, after in zip(_frames(x[:, :-1]), _frames(x[:, 1:]), strict=True)]
+        )
+        for x in (seen.restored, seen.target)
+    )
+    return (ours - truth).abs().view(seen.target.shape[0], -1)
+
+
+def weights_file() -> Path:
+    """Where torch keeps AlexNet's weights once they are fetched."""
+    return Path(torch.hub.get_dir(), "checkpoints", _url().rsplit("/", 1)[-1])
+
+
+def _frames(video: Tensor) -> Iterator[Tensor]:
+    """Each frame of (B, T, 1, H, W) in [0, 1] as (1, 1, H, W) in [-1, 1]."""
+    return (2 * frame[None] - 1 for frame in video.flatten(0, 1))
+
+
+def _network(metric: str) -> LPIPS:
+    path = weights_file()
+    if not path.is_file():
+        raise Unavailable(f"{metric} needs torchvision's AlexNet weights: fetch {_url()} and put it into {path.parent}")
+    try:
+        return _read(path)
+    except InputError as error:
+        raise Unavailable(f"{metric}: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path) -> LPIPS:
+    network = LPIPS("alex", str(path))
+    network.prepare()
+    return network
+
+
+def _url() -> str:
+    return torchvision.models.get_model_weights("alexnet")["IMAGENET1K_V1"].url  # type: ignore[no-any-return]

@@ -1,0 +1,83 @@
+"""What a thermal user asks of an image: temperatures, which of two points is warmer, and the edges of hot things."""
+
+import torch
+from torch import Tensor
+
+from lit_thermal.batch import Radiometry
+from lit_thermal.metrics.metric import Seen
+
+ORDER_STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
+"""From a pixel to its neighbours, rows and columns: each pair of the eight neighbours once."""
+
+
+def knows_kelvin(radiometry: Radiometry) -> bool:
+    """True where counts have a temperature."""
+    return radiometry.unit in ("linear", "planck")
+
+
+def kelvin_error(seen: Seen) -> Tensor:
+    """Mean absolute error of each frame in Kelvin, (B, T) float32; NaN for a sample whose temperature is not known.
+
+    Both sides are mapped by the radiometry of the target's file, emissivity 1.
+    """
+    errors = [
+        (r.to_kelvin(x.double()) - r.to_kelvin(y.double())).abs().mean(dim=(-3, -2, -1))
+        if knows_kelvin(r)
+        else x.new_full(x.shape[:1], torch.nan).double()
+        for x, y, r in zip(seen.restored, seen.target, seen.radiometry, strict=True)
+    ]
+    return torch.stack(errors).float()
+
+
+def counts_error(seen: Seen) -> Tensor:
+    """Mean absolute error of each frame in counts of the target's file, (B, T) float32."""
+    gains = torch.tensor([r.gain for r in seen.radiometry], device=seen.target.device)
+    return gains[:, None] * (seen.restored - seen.target).abs().mean(dim=(-3, -2, -1))
+
+
+def order_violations(seen: Seen) -> Tensor:
+    """Share of the pairs of neighbouring pixels whose order of temperature is reversed, (B, T) in [0, 1].
+
+    A pair is a pixel and one of its eight neighbours; it counts where the target's two differ by more than one count,
+    which noise does not decide. It is violated where the restored two differ the other way; where they are equal,
+    the order is lost but not reversed. 0 where no pair counts. Unchanged by any increasing map of the temperatures
+    that keeps those differences.
+
+    The notion is that of Real-IISR's thermal order loss (eq. 3), on pixels in place of patches and counted in place of
+    weighted.
+    """
+    gains = torch.tensor([r.gain for r in seen.radiometry], device=seen.target.device).view(-1, 1, 1, 1)
+    restored, target = seen.restored[:, :, 0], seen.target[:, :, 0]
+    margin = 1.5 / gains
+    violated = counted = target.new_zeros(target.shape[:2])
+    for down, right in ORDER_STEPS:
+        ours, truth = (_difference(x, down, right) for x in (restored, target))
+        counts = truth.abs() > margin
+        violated = violated + (counts & (ours * truth < 0)).sum(dim=(-2, -1))
+        counted = counted + counts.sum(dim=(-2, -1))
+    return violated / counted.clamp(min=1)
+
+
+def hot_edge_error(seen: Seen) -> Tensor:
+    """Mean absolute error at the edges of what is warm in the target, weighted by how steep they are; (B, T).
+
+    ``sum w |restored - target| / sum w`` with ``w = |grad target|`` where the target is warmer than the mean of its
+    frame, and 0 elsewhere; the gradient is the central difference with replicated border. 0 where a frame has no such
+    edge. Values in [0, 1].
+    """
+    target = seen.target
+    padded = torch.nn.functional.pad(target.flatten(0, 1), (1, 1, 1, 1), mode="replicate").view(
+        *target.shape[:3], target.shape[3] + 2, target.shape[4] + 2
+    )
+    down = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+    right = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+    weight = (down.square() + right.square()).sqrt() * (target > target.mean(dim=(-2, -1), keepdim=True))
+    error = (weight * (seen.restored - target).abs()).sum(dim=(-3, -2, -1))
+    return error / weight.sum(dim=(-3, -2, -1)).clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def _difference(x: Tensor, down: int, right: int) -> Tensor:
+    height, width = x.shape[-2:]
+    near = x[..., : height - down, max(0, -right) : width - max(0, right)]
+    far = x[..., down:, max(0, right) : width - max(0, -right)]
+    return near - far

@@ -1,0 +1,82 @@
+"""Which metrics there are, where they apply, and why one was not measured."""
+
+import pytest
+import torch
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+from lit_thermal.batch import Radiometry
+from lit_thermal.errors import InputError
+from lit_thermal.metrics.catalogue import ON_REQUEST, QUALITY, STANDARD, by_name
+from lit_thermal.metrics.metric import Metric, Seen, Unavailable
+from lit_thermal.metrics.scores import Scores
+from lit_thermal.metrics.structure import multiscale_similarity
+
+KELVIN = Radiometry(0.0, 1000.0, 16, "linear", (250.0, 0.1))
+
+
+def add(scores: Scores, restored: torch.Tensor, target: torch.Tensor, *radiometry: Radiometry) -> dict[str, dict]:
+    count = target.shape[:2]
+    frames = torch.arange(count[1]).expand(count)
+    names = [f"clip {b}" for b in range(count[0])]
+    scores.add("d", names, frames, frames % 2 == 0, "M", restored, target, radiometry or [Radiometry()] * count[0])
+    return scores.clips()["d"]["M"]["all"]
+
+
+def test_names_are_one_each_and_unknown_ones_are_told():
+    names = [metric.name for metric in (*STANDARD, *ON_REQUEST)]
+    assert len(set(names)) == len(names) and STANDARD[:2] == QUALITY
+    assert all(metric.text and metric.on_request for metric in ON_REQUEST)
+    assert not any(metric.on_request for metric in STANDARD)
+    chosen = {metric.name: metric for metric in by_name(["tof", "lpips", "dover=x.onnx"])}
+    assert [n for n, metric in chosen.items() if metric.on_request] == ["lpips", "tof", "dover"]
+    assert list(chosen)[: len(STANDARD)] == [metric.name for metric in STANDARD]
+    for word in ("psnr_y", "tof=x", "dvoer=x.onnx"):
+        with pytest.raises(InputError, match=f"there is no metric '{word}'; choose of psnr, ssim, .*dover=FILE.onnx"):
+            by_name([word])
+
+
+def test_kelvin_where_it_is_known_and_counts_elsewhere():
+    target = torch.rand(2, 1, 1, 16, 16).mul(250).round() / 1000
+    found = add(Scores(), target + 0.01, target, Radiometry(0, 1000, 16), KELVIN)
+    assert found["clip 0"]["counts_mae"] == pytest.approx(10, rel=1e-3) and "kelvin_mae" not in found["clip 0"]
+    assert found["clip 1"]["kelvin_mae"] == pytest.approx(1, rel=1e-3) and "counts_mae" not in found["clip 1"]
+
+
+def test_too_small_and_missing_are_skipped_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    calls = []
+
+    def never(seen: Seen) -> torch.Tensor:
+        calls.append(1)
+        raise Unavailable("never needs what is not there")
+
+    scores = Scores(metrics=(*STANDARD, Metric("never", never, "nothing")))
+    small, large = torch.rand(1, 1, 1, 64, 64), torch.rand(1, 1, 1, 180, 177)
+    add(scores, small, small)
+    assert scores.skipped["ms_ssim"] == "ms_ssim needs frames of at least 176 x 176, and clip 0 is 64 x 64"
+    assert "AlexNet" in scores.skipped["lpips"] and scores.skipped["never"] == "never needs what is not there"
+    found = add(Scores(), large, large)
+    assert found["clip 0"]["ms_ssim"] == pytest.approx(1)
+    add(scores, large, large)
+    assert calls == [1], "what cannot be had is asked for once"
+    scores.gather()
+    assert set(scores.skipped) == {"ms_ssim", "lpips", "never"}
+
+
+def test_ms_ssim_is_that_of_torchmetrics_on_each_frame():
+    target = torch.rand(1, 2, 1, 180, 176)
+    restored = (target + 0.1 * torch.randn(target.shape)).clamp(0, 1)
+    found = multiscale_similarity(Seen(restored, target, [Radiometry()]))
+    expected = multiscale_structural_similarity_index_measure(
+        restored[0], target[0], data_range=1.0, reduction="none", normalize="relu"
+    )
+    torch.testing.assert_close(found[0], expected)
+
+
+def test_frames_below_0_count_for_their_neighbours_alone():
+    scores = Scores()
+    target = torch.rand(1, 4, 1, 16, 16)
+    frames = torch.tensor([[-1, 5, 6, -1]])
+    scores.add("d", ["a"], frames, frames > 0, "M", target, target, [Radiometry()])
+    assert {row.frame: "temporal_difference" in row.values for row in scores.rows} == {5: True, 6: True}
+    assert all("heat_residual" in row.values for row in scores.rows)
