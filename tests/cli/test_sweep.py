@@ -1,8 +1,11 @@
 """The verb `sweep`: two points to the end, offline; the words of the user; what is told."""
 
 import json
+import sys
 
 import pytest
+
+from lit_thermal.sweeping import runner
 
 TOY_SWEEP = """
 method: grid
@@ -45,11 +48,13 @@ def test_two_points_are_trained_and_tested_and_not_again(toy, run):
     assert other.code == 2 and "finished under other settings" in other.err
 
 
-def test_a_failed_point_is_told_with_its_last_words(toy, run):
-    outcome = run("sweep", "depths.yaml", "--points", "depth=1", "--trainer.max_epoch=1", "--out", "other")
+def test_a_failed_point_is_told_with_its_last_words(folder, run, monkeypatch):
+    (folder / "depths.yaml").write_text(TOY_SWEEP)
+    last_words = "import sys; sys.exit('error: trainer has no max_epoch')"
+    monkeypatch.setattr(runner, "program", lambda words: [sys.executable, "-S", "-c", last_words])
+    outcome = run("sweep", "depths.yaml", "--points", "depth=1", "--out", "other")
     assert outcome.code == 1 and "0 of 1 points are finished" in outcome.out
-    assert "failed: depth=1-seed0 (error: " in outcome.err and "max_epoch" in outcome.err
-    assert "see other/depth=1-seed0/log.txt" in outcome.err
+    assert "failed: depth=1-seed0 (error: trainer has no max_epoch); see other/depth=1-seed0/log.txt" in outcome.err
 
 
 def test_dry_run_prints_the_commands_of_a_packaged_sweep(folder, run):
