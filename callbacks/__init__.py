@@ -2,6 +2,7 @@
 
 from .chain_pictures import ChainPictures
 from .ema import EMA
+from .extra_metrics import ExtraMetrics
 from .gallery_frames import GalleryFrames
 from .learning_curves import LearningCurves
 from .prediction_writer import PredictionWriter
@@ -11,6 +12,7 @@ from .samples import SamplePictures
 __all__ = [
     "EMA",
     "ChainPictures",
+    "ExtraMetrics",
     "GalleryFrames",
     "LearningCurves",
     "PredictionWriter",

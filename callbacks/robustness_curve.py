@@ -60,7 +60,7 @@ class RobustnessCurve(Callback):
             if curves(levels):
                 kind = "clips" if "clips" in describe(scores)[datasets[0]] else "images"
                 title = f"{scores.methods[0]} on {datasets[0]} ({levels[0].images} {kind})"
-                write_figure(file.with_suffix(".png"), _figure(levels, title))
+                write_figure(file.with_suffix(".png"), _figure(levels, scores.methods[0], title))
 
 
 def write_runs(file: Path, runs: Mapping[str, Sequence[Level]]) -> None:
@@ -112,7 +112,7 @@ def _level(scores: Scores, dataset: str, condition: str, varied: Varied | None, 
     return Level(condition, varied.what, varied.value, varied.unit, values, len(clips))
 
 
-def _figure(levels: Sequence[Level], title: str) -> Any:
+def _figure(levels: Sequence[Level], method: str, title: str) -> Any:
     """A row for each thing that is varied: PSNR and SSIM side by side, a legend below each."""
     ours, baselines = curves(levels), curves(levels, baseline=True)
     figure, rows = _empty(title, len(ours))
@@ -120,7 +120,7 @@ def _figure(levels: Sequence[Level], title: str) -> Any:
         # What reaches the input reaches the baseline; a missing or exchanged guide is beside the point there.
         flat = [] if varied in baselines else [level for level in levels if not level.varied]
         for axis, metric in zip(axes, _METRICS, strict=True):
-            curve = _drawn(axis, points, metric, varied, color=COLORS["blue"], marker="o", linewidth=2, zorder=3)
+            curve = _drawn(axis, points, metric, method, color=COLORS["blue"], marker="o", linewidth=2, zorder=3)
             if varied in baselines:
                 name = baselines[varied][0].condition.removeprefix(BASELINE)
                 color, dashes = _BASELINE

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
+from lit_thermal.errors import InputError
 from lit_thermal.metrics.gather import gather_objects
-from lit_thermal.metrics.quality import PSNR_CAP, ssim
+from lit_thermal.metrics.quality import PSNR_CAP, SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW, psnr, quantize, ssim
 
 
 class EvaluationProtocol(ABC):
@@ -97,6 +99,101 @@ class CoReFusionNotebook(EvaluationProtocol):
         return _mean(self._measured)
 
 
+class Gray8(EvaluationProtocol):
+    """Ours in 8 bit, whatever the depth of the files."""
+
+    name = "gray8"
+    text = (
+        "Gray 8 bit: clipped and rounded to 0 to 255, nothing cropped. PSNR with peak 255, SSIM (valid region) with "
+        "range 255. Mean over the images."
+    )
+
+    def __init__(self) -> None:
+        self._measured: list[dict[str, float]] = []
+
+    def update(self, restored: Tensor, target: Tensor) -> None:
+        """Measure each image."""
+        for mine, true in zip(restored.float().split(1), target.float().split(1), strict=True):
+            self._measured.append(self._measure(*(quantize(x, 255) for x in (mine, true))))
+
+    def compute(self) -> dict[str, float]:
+        """Mean over the images."""
+        return _mean(self._measured)
+
+    def _measure(self, restored: Tensor, target: Tensor) -> dict[str, float]:
+        """One image (1, 1, H, W) as 8-bit files hold it, in [0, 1]."""
+        return {"psnr": float(psnr(restored, target)), "ssim": float(ssim(restored, target))}
+
+
+class BT601Y(Gray8):
+    """PSNR and SSIM of the luma that BT.601 makes of a gray image: 1.32 dB above those of the gray image itself.
+
+    A gray value of 0 to 255 becomes ``16 + 219 / 255`` of it, and the range stays 255.
+    """
+
+    name = "y_bt601"
+    text = (
+        "Y of BT.601 in limited range, 16 + 219 g of 8-bit gray g in [0, 1], over 255 and not rounded; PSNR with peak "
+        "1, which is 1.32 dB above that of gray; SSIM (valid region) with range 1. Nothing cropped. Mean over the "
+        "images."
+    )
+
+    def _measure(self, restored: Tensor, target: Tensor) -> dict[str, float]:
+        return super()._measure(_luma(restored).float(), _luma(target).float())
+
+
+class PyiqaY(Gray8):
+    """What pyiqa 0.1 measures of 8-bit files with `test_y_channel`, its default for PSNR and SSIM of colour images."""
+
+    name = "pyiqa_y"
+    text = (
+        "pyiqa 0.1.12 on 8-bit files of three channels: Y of BT.601 in limited range over 255, float64. PSNR with peak "
+        "1 and 1e-8 added to the mean squared error. SSIM of Y rounded to 0 to 255, Gaussian window of 11 x 11 with "
+        "sigma 1.5, valid region, negative contrast terms cut to 0. Nothing cropped. Mean over the images. For gray "
+        "images PSNR is 1.32 dB above that of gray."
+    )
+
+    def _measure(self, restored: Tensor, target: Tensor) -> dict[str, float]:
+        y, x = _luma(restored), _luma(target)
+        decibel = 10 * (1 / ((y - x).square().mean() + 1e-8)).log10()
+        return {"psnr": float(decibel), "ssim": float(_ssim_of_luma((255 * y).round(), (255 * x).round()))}
+
+
+class ThreeMTIPaper(PyiqaY):
+    """How 3M-TI's released script measures; its tables have this offset."""
+
+    name = "3m_ti"
+    text = f"3M-TI's script: {PyiqaY.text} Its targets are 512 x 512."
+
+
+class DifIISRPaper(PyiqaY):
+    """How DifIISR's released script measures, which reads channels in the wrong order: gray files do not mind."""
+
+    name = "difiisr"
+    text = f"DifIISR's script: {PyiqaY.text}"
+
+
+class RealIISRPaper(PyiqaY):
+    """How VARSR's script measures, whose code Real-IISR builds on; Real-IISR's own code computes no metrics."""
+
+    name = "real_iisr"
+    text = f"VARSR's script, as Real-IISR's code measures nothing: {PyiqaY.text}"
+
+
+def protocols_by_name(names: Sequence[str]) -> list[type[EvaluationProtocol]]:
+    """The protocols that are named by their headings or classes.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    known = {kind.name: kind for kind in _members(EvaluationProtocol)}
+    classes = {kind.__name__: kind for kind in known.values()}
+    for name in names:
+        if name not in known and name not in classes:
+            raise InputError(f"there is no protocol {name!r}; choose of {', '.join(known)}")
+    return [known.get(name) or classes[name] for name in names]
+
+
 class RestoredImage(NamedTuple):
     """One image of a test set and what became of it, on the CPU; values (1, H, W) in [0, 1]."""
 
@@ -163,6 +260,28 @@ class ProtocolScores:
                 for dataset, methods in self._protocols.items()
             }
         return self._summary
+
+
+def _members(base: type[EvaluationProtocol]) -> list[type[EvaluationProtocol]]:
+    return [kind for child in base.__subclasses__() for kind in (child, *_members(child))]
+
+
+def _luma(gray: Tensor) -> Tensor:
+    """Y of BT.601 in limited range over 255, float64, of gray in [0, 1]."""
+    return (16 + 219 * gray.double()) / 255
+
+
+def _ssim_of_luma(restored: Tensor, target: Tensor) -> Tensor:
+    """Mean SSIM of (1, 1, H, W) in 0 to 255 as pyiqa computes it."""
+    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64, device=target.device) - SSIM_WINDOW // 2
+    taps = torch.exp(-offsets.square() / (2 * SSIM_SIGMA**2))
+    window = (taps[:, None] * taps / taps.sum() ** 2)[None, None]
+    mine, true = (conv2d(x, window) for x in (restored, target))
+    spread = conv2d(restored.square(), window) - mine.square() + conv2d(target.square(), window) - true.square()
+    common = conv2d(restored * target, window) - mine * true
+    c1, c2 = (SSIM_K1 * 255) ** 2, (SSIM_K2 * 255) ** 2
+    contrast = ((2 * common + c2) / (spread + c2)).clamp(min=0)
+    return ((2 * mine * true + c1) / (mine.square() + true.square() + c1) * contrast).mean()
 
 
 def _pooled(restored: Tensor, target: Tensor, nominal: float) -> dict[str, float]:

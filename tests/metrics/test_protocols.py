@@ -11,13 +11,21 @@ from PIL import Image
 from torch import Tensor, distributed, multiprocessing
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from lit_thermal.errors import InputError
 from lit_thermal.metrics import image_baselines, psnr, quantize
 from lit_thermal.metrics.protocols import (
+    BT601Y,
     CoReFusionNotebook,
     CoReFusionTrainer,
+    DifIISRPaper,
     EvaluationProtocol,
+    Gray8,
     ProtocolScores,
+    PyiqaY,
+    RealIISRPaper,
     RestoredImage,
+    ThreeMTIPaper,
+    protocols_by_name,
 )
 
 PBVS = Path(__file__).parents[2].parent / "shared" / "data" / "pbvs" / "val"
@@ -187,3 +195,56 @@ def test_baselines_rank_on_the_challenge_as_by_the_reference():
             assert values == sorted(values, reverse=True)
     for rows in found.values():
         assert rows["trainer"]["psnr"] < rows["notebook"]["psnr"] and rows["trainer"]["ssim"] < rows["notebook"]["ssim"]
+
+
+def test_gray_in_8_bit_is_our_own_and_the_luma_of_bt601_lies_above_it():
+    restored, target = images(3)
+    gray = measured(Gray8(), restored, target)
+    rounded = quantize(restored, 255), quantize(target, 255)
+    assert gray["psnr"] == pytest.approx(float(psnr(*rounded).mean()), abs=1e-4)
+    luma = measured(BT601Y(), restored, target)
+    assert luma["psnr"] - gray["psnr"] == pytest.approx(20 * math.log10(255 / 219), abs=1e-4)
+    assert luma["ssim"] > gray["ssim"]
+    ssims = []
+    for r, t in zip(*rounded, strict=True):
+        pair = ((16 + 219 * r[None]) / 255, (16 + 219 * t[None]) / 255)
+        _, values = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)
+        ssims.append(float(values[..., 5:-5, 5:-5].mean()))
+    assert luma["ssim"] == pytest.approx(np.mean(ssims), abs=1e-5)
+
+
+def test_pyiqa_measures_the_luma_of_files_in_float64():
+    restored, target = images(2)
+    found = measured(PyiqaY(), restored, target)
+    levels = [np.round(255 * x[:, 0].numpy().astype(np.float64)) for x in (restored.clamp(0, 1), target)]
+    luma = [(65.481 + 128.553 + 24.966) * x / 255 + 16 for x in levels]
+    decibels = [10 * np.log10(1 / (np.mean((a / 255 - b / 255) ** 2) + 1e-8)) for a, b in zip(*luma, strict=True)]
+    assert found["psnr"] == pytest.approx(np.mean(decibels), abs=1e-6)
+    taps = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(taps, taps) / taps.sum() ** 2
+    ssims = []
+    for a, b in zip(*(x.round() for x in luma), strict=True):
+        values = []
+        for i in range(a.shape[0] - 10):
+            for j in range(a.shape[1] - 10):
+                x, y = a[i : i + 11, j : j + 11], b[i : i + 11, j : j + 11]
+                mx, my = (window * x).sum(), (window * y).sum()
+                spread = (window * x * x).sum() - mx**2 + (window * y * y).sum() - my**2
+                contrast = (2 * ((window * x * y).sum() - mx * my) + 58.5225) / (spread + 58.5225)
+                values.append((2 * mx * my + 6.5025) / (mx**2 + my**2 + 6.5025) * max(contrast, 0))
+        ssims.append(np.mean(values))
+    assert found["ssim"] == pytest.approx(np.mean(ssims), abs=1e-9)
+    for paper in (ThreeMTIPaper, DifIISRPaper, RealIISRPaper):
+        assert measured(paper(), restored, target) == found
+
+
+def test_a_perfect_gray_image_stays_finite():
+    target = images(1)[1]
+    assert measured(BT601Y(), target, target) == {"psnr": 100.0, "ssim": pytest.approx(1)}
+    assert measured(PyiqaY(), target, target) == {"psnr": pytest.approx(80), "ssim": pytest.approx(1)}
+
+
+def test_protocols_have_names():
+    assert protocols_by_name(["y_bt601", "notebook", "Gray8"]) == [BT601Y, CoReFusionNotebook, Gray8]
+    with pytest.raises(InputError, match="there is no protocol 'y_bt709'; choose of trainer, notebook, gray8, y_bt601"):
+        protocols_by_name(["y_bt709"])
