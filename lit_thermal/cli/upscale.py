@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.parser import Parser
 from lit_thermal.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
 
     source, target = Path(arguments.input), Path(arguments.output)
     clip = open_input(source, target, arguments.overwrite)
-    device = _device(arguments.device)
+    device = choose_device(arguments.device)
     loaded = load_model(arguments.model)
     model, temporal_scale = check_model(loaded, arguments.temporal_scale, arguments.allow_untrained_scale)
     loaded.eval().to(device)
@@ -80,19 +80,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote to OUTPUT")
     return parser
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {name} cannot be used here; use auto or cpu") from error
-    return device
 
 
 def _bar(frames: "Iterable[Tensor]", total: int) -> "Iterable[Tensor]":

@@ -1,0 +1,152 @@
+"""What the judging of images by a task leaves behind: `metrics.json`, `table.csv`, `metrics.csv`, a printed table."""
+
+import csv
+import io
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lit_thermal.metrics.statistics import Interval
+
+
+@dataclass
+class TaskResult:
+    """The table of a task, row by row, as the papers print it.
+
+    Attributes:
+        task: detection, segmentation or zero_shot.
+        dataset: name of what was judged.
+        table: row to column to value.
+        intervals: row to column to its 95 % interval, where there is one.
+        differences: row to an earlier row to the difference of `headline` with its interval, over the same resamples.
+        headline: the column that differences are of.
+        images: row to image to metric, for the table of images.
+        data: counts of images, objects and classes.
+        protocol: how all was measured, and by what.
+        skipped: column to the reason why it is not there.
+    """
+
+    task: str
+    dataset: str
+    table: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Interval]]
+    headline: str
+    images: dict[str, dict[str, dict[str, float]]]
+    data: dict[str, Any]
+    protocol: str
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def write(result: TaskResult, folder: Path) -> None:
+    """Write `metrics.json`, `table.csv` (a line per row of the table) and `metrics.csv` (one per image and row)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "task": result.task,
+        "results": {result.dataset: {row: {"all": values} for row, values in result.table.items()}},
+        "intervals": {
+            result.dataset: {
+                row: {column: [interval.low, interval.high] for column, interval in columns.items()}
+                for row, columns in result.intervals.items()
+            }
+        },
+        "differences": {
+            "metric": result.headline,
+            "rows": {
+                row: {other: interval._asdict() for other, interval in others.items()}
+                for row, others in result.differences.items()
+            },
+        },
+        "data": {result.dataset: result.data},
+        "protocol": {"text": result.protocol},
+        "skipped": result.skipped,
+    }
+    _replace(folder / "metrics.json", json.dumps(_finite(record), indent=2, allow_nan=False) + "\n")
+    _replace(folder / "table.csv", _table_csv(result))
+    _replace(folder / "metrics.csv", _images_csv(result))
+
+
+def show(result: TaskResult) -> None:
+    """Print the table, values as the papers have them, in percent for detection and segmentation."""
+    percent = result.task != "zero_shot"
+    table = Table(title=f"{result.task} on {result.dataset}: {result.data['images']} images", title_justify="left")
+    table.add_column("input")
+    columns = list(next(iter(result.table.values())))
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row, values in result.table.items():
+        cells = []
+        for column in columns:
+            text = _number(values.get(column, math.nan), percent)
+            interval = result.intervals.get(row, {}).get(column)
+            if interval is not None:
+                text += f" [{_number(interval.low, percent)}, {_number(interval.high, percent)}]"
+            # rich takes square brackets for its own
+            cells.append(text.replace("[", r"\["))
+        table.add_row(row, *cells)
+    lines = []
+    for row, others in result.differences.items():
+        told = [f"{_ends(difference, percent)} over {other}" for other, difference in others.items()]
+        if told:
+            lines.append(f"{row}: {', '.join(told)}".replace("[", r"\["))
+    lines += [f"{column} is not there: {reason}" for column, reason in result.skipped.items()]
+    table.caption = "\n".join(lines)
+    table.caption_justify = "left"
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
+
+
+def _ends(difference: Interval, percent: bool) -> str:
+    mean, low, high = (_number(value, percent, "+") for value in difference)
+    return f"{mean} [{low}, {high}]"
+
+
+def _number(value: float, percent: bool, sign: str = "") -> str:
+    return "-" if math.isnan(value) else f"{100 * value:{sign}.1f}" if percent else f"{value:{sign}.4f}"
+
+
+def _table_csv(result: TaskResult) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = list(next(iter(result.table.values())))
+    bounded = [c for c in columns if any(c in result.intervals.get(row, {}) for row in result.table)]
+    writer.writerow(["input", *columns, *(f"{c}_{end}" for c in bounded for end in ("low", "high"))])
+    for row, values in result.table.items():
+        found = result.intervals.get(row, {})
+        ends = [end for c in bounded for end in (found[c][1:] if c in found else ("", ""))]
+        writer.writerow([row, *(values.get(c, "") for c in columns), *ends])
+    return text.getvalue()
+
+
+def _images_csv(result: TaskResult) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    metrics = list(dict.fromkeys(m for rows in result.images.values() for values in rows.values() for m in values))
+    writer.writerow(["dataset", "image", "method", *metrics])
+    for row, images in result.images.items():
+        for image, values in images.items():
+            writer.writerow([result.dataset, image, row, *(values.get(m, "") for m in metrics)])
+    return text.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    """The same structure with null for what JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
