@@ -1,0 +1,47 @@
+"""The verb `report`: runs, or sweeps, as one page beside the published numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lit_thermal.cli.parser import Parser
+from lit_thermal.errors import InputError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    out = Path(arguments.out)
+    if out.is_file():
+        raise InputError(f"--out {out} is a file; name a folder")
+    if arguments.pictures < 0 or (arguments.line is not None and arguments.line < 0):
+        raise InputError("--pictures and --line are counted from 0 and cannot be negative")
+    # Imported here, so that a mistake is told before anything heavy is loaded.
+    from lit_thermal.evaluation.report.page import Options, write_report
+    from lit_thermal.evaluation.report.read import read_studies
+
+    studies = read_studies([Path(path) for path in arguments.paths], arguments.names or ())
+    page = write_report(studies, out, Options(arguments.reference, arguments.pictures, arguments.line))
+    print(f"{page} ({page.stat().st_size / 1e6:.1f} MB), tables in {out / 'tables'}")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "lit_thermal report",
+        "Draw sweeps, or single runs, as one page that needs no network: tables beside the published ones with "
+        "intervals and verdicts, curves, cost and pictures; each table also as CSV and LaTeX.",
+    )
+    parser.add_argument(
+        "paths",
+        metavar="RUN|SWEEP",
+        nargs="+",
+        help="folders of sweeps, or of tested runs, of which the first is the reference",
+    )
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for index.html and tables/")
+    parser.add_argument("--names", metavar="NAME", nargs="+", help="of the runs, else their experiments")
+    parser.add_argument("--reference", metavar="NAME", help="row to hold the others against, where no paper names one")
+    parser.add_argument("--pictures", metavar="N", type=int, default=4, help="scenes in the gallery of each sweep (4)")
+    parser.add_argument(
+        "--line", metavar="Y", type=int, help="line of the gray-value profiles; else where errors are large"
+    )
+    return parser

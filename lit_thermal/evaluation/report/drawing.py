@@ -1,0 +1,137 @@
+"""matplotlib figures as SVG that follows the page: its colours in light and dark, its fonts, any width."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SERIES = 7
+"""How many colours the page has for rows; further rows have the same ones, dashed."""
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
+INK, MUTED, GRID, PAGE = "#00f0f0", "#00f0f1", "#00f0f2", "#00f0f3"
+"""Stand for the page's own colours, which replace them in the SVG."""
+_PAGE_COLORS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)", PAGE: "var(--card)"} | {
+    f"#00f00{n}": f"var(--s{n})" for n in range(SERIES)
+}
+WIDTH, HEIGHT = 5.0, 3.5
+"""Of a panel in inches; 72 units of the SVG an inch."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture."""
+
+    svg: str
+    words: str
+    """What it shows, for those who do not see it."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend, which the page draws."""
+
+    label: str
+    series: int | None
+    """Of the page's colours; None is the ink."""
+    dash: str = ""
+    """`stroke-dasharray` of an SVG line; `diamond` and `band` are drawn as such."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels with one legend and one caption."""
+
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    keys: tuple[Key, ...] = ()
+
+
+def color(index: int) -> str:
+    """The colour of a row by its place; the first is the reference."""
+    return f"#00f00{index % SERIES}"
+
+
+def dash(index: int) -> Any:
+    """The dashes of a row by its place, as matplotlib takes them."""
+    return DASHES[index // SERIES % len(DASHES)]
+
+
+def key(label: str, index: int) -> Key:
+    """The legend's entry of a row by its place."""
+    return Key(label, index % SERIES, ("", "6 3", "2 2", "7 2 2 2")[index // SERIES % 4])
+
+
+def few_ticks(axes: "Axes", most: int = 5) -> None:
+    """Keep long numbers along the lower axis apart."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(most))
+
+
+def panel(words: str, height: float = HEIGHT, width: float = WIDTH) -> "tuple[Any, Axes]":
+    """An empty figure and its axes, in the page's manner.
+
+    Args:
+        words: title, which also tells what is shown.
+        height: in inches.
+        width: in inches.
+    """
+    from matplotlib.figure import Figure as Drawn
+
+    figure = Drawn(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(words, fontsize=11, color=INK, loc="left")
+    style(axes)
+    return figure, axes
+
+
+def style(axes: "Axes") -> None:
+    """Give axes the page's manner: two thin spines, muted ticks, a light grid."""
+    axes.set_facecolor("none")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GRID)
+    axes.tick_params(colors=MUTED, labelsize=10, length=3)
+    axes.xaxis.label.set(color=MUTED, fontsize=10)
+    axes.yaxis.label.set(color=MUTED, fontsize=10)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def as_panel(figure: Any, name: str, words: str) -> Panel:
+    """Write a figure as SVG to be put into a page.
+
+    Args:
+        figure: drawn in the colours of this file.
+        name: makes the ids in it differ from those of other figures of the page.
+        words: what it shows.
+    """
+    import matplotlib
+
+    text = io.StringIO()
+    # Text stays text, in the page's font; ids depend on nothing but the name and the figure.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "axes.unicode_minus": True}):
+        figure.patch.set_alpha(0)
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"| version="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'<svg[^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', svg, count=1)
+    for stand_in, own in _PAGE_COLORS.items():
+        svg = svg.replace(stand_in, own)
+    return Panel(re.sub(r"\n\s*", "\n", svg), words)
+
+
+def spread(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
+    """Limits of an axis around values, with a margin that is never 0."""
+    low, high = min(values), max(values)
+    margin = share * (high - low) or abs(high) * 0.01 or 1.0
+    return low - margin, high + margin
