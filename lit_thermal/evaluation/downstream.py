@@ -246,14 +246,15 @@ def judge_zero_shot(
 
 def best_score(found: Mapping[str, Found], truths: Mapping[str, tuple[Tensor, Tensor]]) -> float:
     """The least score at which F1 over all boxes of all images is highest, in steps of 0.05."""
-    best = (0.0, 0.5)
+    best, value = 0.5, 0.0
     for score in np.arange(0.05, 1.0, 0.05).round(2).tolist():
         right = boxes = objects = 0
         for name, truth in truths.items():
             own, seen = judge_boxes(above(found[name], score), truth)
             right, boxes, objects = right + int(own.sum()), boxes + len(own), objects + len(seen)
-        best = max(best, (2 * right / max(1, boxes + objects), score))
-    return best[1]
+        if (f1 := 2 * right / max(1, boxes + objects)) > value:
+            best, value = score, f1
+    return best
 
 
 def above(found: Found, score: float) -> Found:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lit_thermal.data.class_masks import IGNORED
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 RIGHT, WRONG, MISSED = "#21c063", "#ff4136", "#ffd23f"
 _PANEL = 3.4
 """Inches of a panel's longer side."""
-_COLUMNS = 4
+_COLUMNS = 5
+_COLOURS = (
+    *("#4e79a7", "#f28e2b", "#76b7b2", "#edc948", "#b07aa1", "#59a14f", "#9c755f", "#d4a6c8", "#1f4e79"),
+    *("#a0cbe8", "#8cd17d", "#f1ce63", "#79706e", "#d7b5a6", "#3b9c9c", "#7f5fb5"),
+)
+"""Of classes; none is the red of what is wrong."""
 
 
 def draw_boxes(
@@ -36,7 +42,7 @@ def draw_boxes(
 
     Args:
         file: PNG that is written.
-        images: row to its image (3, H, W) in [0, 1].
+        images: row to its image (3, H, W) in [0, 1], the target last.
         found: row to what was found in it.
         truth: boxes (M, 4) and labels (M,) of the objects.
         classes: words of the labels.
@@ -45,13 +51,14 @@ def draw_boxes(
         title: above all.
     """
     figure, panels = _panels(list(images.values()), len(images), title)
+    limits = _limits(list(images.values())[-1])
     for axes, (row, image) in zip(panels, images.items(), strict=True):
-        _show(axes, image)
+        _show(axes, image, limits)
         kept = found[row].scores >= score
         own = Found(found[row].boxes[kept], found[row].scores[kept], found[row].labels[kept])
         right, seen = judge_boxes(own, truth)
-        for mask in (masks or {}).get(row, []):
-            _lay(axes, mask.numpy(), RIGHT)
+        for word, mask in enumerate((masks or {}).get(row, [])):
+            _tint(axes, mask.numpy(), [_COLOURS[word % len(_COLOURS)]] * 2)
         for box, label, value, good in zip(own.boxes, own.labels, own.scores, right, strict=True):
             text = f"{classes[int(label)]} {float(value):.2f}"
             _box(axes, box.tolist(), RIGHT if good else WRONG, text)
@@ -71,40 +78,34 @@ def draw_classes(
     classes: Sequence[str],
     title: str = "",
 ) -> None:
-    """Draw the classes of each row over its image in colours, wrong pixels red, and the truth beside.
+    """Draw the classes of each row over its image in colours, wrong pixels in a red line, and the truth beside.
 
     Args:
         file: PNG that is written.
-        images: row to its image (3, H, W) in [0, 1].
+        images: row to its image (3, H, W) in [0, 1], the target last.
         predicted: row to its classes (H, W).
         truth: (H, W).
         classes: their words.
         title: above all.
     """
-    from matplotlib import colormaps
     from matplotlib.patches import Patch
 
-    colours = np.array(colormaps["tab20"].colors)  # type: ignore[attr-defined]
-    figure, panels = _panels([*images.values(), next(iter(images.values()))], len(images) + 1, title)
-    shown = {row: (image, predicted[row]) for row, image in images.items()}
-    rows = [*shown.items(), ("masks", (list(images.values())[-1], truth))]
-    for axes, (row, (image, levels)) in zip(panels, rows, strict=True):
-        _show(axes, image)
-        known = (levels != IGNORED).numpy()
-        tint = np.zeros((*levels.shape, 4))
-        tint[..., :3] = colours[levels.numpy() % len(colours)]
-        tint[..., 3] = 0.45 * known
-        axes.imshow(tint, interpolation="nearest")
-        if row != "masks":
-            wrong = ((levels != truth) & (truth != IGNORED)).numpy()
-            _lay(axes, wrong, WRONG, 0.55)
-            share = 1 - wrong.sum() / max(1, int((truth != IGNORED).sum()))
-            axes.set_title(f"{row}: {100 * share:.1f} % of pixels right", fontsize=9)
-        else:
-            axes.set_title("masks", fontsize=9)
+    figure, panels = _panels(list(images.values()), len(images) + 1, title)
+    target = list(images.values())[-1]
+    labelled = truth != IGNORED
+    colours = [_COLOURS[k % len(_COLOURS)] for k in range(len(classes))]
+    shown = [(row, image, predicted[row]) for row, image in images.items()] + [("masks", target, truth)]
+    for axes, (row, image, levels) in zip(panels, shown, strict=True):
+        _show(axes, image, _limits(target))
+        _tint(axes, levels.numpy(), colours)
+        wrong = ((levels != truth) & labelled).numpy()
+        if wrong.any():
+            axes.contour(wrong, levels=[0.5], colors=[WRONG], linewidths=0.9)
+        share = 1 - wrong.sum() / max(1, int(labelled.sum()))
+        axes.set_title(row if row == "masks" else f"{row}: {100 * share:.1f} % of pixels right", fontsize=9)
     there = sorted({int(v) for levels in (truth, *predicted.values()) for v in levels.unique()} - {IGNORED})
-    patches = [Patch(color=colours[k % len(colours)], label=classes[k]) for k in there]
-    patches.append(Patch(color=WRONG, label="wrong"))
+    patches = [Patch(color=colours[k], label=classes[k]) for k in there]
+    patches.append(Patch(fill=False, edgecolor=WRONG, label="wrong"))
     figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=8, frameon=False)
     _save(figure, file)
 
@@ -113,8 +114,8 @@ def _panels(images: Sequence[Tensor], count: int, title: str) -> tuple["Figure",
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(count, _COLUMNS)
-    lines = -(-count // columns)
+    lines = -(-count // _COLUMNS)
+    columns = -(-count // lines)
     height, width = images[0].shape[-2:]
     unit = _PANEL / max(height, width)
     size = columns * width * unit + 0.3, lines * (height * unit + 0.35) + 0.8
@@ -125,8 +126,17 @@ def _panels(images: Sequence[Tensor], count: int, title: str) -> tuple["Figure",
     return figure, panels
 
 
-def _show(axes: "Axes", image: Tensor) -> None:
-    axes.imshow(image.clamp(0, 1).permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+def _limits(target: Tensor) -> tuple[float, float]:
+    """What is black and what is white in the thermal pictures of a scene."""
+    low, high = np.quantile(target[0].cpu().numpy(), (0.005, 0.995)).tolist()
+    return low, max(high, low + 1 / 255)
+
+
+def _show(axes: "Axes", image: Tensor, limits: tuple[float, float]) -> None:
+    """Draw an image; a thermal one over the range of its target."""
+    low, high = limits if torch.equal(image[0], image[1]) else (0.0, 1.0)
+    shown = ((image - low) / (high - low)).clamp(0, 1)
+    axes.imshow(shown.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -146,13 +156,16 @@ def _box(axes: "Axes", box: Sequence[float], colour: str, text: str, dashed: boo
         axes.text(left - 0.5, top - 1, text, color=colour, fontsize=6, va="bottom", bbox=paper, clip_on=True)
 
 
-def _lay(axes: "Axes", mask: np.ndarray, colour: str, strength: float = 0.35) -> None:
+def _tint(axes: "Axes", levels: np.ndarray, colours: Sequence[str], strength: float = 0.45) -> None:
+    """Lay colours over an image; a mask (bool) takes the second, `IGNORED` none."""
     from matplotlib.colors import to_rgb
 
-    tint = np.zeros((*mask.shape, 4))
-    tint[..., :3] = to_rgb(colour)
-    tint[..., 3] = strength * mask
-    axes.imshow(tint, interpolation="nearest")
+    table = np.zeros((256, 4))
+    table[: len(colours), :3] = [to_rgb(colour) for colour in colours]
+    table[: len(colours), 3] = strength
+    if levels.dtype == bool:
+        table[0, 3] = 0
+    axes.imshow(table[levels.astype(int)], interpolation="nearest")
 
 
 def _save(figure: "Figure", file: Path) -> None:
