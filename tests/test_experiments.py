@@ -78,8 +78,8 @@ def test_overlays_change_the_trainer_alone(file, capsys):
 
 ANY_METHOD = {
     "noise": {"NoisyInput": [25, 50, 100, 200, 400]},
-    "blur": {"BlurredInput": [0.25, 0.5, 0.75, 1.0, 1.5]},
-    "degradation": {"CoarserInput": [1.25, 1.5, 2, 3], "WorseInput": [0.5, 1, 2, 4]},
+    "blur": {"BlurredInput": [0.4, 0.6, 0.8, 1.0, 1.5]},
+    "degradation": {"CoarserInput": [1.25, 1.5, 2, 3], "WorseInput": [1, 1.5, 2, 3]},
 }
 """What overlays of a test that need no guide have beside the data as they are."""
 

@@ -209,7 +209,8 @@ class BlurredInput(Condition):
     """The lens of the thermal camera is worse: its picture, noise and all, is blurred by a Gaussian.
 
     Args:
-        sigma: standard deviation of the Gaussian, pixels of the input.
+        sigma: standard deviation of the Gaussian, pixels of the input. The Gaussian is sampled at whole pixels, so that
+            below 0.3 nothing is left of it.
     """
 
     def __init__(self, sigma: float = 1.0) -> None:
@@ -234,7 +235,7 @@ class CoarserInput(Condition):
         _check("CoarserInput", 1, factor=factor)
         self.factor = factor
         self.suffix = f"coarser_{factor:g}"
-        self.varied = Varied("pixel of the input", "times that of the data", factor, neutral=1.0)
+        self.varied = Varied("pixel size of the input", "times that of the data", factor, neutral=1.0)
 
     def __call__(self, sample: dict[str, Any], index: int, dataset: Samples) -> dict[str, Any]:
         """Reduce and enlarge each frame."""
@@ -255,7 +256,7 @@ class WorseInput(Condition):
     """
 
     def __init__(
-        self, strength: float = 1.0, blur: float = 0.5, netd: float = 50.0, stripes: float = 50.0, span: float = 20.0
+        self, strength: float = 1.0, blur: float = 0.4, netd: float = 50.0, stripes: float = 50.0, span: float = 20.0
     ) -> None:
         _check("WorseInput", 0, strength=strength, blur=blur, netd=netd, stripes=stripes)
         self.blur, self.noise = BlurredInput(strength * blur), NoisyInput(strength * netd, span)
