@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lit_thermal.cli import evaluate_scenes
 from lit_thermal.cli.device import choose_device
+from lit_thermal.cli.named_paths import name_of, named_paths
 from lit_thermal.cli.parser import Parser
 from lit_thermal.errors import InputError
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from lit_thermal.evaluation.pictures import Pictures
     from lit_thermal.evaluation.task_result import TaskResult
 
-TASKS = ("detection", "segmentation", "zero_shot")
+TASKS = ("detection", "segmentation", "zero_shot", "scenes")
+"""What `evaluate` hands over: three tasks, and the simulated scenes to try them on."""
 
 
 def main(task: str, argv: Sequence[str]) -> int:
@@ -28,8 +31,10 @@ def main(task: str, argv: Sequence[str]) -> int:
         task: one of `TASKS`.
         argv: the words after it.
     """
+    if task == "scenes":
+        return evaluate_scenes.main(argv)
     arguments = _parser(task).parse_args(argv)
-    restored = _named(arguments.pred)
+    restored = named_paths(arguments.pred)
     out = Path(arguments.out)
     if out.is_file():
         raise InputError(f"--out {out} is a file: name a folder")
@@ -224,18 +229,6 @@ def _words(objects: "Mapping[str, Objects]") -> tuple[str, ...]:
     return tuple(words)
 
 
-def _named(given: Sequence[str]) -> dict[str, Path]:
-    """Name of each restored row to its folder; a folder alone gives its own name."""
-    result: dict[str, Path] = {}
-    for word in given:
-        name, sign, folder = word.partition("=")
-        name, path = (name, Path(folder)) if sign else (Path(word).absolute().name, Path(word))
-        if name in result:
-            raise InputError(f"--pred gives {name} twice: name them apart, --pred NAME=DIR")
-        result[name] = path
-    return result
-
-
 def _meanings(given: Sequence[str]) -> dict[str, list[str]]:
     result = {}
     for word in given:
@@ -280,7 +273,7 @@ def _of_weights(weights: str | Path | None) -> str:
 
 
 def _dataset(arguments: "argparse.Namespace") -> str:
-    return arguments.dataset or "/".join(Path(arguments.hr).absolute().parts[-2:])
+    return str(arguments.name or name_of(Path(arguments.hr)))
 
 
 def _parser(task: str) -> Parser:
@@ -291,12 +284,12 @@ def _parser(task: str) -> Parser:
     }
     parser = Parser(f"lit_thermal evaluate {task}", about[task])
     add = parser.add_argument
-    add("--pred", metavar="[NAME=]DIR", action="append", default=[], help="restored images; may be given several times")
+    add("--pred", metavar="[NAME=]DIR", nargs="+", action="extend", default=[], help="what programs restored")
     add("--hr", metavar="DIR", required=True, help="targets; files of one stem belong together everywhere")
     add("--lr", metavar="DIR", help="inputs, enlarged by bicubic interpolation")
     add("--guide", metavar="DIR", help="visible images")
     add("--out", metavar="DIR", required=True, help="for metrics.json, tables and pictures")
-    add("--dataset", metavar="NAME", help="in the tables (default: the end of --hr)")
+    add("--name", help="of the data set in tables (default: after --hr)")
     add("--change", choices=("resized", "cropped"), help="how images came from those that were annotated")
     add("--normalize", choices=("minmax", "percentile", "full"), default="minmax", help="of 16 bit (default: minmax)")
     add("--pictures", type=int, default=4, metavar="N", help="how many scenes are drawn (default: 4)")

@@ -12,8 +12,7 @@ from PIL import Image
 
 from lit_thermal.cli.evaluate_task import main
 from lit_thermal.data.frames import read_frame
-from lit_thermal.data.scene_files import SIMULATED_MASK_CLASSES, write_scenes
-from lit_thermal.data.simulated_pairs import SimulatedPairs
+from lit_thermal.data.scene_files import SIMULATED_MASK_CLASSES
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.pictures import rows
 from lit_thermal.ops.resize import resize
@@ -23,17 +22,17 @@ from lit_thermal.ops.resize import resize
 def scenes(tmp_path_factory):
     """Three scenes, and their inputs enlarged to the nearest pixel as what a method restored."""
     folder = tmp_path_factory.mktemp("scenes")
-    data = SimulatedPairs(scale=4, size=64, crop=0, test_images=3, test_scenario="hot_boundaries", num_workers=0)
-    names = list(write_scenes(data, "test", folder))
+    told = ["--images", "3", "--size", "64", "--scale", "4", "--scenario", "hot_boundaries"]
+    assert main("scenes", [*told, "--out", str(folder)]) == 0
     (folder / "ours").mkdir()
-    for name in names:
+    for name in [path.stem for path in (folder / "hr").iterdir()]:
         image = Image.open(folder / "lr" / f"{name}.png")
         image.resize((64, 64), Image.Resampling.NEAREST).save(folder / "ours" / f"{name}.png")
     return folder
 
 
 def words(folder, *more):
-    given = ["--pred", f"ours={folder / 'ours'}", "--normalize", "full", "--dataset", "toy", "--pictures", "1"]
+    given = ["--pred", f"ours={folder / 'ours'}", "--normalize", "full", "--name", "toy", "--pictures", "1"]
     given += ["--resamples", "50"]
     for kind in ("hr", "lr", "guide"):
         given += [f"--{kind}", str(folder / kind)]
@@ -155,7 +154,7 @@ def test_zero_shot_without_truth_draws_only(scenes, tmp_path):
     ("change", "says"),
     [
         (["--pred", "HR={ours}"], "HR is the name of another row"),
-        (["--pred", "ours={lr}"], "twice"),
+        (["--pred", "ours={lr}"], "two methods have the name ours"),
         (["--pred", "b={lr}"], "16x16 of 16 bit and its target .* 64x64"),
         (["--pred", "b={boxes}"], "holds no images"),
         (["--boxes", "{masks}"], r"has no .*\.xml"),
@@ -173,6 +172,11 @@ def test_mistakes(scenes, tmp_path, change, says):
     with pytest.raises(InputError, match=says):
         main("detection", given)
     assert not list(tmp_path.iterdir())
+
+
+def test_scenes_of_no_kind(tmp_path):
+    with pytest.raises(InputError, match="--scenario rain is none of standard"):
+        main("scenes", ["--scenario", "rain", "--out", str(tmp_path)])
 
 
 def test_a_row_that_lacks_an_image(scenes, tmp_path):
