@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from lit_thermal.errors import InputError
 from lit_thermal.sweeping.sweep_file import SweepFile
 
@@ -19,8 +21,9 @@ MOST = 10_000
 def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
     """Return the points of a sweep in the order in which they run.
 
-    A grid is the product of its values, the last parameter varying fastest, cut at `run_cap`. A random search draws
-    every parameter by itself; point number n is the same in every run, however many are asked for.
+    A grid is the product of its values over the parameters in the order of their names, as on W&B's server, the last
+    one varying fastest, every point once, cut at `run_cap`. A random search draws every parameter by itself; point
+    number n is the same in every run, however many are asked for.
 
     Args:
         sweep: the file.
@@ -35,10 +38,10 @@ def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
         if most is None:
             raise InputError(f"{sweep.path} draws its points at random; say how many by --count N or run_cap")
         return [
-            {name: _draw(sweep, name, random.Random(f"{name} {number}")) for name in sweep.parameters}
+            {name: _draw(sweep, name, random.Random(f"{name} {number}")) for name in sorted(sweep.parameters)}
             for number in range(most)
         ]
-    values = {name: _grid(sweep, name) for name in sweep.parameters}
+    values = {name: _grid(sweep, name) for name in sorted(sweep.parameters)}
     if (size := math.prod(len(v) for v in values.values())) > MOST:
         raise InputError(f"the grid of {sweep.path} has {size} points; {MOST} are the most that are run")
     product = itertools.product(*values.values())
@@ -81,15 +84,20 @@ def _grid(sweep: SweepFile, name: str) -> list[Any]:
     kind = _kind(sweep, name)
     if kind == "constant":
         values = [given["value"]]
-    elif kind == "categorical":
-        values = list(given["values"])
-    elif kind in ("int_uniform", "q_uniform"):
-        low, high = _number(sweep, name, "min"), _number(sweep, name, "max")
-        step = given.get("q", 1)
-        values = [low + step * n for n in range(int((high - low) / step + 1e-9) + 1)]
+    elif kind == "categorical" and "probabilities" not in given:
+        values = [value for number, value in enumerate(given["values"]) if value not in given["values"][:number]]
+    elif kind == "int_uniform":
+        low, high = _whole_range(sweep, name)
+        values = list(range(low, high + 1))
+    elif kind == "q_uniform":
+        low, high = _range(sweep, name)
+        step = _step(sweep, name)
+        # without its upper end, as W&B's server makes it
+        values = np.arange(low, high, step).tolist() if (high - low) / step <= MOST else [low] * (MOST + 1)
     else:
+        drawn = "values with probabilities" if kind == "categorical" else kind
         raise InputError(
-            f"{sweep.path}: the parameter {name} is drawn from {kind}, which has no grid; give `values`, "
+            f"{sweep.path}: the parameter {name} is drawn from {drawn}, which has no grid; give `values` alone, "
             "or method: random"
         )
     return [_not_null(sweep, name, value) for value in values]
@@ -102,21 +110,24 @@ def _draw(sweep: SweepFile, name: str, rng: random.Random) -> Any:
     if kind == "constant":
         return _not_null(sweep, name, given["value"])
     if kind == "categorical":
-        weights = given.get("probabilities")
-        if weights is not None and len(weights) != len(given["values"]):
-            raise InputError(f"{sweep.path}: the parameter {name} has not one probability for each of its values")
-        return _not_null(sweep, name, rng.choices(given["values"], weights)[0])
+        return _not_null(sweep, name, rng.choices(given["values"], _probabilities(sweep, name))[0])
     if kind == "int_uniform":
-        return rng.randint(_number(sweep, name, "min"), _number(sweep, name, "max"))
+        return rng.randint(*_whole_range(sweep, name))
+    if "min" in given or "max" in given:
+        _range(sweep, name)
     quantized = kind.startswith("q_")
-    value = _CONTINUOUS[kind.removeprefix("q_")](rng, lambda key, default=None: _number(sweep, name, key, default))
+    try:
+        value = _CONTINUOUS[kind.removeprefix("q_")](rng, lambda key, default=None: _number(sweep, name, key, default))
+    except (ValueError, OverflowError, ZeroDivisionError) as error:
+        raise InputError(f"{sweep.path}: the parameter {name} cannot be drawn from {kind}: {error}") from error
     if not quantized:
         return value
-    step = given.get("q", 1)
+    step = _step(sweep, name)
     rounded = round(value / step) * step
     return rounded if isinstance(step, float) else int(rounded)
 
 
+_KEYS = {"distribution", "value", "values", "probabilities", "min", "max", "mu", "sigma", "a", "b", "q"}
 Constant = Callable[..., float]
 _CONTINUOUS: dict[str, Callable[[random.Random, Constant], float]] = {
     "uniform": lambda rng, of: rng.uniform(of("min"), of("max")),
@@ -129,7 +140,7 @@ _CONTINUOUS: dict[str, Callable[[random.Random, Constant], float]] = {
     ),
     "normal": lambda rng, of: rng.normalvariate(of("mu", 0.0), of("sigma", 1.0)),
     "log_normal": lambda rng, of: rng.lognormvariate(of("mu", 0.0), of("sigma", 1.0)),
-    "beta": lambda rng, of: rng.betavariate(of("a"), of("b")),
+    "beta": lambda rng, of: rng.betavariate(of("a", 1), of("b", 1)),
 }
 """Distributions by W&B's names; each also with `q_` before it, rounded to multiples of `q`."""
 
@@ -137,6 +148,8 @@ _CONTINUOUS: dict[str, Callable[[random.Random, Constant], float]] = {
 def _kind(sweep: SweepFile, name: str) -> str:
     """The distribution of a parameter, guessed as W&B does where none is stated."""
     given = sweep.parameters[name]
+    if unknown := sorted(map(str, given.keys() - _KEYS)):
+        raise InputError(f"{sweep.path}: the parameter {name} has the key {unknown[0]!r}, which is not known")
     kind = given.get("distribution")
     if kind is None:
         if "value" in given:
@@ -153,7 +166,9 @@ def _kind(sweep: SweepFile, name: str) -> str:
         kind = "categorical"
     if kind == "categorical" and (not isinstance(given.get("values"), list) or not given["values"]):
         raise InputError(f"{sweep.path}: the parameter {name} needs `values`, a list with something in it")
-    if kind not in ("constant", "categorical", "int_uniform") and kind.removeprefix("q_") not in _CONTINUOUS:
+    if kind == "constant" and "value" not in given:
+        raise InputError(f"{sweep.path}: the parameter {name} is constant and needs `value`")
+    if kind not in ("constant", "categorical", "int_uniform") and str(kind).removeprefix("q_") not in _CONTINUOUS:
         raise InputError(f"{sweep.path}: the parameter {name} has the distribution {kind!r}, which is not known")
     return kind
 
@@ -163,6 +178,41 @@ def _number(sweep: SweepFile, name: str, key: str, default: float | None = None)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{sweep.path}: {key} of the parameter {name} is {value!r} and must be a number")
     return value
+
+
+def _range(sweep: SweepFile, name: str) -> tuple[Any, Any]:
+    low, high = _number(sweep, name, "min"), _number(sweep, name, "max")
+    if low > high:
+        raise InputError(f"{sweep.path}: min of the parameter {name} is {low} and above max, {high}")
+    return low, high
+
+
+def _whole_range(sweep: SweepFile, name: str) -> tuple[int, int]:
+    low, high = _range(sweep, name)
+    if not isinstance(low, int) or not isinstance(high, int):
+        raise InputError(
+            f"{sweep.path}: min and max of the parameter {name} must be whole numbers, not {low} and {high}"
+        )
+    return low, high
+
+
+def _step(sweep: SweepFile, name: str) -> Any:
+    step = _number(sweep, name, "q", 1)
+    if step <= 0:
+        raise InputError(f"{sweep.path}: q of the parameter {name} is {step} and must be above 0")
+    return step
+
+
+def _probabilities(sweep: SweepFile, name: str) -> list[float] | None:
+    given = sweep.parameters[name]
+    if "probabilities" not in given:
+        return None
+    weights = given["probabilities"]
+    if not isinstance(weights, list) or len(weights) != len(given["values"]):
+        raise InputError(f"{sweep.path}: the parameter {name} has not one probability for each of its values")
+    if not all(isinstance(w, (int, float)) and w >= 0 for w in weights) or not sum(weights) > 0:
+        raise InputError(f"{sweep.path}: probabilities of the parameter {name} must be numbers from 0 up, not all 0")
+    return weights
 
 
 def _not_null(sweep: SweepFile, name: str, value: Any) -> Any:

@@ -59,6 +59,8 @@ def read_sweep_file(path: Path) -> SweepFile:
             f"{' and '.join(METHODS)} run without it"
         )
     for name, specification in content["parameters"].items():
+        if not isinstance(name, str):
+            raise InputError(f"{path}: a parameter has the name {name!r}, which is no text")
         if not isinstance(specification, dict):
             raise InputError(f"{path}: the parameter {name} needs `value`, `values` or `distribution`, as a mapping")
         if "parameters" in specification:
@@ -66,10 +68,10 @@ def read_sweep_file(path: Path) -> SweepFile:
                 f"{path}: the parameter {name} holds parameters of its own; write flat dotted names, as in {name}.NAME"
             )
     command = content.get("command")
-    if not isinstance(command, list) or not all(isinstance(word, str) for word in command) or "${args}" not in command:
+    if not isinstance(command, list) or "${args}" not in command:
         raise InputError(f"{path} needs `command`, a list of words with ${{args}} among them")
     cap = content.get("run_cap")
-    if cap is not None and (not isinstance(cap, int) or cap < 1):
+    if cap is not None and (type(cap) is not int or cap < 1):
         raise InputError(f"{path}: run_cap is {cap!r} and must be a whole number above 0")
     left_out = tuple(f"{key} has no effect here: {instead}" for key, instead in LEFT_OUT.items() if key in content)
-    return SweepFile(path, text, method, content["parameters"], tuple(command), cap, left_out)
+    return SweepFile(path, text, method, content["parameters"], tuple(map(str, command)), cap, left_out)

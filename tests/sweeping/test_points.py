@@ -22,6 +22,12 @@ def test_a_grid_is_the_product_with_the_last_parameter_varying_fastest():
     assert list(found[0]) == ["a", "b", "c"]
 
 
+def test_the_points_of_a_grid_are_those_of_wandb_s_server():
+    """Its `grid_search_next_runs` sorts the names, takes `numpy.arange(min, max, q)`, and makes no point twice."""
+    found = points(sweep("grid", b={"values": [1, 2, 1, 1.0]}, a={"distribution": "q_uniform", "min": 0, "max": 3}))
+    assert [tuple(point.items()) for point in found] == [(("a", a), ("b", b)) for a in (0, 1, 2) for b in (1, 2)]
+
+
 def test_a_grid_takes_steps_of_q_and_ends_at_its_cap():
     found = points(sweep("grid", run_cap=4, a={"distribution": "q_uniform", "min": 0.0, "max": 0.5, "q": 0.1}))
     assert [point["a"] for point in found] == pytest.approx([0.0, 0.1, 0.2, 0.3])
@@ -39,6 +45,7 @@ def test_a_grid_takes_steps_of_q_and_ends_at_its_cap():
         ({"distribution": "inv_log_uniform_values", "min": 0.1, "max": 10.0}, stats.loguniform(0.1, 10)),
         ({"distribution": "log_normal", "mu": 0.5, "sigma": 0.2}, stats.lognorm(0.2, scale=math.exp(0.5))),
         ({"distribution": "beta", "a": 2, "b": 5}, stats.beta(2, 5)),
+        ({"distribution": "beta"}, stats.uniform()),
     ],
 )
 def test_random_values_have_the_distribution_that_is_named(given, expected):
@@ -76,11 +83,30 @@ def test_a_random_point_is_the_same_however_many_are_drawn_and_parameters_are_in
         ("random", {"value": None}, "null"),
         ("grid", {"min": 0.0, "max": 1.0}, "has no grid"),
         ("grid", {"values": []}, "something in it"),
-        ("grid", {"low": 1}, "needs `value`"),
+        ("grid", {"low": 1}, "the key 'low'"),
+        ("grid", {"min": 1}, "needs `value`"),
         ("random", {"distribution": "cauchy", "min": 0, "max": 1}, "'cauchy'"),
         ("random", {"distribution": "uniform", "min": "a", "max": 1}, "min of the parameter a is 'a'"),
         ("random", {"values": [1, 2], "probabilities": [1]}, "one probability"),
         ("grid", {"min": 0, "max": 100_000}, "100001 points"),
+        ("grid", {"values": [1, 2], "probabilities": [0.5, 0.5]}, "values with probabilities, which has no grid"),
+        ("grid", {"values": [1], "valeus": [2]}, "the key 'valeus'"),
+        ("random", {"distribution": "constant"}, "is constant and needs `value`"),
+        ("grid", {"distribution": 3, "values": [1]}, "the distribution 3"),
+        ("grid", {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}, "q of the parameter a is 0"),
+        ("grid", {"distribution": "q_uniform", "min": 0, "max": 1, "q": 1e-9}, "10001 points"),
+        ("random", {"distribution": "q_normal", "q": "x"}, "q of the parameter a is 'x'"),
+        ("grid", {"min": 5, "max": 1}, "min of the parameter a is 5 and above max"),
+        ("random", {"min": 5.0, "max": 1.0}, "above max"),
+        ("random", {"distribution": "int_uniform", "min": 1.5, "max": 3}, "whole numbers"),
+        (
+            "random",
+            {"distribution": "log_uniform_values", "min": 0, "max": 1},
+            "cannot be drawn from log_uniform_values",
+        ),
+        ("random", {"distribution": "beta", "a": -1}, "cannot be drawn from beta"),
+        ("random", {"values": [1, 2], "probabilities": [0, 0]}, "not all 0"),
+        ("random", {"values": [1, 2], "probabilities": 3}, "one probability"),
     ],
 )
 def test_what_cannot_be_understood_is_told(method, given, told):

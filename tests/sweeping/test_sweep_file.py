@@ -24,6 +24,12 @@ def test_a_sweep_file_is_read(tmp_path):
     assert "early_terminate" in sweep.left_out[0]
 
 
+def test_words_of_a_command_may_be_numbers(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text(GOOD.replace('"${args}"]', '"${args}", --trainer.max_steps, 3, --then_test, true]'))
+    assert read_sweep_file(path).command[-4:] == ("--trainer.max_steps", "3", "--then_test", "True")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -33,6 +39,8 @@ def test_a_sweep_file_is_read(tmp_path):
         (("  a: {values: [1, 2]}", "  a: {parameters: {b: {value: 1}}}"), "flat dotted names"),
         ((', "${args}"]', "]"), "${args} among them"),
         (("run_cap: 3", "run_cap: 0"), "run_cap is 0"),
+        (("run_cap: 3", "run_cap: true"), "run_cap is True"),
+        (("  a: {values", "  3: {values"), "the name 3"),
         (("run_cap: 3", "run_caps: 3"), "key 'run_caps'"),
         (("method: grid", "method: [grid"), "no YAML"),
     ],
