@@ -52,7 +52,7 @@ def test_train_test_predict(run, folder):
     assert "bilinear" in record["results"]["simulated"] and "bilinear" not in record["results"]["simulated_guide_only"]
     with (measured / "robustness.csv").open() as file:
         curve = list(csv.DictReader(file))
-    pixels = [row["pixels"] for row in curve if row["pixels"]]
+    pixels = [row["at"] for row in curve if row["varied"] == "displacement of the guide"]
     assert pixels == ["0", "1", "2", "4", "8", "16", "32"] and (measured / "robustness.png").is_file()
 
     predict = run("predict", "-c", "corefusion", *SMALL, *SIMULATED, "--ckpt_path", "best")
