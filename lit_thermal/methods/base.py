@@ -64,7 +64,7 @@ class SuperResolver(LightningModule):
         self.training_steps: int | None = None
         """Its optimizer steps."""
         self._began = (0.0, 0.0)
-        self._seconds, self._restored = 0.0, 0
+        self._seconds, self._frames_done = 0.0, 0
         self._black = False
 
     def setup(self, stage: str) -> None:
@@ -146,7 +146,7 @@ class SuperResolver(LightningModule):
     def on_test_start(self) -> None:
         """Tune the blurred baselines on the validation set, where there is one."""
         self.scores = Scores(others=self.protocols, metrics=by_name(self.metrics))
-        self._seconds, self._restored, self._black = 0.0, 0, False
+        self._seconds, self._frames_done, self._black = 0.0, 0, False
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ class SuperResolver(LightningModule):
         if restored.is_cuda:
             torch.cuda.synchronize(restored.device)
         self._seconds += time.perf_counter() - started
-        self._restored += restored.shape[:-3].numel()
+        self._frames_done += restored.shape[:-3].numel()
         name = type(self).__name__
         ours = {name: restored} | {f"{name} {way}": result for way, result in self.variants(batch).items()}
         ours |= {f"{name} {bound}": result for bound, result in self.ceilings(batch).items()}
@@ -199,7 +199,7 @@ class SuperResolver(LightningModule):
             self,
             self.device,
             seconds=self._seconds,
-            images=self._restored,
+            images=self._frames_done,
             training_seconds=self.training_seconds,
             training_steps=self.training_steps,
         )

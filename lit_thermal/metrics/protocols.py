@@ -186,7 +186,7 @@ def protocols_by_name(names: Sequence[str]) -> list[type[EvaluationProtocol]]:
     Raises:
         InputError: there is none of that name.
     """
-    known = {kind.name: kind for kind in _members(EvaluationProtocol)}
+    known = {kind.name: kind for kind in _members(EvaluationProtocol)}  # type: ignore[type-abstract]
     classes = {kind.__name__: kind for kind in known.values()}
     for name in names:
         if name not in known and name not in classes:

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,7 +86,9 @@ def compare(scores: Scores) -> dict[str, Comparison]:
     return result
 
 
-def write(scores: Scores, folder: Path, seconds: float, config: dict[str, Any] | None) -> None:
+def write(
+    scores: Scores, folder: Path, seconds: float, config: dict[str, Any] | None, more: Mapping[str, Any] | None = None
+) -> None:
     """Write `metrics.json` (see `as_record`) and `metrics.csv` (a line per clip, method, group, or image, method).
 
     A table of more than `LARGE` rows is `metrics.parquet` instead, where pyarrow is installed.
@@ -98,7 +101,7 @@ def write(scores: Scores, folder: Path, seconds: float, config: dict[str, Any] |
         csv.writer(text, lineterminator="\n").writerows([header, *lines])
         _replace(folder / "metrics.csv", text.getvalue())
     (folder / ("metrics.csv" if parquet else "metrics.parquet")).unlink(missing_ok=True)
-    record = _finite(as_record(scores, seconds, config))
+    record = _finite(as_record(scores, seconds, config) | dict(more or {}))
     _replace(folder / "metrics.json", json.dumps(record, indent=2, allow_nan=False, default=str) + "\n")
 
 

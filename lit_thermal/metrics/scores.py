@@ -1,6 +1,6 @@
 """Collects the measurements of every frame, counts each frame once and averages as the papers do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,15 +200,23 @@ class Scores:
                 clips.setdefault(row.dataset, {}).setdefault(row.clip, []).append(row.values)
         return {name: {TARGET: _mean(map(_mean, found.values()))} for name, found in clips.items()}
 
-    def write(self, folder: Path, *, seconds: float, config: dict[str, Any] | None) -> None:
+    def write(
+        self,
+        folder: Path,
+        *,
+        seconds: float,
+        config: dict[str, Any] | None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write `metrics.json` and `metrics.csv`, or `metrics.parquet`; call it on one rank, after `gather`.
 
         Args:
             folder: the run's folder; made where missing.
             seconds: what restoring took.
             config: class path and arguments of the model, for the digest.
+            more: further keys of `metrics.json`.
         """
-        report.write(self, folder, seconds, config)
+        report.write(self, folder, seconds, config, more)
 
     def print(self) -> None:
         """Print one table for each data set; call it on one rank, after `gather`."""

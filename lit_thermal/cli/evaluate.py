@@ -1,0 +1,186 @@
+"""The verb `evaluate`: measure files that any program restored against their targets."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lit_thermal.cli.device import choose_device
+from lit_thermal.cli.parser import Parser
+from lit_thermal.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lit_thermal.evaluation.comparators import Comparator
+    from lit_thermal.evaluation.folders import Matched
+
+TASKS = ("detection", "segmentation", "zero_shot")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure one data set, or hand over to a task; returns the exit code."""
+    if argv and argv[0] in TASKS:
+        task = importlib.import_module("lit_thermal.cli.evaluate_task")
+        return task.main(argv[0], argv[1:])  # type: ignore[no-any-return]
+    arguments = _parser().parse_args(argv)
+    predictions = _named(arguments.pred)
+    given = _named([*arguments.comparator, *arguments.two_stage])
+    _check(arguments, predictions, given)
+    from lit_thermal.evaluation.folders import Folders, match
+    from lit_thermal.evaluation.scoring import against_first, cost, score, show_paired
+    from lit_thermal.metrics.catalogue import by_name
+    from lit_thermal.metrics.protocols import protocols_by_name
+    from lit_thermal.metrics.scores import Scores
+
+    scores = Scores(others=protocols_by_name(arguments.protocol), metrics=by_name(arguments.metrics))
+    lr = None if arguments.lr is None else Path(arguments.lr)
+    matched = match(
+        Folders(
+            Path(arguments.hr),
+            predictions,
+            lr,
+            arguments.common,
+            arguments.normalize,
+            arguments.temporal_scale,
+        )
+    )
+    if matched.left_out:
+        print(f"measured are the {len(matched.names)} that all have: {matched.left_out}")
+    if arguments.protocol and matched.video:
+        raise InputError("--protocol names ways to measure images, and these are videos: leave it out")
+    device = choose_device(arguments.device)
+    comparators = _comparators(arguments, given, matched, device)
+    methods = [*predictions, *comparators]
+    dataset = arguments.name or _name(Path(arguments.hr))
+    seconds = score(matched.pieces(), scores, dataset, comparators, matched.scale, device)
+    if len(methods) == len(comparators) == 1:
+        images = sum(row.method == methods[0] for row in scores.rows)
+        scores.cost = cost(comparators[methods[0]], device, seconds, images)
+    pairs = against_first(scores, methods)
+    if arguments.out is not None:
+        sources = {"hr": arguments.hr, "lr": arguments.lr, **{n: str(p) for n, p in (predictions | given).items()}}
+        more = {"paired": {"first": methods[0], "others": pairs}, "sources": sources}
+        scores.write(Path(arguments.out), seconds=seconds, config=None, more=more)
+    scores.print()
+    show_paired(pairs, methods[0])
+    return 0
+
+
+def _check(arguments: argparse.Namespace, predictions: dict[str, Path], given: dict[str, Path]) -> None:
+    if not predictions and not given:
+        raise InputError("evaluate has nothing to measure; give --pred DIR, or --comparator FILE with --lr DIR")
+    if given and arguments.lr is None:
+        raise InputError("--comparator and --two-stage restore the inputs themselves; give their folder by --lr")
+    if both := predictions.keys() & given.keys():
+        raise InputError(f"two methods have the name {min(both)}; give them names, as in NAME=PATH")
+    if arguments.temporal_scale < 1:
+        raise InputError(f"--temporal_scale {arguments.temporal_scale} must be at least 1")
+    if arguments.out is not None and Path(arguments.out).is_file():
+        raise InputError(f"--out {arguments.out} is a file; name a folder")
+
+
+def _comparators(
+    arguments: argparse.Namespace, given: dict[str, Path], matched: "Matched", device: "torch.device"
+) -> "dict[str, Comparator]":
+    """Load what restores the inputs, and check that it fits them."""
+    from lit_thermal.evaluation.comparators import load_comparator
+
+    if arguments.comparator and matched.video:
+        raise InputError("--comparator restores images, and these are videos; --two-stage blends them in time first")
+    if arguments.two_stage and not matched.video:
+        raise InputError("--two-stage is for videos, and these are images; give the file by --comparator")
+    found = {name: load_comparator(path, device) for name, path in given.items()}
+    for name, comparator in found.items():
+        if comparator.scale != matched.scale:
+            raise InputError(
+                f"{given[name]} holds {comparator.name} of scale {comparator.scale}, and the targets are "
+                f"{matched.scale} times as large as the inputs"
+            )
+    return found
+
+
+def _named(words: Sequence[str]) -> dict[str, Path]:
+    """`NAME=PATH` or a path, which is named after its last part, to name and path."""
+    found: dict[str, Path] = {}
+    for word in words:
+        name, sign, path = word.partition("=")
+        if not sign or Path(word).exists():
+            name, path = _name(Path(word)), word
+        if not name or not path:
+            raise InputError(f"{word!r} is not NAME=PATH")
+        if name in found:
+            raise InputError(f"two methods have the name {name}; give them names, as in NAME=PATH")
+        found[name] = Path(path)
+    return found
+
+
+def _name(path: Path) -> str:
+    """What to call a folder or file; what a run restored is called after the run."""
+    path = path.resolve()
+    general = path.name.lower() in ("hr", "lr", "predictions", "results", "checkpoints")
+    return path.parent.name if general else path.stem if path.suffix in (".pth", ".ckpt", ".safetensors") else path.name
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "lit_thermal evaluate",
+        "Measure restored files against their targets: images (8 or 16 bit, paired by name) or videos (folders of "
+        "frames, or files). `evaluate detection|segmentation|zero_shot --help`: what they are good for.",
+    )
+    parser.add_argument(
+        "--pred", metavar="[NAME=]DIR", nargs="+", action="extend", default=[], help="what programs restored"
+    )
+    parser.add_argument("--hr", metavar="DIR", required=True, help="targets")
+    parser.add_argument("--lr", metavar="DIR", help="inputs: the simple baselines are measured too")
+    parser.add_argument(
+        "--comparator",
+        metavar="[NAME=]FILE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="restore the images in --lr with weights of any architecture that spandrel knows, or a checkpoint of ours",
+    )
+    parser.add_argument(
+        "--two-stage",
+        metavar="[NAME=]FILE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="the same for videos, blended linearly in time before",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="more metrics: tof, warping_error, tlpips, musiq, maniqa, clip_iqa, dover=FILE.onnx",
+    )
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="more ways to measure images: gray8, y_bt601, notebook, trainer, pyiqa_y, 3m_ti, difiisr, real_iisr",
+    )
+    parser.add_argument("--out", metavar="DIR", help="write metrics.json and metrics.csv there")
+    parser.add_argument("--name", help="of the data set in tables (default: after --hr)")
+    parser.add_argument("--common", action="store_true", help="leave out what some folder lacks")
+    parser.add_argument(
+        "--temporal_scale",
+        type=int,
+        default=2,
+        metavar="S",
+        help="videos without --lr: every S-th frame was an input frame (default: 2)",
+    )
+    parser.add_argument(
+        "--normalize",
+        choices=("minmax", "percentile", "full"),
+        default="minmax",
+        help="mapping of 16-bit counts to [0, 1] (default: minmax)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    return parser

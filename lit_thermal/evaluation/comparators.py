@@ -1,0 +1,114 @@
+"""Networks of others, and methods of ours, as one function that enlarges gray images."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_thermal.errors import InputError
+from lit_thermal.methods.base import SuperResolver
+from lit_thermal.weights.checkpoint import read_values, rebuild
+
+
+class Comparator:
+    """Enlarges gray images by a network that a file holds.
+
+    Args:
+        network: what runs; its parameters are counted.
+        scale: how many times wider and higher its images are.
+        name: of the network's architecture or of the method.
+    """
+
+    def __init__(self, network: nn.Module, scale: int, name: str) -> None:
+        self.network, self.scale, self.name = network, scale, name
+
+    @torch.inference_mode()
+    def __call__(self, lr: Tensor) -> Tensor:
+        """Enlarge (B, 1, h, w) in [0, 1] to (B, 1, scale * h, scale * w) in [0, 1]."""
+        return self.restore(lr).float().clamp(0, 1)
+
+    def restore(self, lr: Tensor) -> Tensor:
+        """Enlarge without clipping; a kind of comparator says how."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it restores")
+
+
+class SpandrelComparator(Comparator):
+    """Any architecture that spandrel knows: gray goes in as equal channels, and the mean of the channels comes out."""
+
+    def __init__(self, descriptor: Any, device: torch.device) -> None:
+        super().__init__(descriptor.model.to(device).eval(), descriptor.scale, descriptor.architecture.name)
+        self.descriptor = descriptor
+
+    def restore(self, lr: Tensor) -> Tensor:
+        """Enlarge image by image, padded as the architecture needs it."""
+        images = (self.descriptor(image[None].expand(-1, self.descriptor.input_channels, -1, -1)) for image in lr)
+        return torch.cat([image.mean(dim=1, keepdim=True) for image in images])
+
+
+class MethodComparator(Comparator):
+    """A method of single images, of a checkpoint that `fit` wrote; one that wants a guide is told there is none."""
+
+    def __init__(self, method: SuperResolver, device: torch.device) -> None:
+        super().__init__(method.to(device).eval(), method.scale, type(method).__name__)
+        self.method = method
+
+    def restore(self, lr: Tensor) -> Tensor:
+        """Restore as a prediction would."""
+        count, (height, width) = len(lr), lr.shape[-2:]
+        present = torch.ones(count, dtype=torch.bool, device=lr.device)
+        guide = lr.new_zeros(count, 3, self.scale * height, self.scale * width)
+        return self.method.restore({"lr": lr, "guide": guide, "has_lr": present, "has_guide": ~present})
+
+
+def load_comparator(path: Path, device: torch.device) -> Comparator:
+    """Load a checkpoint of ours, or weights of an architecture that spandrel knows (extra `comparators`).
+
+    Only tensors and plain values are read: a pickle that holds more is refused, as loading it could run code.
+
+    Args:
+        path: `.ckpt`, `.pth`, `.pt` or `.safetensors`.
+        device: where to run.
+
+    Raises:
+        InputError: there is no such file, it is unsafe or damaged, spandrel is not installed or does not know the
+            architecture, or it restores no single images.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path} with weights to compare with")
+    held = _read(path)
+    if isinstance(held, dict) and "lit_thermal" in held:
+        method = rebuild(held, path)
+        if hasattr(method, "temporal_scales"):
+            raise InputError(
+                f"{path} holds {type(method).__name__}, which restores whole videos: use `upscale` and --pred"
+            )
+        return MethodComparator(method, device)
+    try:
+        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError, canonicalize_state_dict
+    except ImportError as error:
+        raise InputError(f"{path} needs spandrel to be loaded: pip install 'lit_thermal[comparators]'") from error
+    try:
+        found = ModelLoader(device).load_from_state_dict(canonicalize_state_dict(held))
+    except UnsupportedModelError as error:
+        raise InputError(f"spandrel knows no architecture that fits the weights in {path}; see its list") from error
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise InputError(f"the weights in {path} do not fit the architecture that they look like ({reason})") from error
+    if not isinstance(found, ImageModelDescriptor) or found.input_channels not in (1, 3):
+        raise InputError(
+            f"{path} holds {found.architecture.name}, which does not map one gray or colour image to another"
+        )
+    return SpandrelComparator(found, device)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix != ".safetensors":
+        return read_values(path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}): it is truncated or damaged") from error
