@@ -15,6 +15,7 @@ from lit_thermal.data.objects import Objects
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.detectors import Detector, Found, untrained_detector
 from lit_thermal.evaluation.pictures import Pictures
+from lit_thermal.evaluation.resampling import corrected_interval, resampled
 from lit_thermal.evaluation.training import draw, train, warm_up_then
 from lit_thermal.metrics.statistics import Interval
 
@@ -191,35 +192,28 @@ class Precision(NamedTuple):
 def precision_intervals(
     matches: Mapping[str, Matches], resamples: int = 500, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Precision]:
-    """Percentile bootstrap over images of mean average precision and of its differences between rows.
+    """Bootstrap over images of mean average precision and of its differences between rows.
 
     Mean average precision is no mean over images: each resample draws as many images as there are, with replacement,
     and all is computed again from the matches. All rows see the same resamples, so that their differences are paired.
+    The ends are bias-corrected percentiles.
 
     Args:
         matches: of each row, over the same images.
         resamples: how many.
         confidence: of the intervals.
         seed: of the resampling.
-
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    count = len(next(iter(matches.values())).names)
-    rng = np.random.default_rng(seed)
-    drawn = [np.bincount(rng.integers(0, count, count), minlength=count).astype(float) for _ in range(resamples)]
+    drawn = list(resampled(len(next(iter(matches.values())).names), resamples, seed))
     values = {row: np.array([each.average_precision(w) for w in drawn]) for row, each in matches.items()}
     points = {row: each.average_precision() for row, each in matches.items()}
-    ends = ((1 - confidence) / 2, (1 + confidence) / 2)
-
-    def interval(point: float, samples: np.ndarray) -> Interval:
-        # a resample in which no class is left has no value
-        low, high = np.nanquantile(samples, ends) if np.isfinite(samples).any() else (np.nan, np.nan)
-        return Interval(point, float(low), float(high))
-
     result: dict[str, Precision] = {}
     for row in matches:
-        above = {r: interval(points[row] - points[r], values[row] - values[r]) for r in result}
-        result[row] = Precision(interval(points[row], values[row]), above)
+        above = {
+            other: corrected_interval(points[row] - points[other], values[row] - values[other], confidence)
+            for other in result
+        }
+        result[row] = Precision(corrected_interval(points[row], values[row], confidence), above)
     return result
 
 

@@ -93,9 +93,9 @@ def judge_detection(
         images=images,
         data={"images": len(truths), "objects": _counted(objects, classes), "classes": list(classes)},
         protocol=f"{told} {ROWS} COCO's mean average precision over IoU 0.5 to 0.95 (map), at most 100 boxes an image "
-        f"of a score of at least {SCORE}, ap_<class> over the same. Intervals: 95 %, percentile bootstrap over images "
-        f"({resamples} resamples, the same for all rows). Right, wrong and missed of an image: IoU 0.5, one to one, "
-        f"scores of {score:.2f} and more, where F1 on HR is highest.",
+        f"of a score of at least {SCORE}, ap_<class> over the same. Intervals: 95 %, bias-corrected bootstrap over "
+        f"images ({resamples} resamples, the same for all rows). Right, wrong and missed of an image: IoU 0.5, one to "
+        f"one, scores of {score:.2f} and more, where F1 on HR is highest.",
         skipped={f"ap_{word}": f"the detector {detector.name} does not know it" for word in unknown},
     )
 
@@ -144,7 +144,7 @@ def judge_segmentation(
         resamples=resamples,
         protocol=f"{told} {ROWS} Intersection over union of each class over all pixels of all images, miou their mean "
         "over the classes that are in the masks or predicted; unlabelled pixels are left out. Intervals: 95 %, "
-        f"percentile bootstrap over images ({resamples} resamples, the same for all rows).",
+        f"bias-corrected bootstrap over images ({resamples} resamples, the same for all rows).",
     )
 
 

@@ -13,6 +13,7 @@ from lit_thermal.data.class_masks import IGNORED
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.detectors import load_pretrained, same_word
 from lit_thermal.evaluation.pictures import Pictures
+from lit_thermal.evaluation.resampling import corrected_interval, resampled
 from lit_thermal.evaluation.training import draw, read_trained, train, warm_up_then
 from lit_thermal.metrics.statistics import Interval
 
@@ -224,7 +225,7 @@ def overlap_intervals(
     seed: int = 0,
     skip: int = 0,
 ) -> dict[str, tuple[Interval, dict[str, Interval]]]:
-    """Percentile bootstrap over images of the mean intersection over union, and of its differences between rows.
+    """Bootstrap over images of the mean intersection over union, and of its differences between rows.
 
     Args:
         counts: of each row (images, classes, classes), the same images in the same order.
@@ -236,10 +237,7 @@ def overlap_intervals(
     Returns:
         Each row to the interval of its mean, and those of its differences from the rows before it.
     """
-    images = len(next(iter(counts.values())))
-    rng = np.random.default_rng(seed)
-    drawn = np.stack([np.bincount(rng.integers(0, images, images), minlength=images) for _ in range(resamples)])
-    ends = ((1 - confidence) / 2, (1 + confidence) / 2)
+    drawn = np.stack(list(resampled(len(next(iter(counts.values()))), resamples, seed)))
 
     def mean(values: np.ndarray) -> np.ndarray:
         found = np.isfinite(values)
@@ -253,10 +251,10 @@ def overlap_intervals(
     result: dict[str, tuple[Interval, dict[str, Interval]]] = {}
     for row in counts:
         above = {
-            other: Interval(points[row] - points[other], *map(float, np.nanquantile(values[row] - values[other], ends)))
+            other: corrected_interval(points[row] - points[other], values[row] - values[other], confidence)
             for other in result
         }
-        result[row] = Interval(points[row], *map(float, np.nanquantile(values[row], ends))), above
+        result[row] = corrected_interval(points[row], values[row], confidence), above
     return result
 
 
