@@ -21,6 +21,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_thermal.sweeping.runner import SWEEP_PROCESS
+
 
 class KeepConfig(Callback):
     """Writes the config of the run into its folder and sends it to the loggers.
@@ -167,6 +169,9 @@ class TellProgress(Callback):
     def __init__(self, file: Path) -> None:
         self.file = file
         self._parent = os.getppid()
+        if SWEEP_PROCESS in os.environ and os.environ.get("LOCAL_RANK", "0") == "0":
+            # the parent is another already where the sweep was killed while this process started
+            self._parent = int(os.environ[SWEEP_PROCESS])
         self._told = 0.0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -179,11 +184,20 @@ class TellProgress(Callback):
         self._tell(trainer, "validate", trainer.global_step, None)
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        """Tell the batch of the test."""
+        """Tell the batch of the test, of all its sets."""
         counts = trainer.num_test_batches
-        self._tell(trainer, "test", batch_idx + 1, sum(counts) if isinstance(counts, list) else counts)
+        total = sum(counts)
+        self._tell(
+            trainer, "test", int(sum(counts[:dataloader_idx])) + batch_idx + 1, total if math.isfinite(total) else None
+        )
 
     def _tell(self, trainer: Trainer, phase: str, step: int, steps: int | float | None) -> None:
         if os.getppid() != self._parent:

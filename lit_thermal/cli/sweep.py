@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         print(sentence)
     if arguments.dry_run:
         for point in planned.points:
-            print(f"{point.folder.name}: python -m lit_thermal {' '.join(point.command)}")
+            print(f"{point.folder.name}: python -m lit_thermal {shlex.join(point.command)}")
         return 0
     return _run(sweep, planned, _places(arguments.jobs))
 
@@ -60,7 +61,8 @@ def _run(sweep: SweepFile, planned: SweepRecord, places: list[dict[str, str]]) -
         left = total - watcher.finished
         print(f"{watcher.finished} of {total} points are finished; the same command again runs the {left} others")
         raise
-    failed = [point for point in ended.points if point.state != "finished"]
+    asked = {point.folder for point in planned.points}
+    failed = [point for point in ended.points if point.folder in asked and point.state != "finished"]
     for point in failed:
         print(f"failed: {point.folder.name} ({_last_words(point)}); see {_short(point.folder / LOG)}", file=sys.stderr)
     print(f"{total - len(failed)} of {total} points are finished, after {time.perf_counter() - started:.0f} s")

@@ -93,9 +93,19 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_point(folder: Path) -> dict[str, Any]:
-    """Read `point.json`; nothing where the point has not ended."""
+    """Read `point.json`; nothing where the point has not ended.
+
+    Raises:
+        InputError: it is broken.
+    """
     path = folder / POINT
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is not what `sweep` writes ({error}); remove {folder} and sweep again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not what `sweep` writes; remove {folder} and sweep again")
+    return content
 
 
 def _read_point(folder: Path, given: dict[str, Any]) -> PointRecord:

@@ -37,6 +37,8 @@ GRACE = 30.0
 """Seconds that an interrupted process has to end by itself."""
 PROGRESS_FILE = "LIT_THERMAL_PROGRESS"
 """Environment variable that tells a run where to keep note of how far it is."""
+SWEEP_PROCESS = "LIT_THERMAL_SWEEP_PROCESS"
+"""Environment variable that tells a run the process without which it is to end."""
 
 
 class Watcher(Protocol):
@@ -58,6 +60,7 @@ class _Process:
     process: subprocess.Popen[bytes]
     started: float
     place: int
+    digests: dict[str, str]
 
 
 def plan(
@@ -89,7 +92,8 @@ def run(
 ) -> SweepRecord:
     """Run what is not finished yet; a point that fails is kept note of and the others go on.
 
-    What an earlier, interrupted sweep left of a point that had not ended is removed and the point runs again.
+    What an earlier, interrupted sweep left of a point that had not ended is removed and the point runs again. Points
+    of the same sweep that ran before and are not asked for stay in its record.
 
     Args:
         planned: the sweep.
@@ -101,21 +105,25 @@ def run(
         The sweep as it ended.
 
     Raises:
-        InputError: another sweep runs in the folder, or it holds points of other settings.
+        InputError: another sweep runs in the folder, it holds points of other settings, or it cannot be made.
         KeyboardInterrupt: the processes were ended before.
     """
-    planned.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        planned.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {planned.folder} cannot be made: {error.strerror}") from error
     lock = FileLock(planned.folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"another sweep runs in {planned.folder}; wait for it, or give another --out") from None
     try:
-        digests = {point.folder: {str(f): _digest(f) for f in files(point)} for point in planned.points}
-        _check_same(planned, digests)
-        write_sweep(planned)
+        earlier = read_sweep(planned.folder) if (planned.folder / SWEEP).is_file() else None
+        if earlier is not None:
+            _check_same(planned, earlier, files)
+        write_sweep(planned if earlier is None else _with_others(planned, earlier))
         todo = [p for p in planned.points if read_point(p.folder).get("state") != "finished"]
-        _work(todo, watcher, places, digests)
+        _work(todo, watcher, places, files)
     finally:
         lock.release()
     return read_sweep(planned.folder)
@@ -125,7 +133,7 @@ def _work(
     todo: list[PointRecord],
     watcher: Watcher,
     places: Sequence[dict[str, str]],
-    digests: dict[Path, dict[str, str]],
+    files: Callable[[PointRecord], list[Path]],
 ) -> None:
     waiting, running = list(todo), list[_Process]()
     free = list(range(len(places)))
@@ -134,7 +142,7 @@ def _work(
             while waiting or running:
                 while waiting and free:
                     point, place = waiting.pop(0), free.pop(0)
-                    running.append(_start(point, place, places[place]))
+                    running.append(_start(point, place, places[place], files(point)))
                     watcher.started(point)
                 time.sleep(POLL)
                 for one in list(running):
@@ -143,35 +151,38 @@ def _work(
                         continue
                     running.remove(one)
                     free.append(one.place)
-                    watcher.ended(_finish(one, digests[one.point.folder]))
+                    watcher.ended(_finish(one))
     finally:
         _stop(running)
 
 
-def _start(point: PointRecord, place: int, environment: dict[str, str]) -> _Process:
+def _start(point: PointRecord, place: int, environment: dict[str, str], files: list[Path]) -> _Process:
+    digests = {str(file): _digest(file) for file in files}
     shutil.rmtree(point.folder, ignore_errors=True)
-    point.folder.mkdir(parents=True)
+    # a process that a killed sweep left may still write there until it notices
+    point.folder.mkdir(parents=True, exist_ok=True)
+    told = {PROGRESS_FILE: str(point.folder / PROGRESS), SWEEP_PROCESS: str(os.getpid())}
     with (point.folder / LOG).open("wb") as log:
         process = subprocess.Popen(
             program(point.command),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | environment | {PROGRESS_FILE: str(point.folder / PROGRESS)},
+            env=os.environ | environment | told,
             # Ctrl-C reaches the sweep alone, which then ends its processes one by one
             start_new_session=True,
         )
-    return _Process(point, process, time.perf_counter(), place)
+    return _Process(point, process, time.perf_counter(), place, digests)
 
 
-def _finish(one: _Process, digests: dict[str, str]) -> PointRecord:
+def _finish(one: _Process) -> PointRecord:
     seconds = round(time.perf_counter() - one.started, 1)
     code = one.process.returncode
     runs = sorted(path.parent for path in one.point.folder.glob("*/config.yaml"))
     state = "finished" if code == 0 and runs else "failed"
     ended = replace(one.point, state=state, run=runs[-1] if runs else None, seconds=seconds)
     (one.point.folder / PROGRESS).unlink(missing_ok=True)
-    write_point(ended, returncode=code, files=digests)
+    write_point(ended, returncode=code, files=one.digests)
     return ended
 
 
@@ -185,7 +196,8 @@ def _stop(running: list[_Process]) -> None:
         try:
             one.process.wait(max(0.0, last - time.perf_counter()))
         except subprocess.TimeoutExpired:
-            one.process.kill()
+            # its group: processes of a distributed run and of its data loaders too
+            os.killpg(one.process.pid, signal.SIGKILL)
             one.process.wait()
 
 
@@ -207,22 +219,37 @@ def _terminated_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, earlier)
 
 
-def _check_same(planned: SweepRecord, digests: dict[Path, dict[str, str]]) -> None:
+def _check_same(planned: SweepRecord, earlier: SweepRecord, files: Callable[[PointRecord], list[Path]]) -> None:
     """Refuse to mix points of other settings with those that are finished."""
-    if (planned.folder / SWEEP).is_file():
-        earlier = read_sweep(planned.folder)
-        finished = {point.folder: point for point in earlier.points if point.state == "finished"}
-        for point in planned.points:
-            if point.folder not in finished:
-                continue
-            then = read_point(point.folder).get("files", {})
-            changed = [Path(file).name for file, digest in digests[point.folder].items() if then.get(file) != digest]
-            if _settings(finished[point.folder]) != _settings(point) or changed:
-                why = f"{changed[0]} has changed since" if changed else "its command was another"
-                raise InputError(
-                    f"{point.folder.name} in {planned.folder} finished under other settings ({why}); "
-                    "remove that folder, or give another --out"
-                )
+    finished = {point.folder: point for point in earlier.points if point.state == "finished"}
+    for point in planned.points:
+        if point.folder not in finished:
+            continue
+        # by their order in the command: a path depends on where the sweep was started
+        then = list(read_point(point.folder).get("files", {}).values())
+        changed = [file.name for file, digest in zip(files(point), then, strict=False) if _digest(file) != digest]
+        if _settings(finished[point.folder]) != _settings(point) or changed:
+            why = f"{changed[0]} has changed since" if changed else "its command was another"
+            raise InputError(
+                f"{point.folder.name} in {planned.folder} finished under other settings ({why}); "
+                "remove that folder, or give another --out"
+            )
+    others = finished.keys() - {point.folder for point in planned.points}
+    if others and earlier.overrides != planned.overrides:
+        raise InputError(
+            f"{min(others).name} in {planned.folder} finished under other settings (added were "
+            f"{' '.join(earlier.overrides) or 'none'}); remove that folder, or give another --out"
+        )
+
+
+def _with_others(planned: SweepRecord, earlier: SweepRecord) -> SweepRecord:
+    """Add the points that an earlier run of the same sweep had and this one was not asked for, in their places."""
+    if (earlier.text, earlier.overrides) != (planned.text, planned.overrides):
+        return planned
+    points = {point.folder: point for point in (*earlier.points, *planned.points)}
+    if points.keys() == {point.folder for point in planned.points}:
+        return planned
+    return replace(planned, points=tuple(points.values()), seeds=max(planned.seeds, earlier.seeds))
 
 
 def _settings(point: PointRecord) -> list[str]:
@@ -242,5 +269,8 @@ def _digest(path: Path) -> str:
 
 
 def _file_name(name: str) -> str:
-    """A point's name as that of a folder."""
-    return "".join(c if c.isalnum() or c in "=.-_+" else "_" for c in name.replace(", ", "+")) or "point"
+    """A point's name as that of a folder; a long one is cut and told apart by its digest."""
+    short = "".join(c if c.isalnum() or c in "=.-_+" else "_" for c in name.replace(", ", "+")) or "point"
+    if len(short.encode()) > 200:  # file systems take 255 bytes, and a seed follows
+        short = f"{short[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return short

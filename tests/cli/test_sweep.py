@@ -1,10 +1,14 @@
 """The verb `sweep`: two points to the end, offline; the words of the user; what is told."""
 
 import json
+import os
+import shlex
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from lit_thermal.cli.keep import TellProgress
 from lit_thermal.sweeping import runner
 
 TOY_SWEEP = """
@@ -62,6 +66,26 @@ def test_dry_run_prints_the_commands_of_a_packaged_sweep(folder, run):
     assert outcome.code == 0 and len(outcome.out.splitlines()) == 10 and not (folder / "runs").exists()
     assert "beta=0.1-seed1: python -m lit_thermal fit -c experiments/corefusion.yaml" in outcome.out
     assert "--model.init_args.beta=0.1 --then_test=true --trainer.max_steps=7 --seed_everything=1" in outcome.out
+
+
+def test_a_run_tells_how_far_it_is_until_its_sweep_is_gone(tmp_path, monkeypatch):
+    trainer = SimpleNamespace(num_test_batches=[4, 4, 4], is_global_zero=True, callback_metrics={}, global_step=9)
+    monkeypatch.setenv("LIT_THERMAL_SWEEP_PROCESS", str(os.getppid()))
+    TellProgress(tmp_path / "note").on_test_batch_end(trainer, None, None, None, 1, 2)
+    assert json.loads((tmp_path / "note").read_text()) == {"phase": "test", "step": 10, "steps": 12, "val/psnr": None}
+    monkeypatch.setenv("LIT_THERMAL_SWEEP_PROCESS", "1234567")  # killed while this run started
+    with pytest.raises(KeyboardInterrupt):
+        TellProgress(tmp_path / "note").on_test_batch_end(trainer, None, None, None, 1, 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    TellProgress(tmp_path / "note").on_test_batch_end(trainer, None, None, None, 1, 2)
+
+
+def test_dry_run_prints_what_a_shell_takes(toy, run):
+    text = (toy / "depths.yaml").read_text()
+    (toy / "depths.yaml").write_text(text.replace("[1, 2]", "[{class_path: A, init_args: {b: 1}}]"))
+    outcome = run("sweep", "depths.yaml", "--dry_run")
+    line = outcome.out.splitlines()[0]
+    assert "--model.init_args.depth={'class_path': 'A', 'init_args': {'b': 1}}" in shlex.split(line.split(": ", 1)[1])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -64,13 +65,20 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "POLL", 0.02)
     monkeypatch.setenv("BECOME", "good")
     (tmp_path / "kinds.yaml").write_text(SWEEP)
-    (tmp_path / "base.yaml").write_text("a: 1")
+    base = Path("base.yaml")
+    base.write_text("a: 1")
 
-    def run(seeds: int = 1, overrides: tuple[str, ...] = (), places: int = 1, told: Told | None = None) -> Any:
+    def run(
+        seeds: int = 1,
+        overrides: tuple[str, ...] = (),
+        places: int = 1,
+        told: Told | None = None,
+        count: int | None = None,
+    ) -> Any:
         file = read_sweep_file(Path("kinds.yaml"))
-        planned = runner.plan(file, named_points(file), seeds, tmp_path / "out", overrides)
+        planned = runner.plan(file, named_points(file, count), seeds, tmp_path / "out", overrides)
         environment = [{"OMP_NUM_THREADS": str(place + 5)} for place in range(places)]
-        return runner.run(planned, told or Told(), environment, lambda point: [Path("base.yaml")])
+        return runner.run(planned, told or Told(), environment, lambda point: [base])
 
     return run
 
@@ -144,6 +152,55 @@ def test_points_of_other_settings_are_not_mixed(sweep, tmp_path):
         sweep()
     (tmp_path / "base.yaml").write_text("a: 1")
     assert len(sweep(seeds=2).points) == 6, "more seeds are no other settings"
+
+
+def test_points_that_are_not_asked_for_stay_in_the_record(sweep):
+    everything = sweep(seeds=2)
+    told = Told()
+    assert sweep(count=1, told=told) == everything and not told.events
+    shutil.rmtree(everything.points[0].folder)
+    with pytest.raises(InputError, match=r"kind=bad-seed0 .* finished under other settings \(added were none\)"):
+        sweep(count=1, overrides=("--trainer.max_steps=4",))
+
+
+def test_a_file_is_remembered_as_it_was_when_its_point_started(sweep, tmp_path):
+    class Edits(Told):
+        def ended(self, point: PointRecord) -> None:
+            (tmp_path / "base.yaml").write_text("a: 2")
+
+    sweep(told=Edits())
+    with pytest.raises(InputError, match=r"kind=good-seed0 .*base\.yaml has changed since"):
+        sweep()
+    (tmp_path / "base.yaml").write_text("a: 1")
+    with pytest.raises(InputError, match=r"kind=slow-seed0 .*base\.yaml has changed since"):
+        sweep()
+
+
+def test_a_sweep_goes_on_from_another_working_directory(sweep, tmp_path, monkeypatch):
+    first = sweep()
+    file = read_sweep_file(Path("kinds.yaml"))
+    monkeypatch.chdir("/")
+    planned = runner.plan(file, named_points(file), 1, tmp_path / "out", ())
+    again = runner.run(planned, Told(), [{}], lambda point: [tmp_path / "base.yaml"])
+    assert states(again) == states(first)
+
+
+def test_a_folder_that_cannot_be_made_and_a_broken_point_are_told(sweep, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(InputError, match="out cannot be made: File exists"):
+        sweep()
+    (tmp_path / "out").unlink()
+    (sweep().points[0].folder / "point.json").write_text("{")
+    with pytest.raises(InputError, match=r"point\.json is not what `sweep` writes"):
+        sweep()
+
+
+def test_long_names_get_folders_of_their_own(tmp_path):
+    path = tmp_path / "long.yaml"
+    path.write_text(SWEEP.replace("[good, slow, bad]", str([[1] * 200, [2] * 200])))
+    file = read_sweep_file(path)
+    folders = [point.folder.name for point in runner.plan(file, named_points(file), 1, tmp_path, ()).points]
+    assert len(set(folders)) == 2 and all(len(name) < 100 for name in folders)
 
 
 def test_two_sweeps_do_not_run_in_one_folder(sweep, tmp_path):
