@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_thermal.cli.device import choose_device
+from lit_thermal.cli.named_paths import name_of, named_paths
 from lit_thermal.cli.parser import Parser
 from lit_thermal.errors import InputError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from lit_thermal.evaluation.comparators import Comparator
     from lit_thermal.evaluation.folders import Matched
 
-TASKS = ("detection", "segmentation", "zero_shot")
+TASKS = ("detection", "segmentation", "zero_shot", "scenes")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,8 +26,8 @@ def main(argv: Sequence[str]) -> int:
         task = importlib.import_module("lit_thermal.cli.evaluate_task")
         return task.main(argv[0], argv[1:])  # type: ignore[no-any-return]
     arguments = _parser().parse_args(argv)
-    predictions = _named(arguments.pred)
-    given = _named([*arguments.comparator, *arguments.two_stage])
+    predictions = named_paths(arguments.pred)
+    given = named_paths([*arguments.comparator, *arguments.two_stage])
     _check(arguments, predictions, given)
     from lit_thermal.evaluation.folders import Folders, match
     from lit_thermal.evaluation.scoring import against_first, cost, score, show_paired
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     device = choose_device(arguments.device)
     comparators = _comparators(arguments, given, matched, device)
     methods = [*predictions, *comparators]
-    dataset = arguments.name or _name(Path(arguments.hr))
+    dataset = arguments.name or name_of(Path(arguments.hr))
     seconds = score(matched.pieces(), scores, dataset, comparators, matched.scale, device)
     if len(methods) == len(comparators) == 1:
         images = sum(row.method == methods[0] for row in scores.rows)
@@ -101,33 +102,12 @@ def _comparators(
     return found
 
 
-def _named(words: Sequence[str]) -> dict[str, Path]:
-    """`NAME=PATH` or a path, which is named after its last part, to name and path."""
-    found: dict[str, Path] = {}
-    for word in words:
-        name, sign, path = word.partition("=")
-        if not sign or Path(word).exists():
-            name, path = _name(Path(word)), word
-        if not name or not path:
-            raise InputError(f"{word!r} is not NAME=PATH")
-        if name in found:
-            raise InputError(f"two methods have the name {name}; give them names, as in NAME=PATH")
-        found[name] = Path(path)
-    return found
-
-
-def _name(path: Path) -> str:
-    """What to call a folder or file; what a run restored is called after the run."""
-    path = path.resolve()
-    general = path.name.lower() in ("hr", "lr", "predictions", "results", "checkpoints")
-    return path.parent.name if general else path.stem if path.suffix in (".pth", ".ckpt", ".safetensors") else path.name
-
-
 def _parser() -> Parser:
     parser = Parser(
         "lit_thermal evaluate",
         "Measure restored files against their targets: images (8 or 16 bit, paired by name) or videos (folders of "
-        "frames, or files). `evaluate detection|segmentation|zero_shot --help`: what they are good for.",
+        "frames, or files). `evaluate detection|segmentation|zero_shot --help`: what they are good for; "
+        "`evaluate scenes --help`: files to try it on.",
     )
     parser.add_argument(
         "--pred", metavar="[NAME=]DIR", nargs="+", action="extend", default=[], help="what programs restored"

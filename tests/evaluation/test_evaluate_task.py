@@ -10,6 +10,7 @@ import tiny_models
 import torch
 from PIL import Image
 
+from lit_thermal.cli.dispatch import main as command
 from lit_thermal.cli.evaluate_task import main
 from lit_thermal.data.frames import read_frame
 from lit_thermal.data.scene_files import SIMULATED_MASK_CLASSES
@@ -206,3 +207,10 @@ def test_enlarged_inputs_and_one_mapping_for_a_scene(scenes):
         expected = ((larger - low + margin) / (high - low + 2 * margin)).clip(0, 1)
         assert np.allclose(pictures["LR"][name][0], expected, atol=1e-5)
         assert pictures["RGB"][name].std(0).max() > 0
+
+
+def test_the_verb_hands_over(scenes, tmp_path, capsys):
+    assert command(["evaluate", "scenes", "--images", "1", "--size", "32", "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"hr", "lr", "guide", "boxes", "masks"}
+    assert command(["evaluate", "detection", "--hr", str(scenes / "hr")]) == 2
+    assert "required: --out, --boxes" in capsys.readouterr().err
