@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class GalleryFrames(Callback):
     Images go to `gallery/<data set>/<name>/{lr,bicubic,restored,hr,guide}.png`, the frames of a clip's first window to
     files of the same names with a number (`hr_0003.png`). Thermal files hold the counts and the depth of the source, so
     that what is shown is what was measured. `gallery/gallery.json` lists them with their radiometry. A picture that
-    does not exist, as the input where the camera is missing, or that holds NaN has no file and is not listed.
+    does not exist, as the input where the camera is missing, or that holds NaN has no file and is not listed; a method
+    whose `test_step` does not return what it restored has none.
 
     In a run of several processes the first one writes the first of its own.
 
@@ -68,7 +69,9 @@ class GalleryFrames(Callback):
         written = self._written.setdefault(dataset, {})
         if not trainer.is_global_zero or len(written) >= most:
             return
-        restored = outputs[type(pl_module).__name__]
+        restored = outputs.get(type(pl_module).__name__) if isinstance(outputs, Mapping) else None
+        if restored is None:
+            return
         for index, name in enumerate(batch["name"]):
             if name in written or len(written) >= most:
                 continue

@@ -82,7 +82,8 @@ def training(rows: Sequence[Row], name: str) -> Figure | None:
     metrics = [m for m in _MEASURED if f"val/{m}" in logged or f"train/{m}" in logged]
     names = [(shown(m).heading, [(f"train/{m}", 1), (f"val/{m}", 0)]) for m in metrics]
     if not any(f"train/{m}" in logged for m in _MEASURED):
-        losses = [key for key in ("train/loss", "train/pixel") if key in logged]
+        terms = [key for key in logged if key.startswith("train/")]
+        losses = [key for key in ("train/loss", "train/pixel", *terms) if key in logged]
         names += [(f"Loss in training: {key.removeprefix('train/')}", [(key, 1)]) for key in losses[:1]]
     panels = []
     for title, wanted in names:

@@ -141,6 +141,7 @@ def section(study: Study, ident: str, options: Options) -> Section:
     reference = _reference(study, published, options.reference)
     found = ablations(study, published, options.reference)
     rows = figures.order(study, reference)
+    shown_scenes = tuple(scenes(rows, options.pictures, options.line))
     blocks = [_ablation_block(study, one, ident) for one in found]
     first = blocks[0].ablation.dataset if blocks[0].ablation else study.bases()[0]
     # One test set is shown at once for each published table; the others are folded.
@@ -176,7 +177,7 @@ def section(study: Study, ident: str, options: Options) -> Section:
         Block(f"{ident}-cost", "Cost", cost) if cost else None,
         tuple(measurements),
         tuple(figure for figure in drawn if figure),
-        tuple(scenes(rows, options.pictures, options.line)),
+        shown_scenes,
         _about(study, published),
     )
 
