@@ -106,11 +106,13 @@ def _segmentation(arguments: "argparse.Namespace", images: "Mapping[str, Picture
         known = _masks(Path(arguments.train_masks), pictures, classes, arguments)
         weights = weights or out / "segmenter.pt"
         recipe = Recipe(**_given(arguments, "steps", "batch", "seed", "learning_rate"))
-        train_segmenter(arguments.segformer, classes, pictures, known.__getitem__, weights, recipe, device)
+        train_segmenter(
+            arguments.segformer, classes, pictures, lambda name: known[name].long(), weights, recipe, device
+        )
     segmenter = trained_segmenter(arguments.segformer, weights, classes)
     return judge_segmentation(
         images,
-        masks,
+        lambda name: masks[name].long(),
         segmenter.to(device),
         dataset=_dataset(arguments),
         told=f"SegFormer {arguments.segformer}, {_of_weights(weights)}.",
@@ -143,7 +145,7 @@ def _zero_shot(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]"
     masks = None
     if known is not None:
         levels = match_words(grounding.words, classes, _only(told, classes) if objects is not None else told)
-        masks = {name: _as_words(mask, classes, levels) for name, mask in known.items()}
+        masks = {name: _as_words(mask, classes, levels).byte() for name, mask in known.items()}
     return judge_zero_shot(
         images,
         objects,
@@ -152,7 +154,7 @@ def _zero_shot(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]"
         dataset=_dataset(arguments),
         folder=out / "pictures",
         segmenting=segmenting,
-        masks=masks,
+        masks=None if masks is None else lambda name: masks[name].long(),
         pictures=arguments.pictures,
         resamples=arguments.resamples,
         told=f"Grounding DINO {arguments.model}" + (f", SAM {arguments.sam}." if arguments.sam else "."),
@@ -164,26 +166,18 @@ def _objects(source: Path, images: "Pictures", arguments: "argparse.Namespace") 
     from lit_thermal.data.objects import place_objects, read_objects
 
     found = read_objects(source, images.names, arguments.format)
-    return {
-        name: place_objects(objects, (images[name].shape[-2], images[name].shape[-1]), arguments.change, name)
-        for name, objects in found.items()
-    }
+    return {name: place_objects(objects, images.size(name), arguments.change, name) for name, objects in found.items()}
 
 
 def _masks(
     folder: Path, images: "Pictures", classes: Sequence[str], arguments: "argparse.Namespace"
 ) -> "dict[str, Tensor]":
-    """The masks of images, of their size."""
+    """The masks of images, of their size, in one byte a pixel: those of a training are kept in memory."""
     from lit_thermal.data.class_masks import find_masks, place_mask, read_mask
 
     form: MaskFormat = "fmb" if arguments.mask_format == "fmb" else "index"
     return {
-        name: place_mask(
-            read_mask(file, len(classes), form),
-            (images[name].shape[-2], images[name].shape[-1]),
-            arguments.change,
-            name,
-        )
+        name: place_mask(read_mask(file, len(classes), form), images.size(name), arguments.change, name).byte()
         for name, file in find_masks(folder, list(images.names)).items()
     }
 
@@ -198,7 +192,7 @@ def _as_words(mask: "Tensor", classes: Sequence[str], meaning: Mapping[str, int]
     levels[IGNORED] = IGNORED
     for name, word in meaning.items():
         levels[list(classes).index(name)] = word + 1
-    return levels[mask]
+    return levels[mask.long()]
 
 
 def _mask_classes(arguments: "argparse.Namespace") -> tuple[str, ...]:
@@ -218,7 +212,7 @@ def _training_images(arguments: "argparse.Namespace") -> "Pictures":
     from lit_thermal.evaluation.pictures import targets
 
     pictures = targets(Path(arguments.train), arguments.normalize)
-    height, width = pictures[pictures.names[0]].shape[-2:]
+    height, width = pictures.size(pictures.names[0])
     return targets(Path(arguments.train), arguments.normalize, keep=2**31 // (4 * height * width))
 
 

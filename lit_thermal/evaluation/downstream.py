@@ -1,7 +1,7 @@
 """Tasks judged row by row: LR enlarged, what was restored, the visible image and HR, by one network and one prompt."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,7 @@ def judge_detection(
 
 def judge_segmentation(
     rows: Mapping[str, Pictures],
-    masks: Mapping[str, Tensor],
+    masks: Callable[[str], Tensor],
     segmenter: Segmenter,
     *,
     dataset: str,
@@ -129,12 +129,12 @@ def judge_segmentation(
     for row, images in _shown(rows):
         for name in names:
             predicted = segment(segmenter, images[name])
-            counts[row].append(confusion(predicted, masks[name], len(classes)))
+            counts[row].append(confusion(predicted, masks(name), len(classes)))
             if name in drawn:
                 drawn[name][row] = predicted
     for name, levels in drawn.items():
         shown = {row: images[name] for row, images in rows.items()}
-        draw_classes(folder / f"{name}.png", shown, levels, masks[name], classes, f"{dataset}: {name}")
+        draw_classes(folder / f"{name}.png", shown, levels, masks(name), classes, f"{dataset}: {name}")
     return _overlap_result(
         "segmentation",
         {row: torch.stack(each).numpy() for row, each in counts.items()},
@@ -157,7 +157,7 @@ def judge_zero_shot(
     dataset: str,
     folder: Path,
     segmenting: Segmenting | None = None,
-    masks: Mapping[str, Tensor] | None = None,
+    masks: Callable[[str], Tensor] | None = None,
     pictures: int = 4,
     resamples: int = 500,
     told: str = "",
@@ -197,7 +197,7 @@ def judge_zero_shot(
             if masks is not None:
                 # where words claim one pixel, the first of the prompt has it
                 level = torch.where(cut.any(0), cut.int().argmax(0) + 1, 0)
-                counts[row].append(confusion(level, masks[name], len(grounding.words) + 1))
+                counts[row].append(confusion(level, masks(name), len(grounding.words) + 1))
     for name in drawn:
         draw_boxes(
             folder / f"{name}.png",

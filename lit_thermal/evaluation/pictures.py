@@ -22,10 +22,18 @@ class Pictures(Mapping[str, Tensor]):
         read: name to the image.
         names: of all.
         keep: how many stay in memory once they were read.
+        header: name to height and width without decoding, where there is a file to look at.
     """
 
-    def __init__(self, read: Callable[[str], Tensor], names: Sequence[str], keep: int = 0) -> None:
+    def __init__(
+        self,
+        read: Callable[[str], Tensor],
+        names: Sequence[str],
+        keep: int = 0,
+        header: Callable[[str], tuple[int, ...]] | None = None,
+    ) -> None:
         self.names = tuple(names)
+        self._header = header
         self._read, self._keep = read, keep
         self._kept: dict[str, Tensor] = {}
 
@@ -36,6 +44,11 @@ class Pictures(Mapping[str, Tensor]):
         if len(self._kept) < self._keep:
             self._kept[name] = picture
         return picture.expand(3, -1, -1)
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Height and width of an image."""
+        height, width = self._header(name)[:2] if self._header else self[name].shape[-2:]
+        return height, width
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -56,7 +69,7 @@ def targets(folder: Path, normalize: Normalize = "minmax", keep: int = 0) -> Pic
         counts = read_frame(files[name])
         return to_values(counts, _radiometry(counts, normalize))[None]
 
-    return Pictures(read, list(files), keep)
+    return Pictures(read, list(files), keep, header=lambda name: read_header(files[name]))
 
 
 def rows(
@@ -98,7 +111,9 @@ def rows(
                     f"{path} is {_say(read_header(path))} and its target {files[name]} is {_say(sizes[name])}: give "
                     "images of the target's size and depth"
                 )
-        return Pictures(lambda name: to_values(read_frame(own[name]), mapping(name))[None], names)
+        return Pictures(
+            lambda name: to_values(read_frame(own[name]), mapping(name))[None], names, header=sizes.__getitem__
+        )
 
     def enlarged(folder: Path) -> Pictures:
         own = _matching(folder, names, "LR")
