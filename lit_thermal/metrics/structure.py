@@ -17,9 +17,8 @@ def multiscale_similarity(seen: Seen) -> Tensor:
     """MS-SSIM of each frame, (B, T) in [0, 1], with SSIM's window and constants over the valid region of each scale.
 
     The product of the mean contrast and structure of five scales, each half as large as the one before (means of 2 x 2
-    pixels), and of the mean SSIM of the coarsest, to the powers `WEIGHTS`; negative means count as 0. It is what
-    torchmetrics computes with `normalize="relu"`, for all frames at once and with the window taken apart, which is
-    several times as fast.
+    pixels), and of the mean SSIM of the coarsest, to the powers `WEIGHTS`; negative means count as 0. torchmetrics
+    differs by having a mirrored border in the coarsest scale, where it weighs most, and is several times as slow.
 
     Source: Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", 2003.
     """

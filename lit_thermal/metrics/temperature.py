@@ -6,9 +6,6 @@ from torch import Tensor
 from lit_thermal.batch import Radiometry
 from lit_thermal.metrics.metric import Seen
 
-ORDER_STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""From a pixel to its neighbours, rows and columns: each pair of the eight neighbours once."""
-
 
 def knows_kelvin(radiometry: Radiometry) -> bool:
     """True where counts have a temperature."""
@@ -20,13 +17,8 @@ def kelvin_error(seen: Seen) -> Tensor:
 
     Both sides are mapped by the radiometry of the target's file, emissivity 1.
     """
-    errors = [
-        (r.to_kelvin(x.double()) - r.to_kelvin(y.double())).abs().mean(dim=(-3, -2, -1))
-        if knows_kelvin(r)
-        else x.new_full(x.shape[:1], torch.nan).double()
-        for x, y, r in zip(seen.restored, seen.target, seen.radiometry, strict=True)
-    ]
-    return torch.stack(errors).float()
+    samples = zip(seen.restored, seen.target, seen.radiometry, strict=True)
+    return torch.stack([_in_kelvin(x, y, r) for x, y, r in samples])
 
 
 def counts_error(seen: Seen) -> Tensor:
@@ -38,7 +30,7 @@ def counts_error(seen: Seen) -> Tensor:
 def order_violations(seen: Seen) -> Tensor:
     """Share of the pairs of neighbouring pixels whose order of temperature is reversed, (B, T) in [0, 1].
 
-    A pair is a pixel and one of its eight neighbours; it counts where the target's two differ by more than one count,
+    A pair is a pixel and the one beside or below it; it counts where the target's two differ by more than one count,
     which noise does not decide. It is violated where the restored two differ the other way; where they are equal,
     the order is lost but not reversed. 0 where no pair counts. Unchanged by any increasing map of the temperatures
     that keeps those differences.
@@ -50,8 +42,8 @@ def order_violations(seen: Seen) -> Tensor:
     restored, target = seen.restored[:, :, 0], seen.target[:, :, 0]
     margin = 1.5 / gains
     violated = counted = target.new_zeros(target.shape[:2])
-    for down, right in ORDER_STEPS:
-        ours, truth = (_difference(x, down, right) for x in (restored, target))
+    for axis in (-2, -1):
+        ours, truth = restored.diff(dim=axis), target.diff(dim=axis)
         counts = truth.abs() > margin
         violated = violated + (counts & (ours * truth < 0)).sum(dim=(-2, -1))
         counted = counted + counts.sum(dim=(-2, -1))
@@ -76,8 +68,11 @@ def hot_edge_error(seen: Seen) -> Tensor:
     return error / weight.sum(dim=(-3, -2, -1)).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
-def _difference(x: Tensor, down: int, right: int) -> Tensor:
-    height, width = x.shape[-2:]
-    near = x[..., : height - down, max(0, -right) : width - max(0, right)]
-    far = x[..., down:, max(0, right) : width - max(0, -right)]
-    return near - far
+def _in_kelvin(x: Tensor, y: Tensor, radiometry: Radiometry) -> Tensor:
+    """Mean absolute error of (T, 1, H, W) in Kelvin, (T,)."""
+    if radiometry.unit == "linear":
+        return abs(radiometry.constants[1]) * radiometry.gain * (x - y).abs().mean(dim=(-3, -2, -1))
+    if not knows_kelvin(radiometry):
+        return x.new_full(x.shape[:1], torch.nan)
+    error = radiometry.to_kelvin(x.double()) - radiometry.to_kelvin(y.double())
+    return error.abs().mean(dim=(-3, -2, -1)).float()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.errors import InputError
@@ -63,14 +63,20 @@ def test_too_small_and_missing_are_skipped_by_name(tmp_path, monkeypatch):
     assert set(scores.skipped) == {"ms_ssim", "lpips", "never"}
 
 
-def test_ms_ssim_is_that_of_torchmetrics_on_each_frame():
-    target = torch.rand(1, 2, 1, 180, 176)
+def test_ms_ssim_is_made_of_the_maps_of_torchmetrics():
+    target = torch.nn.functional.interpolate(torch.rand(2, 1, 60, 60), (180, 191), mode="bilinear")
     restored = (target + 0.1 * torch.randn(target.shape)).clamp(0, 1)
-    found = multiscale_similarity(Seen(restored, target, [Radiometry()]))
-    expected = multiscale_structural_similarity_index_measure(
-        restored[0], target[0], data_range=1.0, reduction="none", normalize="relu"
-    )
-    torch.testing.assert_close(found[0], expected)
+    found = multiscale_similarity(Seen(restored[None], target[None], [Radiometry()]))
+    expected = torch.ones(2)
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        x, y = (torch.nn.functional.avg_pool2d(v, 2**scale) for v in (restored, target))
+        options = {"data_range": 1.0, "reduction": "none"}
+        _, contrast = structural_similarity_index_measure(x, y, return_contrast_sensitivity=True, **options)
+        _, similarity = structural_similarity_index_measure(x, y, return_full_image=True, **options)
+        inside = similarity[..., 5:-5, 5:-5].mean(dim=(-3, -2, -1))
+        expected *= (inside if scale == 4 else contrast) ** weight
+    torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-5)
+    assert 0.3 < float(found.mean()) < 0.98
 
 
 def test_frames_below_0_count_for_their_neighbours_alone():
