@@ -49,6 +49,8 @@ class Figure:
     caption: str
     panels: tuple[Panel, ...]
     keys: tuple[Key, ...] = ()
+    narrow: bool = False
+    """More panels stand side by side."""
 
 
 def color(index: int) -> str:
@@ -71,6 +73,15 @@ def few_ticks(axes: "Axes", most: int = 5) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(most))
+
+
+def plain_log(axes: "Axes") -> None:
+    """A logarithmic upper axis whose ticks are written as numbers."""
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
 
 
 def panel(words: str, height: float = HEIGHT, width: float = WIDTH) -> "tuple[Any, Axes]":
@@ -97,7 +108,7 @@ def style(axes: "Axes") -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(GRID)
-    axes.tick_params(colors=MUTED, labelsize=10, length=3)
+    axes.tick_params(which="both", colors=MUTED, labelsize=10, length=3)
     axes.xaxis.label.set(color=MUTED, fontsize=10)
     axes.yaxis.label.set(color=MUTED, fontsize=10)
     axes.grid(color=GRID, linewidth=0.6)

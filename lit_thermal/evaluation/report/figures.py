@@ -18,6 +18,7 @@ from lit_thermal.evaluation.report.drawing import (
     few_ticks,
     key,
     panel,
+    plain_log,
     spread,
 )
 from lit_thermal.evaluation.report.read import Row, Run, Study
@@ -92,7 +93,7 @@ def training(rows: Sequence[Row], name: str) -> Figure | None:
             for curve, style in wanted:
                 _band(axes, [_curve(run, curve) for run in row.runs], index, style)
         if title.startswith("Loss"):
-            axes.set_yscale("log")
+            plain_log(axes)
         axes.set_xlabel("training steps")
         panels.append(as_panel(figure, f"{name}-{slug(title)}", f"{title} over the training steps, a line a row"))
     if not panels:
@@ -202,7 +203,7 @@ def scatter(rows: Sequence[Row], dataset: str, name: str, metric: str = "psnr") 
         f"{shown(metric).label} of each image or clip of {dataset}, mean over the seeds: across the reference row "
         f"“{rows[0].name}”, up the row in the heading. Above the diagonal it is higher."
     )
-    return Figure("Image by image", caption, tuple(panels))
+    return Figure("Image by image", caption, tuple(panels), narrow=True)
 
 
 def profile(lines: Mapping[str, tuple[np.ndarray, int | None]], unit: str, name: str, title: str) -> Panel:

@@ -4,6 +4,7 @@ import base64
 import itertools
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +60,12 @@ class Block:
     """Our protocol in words."""
     figures: tuple[Figure, ...] = ()
 
+    @property
+    def by_protocol(self) -> bool:
+        """The paper's own protocol was taken of ours too."""
+        lines = self.ablation.lines if self.ablation else ()
+        return any(cell.by_protocol is not None for line in lines for cell in line.cells.values())
+
 
 @dataclass(frozen=True)
 class Section:
@@ -88,7 +95,11 @@ def write_report(studies: Sequence[Study], out: Path, options: Options = Options
     Raises:
         InputError: the folder cannot be written, or an option fits no study.
     """
-    sections = [section(study, f"s{number}", options) for number, study in enumerate(studies, start=1)]
+    stems = [sheets.slug(study.stem or "runs") for study in studies]
+    sections = [
+        section(study, f"s{number}", options, stem if stems.count(stem) == 1 else f"{stem}-{number}")
+        for number, (study, stem) in enumerate(zip(studies, stems, strict=True), start=1)
+    ]
     page = render(sections)
     try:
         (out / TABLES).mkdir(parents=True, exist_ok=True)
@@ -118,7 +129,7 @@ def render(sections: Sequence[Section]) -> str:
         contents=_contents,
         others=_others,
         profile_keys=profile_keys,
-        columns=lambda n: math.ceil(n / math.ceil(n / 6)),
+        columns=lambda n: math.ceil(n / math.ceil(n / 4)),
     )
     environment.filters.update(data_uri=_data_uri, raw=Markup, groupby_order=_grouped)
     titles = [part.title for part in sections]
@@ -134,15 +145,25 @@ def blocks_of(part: Section) -> list[Block]:
     return [*part.blocks, *part.others, *([part.cost] if part.cost else []), *part.measurements]
 
 
-def section(study: Study, ident: str, options: Options) -> Section:
-    """Everything that the page says of a study."""
+def section(study: Study, ident: str, options: Options, stem: str) -> Section:
+    """Everything that the page says of a study.
+
+    Args:
+        study: its rows.
+        ident: begins every id in the page.
+        options: what the reader chose.
+        stem: begins the names of its tables' files.
+
+    Raises:
+        InputError: an option does not fit the study, or a picture is missing.
+    """
     published = tables_of_sweep(study.stem) if study.stem else []
     study = _named(study, published)
     reference = _reference(study, published, options.reference)
     found = ablations(study, published, options.reference)
     rows = figures.order(study, reference)
     shown_scenes = tuple(scenes(rows, options.pictures, options.line))
-    blocks = [_ablation_block(study, one, ident) for one in found]
+    blocks = [_ablation_block(study, one, ident, stem) for one in found]
     first = blocks[0].ablation.dataset if blocks[0].ablation else study.bases()[0]
     # One test set is shown at once for each published table; the others are folded.
     main = [
@@ -151,7 +172,7 @@ def section(study: Study, ident: str, options: Options) -> Section:
         if b.ablation and (b.ablation.dataset == first or (b.ablation.table and b.ablation.table.condition))
     ]
     main = _first_of_each_table(main)
-    cost = sheets.cost_sheet(study, f"{_stem(study)}-cost")
+    cost = sheets.cost_sheet(study, f"{stem}-cost")
     drawn = [
         figures.training(rows, f"{ident}-training"),
         figures.speed(rows, first, f"{ident}-speed"),
@@ -162,7 +183,7 @@ def section(study: Study, ident: str, options: Options) -> Section:
         Block(
             f"{ident}-all-{sheets.slug(dataset)}",
             dataset,
-            sheets.measurements_sheet(study, dataset, f"{_stem(study)}-{sheets.slug(dataset)}-all"),
+            sheets.measurements_sheet(study, dataset, f"{stem}-{sheets.slug(dataset)}-all"),
         )
         for dataset in study.datasets()
     ]
@@ -170,7 +191,7 @@ def section(study: Study, ident: str, options: Options) -> Section:
         ident,
         _title(study),
         _facts(study),
-        tuple(f"{row.name}: {what}" for row in study.rows for what in row.missing),
+        tuple(f"{row.name}: {listed(row.missing)}" for row in study.rows if row.missing),
         _skipped(study),
         tuple(main),
         tuple(block for block in blocks if block not in main),
@@ -201,11 +222,11 @@ def _first_of_each_table(blocks: Sequence[Block]) -> list[Block]:
     return list(seen.values())
 
 
-def _ablation_block(study: Study, ablation: Ablation, ident: str) -> Block:
+def _ablation_block(study: Study, ablation: Ablation, ident: str, stem: str) -> Block:
     table = ablation.table
     words = [table.number, ablation.printed_dataset or ""] if table else ["ablation"]
     name = sheets.slug(*words, ablation.dataset)
-    sheet = sheets.ablation_sheet(ablation, f"{_stem(study)}-{name}")
+    sheet = sheets.ablation_sheet(ablation, f"{stem}-{name}")
     title = f"{table.number}: {table.caption}" if table else f"Rows against “{ablation.reference}”"
     forest = figures.differences(ablation, f"{ident}-{name}")
     return Block(
@@ -216,9 +237,17 @@ def _ablation_block(study: Study, ablation: Ablation, ident: str) -> Block:
         tuple((v, ablation.verdicts().count(v)) for v in ("agrees", "disagrees", "undecided")) if table else (),  # type: ignore[arg-type]
         _lacking(ablation),
         table.protocol if table else None,
-        next(run.record.get("protocol", {}).get("text", "") for run in study.runs),
+        _protocol(study, ablation.metrics),
         (forest,) if forest else (),
     )
+
+
+def _protocol(study: Study, metrics: Sequence[str]) -> str:
+    """Our protocol in words, without what it says of metrics that are not in the table."""
+    text = str(study.runs[0].record.get("protocol", {}).get("text", ""))
+    for other in sorted({m for run in study.runs for found in run.values.values() for m in found} - set(metrics)):
+        text = re.sub(rf"(?:^| ){re.escape(other)}: .*?\.(?= |$)", "", text)
+    return text
 
 
 def _lacking(ablation: Ablation) -> str:
@@ -251,7 +280,10 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
     facts = [
         ("Method", listed(list(dict.fromkeys(run.method for run in runs)))),
         ("Rows", f"{sum(bool(row.runs) for row in study.rows)} of {len(study.rows)} measured"),
-        ("Seeds", plural(len(seeds), "training") + " of each row" if study.stem else "one training of each row"),
+        (
+            "Seeds",
+            f"{_up_to(study)}{plural(len(seeds), 'training')} of each row" if study.stem else "one training a row",
+        ),
         ("Test data", "; ".join(data)),
     ]
     if conditions:
@@ -272,6 +304,10 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
     if study.overrides:
         facts.append(("Changed for all", " ".join(study.overrides)))
     return tuple(facts)
+
+
+def _up_to(study: Study) -> str:
+    return "up to " if any(row.missing for row in study.rows) else ""
 
 
 def _skipped(study: Study) -> tuple[tuple[str, str], ...]:
@@ -301,10 +337,6 @@ def _title(study: Study) -> str:
 
 def _tables_of(study: Study) -> list[str]:
     return list(dict.fromkeys(name for run in study.runs for name in run.levels))
-
-
-def _stem(study: Study) -> str:
-    return sheets.slug(study.stem or "runs")
 
 
 def _data_uri(text: str, kind: str) -> str:

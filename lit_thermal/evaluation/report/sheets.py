@@ -32,7 +32,6 @@ def ablation_sheet(ablation: Ablation, stem: str) -> Sheet:
     if table:
         columns += [Column(f"{_DELTA} paper"), Column("verdict", text=True), Column("paper")]
         columns += [Column(f"ours by “{table.protocol.same_as}”")] if with_protocol else []
-    most = max((e.ours.seeds for line in ablation.lines for e in line.cells.values() if e.ours), default=0)
     rows = []
     for metric in ablation.metrics:
         one = shown(metric)
@@ -42,7 +41,7 @@ def ablation_sheet(ablation: Ablation, stem: str) -> Sheet:
             entries = [_value(cell.ours, one, _absent(line)), _difference(cell, one)]
             entries += _printed(cell, digits) if table else []
             entries += [Entry(number(cell.by_protocol, one.decimals), cell.by_protocol)] if with_protocol else []
-            rows.append(SheetRow(line.name, tuple(entries), line.reference, _row_note(line, most), one.heading))
+            rows.append(SheetRow(line.name, tuple(entries), line.reference, _row_note(line), one.heading))
     caption = f"Ablation on {ablation.dataset}"
     if table:
         caption += f" beside {table.number} of {paper_name(table.paper)} ({ablation.printed_dataset})"
@@ -61,7 +60,7 @@ def measurements_sheet(study: Study, dataset: str, stem: str) -> Sheet:
     rows = []
     for row in study.rows:
         cells = tuple(_value(mean_of(row, dataset, metric), shown(metric)) for metric in metrics)
-        rows.append(SheetRow(row.name, cells, note="; ".join(row.missing)))
+        rows.append(SheetRow(row.name, cells))
     record = study.runs[0].record
     strongest = record.get("against_baselines", {}).get(dataset, {}).get("strongest")
     if strongest:
@@ -194,9 +193,9 @@ def _difference(cell: Cell, metric: Shown) -> Entry:
     return Entry(number(mean, digits, True), mean, (low, high), span(low, high, digits, True), kind)
 
 
-def _row_note(line: Line, most: int) -> str:
+def _row_note(line: Line) -> str:
     """What a row lacks."""
     if line.row is None:
         return "no such point in the sweep"
-    seeds = max((cell.ours.seeds for cell in line.cells.values() if cell.ours), default=0)
-    return "; ".join([*([plural(seeds, "seed")] if 0 < seeds < most else []), *line.row.missing])
+    total = len(line.row.runs) + len(line.row.missing)
+    return f"{len(line.row.runs)} of {plural(total, 'seed')}" if line.row.missing else ""

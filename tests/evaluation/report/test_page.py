@@ -152,6 +152,19 @@ def test_runs_without_gallery_and_cost(tmp_path):
         write_report(read_studies(runs), tmp_path / "out", Options(reference="third"))
 
 
+def test_one_sweep_twice_has_tables_of_its_own(tmp_path):
+    points = [("full", overlay("full"), 0, scores(30.0))]
+    sweeps = [sweep_folder(tmp_path / name / "theris_ablation", points) for name in ("a", "b")]
+    page = write_report(read_studies(sweeps), tmp_path / "out")
+    tables = {file.stem for file in (page.parent / "tables").glob("*.csv")}
+    assert tables == {
+        f"theris-ablation-{n}-{name}" for n in (1, 2) for name in ("ablation-study-irval-simulated", "simulated-all")
+    }
+    checker = Checker()
+    checker.feed(page.read_text())
+    assert len(checker.ids) == len(set(checker.ids))
+
+
 def test_pictures_that_are_gone_are_told(tmp_path):
     runs = [run_folder(tmp_path / name / "1-test", scores(30.0), gallery=True) for name in ("a", "b")]
     (runs[1] / "gallery" / "simulated" / "image0" / "restored.png").unlink()
