@@ -16,7 +16,11 @@ from lit_thermal.metrics.levels import Level, read_levels
 from lit_thermal.sweeping.record import SWEEP, PointRecord, read_sweep
 
 Values = dict[str, dict[str, dict[str, float]]]
-"""Data set, metric, image or clip: the number; finite ones only."""
+"""Data set, metric, image or clip: the number; a metric that is not finite on all of them is left out."""
+
+
+class NothingFinite(InputError):
+    """A run was measured, and none of its numbers is one: its training diverged."""
 
 
 @dataclass(frozen=True)
@@ -150,18 +154,31 @@ def read_run(folder: Path, seed: int = 0) -> Run:
 def read_values(folder: Path, method: str) -> Values:
     """Read what a method was measured to on each image or clip, over all frames of a clip.
 
+    A metric that is NaN on some images has no mean; that over the others would flatter the method.
+
     Raises:
         InputError: there is no table of images, or it cannot be read.
+        NothingFinite: no metric is left.
     """
     result: Values = {}
+    broken: set[tuple[str, str]] = set()
     for line in _lines(folder):
         if line.get("method") != method or line.get("group", "all") != "all":
             continue
         key = "image" if "image" in line else "clip"
         for metric, text in line.items():
-            number = _number(text) if metric not in _KEYS else None
-            if number is not None:
+            if metric in _KEYS or not text:
+                continue
+            number = _number(text)
+            if number is None:
+                broken.add((line["dataset"], metric))
+            else:
                 result.setdefault(line["dataset"], {}).setdefault(metric, {})[line[key]] = number
+    for dataset, metric in broken:
+        result.get(dataset, {}).pop(metric, None)
+    result = {dataset: metrics for dataset, metrics in result.items() if metrics}
+    if not result and broken:
+        raise NothingFinite(f"{method} in {folder} was measured to NaN: its training diverged; leave the run out")
     if not result:
         raise InputError(f"the table of images in {folder} has no number of {method}; run `test` again")
     return result
@@ -197,7 +214,10 @@ def _read_sweep(folder: Path) -> Study:
         runs, missing = [], []
         for point in sorted(group, key=lambda p: p.seed):
             if point.state == "finished" and point.run is not None:
-                runs.append(read_run(point.run, point.seed))
+                try:
+                    runs.append(read_run(point.run, point.seed))
+                except NothingFinite:
+                    missing.append(f"seed {point.seed} diverged")
             else:
                 missing.append(f"seed {point.seed} {'failed' if point.state == 'failed' else 'has not finished'}")
         rows.append(Row(group[0].name, tuple(runs), group[0].parameters, tuple(missing)))

@@ -42,9 +42,9 @@ def test_a_resumed_log_is_one(tmp_path):
 def test_values_of_clips_are_those_over_all_frames(tmp_path):
     (tmp_path / "metrics.csv").write_text(
         "dataset,clip,method,group,frames,psnr,ssim\nx,c,Toy,all,7,30,0.9\nx,c,Toy,observed,4,31,0.9\n"
-        "x,c,bicubic,all,7,1,0.1\nx,d,Toy,all,7,nan,\n"
+        "x,c,bicubic,all,7,1,0.1\nx,d,Toy,all,7,31,\n"
     )
-    assert read_values(tmp_path, "Toy") == {"x": {"psnr": {"c": 30.0}, "ssim": {"c": 0.9}}}
+    assert read_values(tmp_path, "Toy") == {"x": {"psnr": {"c": 30.0, "d": 31.0}, "ssim": {"c": 0.9}}}
 
 
 def test_a_large_table_is_parquet(tmp_path):
@@ -67,6 +67,21 @@ def test_a_sweep_has_a_row_for_each_point_with_its_seeds(tmp_path):
     assert (study.stem, study.overrides) == ("theris_ablation", ("--trainer.max_steps=4",))
     assert [(row.name, [run.seed for run in row.runs]) for row in study.rows] == [("full", [0, 1]), ("part", [])]
     assert study.rows[1].missing == ("seed 0 failed", "seed 1 has not finished")
+
+
+def test_a_metric_that_is_nan_on_an_image_has_no_mean(tmp_path):
+    values = {"test": {"psnr": {"a": 30.0, "b": float("nan")}, "ssim": {"a": 0.8, "b": 0.9}}}
+    assert read_run(run_folder(tmp_path / "toy" / "1-test", values)).values == {"test": {"ssim": {"a": 0.8, "b": 0.9}}}
+
+
+def test_a_point_that_diverged_is_missing_and_ends_no_report(tmp_path):
+    nothing = {"test": {"psnr": {"a": float("nan"), "b": float("nan")}}}
+    points = [("full", {"beta": 0}, 0, VALUES), ("full", {"beta": 0}, 1, nothing), ("part", {"beta": 1}, 0, nothing)]
+    (study,) = read_studies([sweep_folder(tmp_path / "s", points)])
+    assert [[run.seed for run in row.runs] for row in study.rows] == [[0], []]
+    assert [row.missing for row in study.rows] == [("seed 1 diverged",), ("seed 0 diverged",)]
+    with pytest.raises(InputError, match="measured to NaN"):
+        read_run(run_folder(tmp_path / "toy" / "1-test", nothing))
 
 
 def test_runs_are_one_study_and_each_sweep_another(tmp_path):
