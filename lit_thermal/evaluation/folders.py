@@ -18,7 +18,9 @@ from lit_thermal.errors import InputError
 T = TypeVar("T")
 TARGET = "the target"
 CHUNK = 16
-"""Frames of a video that are measured at once, with a neighbour on each side."""
+"""Frames of a video that are measured at once, with a neighbour on each side; fewer where they are large."""
+_PIXELS_AT_ONCE = 1 << 22
+"""A dozen methods hold their frames at once: 4 Mpixel each keep that near 500 MB."""
 
 
 class Piece(NamedTuple):
@@ -208,10 +210,11 @@ def _frames(name: str, clips: Mapping[str, Clip], folders: Folders) -> Iterator[
     def values(clip: Clip, first: int, stop: int) -> Tensor:
         return to_values(clip.read(first, stop), radiometry)[None, :, None]
 
-    for start in range(0, hr.length, CHUNK):
-        first, stop = max(0, start - 1), min(hr.length, start + CHUNK + 1)
+    chunk = max(2, min(CHUNK, _PIXELS_AT_ONCE // (hr.size[0] * hr.size[1])))
+    for start in range(0, hr.length, chunk):
+        first, stop = max(0, start - 1), min(hr.length, start + chunk + 1)
         numbers = torch.arange(first, stop)
-        inside = (numbers >= start) & (numbers < start + CHUNK)
+        inside = (numbers >= start) & (numbers < start + chunk)
         before = first // step
         yield Piece(
             name,
