@@ -34,12 +34,12 @@ def scenes(folder: Path, train: int, test: int, size: int, scale: int) -> Simula
 def restore(checkpoint: Path, data: SimulatedPairs, folder: Path) -> None:
     """Restore the inputs of the test scenes."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = load_model(checkpoint)
     data.setup("test")
+    if all((folder / f"{source.name}.png").is_file() for source in data.sources("test")):
+        return
+    model = load_model(checkpoint)
     for batch in data.test_dataloader()[0]:
         files = [folder / f"{name}.png" for name in batch["name"]]
-        if all(file.is_file() for file in files):
-            continue
         for file, values, radiometry in zip(files, model.restore(batch), batch["radiometry"], strict=True):
             write_frame(file, values, radiometry)
 
