@@ -79,7 +79,7 @@ def number(value: float | None, decimals: int | None = None, sign: bool = False)
         return NONE
     if math.isinf(value):
         return f"{MINUS if value < 0 else '+' if sign else ''}\N{INFINITY}"
-    text = f"{abs(value):.3g}" if decimals is None else f"{abs(value):.{decimals}f}"
+    text = f"{abs(value):#.3g}".rstrip(".") if decimals is None else f"{abs(value):.{decimals}f}"
     zero = not float(text)
     return (("" if zero else MINUS) if value < 0 else "+" if sign and not zero else "") + text
 

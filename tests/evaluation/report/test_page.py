@@ -128,7 +128,7 @@ def test_pictures_and_figures_are_in_it(page):
         assert f"<h3>{heading}</h3>" in page, heading
     assert page.count("background-image:url(data:image/png") == 2 * 4 + 2
     # restored is 3 counts of 0.1 K too bright everywhere
-    assert "mean error 0.3 K" in page
+    assert "mean error 0.300 K" in page
     assert "<svg" in page and "#00f0" not in page
 
 
