@@ -73,7 +73,7 @@ def _check(arguments: argparse.Namespace, predictions: dict[str, Path], given: d
     if not predictions and not given:
         raise InputError("evaluate has nothing to measure; give --pred DIR, or --comparator FILE with --lr DIR")
     if given and arguments.lr is None:
-        raise InputError("--comparator and --two-stage restore the inputs themselves; give their folder by --lr")
+        raise InputError("--comparator and --two_stage restore the inputs themselves; give their folder by --lr")
     if both := predictions.keys() & given.keys():
         raise InputError(f"two methods have the name {min(both)}; give them names, as in NAME=PATH")
     if arguments.temporal_scale < 1:
@@ -89,9 +89,9 @@ def _comparators(
     from lit_thermal.evaluation.comparators import load_comparator
 
     if arguments.comparator and matched.video:
-        raise InputError("--comparator restores images, and these are videos; --two-stage blends them in time first")
+        raise InputError("--comparator restores images, and these are videos; --two_stage blends them in time first")
     if arguments.two_stage and not matched.video:
-        raise InputError("--two-stage is for videos, and these are images; give the file by --comparator")
+        raise InputError("--two_stage is for videos, and these are images; give the file by --comparator")
     found = {name: load_comparator(path, device) for name, path in given.items()}
     for name, comparator in found.items():
         if comparator.scale != matched.scale:
@@ -123,7 +123,7 @@ def _parser() -> Parser:
         help="restore the images in --lr with weights of any architecture that spandrel knows, or a checkpoint of ours",
     )
     parser.add_argument(
-        "--two-stage",
+        "--two_stage",
         metavar="[NAME=]FILE",
         nargs="+",
         action="extend",

@@ -35,8 +35,8 @@ def warping_error(seen: Seen) -> Tensor:
 
     Frame t of the restored video is moved back to frame t - 1 by the target's flow, and compared with it: the mean of
     the squared difference over the pixels that both frames show, that is where the flow there and back agree
-    (``|f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5``) and the pixel stays inside. NaN where there is none. The target's own
-    value is not 0 where it is noisy. The frames 1 to T - 1.
+    (``|f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5``) and the pixel stays inside; 0 where there is none, as at a cut. The
+    target's own value is not 0 where it is noisy. The frames 1 to T - 1.
 
     Raises:
         Unavailable: OpenCV is not installed.
@@ -65,7 +65,8 @@ def _warped(cv2: Any, ours: Tensor, true: Tensor, t: int) -> float:
     closed = (forth + returned).square().sum(-1)
     lengths = forth.square().sum(-1) + returned.square().sum(-1)
     seen = inside & (closed < 0.01 * lengths + 0.5)
-    return float((there[0] - ours[t - 1].double().cpu()).square()[seen].mean())
+    squared = (there[0] - ours[t - 1].double().cpu()).square()[seen]
+    return float(squared.mean()) if len(squared) else 0.0
 
 
 def _follow(maps: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:

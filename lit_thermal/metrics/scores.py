@@ -75,7 +75,7 @@ class Scores:
         self.cost: dict[str, Any] | None = None
         """What the numbers cost, where a model was run for them."""
         self._gone: set[str] = set()
-        self._rows: dict[tuple[str, str, int, str], Row] = {}
+        self._rows: dict[tuple[str, str, int, str, bool], Row] = {}
 
     @torch.no_grad()
     def add(
@@ -223,7 +223,7 @@ class Scores:
         tables.show(self)
 
     def _keep(self, row: Row) -> None:
-        key = (row.dataset, row.clip, row.frame, row.method)
+        key = (row.dataset, row.clip, row.frame, row.method, row.reference)
         if key not in self._rows or row.window < self._rows[key].window:
             self._rows[key] = row
 

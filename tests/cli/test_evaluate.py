@@ -137,7 +137,7 @@ def test_words_that_make_no_sense_are_one_sentence(folder, run):
         (("--hr", "none", "--pred", "good"), "there is no folder none"),
         (("--hr", "hr", "--pred", "good", "--metrics", "lpisp"), "there is no metric 'lpisp'"),
         (("--hr", "hr", "--pred", "good", "--protocol", "y"), "there is no protocol 'y'"),
-        (("--hr", "hr", "--pred", "good", "--lr", "lr", "--two-stage", "x"), "--two-stage is for videos"),
+        (("--hr", "hr", "--pred", "good", "--lr", "lr", "--two_stage", "x"), "--two_stage is for videos"),
         (("--hr", "hr", "--lr", "lr", "--comparator", "x.pth"), "there is no file x.pth"),
     ):
         found = run("evaluate", *words)
@@ -228,7 +228,7 @@ def videos(root: Path, frames: int = 21) -> torch.Tensor:
 def test_videos_are_measured_frame_by_frame_across_chunks(folder, run):
     clip = videos(folder)
     compact(folder / "toy.pth", 2)
-    words = ("--pred", "program", "--two-stage", "toy.pth", "--hr", "hr", "--lr", "lr", "--out", "out")
+    words = ("--pred", "program", "--two_stage", "toy.pth", "--hr", "hr", "--lr", "lr", "--out", "out")
     found = run("evaluate", *words, "--metrics", "tof")
     assert found.code == 0, found.err
     held = record(folder / "out")
@@ -256,10 +256,10 @@ def test_videos_of_other_lengths_are_told(folder, run):
     found = run("evaluate", "--pred", "program", "--hr", "hr")
     assert "1 files differ from their targets: clip1 of program is 4 frames of 28x24 of 8 bit and its" in found.err
     write(Path("lr/clip0/9.png"), smooth(0, 12, 14))
-    found = run("evaluate", "--two-stage", "x.pth", "--hr", "hr", "--lr", "lr")
+    found = run("evaluate", "--two_stage", "x.pth", "--hr", "hr", "--lr", "lr")
     assert found.code == 2 and "there is no file x.pth" in found.err
     compact(folder / "toy.pth", 2)
-    found = run("evaluate", "--two-stage", "toy.pth", "--hr", "hr", "--lr", "lr")
+    found = run("evaluate", "--two_stage", "toy.pth", "--hr", "hr", "--lr", "lr")
     assert "clip0 has 5 target frames and 4 input frames; between two input frames" in found.err
 
 

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -61,3 +62,10 @@ def test_without_opencv_and_without_numbers(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(Unavailable, match=r"tof needs OpenCV: pip install 'lit_thermal\[metrics\]'"):
         optical_flow_error(seen(target, target))
+
+
+def test_a_cut_where_nothing_is_seen_again_is_no_failure(monkeypatch):
+    away = np.full((32, 32, 2), 100, dtype=np.float32)
+    monkeypatch.setattr("lit_thermal.metrics.flow._flow", lambda *_: away)
+    video = torch.rand(1, 3, 1, 32, 32)
+    assert warping_error(seen(video, video)).tolist() == [[0.0, 0.0]]

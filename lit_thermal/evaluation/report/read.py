@@ -88,9 +88,16 @@ class Study:
         return list(dict.fromkeys(name for run in self.runs for name in run.values))
 
     def bases(self) -> list[str]:
-        """Test sets that are no condition of another: `simulated`, not `simulated_thermal_only`."""
-        names = self.datasets()
-        return [name for name in names if not any(name.startswith(f"{other}_") for other in names)]
+        """Test sets that are no condition of another: `simulated`, not `simulated_thermal_only` of the same images."""
+        images = {
+            name: {i for run in self.runs for m in run.values.get(name, {}).values() for i in m}
+            for name in self.datasets()
+        }
+        return [
+            name
+            for name, own in images.items()
+            if not any(name.startswith(f"{other}_") and own == images[other] for other in images)
+        ]
 
 
 def read_studies(paths: Sequence[Path], names: Sequence[str] = ()) -> list[Study]:

@@ -153,6 +153,8 @@ def test_which_sets_stand_beside_which():
     }
     study = Study("toy", tuple(Row(n, (run(0, values),), {"block": n}) for n in ("full", "part")), "toy")
     assert study.bases() == ["sim", "night"]
+    other = values | {"sim_night": {"psnr": {"c": 1.0}}}
+    assert Study("toy", (Row("full", (run(0, other),)),)).bases() == ["sim", "night", "sim_night"], "other images"
     cells = {"full": ["1.0", "5.0", "2.0"], "part": ["1.0", "6.0", "2.0"]}
     columns = {"Set training": ("psnr",), "Set validation": ("epoch", "psnr")}
     pairs = [(a.dataset, a.printed_dataset) for a in ablations(study, [table(cells, columns=columns)])]
