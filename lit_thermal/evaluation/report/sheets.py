@@ -47,9 +47,7 @@ def ablation_sheet(ablation: Ablation, stem: str) -> Sheet:
         caption += f" beside {table.number} of {paper_name(table.paper)} ({ablation.printed_dataset})"
     cells = [line.cells[metric].ours for metric in ablation.metrics for line in ablation.lines]
     several = max((found.seeds for found in cells if found), default=1) > 1
-    over = (
-        "seeds and images" if max(counts, default=1) > 1 else "images; trainings under other seeds may differ by more"
-    )
+    over = "seeds and images" if several else "images; trainings under other seeds may differ by more"
     note = f"{_DELTA}: difference to “{ablation.reference}”. Small: 95 % interval over {over}."
     protocol = f"{paper_name(table.paper)}, {ablation.printed_dataset}: {table.protocol.text}" if table else ""
     return Sheet(stem, caption, "Row", tuple(columns), tuple(rows), note, protocol)
