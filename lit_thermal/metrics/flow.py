@@ -1,6 +1,7 @@
 """Motion in a restored video, by the optical flow of OpenCV (extra `metrics`)."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,14 @@ def _follow(maps: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 def _flow(cv2: Any, before: Tensor, after: Tensor) -> np.ndarray:
     """Flow (H, W, 2), pixels right and down, between frames (H, W) in [0, 1]."""
     gray = [(255 * x.float()).round().byte().cpu().numpy() for x in (before, after)]
-    return cv2.calcOpticalFlowFarneback(*gray, None, *FARNEBACK)  # type: ignore[no-any-return]
+    return _flow_of_bytes(cv2.calcOpticalFlowFarneback, before.shape, *(x.tobytes() for x in gray))
+
+
+@lru_cache(maxsize=2 * 18)
+def _flow_of_bytes(farneback: Any, shape: tuple[int, int], before: bytes, after: bytes) -> np.ndarray:
+    """The flow; those of the target's frames, which each method is held against, are kept for the next."""
+    gray = (np.frombuffer(x, np.uint8).reshape(shape) for x in (before, after))
+    return farneback(*gray, None, *FARNEBACK)  # type: ignore[no-any-return]
 
 
 def _over_clips(seen: Seen, measure: Any) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -98,7 +99,7 @@ def thermal(scores: Scores, dataset: str) -> Table:
     for name, found in ((n, f) for n, f in [*((n, methods[n]["all"]) for n in shown), *own.items()]):
         cells = [form.format(found[metric]) if metric in found else "" for metric, (_, form) in headings.items()]
         result.add_row(_bold(name, name == scores.methods[0]), *cells)
-    lines = [f"{name} not measured: {scores.skipped[name]}" for name in extra if name in scores.skipped]
+    lines = [escape(f"{name} not measured: {scores.skipped[name]}") for name in extra if name in scores.skipped]
     result.caption, result.caption_justify = "\n".join(lines) or None, "left"
     return result
 

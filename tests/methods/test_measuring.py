@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -340,10 +341,13 @@ def test_what_training_took_stays_with_the_weights_and_adds_up(tmp_path, monkeyp
 def test_metrics_that_are_asked_for_are_measured_or_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     model = Guided()
-    model.metrics = ("lpips",)
+    model.metrics = ("lpips", "musiq")
+    monkeypatch.setitem(sys.modules, "pyiqa.utils.download_util", None)
     record = run(tmp_path, Pairs(pairs=[pair("0")]), model)
     assert record["skipped"]["lpips"].startswith("lpips needs frames of at least 31 x 31, and 0 is 16 x 16")
-    assert "lpips not measured: lpips needs frames" in " ".join(capsys.readouterr().out.split())
+    text = " ".join(capsys.readouterr().out.split())
+    assert "lpips not measured: lpips needs frames" in text
+    assert "pip install 'lit_thermal[metrics]'" in text
     model.metrics = ("lpisp",)
     with pytest.raises(InputError, match="there is no metric 'lpisp'"):
         run(tmp_path, Pairs(pairs=[pair("0")]), model)
