@@ -25,6 +25,10 @@ SMALL = [
 ]
 
 
+PLAIN, AVERAGED = "--trainer.callbacks=[]", "--trainer.callbacks=[EMA]"
+"""No pictures and curves where the weights are all that is looked at."""
+
+
 def newest(folder, verb, experiment="corefusion"):
     return sorted((folder / "runs" / experiment).glob(f"*-{verb}*"))[-1]
 
@@ -41,7 +45,8 @@ def test_train_test_predict(run, folder):
         rows[0]
     )
 
-    test = run("test", "-c", "corefusion", "-c", "test/robustness.yaml", *SMALL, *SIMULATED, "--ckpt_path", "best")
+    words = [*SMALL, *SIMULATED, "--trainer.callbacks=[EMA, RobustnessCurve]"]
+    test = run("test", "-c", "corefusion", "-c", "test/robustness.yaml", *words, "--ckpt_path", "best")
     assert test.code == 0, test.err
     measured = newest(folder, "test")
     record = json.loads((measured / "metrics.json").read_text())
@@ -64,7 +69,8 @@ def test_train_test_predict(run, folder):
 
 
 def test_a_run_that_drops_cameras_resumes_to_the_same_weights(run, folder):
-    common = ["fit", "-c", "corefusion", *SMALL, *SIMULATED, "--model.lr_scheduler.T_max=6", "--model.drop_guide=0.4"]
+    words = ["--model.lr_scheduler.T_max=6", "--model.drop_guide=0.4"]
+    common = ["fit", "-c", "corefusion", *SMALL, *SIMULATED, AVERAGED, *words]
     assert run(*common, "--experiment=whole", "--trainer.max_steps=6").code == 0
     assert run(*common, "--experiment=parts", "--trainer.max_steps=3").code == 0
     resumed = run(*common, "--experiment=parts", "--trainer.max_steps=6", "--ckpt_path=last")
@@ -75,10 +81,11 @@ def test_a_run_that_drops_cameras_resumes_to_the_same_weights(run, folder):
 
 
 def test_pretraining_by_contrast_then_training(run, folder):
-    pretrained = run("fit", "-c", "corefusion", "-c", "phase/contrastive_pretraining.yaml", *SMALL, *SIMULATED)
+    words = [*SMALL, *SIMULATED, PLAIN]
+    pretrained = run("fit", "-c", "corefusion", "-c", "phase/contrastive_pretraining.yaml", *words)
     assert pretrained.code == 0, pretrained.err
     first = newest(folder, "fit", "corefusion-pretraining") / "checkpoints" / "last.ckpt"
-    trained = run("fit", "-c", "corefusion", *SMALL, *SIMULATED, "--from", str(first), "--model.fusion=GatedFusion")
+    trained = run("fit", "-c", "corefusion", *words, "--from", str(first), "--model.fusion=GatedFusion")
     assert trained.code == 0, trained.err
     assert "kept" in trained.out and "network.fusions" in trained.out
 
@@ -111,7 +118,7 @@ def on_pairs(run, verb, *words):
 
 
 def test_pairs_of_ones_own_and_odd_sizes(run, folder, pairs):
-    assert on_pairs(run, "fit", "--data.test_conditions=[Complete]").code == 0
+    assert on_pairs(run, "fit", PLAIN, "--data.test_conditions=[Complete]").code == 0
     test = on_pairs(run, "test", "--data.test_conditions=[Complete]", "--ckpt_path=last")
     assert test.code == 0, test.err
     # 96 is a multiple of 32 and 104 is not.

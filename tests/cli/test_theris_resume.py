@@ -11,6 +11,7 @@ SMALL = [
     "--data.crop=8",
     "--trainer.enable_progress_bar=false",
     "--model.lr_scheduler.T_max=8",
+    "--trainer.callbacks=[EMA]",
 ]
 
 

@@ -45,6 +45,10 @@ TURBO_TEXT = ["--model.base.text_dim=32", "--model.prompt=FixedPrompt", "--model
 ON_TURBO = ["-c", "3m_ti", "-c", "lora.yaml", *SMALL]
 
 
+PLAIN, AVERAGED = "--trainer.callbacks=[]", "--trainer.callbacks=[EMA]"
+"""No pictures and curves where the weights are all that is looked at."""
+
+
 def newest(folder, verb, experiment="3m_ti"):
     return sorted((folder / "runs" / experiment).glob(f"*-{verb}*"))[-1]
 
@@ -97,7 +101,7 @@ def test_train_test_predict(run, folder):
 
 
 def test_a_resumed_training_ends_at_the_same_weights(run, folder):
-    common = ["fit", *SCRATCH, "--model.lr_scheduler.T_max=6", "--data.misalignment=Combined"]
+    common = ["fit", *SCRATCH, AVERAGED, "--model.lr_scheduler.T_max=6", "--data.misalignment=Combined"]
     assert run(*common, "--experiment=whole", "--trainer.max_steps=6").code == 0
     assert run(*common, "--experiment=parts", "--trainer.max_steps=2").code == 0
     resumed = run(*common, "--experiment=parts", "--trainer.max_steps=6", "--ckpt_path=last")
@@ -108,7 +112,7 @@ def test_a_resumed_training_ends_at_the_same_weights(run, folder):
 
 @pytest.mark.parametrize("row", ["without_reference", "without_prompt", "feature_concat"])
 def test_rows_of_the_ablation_run(run, row):
-    words = ["-c", "3m_ti", "-c", f"rows/3m_ti/{row}.yaml", *SCRATCH[2:], "--trainer.max_steps=2"]
+    words = ["-c", "3m_ti", "-c", f"rows/3m_ti/{row}.yaml", *SCRATCH[2:], PLAIN, "--trainer.max_steps=2"]
     fit = run("fit", *words)
     assert fit.code == 0, fit.err
     test = run("test", *words, "--ckpt_path=best")
@@ -116,7 +120,7 @@ def test_rows_of_the_ablation_run(run, row):
 
 
 def test_lora_is_trained_resumed_used_and_merged(run, folder, turbo):
-    common = ["fit", *ON_TURBO, "--model.lr_scheduler.T_max=6", "--model.optimizer.lr=1e-2"]
+    common = ["fit", *ON_TURBO, AVERAGED, "--model.lr_scheduler.T_max=6", "--model.optimizer.lr=1e-2"]
     assert run(*common, "--experiment=whole", "--trainer.max_steps=6").code == 0
     assert run(*common, "--trainer.max_steps=2").code == 0
     resumed = run(*common, "--trainer.max_steps=6", "--ckpt_path=last")
@@ -142,7 +146,7 @@ def test_lora_is_trained_resumed_used_and_merged(run, folder, turbo):
 
 
 def test_lora_of_another_rank(run, folder, turbo):
-    assert run("fit", *ON_TURBO, "--trainer.max_steps=2").code == 0
+    assert run("fit", *ON_TURBO, PLAIN, "--trainer.max_steps=2").code == 0
     done = run("predict", *ON_TURBO, "--model.unet_rank=8", "--ckpt_path=best")
     assert done.code == 2 and done.err.strip().count("\n") == 0, done.err
     assert "does not fit the model" in done.err and "it was made with model.unet_rank 4 (here 8)" in done.err
@@ -153,7 +157,7 @@ def test_prompts_of_a_file(run, folder, turbo):
         "".join(f"{split}_standard_{i:04d}.png: road\n" for split in ("train", "val", "test") for i in range(8))
     )
     words = [*ON_TURBO, "--model.prompt=FilePrompts", "--model.prompt.encoder=turbo", "--model.prompt.file=prompts.txt"]
-    fit = run("fit", *words, "--trainer.max_steps=2")
+    fit = run("fit", *words, PLAIN, "--trainer.max_steps=2")
     assert fit.code == 0, fit.err
     assert not any(name.startswith("prompt.") for name in weights(folder)["state_dict"])
     (folder / "prompts.txt").write_text("test_standard_0000.png: car, street\n")
