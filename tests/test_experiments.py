@@ -1,5 +1,8 @@
 """Every experiment file parses, states its own name, and what it builds can be built."""
 
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,12 +21,19 @@ PHASES = sorted(f for f in FILES if f.startswith("phase/"))
 OVERLAYS = sorted(f for f in FILES if f.startswith(("logger/", "strategy/")))
 
 
-def resolved(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
-    """The configuration that `fit` would run with."""
-    code = main(["fit", *words, "--print_config"])
-    out, err = capsys.readouterr()
-    assert code == 0, err
-    return yaml.safe_load(out)
+@cache
+def printed(*words: str) -> str:
+    """The configuration that `fit` would run with; the same words are asked for by many tests."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["fit", *words, "--print_config"])
+    assert code == 0, err.getvalue()
+    return out.getvalue()
+
+
+def resolved(*words: str) -> dict:
+    """`printed`, parsed."""
+    return yaml.safe_load(printed(*words))
 
 
 def test_every_file_is_covered():
@@ -31,8 +41,8 @@ def test_every_file_is_covered():
 
 
 @pytest.mark.parametrize("file", WHOLE)
-def test_whole_experiments_parse(file, capsys):
-    config = resolved(capsys, "-c", file)
+def test_whole_experiments_parse(file):
+    config = resolved("-c", file)
     assert config["experiment"] not in ("", "run")
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"], "one scale for both"
     schedule = config["model"]["init_args"]["lr_scheduler"]
@@ -41,26 +51,26 @@ def test_whole_experiments_parse(file, capsys):
         assert length == config["trainer"]["max_steps"], "the schedule ends with the training"
 
 
-def test_the_length_of_training_reaches_the_schedule(capsys):
-    config = resolved(capsys, "-c", "theris", "--trainer.max_steps=7")
+def test_the_length_of_training_reaches_the_schedule():
+    config = resolved("-c", "theris", "--trainer.max_steps=7")
     assert config["model"]["init_args"]["lr_scheduler"]["init_args"]["T_max"] == 7
 
 
 @pytest.mark.parametrize("file", DATA)
-def test_data_overlays_replace_the_data(file, capsys):
+def test_data_overlays_replace_the_data(file):
     name = yaml.safe_load((FOLDER / file).read_text(encoding="utf-8"))["data"]["class_path"]
     method = {"VideoFolder": "theris", "ImageFolder": "difiisr", "FLIRIISR": "difiisr"}.get(name, "corefusion")
     key = {"CompositePairs": "name", "PairList": "file"}.get(name, "root")
-    config = resolved(capsys, "-c", method, "-c", file, f"--data.{key}=somewhere")
+    config = resolved("-c", method, "-c", file, f"--data.{key}=somewhere")
     assert config["data"]["class_path"].endswith(f".{name}") and config["data"]["init_args"][key] == "somewhere"
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"]
 
 
 @pytest.mark.parametrize("file", [f for f in DATA if "parts:" in (FOLDER / f).read_text(encoding="utf-8")])
-def test_parts_of_composite_data_are_configured_one_by_one(file, capsys):
+def test_parts_of_composite_data_are_configured_one_by_one(file):
     root = "file" if file.endswith("_list.yaml") else "root"
     words = [f"--data.parts.{part}.init_args.{root}=of/{part}" for part in ("irvi", "pbvs")]
-    data = resolved(capsys, "-c", "corefusion", "-c", file, *words)["data"]["init_args"]
+    data = resolved("-c", "corefusion", "-c", file, *words)["data"]["init_args"]
     assert list(data["parts"]) == ["irvi", "llvip", "m3fd", "pbvs"]
     for part, given in data["parts"].items():
         assert given["init_args"]["scale"] == 8, part
@@ -69,8 +79,8 @@ def test_parts_of_composite_data_are_configured_one_by_one(file, capsys):
 
 
 @pytest.mark.parametrize("file", OVERLAYS)
-def test_overlays_change_the_trainer_alone(file, capsys):
-    plain, overlaid = resolved(capsys, "-c", "theris"), resolved(capsys, "-c", "theris", "-c", file)
+def test_overlays_change_the_trainer_alone(file):
+    plain, overlaid = resolved("-c", "theris"), resolved("-c", "theris", "-c", file)
     changed = {key for key in plain["trainer"] if plain["trainer"][key] != overlaid["trainer"][key]}
     assert changed and changed <= {"accelerator", "devices", "logger", "precision", "strategy"}
     assert plain["model"] == overlaid["model"] and plain["data"] == overlaid["data"]
@@ -85,8 +95,8 @@ ANY_METHOD = {
 
 
 @pytest.mark.parametrize(("name", "method"), zip(ANY_METHOD, ["theris", "difiisr", "real_iisr"], strict=True))
-def test_overlays_of_any_method(name, method, capsys):
-    config = resolved(capsys, "-c", method, "-c", f"test/{name}.yaml")
+def test_overlays_of_any_method(name, method):
+    config = resolved("-c", method, "-c", f"test/{name}.yaml")
     found: dict[str, list[float]] = {}
     for condition in config["data"]["init_args"]["test_conditions"]:
         degree = next(iter(condition.get("init_args", {}).values()), None)
@@ -96,8 +106,8 @@ def test_overlays_of_any_method(name, method, capsys):
 
 
 @pytest.mark.parametrize("file", TESTS)
-def test_overlays_of_a_test_change_its_conditions_alone(file, capsys):
-    plain, overlaid = resolved(capsys, "-c", "corefusion"), resolved(capsys, "-c", "corefusion", "-c", file)
+def test_overlays_of_a_test_change_its_conditions_alone(file):
+    plain, overlaid = resolved("-c", "corefusion"), resolved("-c", "corefusion", "-c", file)
     before, after = plain["data"]["init_args"], overlaid["data"]["init_args"]
     assert {key for key in before if before[key] != after[key]} == {"test_conditions"}
     assert plain["model"] == overlaid["model"] and plain["trainer"] == overlaid["trainer"]
@@ -111,9 +121,9 @@ def test_overlays_of_a_test_change_its_conditions_alone(file, capsys):
     assert [given["severity"] for name, given in given if name == "MisalignedGuide"] == severities
 
 
-def test_contrastive_pretraining_changes_the_loss_alone(capsys):
+def test_contrastive_pretraining_changes_the_loss_alone():
     assert PHASES == ["phase/contrastive_pretraining.yaml"]
-    plain, overlaid = resolved(capsys, "-c", "corefusion"), resolved(capsys, "-c", "corefusion", "-c", PHASES[0])
+    plain, overlaid = resolved("-c", "corefusion"), resolved("-c", "corefusion", "-c", PHASES[0])
     before, after = plain["model"]["init_args"], overlaid["model"]["init_args"]
     changed = {key for key in before if before[key] != after[key]}
     weights = {"pixel_weight", "ssim_weight", "psnr_weight"}
@@ -156,8 +166,8 @@ ALLOWED = {
 }
 
 
-def test_the_distilled_recipe_has_the_guidance_of_the_released_code(capsys):
-    config = resolved(capsys, "-c", "paper/difiisr_distilled")
+def test_the_distilled_recipe_has_the_guidance_of_the_released_code():
+    config = resolved("-c", "paper/difiisr_distilled")
     guidance = config["model"]["init_args"]["guidance"]["init_args"]
     spectrum, vgg, segmentation = (term["init_args"] for term in guidance["terms"])
     assert spectrum["normalization"] == "batch" and segmentation["compare"] == "embeddings"
@@ -168,8 +178,8 @@ def test_the_distilled_recipe_has_the_guidance_of_the_released_code(capsys):
     assert (guidance["start"], guidance["every"], config["trainer"]["max_steps"]) == (200000, 1, 250000)
 
 
-def test_the_papers_experiment_is_what_the_paper_describes(capsys):
-    model = resolved(capsys, "-c", "paper/difiisr")["model"]["init_args"]
+def test_the_papers_experiment_is_what_the_paper_describes():
+    model = resolved("-c", "paper/difiisr")["model"]["init_args"]
     guidance = model["guidance"]["init_args"]
     assert model["condition"]["class_path"].endswith(".ConditionEncoder"), "its Fig. 2"
     assert guidance["through_network"], "its eq. 8"
@@ -181,10 +191,10 @@ def test_the_papers_experiment_is_what_the_paper_describes(capsys):
 OTHER_METHOD = "rows/real_iisr/diffusion.yaml"
 
 
-def test_the_diffusion_of_fig_9_is_that_of_difiisr_with_the_same_guidance_on_the_same_data(capsys):
+def test_the_diffusion_of_fig_9_is_that_of_difiisr_with_the_same_guidance_on_the_same_data():
     rows = ("-c", "rows/difiisr/unguided.yaml", "-c", "rows/difiisr/structural_condition.yaml")
-    diffusion = resolved(capsys, "-c", "difiisr", *rows, "--trainer.max_steps=1000")
-    plain, row = resolved(capsys, "-c", "real_iisr"), resolved(capsys, "-c", "real_iisr", "-c", OTHER_METHOD)
+    diffusion = resolved("-c", "difiisr", *rows, "--trainer.max_steps=1000")
+    plain, row = resolved("-c", "real_iisr"), resolved("-c", "real_iisr", "-c", OTHER_METHOD)
     assert diffusion["model"]["init_args"]["optimizer"]["init_args"].pop("fused") is None
     assert row["model"]["init_args"]["optimizer"]["init_args"].pop("fused") is False, "what none stands for"
     assert row["model"] == diffusion["model"]
@@ -196,9 +206,9 @@ def test_the_diffusion_of_fig_9_is_that_of_difiisr_with_the_same_guidance_on_the
 
 
 @pytest.mark.parametrize("file", [file for file in ROWS if file != OTHER_METHOD])
-def test_a_row_changes_what_its_name_says_and_nothing_else(file, capsys):
+def test_a_row_changes_what_its_name_says_and_nothing_else(file):
     method = file.split("/")[1]
-    whole, row = resolved(capsys, "-c", method), resolved(capsys, "-c", method, "-c", file)
+    whole, row = resolved("-c", method), resolved("-c", method, "-c", file)
     assert row["experiment"] == f"{method}-{Path(file).stem}"
     changed = set()
     for part in ("model", "data"):
@@ -209,9 +219,9 @@ def test_a_row_changes_what_its_name_says_and_nothing_else(file, capsys):
 
 
 @pytest.mark.parametrize("file", [f for f in ROWS if f.startswith("rows/difiisr/") and "condition" not in f])
-def test_rows_of_guidance_differ_in_their_terms_alone(file, capsys):
-    guidance = resolved(capsys, "-c", "difiisr", "-c", file)["model"]["init_args"]["guidance"]
-    start = resolved(capsys, "-c", "difiisr")["model"]["init_args"]["guidance"]["init_args"]["start"]
+def test_rows_of_guidance_differ_in_their_terms_alone(file):
+    guidance = resolved("-c", "difiisr", "-c", file)["model"]["init_args"]["guidance"]
+    start = resolved("-c", "difiisr")["model"]["init_args"]["guidance"]["init_args"]["start"]
     if file.endswith("unguided.yaml"):
         assert guidance["class_path"].endswith(".Unguided")
         return
@@ -231,9 +241,9 @@ def test_rows_of_guidance_differ_in_their_terms_alone(file, capsys):
     assert (names("terms"), names("added")) == terms[Path(file).stem] and given["start"] == start
 
 
-def test_rows_of_3m_ti_have_what_their_names_say(capsys):
+def test_rows_of_3m_ti_have_what_their_names_say():
     def row(name):
-        config = resolved(capsys, "-c", "3m_ti", "-c", f"rows/3m_ti/{name}.yaml")
+        config = resolved("-c", "3m_ti", "-c", f"rows/3m_ti/{name}.yaml")
         return config["model"]["init_args"], config["data"]["init_args"]
 
     for name, slot, member in (
@@ -244,7 +254,7 @@ def test_rows_of_3m_ti_have_what_their_names_say(capsys):
         ("without_skip", "skip", "NoSkip"),
     ):
         assert row(name)[0][slot]["class_path"].rsplit(".")[-1] == member
-    prompt = resolved(capsys, "-c", "3m_ti")["model"]["init_args"]["prompt"]
+    prompt = resolved("-c", "3m_ti")["model"]["init_args"]["prompt"]
     prompt["init_args"]["vocabulary"] = []
     assert row("without_prompt")[0]["prompt"] == prompt
     assert row("without_augmentation")[1]["misalignment"]["class_path"].endswith(".Aligned")
@@ -253,8 +263,8 @@ def test_rows_of_3m_ti_have_what_their_names_say(capsys):
     assert [condition["class_path"].rsplit(".")[-1] for condition in alone["test_conditions"]] == ["Complete"]
 
 
-def test_the_paper_of_3m_ti_in_numbers(capsys):
-    config = resolved(capsys, "-c", "paper/3m_ti")
+def test_the_paper_of_3m_ti_in_numbers():
+    config = resolved("-c", "paper/3m_ti")
     model, data, trainer = (config[part].get("init_args", config[part]) for part in ("model", "data", "trainer"))
     assert (model["train"], model["unet_rank"], model["vae_rank"], model["timestep"]) == ("lora", 16, 4, 199)
     assert model["optimizer"]["class_path"] == "torch.optim.Adam" and model["optimizer"]["init_args"]["lr"] == 2e-5
@@ -263,18 +273,18 @@ def test_the_paper_of_3m_ti_in_numbers(capsys):
     assert (data["batch_size"], data["side"], data["scale"]) == (4, 512, 8)
     assert data["misalignment"]["class_path"].endswith(".Combined")
     assert (trainer["max_steps"], trainer["gradient_clip_val"]) == (8000, 1.0)
-    assert config["data"] == resolved(capsys, "-c", "paper/3m_ti", "-c", "data/three_m_ti.yaml")["data"]
+    assert config["data"] == resolved("-c", "paper/3m_ti", "-c", "data/three_m_ti.yaml")["data"]
     for file in ("three_m_ti", "three_m_ti_list"):
-        overlaid = resolved(capsys, "-c", "paper/3m_ti", "-c", f"data/{file}.yaml")["data"]["init_args"]
+        overlaid = resolved("-c", "paper/3m_ti", "-c", f"data/{file}.yaml")["data"]["init_args"]
         assert overlaid["batch_size"] == 4
     # The files of the authors' list are prepared: names, choice, sizes and noise are theirs.
     assert overlaid["side"] == 0 and not any(overlaid[key] for key in ("prefixes", "steps", "counts"))
 
 
-def test_the_released_settings_of_3m_ti_are_words_of_its_experiment(capsys):
+def test_the_released_settings_of_3m_ti_are_words_of_its_experiment():
     lines = (FOLDER / "paper/3m_ti.yaml").read_text(encoding="utf-8").splitlines()
     words = [word for line in lines if line.startswith("#   --") for word in line[1:].split()]
-    config = resolved(capsys, "-c", "paper/3m_ti", *words)
+    config = resolved("-c", "paper/3m_ti", *words)
     model = config["model"]["init_args"]
     released = {"train": "lora_and_unet", "latent": "sample", "guide_weight": 1, "upsampling": "two_step"}
     assert {key: model[key] for key in released} == released and model["skip"]["init_args"]["init"] == 1e-5
@@ -283,15 +293,15 @@ def test_the_released_settings_of_3m_ti_are_words_of_its_experiment(capsys):
     assert (given["lr"], given["weight_decay"], list(given["betas"])) == (2e-5, 1e-2, [0.9, 0.999])
 
 
-def test_one_folder_gives_sd_turbo_and_its_text_encoder(capsys):
+def test_one_folder_gives_sd_turbo_and_its_text_encoder():
     for more in ([], ["--model.prompt=FixedPrompt"]):
-        model = resolved(capsys, "-c", "paper/3m_ti", "--model.base.folder=turbo", *more)["model"]["init_args"]
+        model = resolved("-c", "paper/3m_ti", "--model.base.folder=turbo", *more)["model"]["init_args"]
         assert model["base"]["init_args"]["folder"] == model["prompt"]["init_args"]["encoder"] == "turbo"
 
 
-def test_rows_of_real_iisr_have_what_their_names_say(capsys):
+def test_rows_of_real_iisr_have_what_their_names_say():
     def row(name):
-        return resolved(capsys, "-c", "real_iisr", "-c", f"rows/real_iisr/{name}.yaml")["model"]["init_args"]
+        return resolved("-c", "real_iisr", "-c", f"rows/real_iisr/{name}.yaml")["model"]["init_args"]
 
     full = row("full")
     assert full["structure"]["class_path"].endswith(".ThermalStructuralGuidance")
@@ -302,16 +312,16 @@ def test_rows_of_real_iisr_have_what_their_names_say(capsys):
     assert row("without_toc")["order_weight"] == 0
 
 
-def test_the_diffusion_that_real_iisr_compares_with_is_not_guided(capsys):
+def test_the_diffusion_that_real_iisr_compares_with_is_not_guided():
     rows = [word for name in ("unguided", "structural_condition") for word in ("-c", f"rows/difiisr/{name}.yaml")]
-    model = resolved(capsys, "-c", "difiisr", *rows)["model"]["init_args"]
+    model = resolved("-c", "difiisr", *rows)["model"]["init_args"]
     assert model["guidance"]["class_path"].endswith(".Unguided")
     assert model["condition"]["class_path"].endswith(".StructuralCondition")
     assert model["condition"]["init_args"]["structure"]["class_path"].endswith(".ThermalStructuralGuidance")
 
 
-def test_the_paper_of_real_iisr_in_numbers(capsys):
-    config = resolved(capsys, "-c", "paper/real_iisr")
+def test_the_paper_of_real_iisr_in_numbers():
+    config = resolved("-c", "paper/real_iisr")
     model, data, trainer = config["model"]["init_args"], config["data"]["init_args"], config["trainer"]
     structure, codebook, order = (model[key]["init_args"] for key in ("structure", "codebook", "order_loss"))
     for encoder in (model["encoder"], structure["encoder"]):
@@ -328,8 +338,8 @@ def test_the_paper_of_real_iisr_in_numbers(capsys):
     assert round(1457 * data["split"][2]) == 265 and sum(data["split"]) == pytest.approx(1)
 
 
-def test_the_released_recipe_of_real_iisr(capsys):
-    config = resolved(capsys, "-c", "paper/real_iisr_released")
+def test_the_released_recipe_of_real_iisr():
+    config = resolved("-c", "paper/real_iisr_released")
     model, trainer = config["model"]["init_args"], config["trainer"]
     structure, codebook, order = (model[key]["init_args"] for key in ("structure", "codebook", "order_loss"))
     for encoder in (model["encoder"], structure["encoder"]):
@@ -352,11 +362,11 @@ def test_the_released_recipe_of_real_iisr(capsys):
 
 
 @pytest.mark.parametrize("name", ["real_iisr", "real_iisr_released"])
-def test_words_in_the_recipes_of_real_iisr(name, capsys):
+def test_words_in_the_recipes_of_real_iisr(name):
     lines = (FOLDER / f"paper/{name}.yaml").read_text(encoding="utf-8").splitlines()
     (start,) = [line.split()[3:] for line in lines if line.startswith("#   lit_thermal fit ")]
     assert start[:2] == ["-c", f"paper/{name}"] and start[-2] == "--from"
-    assert resolved(capsys, *start[:-2])["model"]["init_args"]["tokenizer_weights"] == ""
+    assert resolved(*start[:-2])["model"]["init_args"]["tokenizer_weights"] == ""
     for words in [line.split()[1:] for line in lines if line.startswith("#   --")]:
-        trainer = resolved(capsys, "-c", f"paper/{name}", *words)["trainer"]
+        trainer = resolved("-c", f"paper/{name}", *words)["trainer"]
         assert (str(trainer["devices"]), trainer["strategy"]) == ("4", "ddp")
