@@ -87,7 +87,7 @@ def test_overlays_change_the_trainer_alone(file):
 
 
 ANY_METHOD = {
-    "noise": {"NoisyInput": [25, 50, 100, 200, 400]},
+    "noise": {"NoisyInput": [50, 100, 200, 400, 800]},
     "blur": {"BlurredInput": [0.4, 0.6, 0.8, 1.0, 1.5]},
     "degradation": {"CoarserInput": [1.25, 1.5, 2, 3], "WorseInput": [1, 1.5, 2, 3]},
 }

@@ -11,7 +11,6 @@ from lit_thermal.errors import InputError
 from lit_thermal.evaluation.published import METRICS, tables, tables_of_sweep
 from lit_thermal.evaluation.published.tables import FOLDER, PAPERS, read_tables
 from lit_thermal.metrics.protocols import protocols_by_name
-from lit_thermal.metrics.protocols import protocols_by_name
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ROOT.parent / "shared" / "papers"
@@ -198,14 +197,6 @@ def test_values_are_what_is_printed(table):
     )
     assert table.protocol.text and table.protocol.channel
     assert {metric.name for metric in table.metrics} <= set(METRICS)
-    same = table.protocol.same_as
-    assert same is None or [protocol.name for protocol in protocols_by_name([same])] == [same]
-
-
-@pytest.mark.parametrize("table", ALL)
-def test_a_protocol_that_measures_alike_is_one_of_ours(table):
-    same = table.protocol.same_as
-    assert same is None or [kind.name for kind in protocols_by_name([same])] == [same]
 
 
 @pytest.mark.parametrize("table", SWEPT)
