@@ -10,7 +10,6 @@ import yaml
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.published import METRICS, tables, tables_of_sweep
 from lit_thermal.evaluation.published.tables import FOLDER, PAPERS, read_tables
-from lit_thermal.metrics.protocols import protocols_by_name
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ROOT.parent / "shared" / "papers"
