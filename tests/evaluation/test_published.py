@@ -10,6 +10,7 @@ import yaml
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.published import METRICS, tables, tables_of_sweep
 from lit_thermal.evaluation.published.tables import FOLDER, PAPERS, read_tables
+from lit_thermal.metrics.protocols import protocols_by_name
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ROOT.parent / "shared" / "papers"
@@ -196,6 +197,8 @@ def test_values_are_what_is_printed(table):
     )
     assert table.protocol.text and table.protocol.channel
     assert {metric.name for metric in table.metrics} <= set(METRICS)
+    same = table.protocol.same_as
+    assert same is None or [protocol.name for protocol in protocols_by_name([same])] == [same]
 
 
 @pytest.mark.parametrize("table", SWEPT)
