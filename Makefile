@@ -1,4 +1,4 @@
-# `make run` trains and tests THERIS on simulated thermal video; `make test` runs the tests.
+# `make run` trains and tests THERIS on simulated thermal video; `make test` runs the quick tests, `make test-all` all.
 # Both make .venv first when it is missing or when the requirements changed.
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Waiting threads must not spin: one busy neighbour would slow a training step many times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: run test lint
+.PHONY: run test test-all lint
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-all: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m ''
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

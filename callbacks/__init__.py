@@ -5,6 +5,7 @@ from .ema import EMA
 from .extra_metrics import ExtraMetrics
 from .gallery_frames import GalleryFrames
 from .learning_curves import LearningCurves
+from .non_finite_guard import NonFiniteGuard
 from .prediction_writer import PredictionWriter
 from .robustness_curve import RobustnessCurve
 from .samples import SamplePictures
@@ -15,6 +16,7 @@ __all__ = [
     "ExtraMetrics",
     "GalleryFrames",
     "LearningCurves",
+    "NonFiniteGuard",
     "PredictionWriter",
     "RobustnessCurve",
     "SamplePictures",

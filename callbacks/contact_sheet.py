@@ -89,7 +89,9 @@ def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
     figure = Figure(figsize=(columns * _PANEL + 0.8, sum(heights) + 0.7), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
-    figure.suptitle(f"{title}\ngray from {low:.3f} to {high:.3f} of the range in the file", fontsize=9)
+    figure.suptitle(
+        f"{title}\ngray from {low:.3f} to {high:.3f} of the range in the file", fontsize=9, parse_math=False
+    )
     for row, line in zip(axes, rows, strict=True):
         for axis, (image, caption, style) in zip(row, line.panels, strict=True):
             # Pixels stay squares where they are enlarged, and are averaged where they are not.

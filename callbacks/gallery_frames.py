@@ -1,7 +1,5 @@
 """The first pictures of each test set as files, for reports that show the same crop of several runs."""
 
-import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,15 +7,16 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch import Callback
-from PIL import Image
 from torch import Tensor
 
 from lit_thermal.batch import Batch, Radiometry
 from lit_thermal.data.frames import write_frame
 from lit_thermal.errors import InputError
+from lit_thermal.files import write_json
 from lit_thermal.metrics.baselines import reference_baseline
 
 from .file_name import file_name
+from .run_files import write_picture
 
 
 class GalleryFrames(Callback):
@@ -87,16 +86,11 @@ class GalleryFrames(Callback):
             "scale": int(pl_module.scale),  # type: ignore[arg-type]
             "datasets": {dataset: list(entries.values()) for dataset, entries in self._written.items()},
         }
-        folder = Path(trainer.default_root_dir, "gallery")
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / ".gallery.json.part"
-        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        os.replace(aside, folder / "gallery.json")
+        write_json(Path(trainer.default_root_dir, "gallery", "gallery.json"), record)
 
 
 def _write(folder: Path, batch: Batch, index: int, restored: Tensor, scale: int) -> dict[str, Any]:
     """Write one image or clip; returns its entry in the list, with files relative to the gallery."""
-    folder.mkdir(parents=True, exist_ok=True)
     radiometry = batch["radiometry"][index] if "radiometry" in batch else Radiometry()
     video = batch["hr"].ndim == 5
     entry: dict[str, Any] = {
@@ -146,6 +140,4 @@ def _pictures(batch: Batch, index: int, restored: Tensor, scale: int) -> Iterato
 def _write_guide(path: Path, values: Tensor) -> None:
     """Write a visible picture (3, H, W) in [0, 1] so that it appears whole or not at all."""
     pixels = (values.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
-    aside = path.with_name(f".{path.name}.part")
-    Image.fromarray(pixels).save(aside, format="PNG")
-    os.replace(aside, path)
+    write_picture(path, pixels)

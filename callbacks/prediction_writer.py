@@ -1,5 +1,7 @@
-"""Restored frames of `predict` as files of the depth that they came in."""
+"""Restored images and frames of `predict` as files of the name, the format and the depth that they came in."""
 
+import logging
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,22 +12,42 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from lit_thermal.batch import Batch, Radiometry, need
-from lit_thermal.data.frames import write_frame
+from lit_thermal.data.frames import LOSSY, write_frame
+from lit_thermal.data.tags import read_tags, restored_name
+from lit_thermal.errors import InputError
+from lit_thermal.files import check_name
 
-from .file_name import file_name
+_log = logging.getLogger(__name__)
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes each restored frame as a PNG, its values mapped back to the counts of the source.
+    """Writes each restored image or frame under the name of its input, its values mapped back to the source's counts.
 
-    Video goes to `predictions/<clip>/<frame>.png` in the run's folder, counted in target frames from 0, images go
-    to `predictions/<name>.png`. A frame that several windows restore is written once: from the window that numbers it
-    where the others say -1, else from the first of them.
-    Frames are written as they come: nothing is kept.
+    Images go to `predictions/<name>` in the run's folder, in the format of their input and with its tags: TIFF, PNG
+    and BMP stay what they are; of others, JPEG among them, a PNG is made, which loses nothing. Video goes to
+    `predictions/<clip>/<frame>.png`, or .tif where the frames are TIFF, counted in target frames from 0. A frame that
+    several windows restore is written once: from the window that numbers it where the others say -1, else from the
+    first of them.
+
+    Frames are written as they come: nothing is kept. Before the first is restored, the names of all are checked.
     """
 
     def __init__(self) -> None:
         super().__init__(write_interval="batch")
+        self._written: set[str] = set()
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check that every output can have its name, and that no two have one.
+
+        Raises:
+            InputError: a name is none that a file can have, or two inputs would be written to one file.
+        """
+        self._written.clear()
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        planned: Sequence[tuple[str, Path | None]] = data.outputs() if hasattr(data, "outputs") else ()
+        check_names([name for name, _ in planned], Path(trainer.default_root_dir))
+        if trainer.is_global_zero and any(path is not None and path.suffix.lower() in LOSSY for _, path in planned):
+            _log.info("images in JPEG are restored to PNG, which loses nothing; their EXIF goes with them")
 
     def write_on_batch_end(
         self,
@@ -44,26 +66,73 @@ class PredictionWriter(BasePredictionWriter):
             pl_module: unused.
             prediction: (B, T', 1, H, W) or (B, 1, H, W), values in [0, 1].
             batch_indices: unused.
-            batch: gives `name`, and where it has them `frame` and `radiometry`.
+            batch: gives `name`, and where it has them `source`, `frame` and `radiometry`.
             batch_idx: unused.
             dataloader_idx: unused.
+
+        Raises:
+            InputError: a file cannot be written, or two images have one name.
         """
         need(batch, "name", by="writing predictions")
         folder = Path(trainer.default_root_dir, "predictions")
         radiometry = batch.get("radiometry", [Radiometry()] * len(prediction))
-        for index, name in enumerate(batch["name"]):
-            stem = file_name(name)
+        sources: Sequence[Path | None] = batch.get("source", [None] * len(prediction))
+        for index, (name, source) in enumerate(zip(batch["name"], sources, strict=True)):
             if prediction.ndim == 4:
-                _write(folder / f"{stem}.png", prediction[index], radiometry[index])
+                self._write_image(folder, name, source, prediction[index].float(), radiometry[index])
                 continue
+            check_name(name)
+            suffix = ".tif" if source is not None and source.suffix.lower() in (".tif", ".tiff") else ".png"
             numbers: Any = batch.get("frame", torch.arange(prediction.shape[1]).expand(len(prediction), -1))
             for number, values in zip(numbers[index].tolist(), prediction[index], strict=True):
-                if number >= 0:
-                    _write(folder / stem / f"{number:06d}.png", values, radiometry[index])
+                path = folder / name / f"{number:06d}{suffix}"
+                # a run's folder is its own, so that a file there is from an earlier window
+                if number >= 0 and not path.exists():
+                    write_frame(path, values.float(), radiometry[index])
+
+    def _write_image(
+        self, folder: Path, name: str, source: Path | None, values: Tensor, radiometry: Radiometry
+    ) -> None:
+        file = restored_name(name, source)
+        check_name(file)
+        if file in self._written:
+            raise InputError(f"two images would be written to {folder / file}: give them different names")
+        self._written.add(file)
+        tags = None if source is None else read_tags(source, (values.shape[-2], values.shape[-1]))
+        write_frame(folder / file, values, radiometry, tags)
 
 
-def _write(path: Path, values: Tensor, radiometry: Radiometry) -> None:
-    """Write a frame unless an earlier window did; a run's folder is its own, so that a file there is of this run."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_frame(path, values.float(), radiometry)
+def check_names(names: Sequence[str], folder: Path) -> None:
+    """Check that files of these names can lie in one folder, before any is made.
+
+    Args:
+        names: of the files to write.
+        folder: exists, and is where they will lie or above.
+
+    Raises:
+        InputError: a name is none that a file can have, or two differ in nothing that the file system tells apart.
+    """
+    for name in names:
+        check_name(name)
+    exact: set[str] = set()
+    folded: dict[str, str] = {}
+    for name in names:
+        if name in exact:
+            raise InputError(f"two images would be written to {name}: give them different names")
+        exact.add(name)
+        other = folded.setdefault(name.casefold(), name)
+        if other != name and not _tells_case(folder):
+            raise InputError(
+                f"{other} and {name} differ in upper and lower case alone, which {folder} does not tell apart: rename "
+                "one or choose another place by trainer.default_root_dir"
+            )
+
+
+def _tells_case(folder: Path) -> bool:
+    """Whether a file system has two files for two spellings of a name, found out by one file that goes again."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".CASE-", suffix=".part") as probe:
+            path = Path(probe.name)
+            return not path.with_name(path.name.replace(".CASE-", ".case-")).exists()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}): choose another place") from error

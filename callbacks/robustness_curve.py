@@ -11,7 +11,9 @@ from lit_thermal.data.conditions import Condition, Varied
 from lit_thermal.metrics.levels import BASELINE, COLUMNS, Level, curves
 from lit_thermal.metrics.report import compare, describe
 from lit_thermal.metrics.scores import Scores
+from lit_thermal.plain_files import cell
 
+from .file_name import file_name
 from .run_files import COLORS, write_figure, write_table
 
 _LINES = {
@@ -48,14 +50,16 @@ class RobustnessCurve(Callback):
         conditions: Sequence[Condition] = getattr(data, "conditions", ())
         if not trainer.is_global_zero or len(conditions) < 2:
             return
-        scores: Scores = pl_module.scores  # type: ignore[assignment]
+        scores: Scores = pl_module.evaluator.scores  # type: ignore[assignment, union-attr]
         # All conditions of one data set stand one after the other.
         names = data.test_names
         sets = [names[first : first + len(conditions)] for first in range(0, len(names), len(conditions))]
         for datasets in sets:
             levels = _levels(scores, datasets, conditions)
             base = datasets[0].removesuffix(f"_{conditions[0].suffix}")
-            file = Path(trainer.default_root_dir) / (f"robustness_{base}.csv" if len(sets) > 1 else "robustness.csv")
+            file = Path(trainer.default_root_dir) / (
+                f"robustness_{file_name(base)}.csv" if len(sets) > 1 else "robustness.csv"
+            )
             write_table(file, COLUMNS, map(_row, levels))
             if curves(levels):
                 kind = "clips" if "clips" in describe(scores)[datasets[0]] else "images"
@@ -70,9 +74,13 @@ def write_runs(file: Path, runs: Mapping[str, Sequence[Level]]) -> None:
         file: the picture, a PNG; the table has its name and the suffix .csv.
         runs: what each run, by the name it has in the picture, was measured to.
     """
-    rows = [(run, *_row(level)) for run, levels in runs.items() for level in levels]
+    rows = [tuple(map(cell, (run, *_row(level)))) for run, levels in runs.items() for level in levels]
     write_table(file.with_suffix(".csv"), ("run", *COLUMNS), rows)
-    write_figure(file, _figure_of_runs(runs))
+    from matplotlib import rc_context
+
+    # Names of others are no formulas, whatever signs they hold.
+    with rc_context({"text.parse_math": False}):
+        write_figure(file, _figure_of_runs(runs))
 
 
 def _row(level: Level) -> tuple[Any, ...]:
@@ -215,7 +223,7 @@ def _empty(title: str, count: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5.2 * count), dpi=100, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     return figure, figure.subplots(count, len(_METRICS), squeeze=False)
 
 

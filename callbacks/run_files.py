@@ -2,10 +2,14 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from lit_thermal.files import replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,18 +32,16 @@ def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) 
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     writer.writerows(rows)
-    aside = _aside(path)
-    aside.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, text.getvalue())
 
 
 def write_figure(path: Path, figure: "Figure") -> None:
     """Write a figure as a PNG."""
-    aside = _aside(path)
-    figure.savefig(aside, format="png")
-    os.replace(aside, path)
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png")
 
 
-def _aside(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.part")
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 as a PNG."""
+    with replacing(path) as aside:
+        Image.fromarray(pixels).save(aside, format="PNG")

@@ -1,6 +1,5 @@
 """Pictures of a few restored clips, in the run's folder and in the loggers."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from PIL import Image
 from torch import Tensor
 
 from lit_thermal.batch import Batch
@@ -19,6 +17,7 @@ from lit_thermal.metrics.baselines import REFERENCE, reference_baseline
 
 from .contact_sheet import Sample, draw
 from .file_name import file_name
+from .run_files import write_picture
 
 
 class SamplePictures(Callback):
@@ -115,7 +114,7 @@ class SamplePictures(Callback):
                 title = f"{dataset}: {name}{trained}"
                 picture = draw(sample, title, baseline, type(pl_module).__name__)
                 folder = Path(trainer.default_root_dir, "samples", file_name(dataset))
-                _save(picture, folder / f"{file_name(name)}{suffix}.png")
+                write_picture(folder / f"{file_name(name)}{suffix}.png", picture)
                 _log(trainer, f"samples/{dataset}/{name}", picture)
         self._samples.clear()
 
@@ -153,14 +152,6 @@ def _sample(batch: Batch, index: int, baseline: Tensor, restored: Tensor) -> Sam
         steps=steps,
         guide=guide[index].detach().float().cpu() if guide is not None and seen else None,
     )
-
-
-def _save(picture: np.ndarray, path: Path) -> None:
-    """Write a PNG so that it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    Image.fromarray(picture).save(aside, format="PNG")
-    os.replace(aside, path)
 
 
 def _log(trainer: pl.Trainer, tag: str, picture: np.ndarray) -> None:

@@ -4,6 +4,7 @@ Thermal values are one channel, float32 in [0, 1]; a method converts inside to w
 """
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import torch
@@ -58,6 +59,8 @@ class Batch(TypedDict, total=False):
 
     lr: Tensor
     """(B, 1, h, w) or (B, T, 1, h, w): what the thermal camera gave, at its own resolution."""
+    beyond: Tensor
+    """As `lr`, at predict where something was: what clipping to [0, 1] took of the counts; writers put it back."""
     hr: Tensor
     """(B, 1, H, W) or (B, T', 1, H, W): the target; absent at predict."""
     guide: Tensor
@@ -85,9 +88,12 @@ class Batch(TypedDict, total=False):
     these two alone; where it is known, a test measures with it and without."""
     groups: list[list[str]]
     """What each image is measured with, beside all of its set: its kind of blur, its scene."""
+    source: list[Path | None]
+    """At predict, the file that each sample was read from, of a clip its first frame: an output keeps its format and
+    tags. None where there is no file."""
 
 
-LISTS = frozenset({"radiometry", "tags", "boxes", "masks", "labels", "name", "groups"})
+LISTS = frozenset({"radiometry", "tags", "boxes", "masks", "labels", "name", "groups", "source"})
 """Keys that stay a list with one entry a sample; every other key is stacked."""
 
 
@@ -97,6 +103,8 @@ def collate(samples: list[dict[str, Any]]) -> Batch:
     Raises:
         InputError: samples differ in their keys or in a tensor's shape.
     """
+    if any("beyond" in sample for sample in samples):
+        samples = [s if "beyond" in s else {**s, "beyond": torch.zeros_like(s["lr"])} for s in samples]
     keys = samples[0].keys()
     for sample in samples[1:]:
         if sample.keys() != keys:

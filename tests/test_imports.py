@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_thermal"
-SHARED = {"batch", "errors"}
+SHARED = {"batch", "errors", "files", "lazy", "plain_files", "plain_yaml", "shapes", "trust", "weights_file"}
 """What everyone may import."""
 ALLOWED = {
     "ops": set(),
@@ -44,6 +44,13 @@ ALLOWED = {
     "callbacks": {"inference", "methods", "ops", "data", "metrics", "losses", "blocks"},
     "batch": set(),
     "errors": set(),
+    "files": set(),
+    "lazy": set(),
+    "plain_yaml": set(),
+    "trust": set(),
+    "weights_file": set(),
+    "plain_files": set(),
+    "shapes": set(),
 }
 """Each part of the package to what it may import besides itself."""
 OPS_KNOW = {"torch", "numpy", "einops"}
@@ -56,11 +63,13 @@ HEAVY = {"diffusers", "transformers", "peft", "wandb", "mamba_ssm", "pyiqa", "de
 }
 LIGHT = [
     "__main__.py",
+    "lazy.py",
     "cli/__init__.py",
     "cli/dispatch.py",
     "cli/list.py",
     "cli/parser.py",
     "errors.py",
+    "trust.py",
     "__init__.py",
 ]
 
@@ -158,3 +167,36 @@ def walk(node: object) -> Iterator[object]:
             yield from walk(value)
     else:
         yield node
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, also those of the folder that is mapped into it, by its name."""
+    found = {}
+    for base, name in ((PACKAGE, "lit_thermal"), (ROOT / "callbacks", "lit_thermal.callbacks")):
+        for path in base.rglob("*.py"):
+            parts = path.relative_to(base).with_suffix("").parts
+            found[".".join([name, *(part for part in parts if part != "__init__")])] = path
+    return found
+
+
+def imported_files(name: str, known: dict[str, Path]) -> set[str]:
+    """The files that a module imports when it is imported itself."""
+    package = name if known[name].name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.parse(known[name].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in known else base for a in node.names}
+    return {other for other in found if other in known and known[other].name != "__init__.py"} - {name}
+
+
+def test_files_do_not_import_each_other_in_a_circle():
+    known = modules()
+    left = {name: imported_files(name, known) for name in known}
+    while leaves := [name for name, others in left.items() if not others & left.keys()]:
+        for name in leaves:
+            del left[name]
+    assert not left, f"these files import each other: {sorted(left)}"

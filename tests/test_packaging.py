@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+NEW = ("lit_thermal/made_by_the_test/__init__.py",)
+"""A sub-package that a user adds to the checkout."""
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
+    for new in NEW:
+        # a package that nobody lists anywhere
+        (source / new).parent.mkdir()
+        (source / new).touch()
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", folder, source]
     built = subprocess.run(command, capture_output=True, text=True)
@@ -47,7 +53,7 @@ def test_the_wheel_holds_the_folders_and_nothing_else(wheel):
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and (path.suffix in kinds or path.name == "py.typed")
     }
-    assert names == expected
+    assert names == expected | set(NEW)
 
 
 def test_the_wheel_works_where_nothing_else_is(wheel, tmp_path):

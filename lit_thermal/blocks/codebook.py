@@ -1,4 +1,4 @@
-"""Codebooks: what the tokens of an image stand for, given its low-resolution observation."""
+"""Codebooks: map the tokens of an image to code vectors, optionally adapted to its low-resolution observation."""
 
 from abc import ABC, abstractmethod
 from typing import Literal
@@ -9,26 +9,26 @@ from torch import Tensor, nn
 from lit_thermal.errors import InputError
 
 HIDDEN = 32
-"""Width of the published network that turns a condition into the factors of the ranks."""
+"""Hidden width of the published network that maps a condition to one factor per rank."""
 
 Acts = Literal["decode", "decode_and_embedding"]
 
 
 class Codebook(nn.Module, ABC):
-    """Base of the family: entries that a frozen tokenizer looked up become those that are decoded.
+    """Base of the family: turns the entries that a frozen tokenizer looked up into those that are decoded.
 
-    What must hold: shapes stay; each image is treated by itself; the result is differentiable in codes,
-    probabilities and condition; `soft` with probabilities of 0 and 1 gives what `forward` gives.
+    Subclasses must keep shapes, process each image independently, and be differentiable in codes, probabilities and
+    condition. `soft` with one-hot probabilities must give the same result as `forward`.
 
     Args:
-        entries: of the tokenizer's codebook.
-        dim: values of an entry.
-        width: channels of the condition.
+        entries: number of entries of the tokenizer's codebook.
+        dim: number of values of an entry.
+        width: number of channels of the condition.
 
     Attributes:
-        acts: where the result is used: in the latent that is decoded to an image alone, or also in the inputs of the
-            transformer that predicts the tokens. Which tokens are targets never depends on it.
-        placed: in training the condition has the learnt embeddings of the places in it.
+        acts: use of the result: only in the latent that is decoded to an image ("decode"), or also in the inputs of
+            the transformer that predicts the tokens ("decode_and_embedding"). The target tokens never depend on it.
+        placed: whether the condition includes the learnt position embeddings in training.
     """
 
     acts: Acts = "decode"
@@ -43,40 +43,40 @@ class Codebook(nn.Module, ABC):
 
         Args:
             ids: tokens (B, n).
-            codes: their entries (B, n, dim) in the tokenizer's codebook.
-            condition: (B, width), one for all tokens and scales of an image.
+            codes: entries (B, n, dim) of the tokens in the tokenizer's codebook.
+            condition: condition (B, width), shared by all tokens and scales of an image.
         """
 
     @abstractmethod
     def soft(self, probabilities: Tensor, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean (B, n, dim) of the codes to use, over distributions of tokens.
+        """Return the expected codes (B, n, dim) under distributions of tokens.
 
         Args:
-            probabilities: (B, n, entries); straight-through ones too.
+            probabilities: probabilities of tokens (B, n, entries), which may be straight-through estimates.
             codes: mean entries (B, n, dim) of the tokenizer's codebook, `probabilities @ embedding.weight`.
-            condition: (B, width).
+            condition: condition (B, width) of each image.
         """
 
 
 class ConditionAdaptiveCodebook(Codebook):
-    """Adds to each entry a low-rank term that follows a condition (Real-IISR eq. 2).
+    """Adds to each entry a low-rank term that depends on a condition (Real-IISR eq. 2).
 
     e'(id) = e(id) + tanh(gate) (U[id] * h) V^T with h = MLP(condition): layer norm without affine, SiLU, linear to 32,
-    SiLU, linear to the rank. U and V start as in the released code (normal, 0.02, truncated).
+    SiLU, linear to the rank. U and V are initialised as in the released code (truncated normal, deviation 0.02).
 
     Args:
-        entries: of the tokenizer's codebook.
-        dim: values of an entry.
-        width: channels of the condition.
-        rank: of the term.
-        gate: its value at the start. In the released code 0, where the term and, but for the gate's own, all of its
-            gradients vanish; at its learning rate the gate can then hardly open.
-        acts: where the result is used. The paper puts it in the place of the static look-up, "decode_and_embedding";
-            the released code decodes with it only, "decode".
-        placed: in training, and there alone, the condition has the learnt embeddings of the places in it (released).
+        entries: number of entries of the tokenizer's codebook.
+        dim: number of values of an entry.
+        width: number of channels of the condition.
+        rank: rank of the added term.
+        gate: initial value of the gate. It is 0 in the released code, where the term and all of its gradients except
+            the gate's own vanish at first; at the released learning rate the gate then hardly opens.
+        acts: use of the result. The paper replaces the static look-up everywhere ("decode_and_embedding"); the
+            released code uses it only for decoding ("decode").
+        placed: include the learnt position embeddings in the condition in training only, as the released code does.
 
     Raises:
-        InputError: a size is less than 1, or `acts` is none of the two.
+        InputError: a size is less than 1, or `acts` is neither "decode" nor "decode_and_embedding".
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class ConditionAdaptiveCodebook(Codebook):
         return self._adapted(codes, self.U[ids], condition)
 
     def soft(self, probabilities: Tensor, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean (B, n, dim) of the adapted codes over distributions (B, n, entries) of tokens."""
+        """Return the expected adapted codes (B, n, dim) under distributions (B, n, entries) of tokens."""
         return self._adapted(codes, probabilities.to(self.U.dtype) @ self.U, condition)
 
     def released_names(self) -> dict[str, str]:
-        """Return the names here to those in the published layout of Real-IISR."""
+        """Return the mapping of parameter names here to names in the published layout of Real-IISR."""
         return {
             "U": "vae.quantize.U",
             "V": "vae.quantize.V",
@@ -130,18 +130,18 @@ class ConditionAdaptiveCodebook(Codebook):
 
 
 class StaticCodebook(Codebook):
-    """The tokenizer's entries as they are (Real-IISR Fig. 7, without the condition-adaptive codebook).
+    """The tokenizer's entries, unchanged (Real-IISR Fig. 7, without the condition-adaptive codebook).
 
     Args:
-        entries: of the tokenizer's codebook.
-        dim: values of an entry.
-        width: channels of the condition.
+        entries: number of entries of the tokenizer's codebook.
+        dim: number of values of an entry.
+        width: number of channels of the condition.
     """
 
     def forward(self, ids: Tensor, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the codes (B, n, dim) as they are."""
+        """Return the codes (B, n, dim) unchanged."""
         return codes
 
     def soft(self, probabilities: Tensor, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean codes (B, n, dim) as they are."""
+        """Return the mean codes (B, n, dim) unchanged."""
         return codes

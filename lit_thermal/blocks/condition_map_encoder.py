@@ -1,4 +1,4 @@
-"""Encoders of condition maps: an image, or a map made of it, to one token for each of its blocks."""
+"""Encoders of condition maps: turn an image, or a map computed from it, into one token per block of pixels."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,23 +13,23 @@ from lit_thermal.blocks.image_encoder import TimmEncoder
 from lit_thermal.errors import InputError
 
 SILU_GAIN = 1.68
-"""One over the root mean square of SiLU of normally distributed values."""
+"""Inverse of the root mean square of SiLU(x) for standard normal x; keeps the scale of features through SiLU."""
 PATCH_LEVEL = 4
-"""Levels of stride 2 ** 4 are as coarse as a backbone's features may be: DINOv3 has patches of 16 pixels."""
+"""Deepest level of a backbone that is used, of stride 2 ** 4: DINOv3 has patches of 16 pixels."""
 
 
 class MapEncoder(nn.Module, ABC):
-    """Base of the family: images (B, in_channels, H, W) to maps (B, width, H / factor, W / factor).
+    """Base of the family: encodes images (B, in_channels, H, W) as maps (B, width, H / factor, W / factor).
 
-    What must hold: any H and W that are multiples of `factor` pass; each image of a batch is by itself; the precision
-    is that of the weights, under autocast too.
+    Subclasses must accept any H and W that are multiples of `factor`, encode each image of a batch independently, and
+    compute in the precision of the weights, under autocast too.
 
     Args:
-        in_channels: of the images.
-        width: of the result.
+        in_channels: number of channels of the images.
+        width: number of channels of the result.
 
     Attributes:
-        factor: sides of the image over those of the result.
+        factor: factor by which each side of the image is reduced.
     """
 
     factor: int
@@ -45,11 +45,12 @@ class MapEncoder(nn.Module, ABC):
         """Return the map (B, width, H / factor, W / factor).
 
         Args:
-            image: (B, in_channels, H, W).
-            limits: what it ranges between, for encoders that were trained on pictures; some of it may lie outside.
+            image: images (B, in_channels, H, W).
+            limits: nominal range (low, high) of the image's values, used by encoders that were trained on pictures;
+                values may lie outside it.
 
         Raises:
-            InputError: the image has another number of channels, or a side is no multiple of `factor`.
+            InputError: the image has another number of channels, or a side is not a multiple of `factor`.
         """
 
     def _check(self, image: Tensor) -> None:
@@ -61,18 +62,19 @@ class MapEncoder(nn.Module, ABC):
 
 
 class ConvStackEncoder(MapEncoder):
-    """3x3 convolutions and SiLU, half of the steps of stride 2; no norms (VARSR and the released Real-IISR).
+    """A stack of 3x3 convolutions with SiLU and no norms (VARSR and the released Real-IISR).
 
-    A convolution to the first width; for each width one that stays and one of stride 2 to the next, the last to
-    `width`; one more without activation. It does not ask for the limits of the image.
+    The first convolution maps to the first width. Then each width has one convolution of stride 1 and one of stride 2
+    to the next width (the last one to `width`). A final convolution has no activation. `limits` is ignored.
 
-    Weights start so that features keep their size at any width (normal, by the number of inputs), biases as zeros. The
-    released code starts all at a deviation of 0.02, with which features of narrow stacks vanish.
+    Weights are drawn from a normal distribution scaled by the number of inputs, so that features keep their scale at
+    any width; biases are zero. The released code uses a deviation of 0.02 everywhere, with which features of narrow
+    stacks vanish.
 
     Args:
-        in_channels: of the images.
-        width: of the result; 1536 is published.
-        widths: of the convolutions before, the finest first. Each halves the sides once.
+        in_channels: number of channels of the images.
+        width: number of channels of the result; 1536 in the published model.
+        widths: channels of the convolutions before the last width, the finest first. Each halves the sides once.
 
     Raises:
         InputError: a number is not positive, or there are no widths.
@@ -107,21 +109,21 @@ class ConvStackEncoder(MapEncoder):
 
 
 class DINOv3Encoder(MapEncoder):
-    """A vision transformer of timm, as in Real-IISR section 3.1, and a linear layer to the width.
+    """A vision transformer from timm, as in Real-IISR section 3.1, followed by a linear layer to `width`.
 
-    The paper names DINOv3 and no size; its smallest one is the default. The image is scaled from its limits to
-    [0, 1], one channel becomes three, and both are normalised as in the backbone's pretraining; its last features of
-    stride 16 go through a layer norm and the linear layer. All of it is trained.
+    The paper names DINOv3 but no size; the smallest one is the default. The image is scaled from its limits to [0, 1],
+    a single channel is repeated three times, and the result is normalised as in the backbone's pretraining. The last
+    features of stride 16 pass a layer norm and the linear layer. All parameters are trained.
 
     Args:
-        in_channels: of the images, 1 or 3.
-        width: of the result.
-        name: of the backbone in timm, such as `vit_small_patch16_dinov3` or `vit_large_patch16_dinov3`.
-        pretrained: start from its published weights.
-        weights: file with these weights (.safetensors, .pth), where they are not to be fetched.
+        in_channels: number of channels of the images, 1 or 3.
+        width: number of channels of the result.
+        name: name of the backbone in timm, such as `vit_small_patch16_dinov3` or `vit_large_patch16_dinov3`.
+        pretrained: start from the published weights of the backbone.
+        weights: file with these weights (.safetensors, .pth), to be used instead of a download.
 
     Raises:
-        InputError: there are neither 1 nor 3 channels; or as for `lit_thermal.blocks.image_encoder.TimmEncoder`.
+        InputError: `in_channels` is neither 1 nor 3; or as for `lit_thermal.blocks.image_encoder.TimmEncoder`.
     """
 
     def __init__(
@@ -138,7 +140,7 @@ class DINOv3Encoder(MapEncoder):
         self.backbone = TimmEncoder(name, PATCH_LEVEL, pretrained, weights)
         self.factor = max(self.backbone.widths)
         features = self.backbone.widths[self.factor]
-        # without an affine part of its own: the linear layer has one
+        # No affine part: the linear layer that follows has one.
         self.norm = nn.LayerNorm(features, elementwise_affine=False)
         self.linear = nn.Linear(features, width)
 

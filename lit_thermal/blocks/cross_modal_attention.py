@@ -1,6 +1,6 @@
-"""Cross-modal attention: what the self-attention of a diffusion network sees of the other views of a sample.
+"""Cross-modal attention: lets the self-attention of a diffusion network exchange features between views of a sample.
 
-Views of a sample lie side by side in the batch, (B*V, ...) with the view index fastest; view 0 is the thermal one.
+Views of a sample are adjacent in the batch, (B*V, ...) with the view index fastest; view 0 is the thermal one.
 """
 
 from abc import ABC, abstractmethod
@@ -17,55 +17,58 @@ if TYPE_CHECKING:
 
 @dataclass
 class Views:
-    """Which views the batch has that runs through a network; set before each call, and kept until its backward pass.
+    """Views in the current batch of a network; set before each call and kept until its backward pass.
 
     Attributes:
-        count: V, views of each sample, the thermal one included.
-        present: (B, V), true where a sample has this view; the thermal view always counts as there. None: all are.
+        count: number V of views of each sample, including the thermal one.
+        present: mask (B, V), true where a sample has the view; the thermal view must always be present. None means that
+            all views are present.
     """
 
     count: int = 1
     present: Tensor | None = None
 
     def set(self, count: int, present: Tensor | None = None) -> None:
-        """Take the views of the next batch; `present` is dropped where no view is absent.
+        """Set the views of the next batch; `present` is dropped if no view is absent.
 
-        That is looked up once here, because on a GPU each look waits, and attention without a mask has faster kernels.
+        This is checked once here, because reading a value back from a GPU synchronises, and attention without a mask
+        has faster kernels.
         """
         self.count = count
         self.present = None if present is None or bool(present.all()) else present.bool()
 
     def clear(self, x: Tensor) -> Tensor:
-        """Return x (B*V, ...) with zeros for absent views, whatever they hold, NaN included."""
+        """Return x (B*V, ...) with absent views set to zero, even where they contain NaN."""
         if self.present is None:
             return x
         return x.masked_fill(~self.present.flatten().view(-1, *[1] * (x.ndim - 1)), 0)
 
 
 class Attend(Protocol):
-    """A layer's own attention: its weights, heads and scale, on any queries and keys."""
+    """The attention of a layer, with its own weights, heads and scale, applied to given queries and keys."""
 
     def __call__(self, queries: Tensor, keys: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Return (b, n, D) for queries (b, n, D); keys (b, m, D), by default the queries; mask (b, 1, m) of keys."""
+        """Return (b, n, D) for queries (b, n, D), keys (b, m, D), by default the queries, and a key mask (b, 1, m)."""
         ...
 
 
 class CrossModalAttention(ABC):
-    """Base of the family: replaces what the self-attention (attn1) of each transformer block attends to.
+    """Base of the family: changes which tokens the self-attention (attn1) of each transformer block attends to.
 
-    Norm, residual, text attention and feed-forward of the block stay as they are, of each view by itself, and so do the
-    attention's weights. What must hold: an absent view influences no other; a sample is attended by itself.
+    The norm, residual, text attention and feed-forward of the block still process each view separately, and the
+    weights of the attention are unchanged. In subclasses an absent view must not influence other views, and samples
+    must not influence each other.
     """
 
     def install(self, unet: "UNet2DConditionModel", views: Views) -> nn.ModuleDict:
         """Set this attention in every transformer block.
 
         Args:
-            unet: changed in place; with or without LoRA.
-            views: read at each call; the network's owner sets it.
+            unet: UNet that is changed in place, with or without LoRA.
+            views: views of the current batch, set by the owner of the network and read at each call.
 
         Returns:
-            New parameters by the name of their block, to be registered by the owner: none unless the member has some.
+            New parameters by the name of their block, to be registered by the owner; empty if there are none.
         """
         added = nn.ModuleDict()
         for name, module in unet.named_modules():
@@ -83,20 +86,21 @@ class CrossModalAttention(ABC):
 
         Args:
             attend: the layer's own attention.
-            tokens: (B, V, N, D), normalised; zeros for absent views.
-            present: (B, V), or None where all are.
-            projection: what `projection` made for this layer.
+            tokens: normalised tokens (B, V, N, D); zeros for absent views.
+            present: mask (B, V), true where a view is present, or None if all are.
+            projection: module that `projection` returned for this layer.
         """
 
     def projection(self, dim: int) -> nn.Module:
-        """Return new parameters for one layer of `dim` channels; none by default."""
+        """Return a module with new parameters for one layer of `dim` channels; it has none by default."""
         return nn.Identity()
 
 
 class CrossModalSelfAttention(CrossModalAttention):
-    """One sequence of all views' tokens, thermal first, attends to itself (CSM, 3M-TI section 3.2); no new parameters.
+    """Self-attention over the joint sequence of all views' tokens, thermal first (CSM, 3M-TI section 3.2).
 
-    Keys of absent views are masked; a sample that has the thermal view only is attended as by `SelfAttention`.
+    There are no new parameters. Keys of absent views are masked; for a sample with only the thermal view the result
+    equals that of `SelfAttention`.
     """
 
     def exchange(self, attend: Attend, tokens: Tensor, present: Tensor | None, projection: nn.Module) -> Tensor:
@@ -107,7 +111,7 @@ class CrossModalSelfAttention(CrossModalAttention):
 
 
 class SelfAttention(CrossModalAttention):
-    """Each view attends to itself: nothing is exchanged (3M-TI table 4, "Self-Attn")."""
+    """Each view attends only to itself (3M-TI table 4, "Self-Attn")."""
 
     def exchange(self, attend: Attend, tokens: Tensor, present: Tensor | None, projection: nn.Module) -> Tensor:
         """Return the outputs (B, V, N, D) of the layer."""
@@ -115,14 +119,15 @@ class SelfAttention(CrossModalAttention):
 
 
 class FeatureConcat(CrossModalAttention):
-    """The thermal view takes from the others by a static projection (3M-TI table 4, "Feature Concat + FC").
+    """A static projection mixes visible features into the thermal view (3M-TI table 4, "Feature Concat + FC").
 
-    Before the self-attention of each view, a thermal token becomes a linear layer of itself and of the visible token at
-    the same place; with several visible views that is the mean of those present, with none zeros. Visible views stay.
-    The layer starts as the identity on the thermal token, so that training starts from `SelfAttention`.
+    Before the self-attention of each view, a linear layer maps each thermal token and the visible token at the same
+    position to a new thermal token. Several visible views are averaged over those present; without any, the visible
+    token is zero. Visible tokens are unchanged. The layer starts as the identity on the thermal token, so that training
+    starts from `SelfAttention`.
 
-    The paper says "static projection w/o attention" and no more. We read: the exchange goes without attention; each
-    view keeps its own, so that rows of the table differ in the exchange alone.
+    The paper says only "static projection w/o attention". We take this to mean that features are exchanged without
+    attention while each view keeps its self-attention, so that rows of the table differ only in the exchange.
     """
 
     def exchange(self, attend: Attend, tokens: Tensor, present: Tensor | None, projection: nn.Module) -> Tensor:
@@ -134,7 +139,7 @@ class FeatureConcat(CrossModalAttention):
         return attend(torch.cat([mixed[:, None], visible], dim=1).flatten(0, 1)).view_as(tokens)
 
     def projection(self, dim: int) -> nn.Module:
-        """Return the linear layer of one block, from a thermal and a visible token to a thermal one."""
+        """Return the linear layer of one block, which maps a thermal and a visible token to a thermal one."""
         layer = nn.Linear(2 * dim, dim)
         nn.init.eye_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -144,7 +149,8 @@ class FeatureConcat(CrossModalAttention):
 class CrossAttention(CrossModalAttention):
     """Thermal tokens attend to the tokens of all visible views, not to their own (3M-TI table 4, "Cross-Attn").
 
-    A sample without a visible view attends to itself. Visible views always do. The attention's own weights serve both.
+    The thermal view of a sample without a visible view attends to itself. Visible views always attend to themselves.
+    Both use the same attention weights.
     """
 
     def exchange(self, attend: Attend, tokens: Tensor, present: Tensor | None, projection: nn.Module) -> Tensor:
@@ -164,12 +170,12 @@ class CrossAttention(CrossModalAttention):
 
 
 def _keys(present: Tensor, length: int) -> Tensor:
-    """Mask (B, 1, V*N) of the keys of views (B, V) with N tokens each; the thermal view's where no other is left."""
+    """Return the key mask (B, 1, V*N) for present views (B, V) with N tokens each."""
     return present.repeat_interleave(length, dim=1).unsqueeze(1)
 
 
 class _Processor:
-    """What diffusers calls in place of its own self-attention."""
+    """Attention processor that diffusers calls instead of its own self-attention."""
 
     def __init__(self, member: CrossModalAttention, views: Views, projection: nn.Module) -> None:
         from diffusers.models.attention_processor import AttnProcessor2_0
@@ -186,7 +192,7 @@ class _Processor:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Return the outputs (B*V, N, D) of a self-attention; the last two are None there."""
+        """Return the outputs (B*V, N, D) of a self-attention, for which the last two arguments are None."""
 
         def attend(queries: Tensor, keys: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
             return self.plain(attn, queries, keys, mask)

@@ -1,4 +1,4 @@
-"""Conditions: what a diffusion network sees of the low-resolution image besides the noisy state."""
+"""Conditions: channels made from the low-resolution image that a diffusion network sees next to the noisy state."""
 
 from abc import ABC, abstractmethod
 
@@ -10,32 +10,32 @@ from lit_thermal.ops.resize import resize
 
 
 class DiffusionCondition(nn.Module, ABC):
-    """Base of the family: the low-resolution image to channels that are concatenated to the network's input.
+    """Base of the family: maps the low-resolution image to channels that are concatenated to the network's input.
 
-    What must hold: any size of the image and of the state goes, each image of a batch is by itself.
+    Subclasses must accept any size of image and state, and process each image of a batch independently.
 
     Attributes:
-        channels: of the result.
+        channels: number of channels of the result.
     """
 
     channels: int
 
     @abstractmethod
     def forward(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
-        """Map images (B, 1, h, w) in [-1, 1] to (B, channels, *size), the size of the state."""
+        """Map images (B, 1, h, w) in [-1, 1] to (B, channels, *size), where `size` is that of the state."""
 
 
 class RawLR(DiffusionCondition):
-    """The pixels of the low-resolution image, as ResShift, SinSR and the released DifIISR have them.
+    """The pixels of the low-resolution image, as in ResShift, SinSR and the released DifIISR.
 
-    With scale 4 and a first stage of factor 4 the image has the size of the state. A smaller one is enlarged to a
-    multiple of its size by repeating pixels; for a larger one, `unshuffle` moves pixels into channels. Where a size is
-    still left that neither meets, the image is resized bilinearly (antialiased where it shrinks; ours).
+    With scale 4 and a first stage of factor 4 the image has the size of the state. A smaller image is enlarged by
+    repeating pixels if the state is a multiple of its size; for a larger one, `unshuffle` moves pixels into channels.
+    In all other cases the image is resized bilinearly (antialiased when it shrinks), which is our addition.
 
     Args:
-        copies: of the one thermal channel; the published networks take three.
-        unshuffle: sides of the image over those of the state: each block of so many pixels a side becomes channels, as
-            in `torch.pixel_unshuffle`. Sides that are no multiple are filled up with the edge pixel.
+        copies: number of copies of the thermal channel; the published networks take three.
+        unshuffle: factor by which the image is larger than the state. Each block of that many pixels a side becomes
+            channels, as in `torch.pixel_unshuffle`; sides that are not a multiple are padded with the edge pixel.
 
     Raises:
         InputError: a number is not positive.
@@ -59,13 +59,13 @@ class RawLR(DiffusionCondition):
 class ConditionEncoder(DiffusionCondition):
     """A small convolutional encoder of the low-resolution image: the image encoder in DifIISR's Fig. 2.
 
-    The paper draws it and says no more, so the architecture is ours: a 3x3 convolution, residual blocks of two 3x3
-    convolutions and SiLU at the size of the image, a 3x3 convolution to the result, which is brought to the size of
-    the state as in `RawLR`. It is trained with the network.
+    The paper draws it without details, so the architecture is ours: a 3x3 convolution, residual blocks of two 3x3
+    convolutions and SiLU at the size of the image, and a 3x3 convolution to the result, which is brought to the size
+    of the state as in `RawLR`. The encoder is trained with the network.
 
     Args:
-        channels: of the result.
-        width: channels inside.
+        channels: number of channels of the result.
+        width: number of channels inside the encoder.
         depth: number of residual blocks.
 
     Raises:
@@ -94,7 +94,7 @@ class ConditionEncoder(DiffusionCondition):
 
 
 def _to_size(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring (B, C, h, w) to a size: by repetition where it is a multiple, else bilinearly."""
+    """Resize (B, C, h, w) by repeating pixels if the size is a multiple of (h, w), and bilinearly otherwise."""
     height, width = x.shape[-2:]
     if (height, width) == tuple(size):
         return x

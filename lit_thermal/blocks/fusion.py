@@ -1,4 +1,4 @@
-"""Fusion: features of two cameras to the features of one, at one level of an encoder."""
+"""Fusion: blocks that merge the features of two cameras at one level of an encoder."""
 
 from abc import ABC, abstractmethod
 from typing import Literal
@@ -11,14 +11,14 @@ Camera = Literal["guide", "thermal"]
 
 
 class Fusion(nn.Module, ABC):
-    """Base of the family: joins two feature maps of one size, and says what a level is when one camera is missing.
+    """Base of the family: fuses two feature maps of the same size, and defines the level when one camera is missing.
 
-    What must hold: shape, size and type stay; every pixel is fused by itself, so that any height and width pass;
-    each sample is fused by itself; no sample at all (B = 0) passes too, so that parameters stay in the graph of a
-    batch without complete samples. `alone` never sees the absent camera.
+    Subclasses must return the shape and type of the inputs for any height and width, and must not mix samples of a
+    batch; pixels of one sample may be mixed. A batch without samples (B = 0) must pass too, so that parameters stay in
+    the graph of a batch without complete samples. `alone` never sees the absent camera.
 
     Args:
-        dim: channels of the features.
+        dim: number of channels of the features.
     """
 
     def __init__(self, dim: int) -> None:
@@ -30,14 +30,14 @@ class Fusion(nn.Module, ABC):
         """Fuse features of both cameras, (B, dim, H, W) each, to (B, dim, H, W)."""
 
     def alone(self, features: Tensor, which: Camera) -> Tensor:
-        """Features (B, dim, H, W) of this level when only the camera `which` is there; unchanged by default."""
+        """Return features (B, dim, H, W) of this level if only the camera `which` is present; unchanged by default."""
         return features
 
 
 class MaxFusion(Fusion):
-    """Element-wise maximum of the two (CoReFusion, section 3): the stronger response wins, nothing is learned.
+    """Element-wise maximum of both features (CoReFusion, section 3), without parameters.
 
-    The gradient goes to the larger one; where both are equal each gets half of it. After a ReLU most ties are zeros,
+    The gradient goes to the larger value; where both are equal, each gets half of it. After a ReLU most ties are zeros,
     which pass no gradient anyway.
     """
 
@@ -47,7 +47,7 @@ class MaxFusion(Fusion):
 
 
 class SumFusion(Fusion):
-    """Sum of the two (our alternative): levels of a complete sample are about twice as large as those of one camera."""
+    """Sum of both features (our alternative); levels of a complete sample are about twice those of one camera."""
 
     def forward(self, guide: Tensor, thermal: Tensor) -> Tensor:
         """Fuse features of both cameras, (B, dim, H, W) each, to (B, dim, H, W)."""
@@ -55,7 +55,7 @@ class SumFusion(Fusion):
 
 
 class MeanFusion(Fusion):
-    """Mean of the two (our alternative): the size of a level is the same with one camera and with both."""
+    """Mean of both features (our alternative); levels have the same scale with one camera and with both."""
 
     def forward(self, guide: Tensor, thermal: Tensor) -> Tensor:
         """Fuse features of both cameras, (B, dim, H, W) each, to (B, dim, H, W)."""
@@ -63,10 +63,10 @@ class MeanFusion(Fusion):
 
 
 class ConcatFusion(Fusion):
-    """1x1 convolution of both, guide first (our alternative); a missing camera counts as zeros.
+    """1x1 convolution of the concatenated features, guide first (our alternative); a missing camera counts as zeros.
 
     Args:
-        dim: channels of the features.
+        dim: number of channels of the features.
     """
 
     def __init__(self, dim: int) -> None:
@@ -78,7 +78,7 @@ class ConcatFusion(Fusion):
         return self.mix(torch.cat([guide, thermal], dim=1))
 
     def alone(self, features: Tensor, which: Camera) -> Tensor:
-        """The convolution (B, dim, H, W) with zeros in place of the absent camera, by the half that is not zero."""
+        """Return the convolution (B, dim, H, W) with zeros for the absent camera, computed without its channels."""
         half = slice(None, self.dim) if which == "guide" else slice(self.dim, None)
         return F.conv2d(features, self.mix.weight[:, half], self.mix.bias)
 
@@ -86,11 +86,11 @@ class ConcatFusion(Fusion):
 class GatedFusion(Fusion):
     """``g * guide + (1 - g) * thermal`` with a gate g in (0, 1) for each pixel and channel (our alternative).
 
-    The gate is a 1x1 convolution of both features and a sigmoid. Its weights are zero at first, so that training
-    starts from the mean.
+    The gate is a 1x1 convolution of both features and a sigmoid. Its weights start at zero, so that training starts
+    from the mean.
 
     Args:
-        dim: channels of the features.
+        dim: number of channels of the features.
     """
 
     def __init__(self, dim: int) -> None:

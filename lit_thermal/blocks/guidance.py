@@ -1,4 +1,4 @@
-"""Guidance: how losses that know the image, not its latent, take part in training and sampling a diffusion model."""
+"""Guidance: losses of the restored image that steer the training and sampling of a latent diffusion model."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -17,25 +17,25 @@ Map = Callable[[Tensor], Tensor]
 
 
 class Guidance(nn.Module, ABC):
-    """Base of the family: a guidance loss of restored images, and the two ways in which it can take part.
+    """Base of the family: a guidance loss of restored images, used in one or both of two ways.
 
     Its gradient is injected into the noise that the network predicts (`injects`), or its terms are added to the
-    training loss (`adds`). A method needs to know no more than these two, so that it asks for no member by name.
+    training loss (`adds`). A method reads only these two attributes and does not depend on particular subclasses.
 
-    What must hold: losses are (B,), one per image, of images (B, 1, H, W) in [-1, 1]; the guidance has no weights that
-    are trained or saved, and draws nothing at random.
+    Subclasses must return losses (B,), one per image, for images (B, 1, H, W) in [-1, 1]. They must be deterministic
+    and have no weights that are trained or saved.
 
     Attributes:
-        injects: `gradient` is to be injected.
-        adds: `added_loss` is to be added.
-        needs_hr: a term whose gradient is injected compares with the high-resolution image: it cannot guide at test
-            time.
-        strength: the paper's rho, by which the injected gradient is multiplied.
-        through_network: the estimate of the clean image that the gradient passes through is that of the network, and
-            not the one with the predicted noise held constant.
-        direction: +1 or -1: to which side of the target the injected gradient moves the network in training, see
+        injects: whether the method must inject `gradient`.
+        adds: whether the method must add `added_loss`.
+        needs_hr: whether a term whose gradient is injected compares with the high-resolution image, so that the
+            guidance cannot be used at test time.
+        strength: factor of the injected gradient, the paper's rho.
+        through_network: whether the gradient passes through the network's estimate of the clean image, rather than an
+            estimate in which the predicted noise is constant.
+        direction: +1 or -1, the side of the target to which the injected gradient moves the network in training; see
             `LossGradientGuidance`.
-        start: first training iteration that it takes part in, where there is one.
+        start: first training iteration with guidance, if there is one.
     """
 
     injects: bool = False
@@ -48,40 +48,40 @@ class Guidance(nn.Module, ABC):
 
     @abstractmethod
     def terms(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> dict[str, Tensor]:
-        """Name of each term to its loss (B,), not weighted, for the log: those of the gradient and the added ones."""
+        """Return the unweighted loss (B,) of each term by name, injected and added ones, for the log."""
 
     def active(self, iteration: int) -> bool:
-        """Whether it takes part in a training iteration, counted from 0; never by default."""
+        """Return whether the guidance is active in a training iteration, counted from 0; never by default."""
         return False
 
     def active_at(self, t: Tensor) -> Tensor:
-        """Which diffusion indices (B,) the gradient is injected at, as booleans (B,); none by default."""
+        """Return whether the gradient is injected at each diffusion index (B,), as booleans (B,); never by default."""
         return torch.zeros_like(t, dtype=torch.bool)
 
     def check(self, steps: int) -> None:
-        """Check that the diffusion indices that were given are those of a schedule of so many steps; none by default.
+        """Check that the configured diffusion indices exist in a schedule of `steps` steps; no check by default.
 
         Raises:
-            InputError: one is not.
+            InputError: an index is too large.
         """
 
     @abstractmethod
     def loss(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """The guidance loss: the weighted sum (B,) of the terms, without those of `added_loss` beside it."""
+        """Return the guidance loss: the weighted sum (B,) of the terms, without those that only `added_loss` has."""
 
     def added_loss(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """The weighted sum (B,) of the terms to be added to the training loss; 0 by default."""
+        """Return the weighted sum (B,) of the terms to be added to the training loss; 0 by default."""
         return torch.zeros(len(image), device=image.device)
 
     def gradient(self, x: Tensor, clean_of: Map, decode: Map, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """Gradient of each image's `loss` with respect to its state x, of the shape of x; 0 by default.
+        """Return the gradient of each image's `loss` with respect to its state x, in the shape of x; 0 by default.
 
         Args:
             x: noisy state (B, C, h, w).
-            clean_of: state to the estimate of the clean latent, with the predicted noise held constant or by the
-                network.
-            decode: latent to image (B, 1, H, W).
-            hr: high-resolution images (B, 1, H, W), where there are any.
+            clean_of: function that maps a state to the estimate of the clean latent, through the network or with the
+                predicted noise held constant.
+            decode: function that decodes a latent to images (B, 1, H, W).
+            hr: high-resolution images (B, 1, H, W), if there are any.
             lr: low-resolution images (B, 1, h', w').
         """
         return torch.zeros_like(x)
@@ -91,42 +91,42 @@ class Unguided(Guidance):
     """No guidance: the plain diffusion model, the first row of DifIISR's Table 3."""
 
     def terms(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> dict[str, Tensor]:
-        """Nothing."""
+        """Return an empty mapping."""
         return {}
 
     def loss(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """Zeros (B,)."""
+        """Return zeros (B,)."""
         return torch.zeros(len(image), device=image.device)
 
 
 class LossGradientGuidance(Guidance):
-    """The gradient of a loss of the restored image, injected into the predicted noise (DifIISR, eq. 8 and 9).
+    """Injects the gradient of a loss of the restored image into the predicted noise (DifIISR, eq. 8 and 9).
 
-    The method adds ``strength * s_t * gradient`` to the predicted noise, s_t being the standard deviation of the noise
-    at index t, so that the estimate of the clean latent becomes ``x0 - c * gradient`` with some c > 0: in sampling
-    that estimate has the lower guidance loss.
+    The method adds ``strength * s_t * gradient`` to the predicted noise, where s_t is the standard deviation of the
+    noise at index t. The estimate of the clean latent becomes ``x0 - c * gradient`` with some c > 0, so that in
+    sampling the guidance loss decreases.
 
-    In training the gradient is a constant, and what the target is compared with decides where the network goes. With
-    the sign `released`, as in the released code, the corrected estimate is pulled to the target, and with it the raw
-    one to ``target + c * gradient``: up the guidance loss, though a sampler without guidance uses the raw one. With
-    `descend` the raw estimate is pulled to ``target - c * gradient``, down the guidance loss, which is what the paper
-    says of its method. `direction` is the factor of the gradient: the raw estimate is pulled to
-    ``target - direction * c * gradient``.
+    In training the gradient is a constant, and the direction in which it moves the network depends on which estimate
+    is compared with the target. With the sign `released`, as in the released code, the corrected estimate is pulled to
+    the target, and the raw one therefore to ``target + c * gradient``: this increases the guidance loss of a sampler
+    without guidance, which uses the raw estimate. With `descend` the raw estimate is pulled to
+    ``target - c * gradient``, which decreases the guidance loss, as the paper describes. In general the raw estimate is
+    pulled to ``target - direction * c * gradient``.
 
-    The paper's gradient is with respect to x_t of an estimate that the network gives (`through_network`); the released
-    code holds the predicted noise constant, which costs no pass back through the network and is the default here. The
-    loss is that of each image by itself. The released code takes the mean over its batch of 4 instead, which makes
-    its gradients 4 times smaller.
+    In the paper the gradient is taken with respect to x_t through the network's estimate (`through_network`). The
+    released code holds the predicted noise constant, which needs no backward pass through the network and is the
+    default here. Each image has its own loss here; the released code takes the mean over its batch of 4 instead, which
+    makes its gradients 4 times smaller.
 
     Args:
-        terms: of the loss whose gradient is injected, each with its own weight; by default those of the paper.
-        strength: rho, from 0 on; 1 in the released code, which is 0.25 here, and with 0 nothing is injected.
+        terms: terms of the loss whose gradient is injected, each with its own weight; by default those of the paper.
+        strength: rho, at least 0. The released code's 1 corresponds to 0.25 here; with 0 nothing is injected.
         start: first training iteration with guidance; 200000 in the paper and in the released code.
-        every: guidance in each so-many-th iteration from `start` on.
-        steps: indices of the diffusion, 0 the last before the clean image, at which the gradient is injected; none
-            given: all of them.
+        every: interval in iterations, counted from `start`, at which guidance is applied.
+        steps: diffusion indices at which the gradient is injected, where 0 is the last step before the clean image;
+            empty means all.
         through_network: let the gradient pass through the network.
-        sign: `descend` or `released`.
+        sign: `descend` or `released`, see above.
         added: terms that are added to the training loss instead, as in the rows of the paper's Table 4.
 
     Raises:
@@ -152,7 +152,7 @@ class LossGradientGuidance(Guidance):
         if steps and min(steps) < 0:
             raise InputError(f"LossGradientGuidance's steps are {list(steps)} and must be at least 0")
         if sign not in get_args(Sign):
-            raise InputError(f"LossGradientGuidance's sign is {sign!r}; choose of {', '.join(get_args(Sign))}")
+            raise InputError(f"LossGradientGuidance's sign is {sign!r}; must be one of {', '.join(get_args(Sign))}")
         _check_iterations(self, start, every)
         self.guiding, self.added = _build(terms), _build(added)
         self.strength, self.through_network = strength, through_network
@@ -162,24 +162,24 @@ class LossGradientGuidance(Guidance):
         self.needs_hr = self.injects and any(term.needs_hr for term in self.guiding)
 
     def terms(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> dict[str, Tensor]:
-        """Name of each term to its loss (B,), not weighted."""
+        """Return the unweighted loss (B,) of each term by name."""
         return _values([*self.guiding, *self.added], image, hr, lr)
 
     def active(self, iteration: int) -> bool:
-        """Whether it takes part in a training iteration, counted from 0."""
+        """Return whether the guidance is active in a training iteration, counted from 0."""
         return _due(iteration, self.start, self.every)
 
     def active_at(self, t: Tensor) -> Tensor:
-        """Which diffusion indices (B,) the gradient is injected at, as booleans (B,)."""
+        """Return whether the gradient is injected at each diffusion index (B,), as booleans (B,)."""
         if not self.steps:
             return torch.full_like(t, self.injects, dtype=torch.bool)
         return torch.isin(t, torch.tensor(self.steps, device=t.device)) & self.injects
 
     def check(self, steps: int) -> None:
-        """Check that the diffusion indices that were given are those of a schedule of so many steps.
+        """Check that the configured diffusion indices exist in a schedule of `steps` steps.
 
         Raises:
-            InputError: one is not.
+            InputError: an index is too large.
         """
         beyond = [step for step in self.steps if step >= steps]
         if beyond:
@@ -189,25 +189,26 @@ class LossGradientGuidance(Guidance):
             )
 
     def loss(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """The weighted sum (B,) of the terms whose gradient is injected."""
+        """Return the weighted sum (B,) of the terms whose gradient is injected."""
         return _weighted(self.guiding, image, hr, lr)
 
     def added_loss(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """The weighted sum (B,) of the terms to be added to the training loss."""
+        """Return the weighted sum (B,) of the terms to be added to the training loss."""
         return _weighted(self.added, image, hr, lr)
 
     def gradient(self, x: Tensor, clean_of: Map, decode: Map, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """Gradient of each image's `loss` with respect to its state x, of the shape of x, a constant.
+        """Return the gradient of each image's `loss` with respect to its state x, in the shape of x and detached.
 
-        It is not multiplied by `strength`. It is there under `torch.no_grad` too, and under `torch.inference_mode`
-        where what `clean_of` holds was not made in it. Weights of the network get no gradient by it.
+        The gradient is not multiplied by `strength`. It is computed under `torch.no_grad` too, and under
+        `torch.inference_mode` if the tensors that `clean_of` uses were created outside it. Weights of the network
+        receive no gradient.
 
         Args:
             x: noisy state (B, C, h, w).
-            clean_of: state to the estimate of the clean latent, with the predicted noise held constant or by the
-                network.
-            decode: latent to image (B, 1, H, W).
-            hr: high-resolution images (B, 1, H, W), where there are any.
+            clean_of: function that maps a state to the estimate of the clean latent, through the network or with the
+                predicted noise held constant.
+            decode: function that decodes a latent to images (B, 1, H, W).
+            hr: high-resolution images (B, 1, H, W), if there are any.
             lr: low-resolution images (B, 1, h', w').
         """
         with torch.inference_mode(False), torch.enable_grad():
@@ -218,12 +219,12 @@ class LossGradientGuidance(Guidance):
 
 
 class LossSum(Guidance):
-    """The terms added to the training loss, nothing injected: the sums of losses of DifIISR's Table 4.
+    """Adds the terms to the training loss and injects nothing: the sums of losses in DifIISR's Table 4.
 
     Args:
-        terms: each with its own weight.
+        terms: terms of the loss, each with its own weight.
         start: first training iteration with the terms.
-        every: in each so-many-th iteration from `start` on.
+        every: interval in iterations, counted from `start`, at which the terms are added.
 
     Raises:
         InputError: there are no terms, or a number is out of range.
@@ -240,19 +241,19 @@ class LossSum(Guidance):
         self.start, self.every = start, every
 
     def terms(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> dict[str, Tensor]:
-        """Name of each term to its loss (B,), not weighted."""
+        """Return the unweighted loss (B,) of each term by name."""
         return _values(self.added, image, hr, lr)
 
     def active(self, iteration: int) -> bool:
-        """Whether it takes part in a training iteration, counted from 0."""
+        """Return whether the guidance is active in a training iteration, counted from 0."""
         return _due(iteration, self.start, self.every)
 
     def loss(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """The weighted sum (B,) of the terms."""
+        """Return the weighted sum (B,) of the terms."""
         return _weighted(self.added, image, hr, lr)
 
     def added_loss(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """The weighted sum (B,) of the terms, which is `loss`."""
+        """Return the weighted sum (B,) of the terms, which equals `loss`."""
         return self.loss(image, hr, lr)
 
 
@@ -261,7 +262,7 @@ def _build(terms: Sequence[Callable[[], GuidanceTerm]]) -> nn.ModuleList:
 
 
 def _values(terms: Iterable[nn.Module], image: Tensor, hr: Tensor | None, lr: Tensor) -> dict[str, Tensor]:
-    """Name of each term to its loss (B,); names that come again are counted: vgg, vgg_2."""
+    """Return the loss (B,) of each term by name; repeated names are numbered: vgg, vgg_2."""
     values: dict[str, Tensor] = {}
     times: Counter[str] = Counter()
     for term in terms:

@@ -1,4 +1,4 @@
-"""Terms of the guidance loss: what a restored image is compared with, and how."""
+"""Terms of the guidance loss, which compare a restored image with a reference."""
 
 from abc import ABC, abstractmethod
 from typing import get_args
@@ -15,16 +15,16 @@ from lit_thermal.ops.spectra import Normalization, normalized_spectrum
 class GuidanceTerm(nn.Module, ABC):
     """Base of the family: one loss per image, differentiable in the restored image.
 
-    What must hold: the loss of an image that equals its target is 0 up to rounding, and images are (B, 1, H, W) in
-    [-1, 1], which they may leave. It is computed in float32 at least, whatever autocast says, because differences of
-    almost equal features are what it is made of. A term has no weights that are trained or saved.
+    Images are (B, 1, H, W) in [-1, 1]; values outside that range are allowed. The loss of an image that equals its
+    target must be 0 up to rounding. It must be computed in float32 at least, even under autocast, because it consists
+    of differences of almost equal features. A term must have no weights that are trained or saved.
 
     Args:
-        weight: of this term in the guidance loss, from 0 on; 0.01 in DifIISR's released training code.
+        weight: weight of this term in the guidance loss, at least 0; 0.01 in DifIISR's released training code.
 
     Attributes:
-        name: under which the term is logged.
-        needs_hr: it compares with the high-resolution image, which is there in training alone.
+        name: name under which the term is logged.
+        needs_hr: whether the term compares with the high-resolution image, which is available only in training.
 
     Raises:
         InputError: `weight` is negative.
@@ -41,16 +41,16 @@ class GuidanceTerm(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """Loss (B,), not yet weighted, of images (B, 1, H, W) beside their targets and inputs (B, 1, h, w)."""
+        """Return the unweighted loss (B,) of images (B, 1, H, W), given their targets and inputs (B, 1, h, w)."""
 
 
 class ReferenceTerm(GuidanceTerm):
-    """A term that compares with the high-resolution image: its members say how far two images are apart."""
+    """Base of terms that compare with the high-resolution image; subclasses define the distance of two images."""
 
     needs_hr = True
 
     def forward(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """Loss (B,), not yet weighted, of images (B, 1, H, W) beside their targets of the same shape.
+        """Return the unweighted loss (B,) of images (B, 1, H, W), given their targets of the same shape.
 
         Raises:
             InputError: there is no target.
@@ -65,23 +65,24 @@ class ReferenceTerm(GuidanceTerm):
 
     @abstractmethod
     def distance(self, image: Tensor, hr: Tensor) -> Tensor:
-        """Loss (B,) of two images (B, 1, H, W), float32 at least."""
+        """Return the loss (B,) of two images (B, 1, H, W), which are float32 at least."""
 
 
 class SpectrumTerm(ReferenceTerm):
     """Mean squared difference of normalised log amplitude spectra: the visual guidance V of DifIISR (eq. 10 and 11).
 
-    It sees neither where things are (a circular shift costs nothing) nor contrast alone, but which frequencies there
-    are. Eq. 11 marks the two spectra differently ("norm", "shift"); both are treated alike here, as in the released
+    The term compares which frequencies occur: circular shifts do not change it, and a change of contrast alone hardly
+    does. Eq. 11 marks the two spectra differently ("norm", "shift"); both are treated alike here, as in the released
     code.
 
     Args:
-        weight: of this term.
-        normalization: each spectrum to zero mean and unit variance over its own `image`, as the paper describes, or
-            over the `batch`, as the released code does; the loss of an image then depends on its batch.
+        weight: weight of this term.
+        normalization: `image` normalises each spectrum to zero mean and unit variance by itself, as the paper
+            describes; `batch` does so over the whole batch, as the released code does, so that the loss of an image
+            depends on its batch.
 
     Raises:
-        InputError: `weight` is negative, or there is no such normalisation.
+        InputError: `weight` is negative, or the normalisation is unknown.
     """
 
     name = "spectrum"
@@ -90,38 +91,39 @@ class SpectrumTerm(ReferenceTerm):
         super().__init__(weight)
         if normalization not in get_args(Normalization):
             raise InputError(
-                f"SpectrumTerm's normalization is {normalization!r}; choose of {', '.join(get_args(Normalization))}"
+                f"SpectrumTerm's normalization is {normalization!r}; must be one of "
+                f"{', '.join(get_args(Normalization))}"
             )
         self.normalization = normalization
 
     def distance(self, image: Tensor, hr: Tensor) -> Tensor:
-        """Loss (B,) of two images (B, 1, H, W)."""
+        """Return the loss (B,) of two images (B, 1, H, W)."""
         return mean_square(normalized_spectrum(image, self.normalization), normalized_spectrum(hr, self.normalization))
 
 
 class DataConsistencyTerm(GuidanceTerm):
-    """Mean squared difference between the restored image, reduced, and the image that it was restored from.
+    """Mean squared difference between the downsampled restored image and the low-resolution input.
 
-    It needs no high-resolution image, so that it guides at test time too. The reduction is antialiased bicubic
-    (a = -0.5) to the size of the input: blur and noise of a camera are not in it. Our addition, after the operator of
-    diffusion posterior sampling (Chung et al., "Diffusion posterior sampling for general noisy inverse problems",
-    2023), from which DifIISR starts.
+    The term needs no high-resolution image, so it can guide at test time too. Downsampling is antialiased bicubic
+    (a = -0.5) to the size of the input and does not model the blur and noise of a camera. This is our addition, after
+    the operator of diffusion posterior sampling (Chung et al., "Diffusion posterior sampling for general noisy inverse
+    problems", 2023), on which DifIISR builds.
     """
 
     name = "consistency"
     needs_hr = False
 
     def forward(self, image: Tensor, hr: Tensor | None, lr: Tensor) -> Tensor:
-        """Loss (B,), not yet weighted, of images (B, 1, H, W) beside their inputs (B, 1, h, w); `hr` is not read."""
+        """Return the unweighted loss (B,) of images (B, 1, H, W), given their inputs (B, 1, h, w); `hr` is ignored."""
         with torch.autocast(image.device.type, enabled=False):
             return mean_square(resize(precise(image), (lr.shape[-2], lr.shape[-1])), precise(lr))
 
 
 def mean_square(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared difference (B,) of tensors (B, ...) of one shape."""
+    """Return the mean squared difference (B,) of two tensors (B, ...) of the same shape."""
     return F.mse_loss(a, b, reduction="none").flatten(1).mean(dim=1)
 
 
 def precise(x: Tensor) -> Tensor:
-    """The tensor itself, or in float32 where it has less."""
+    """Return the tensor in float32 if its precision is lower, and unchanged otherwise."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

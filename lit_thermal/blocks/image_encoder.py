@@ -1,4 +1,4 @@
-"""Image encoders: what turns one picture into a pyramid of features."""
+"""Image encoders: turn one picture into a pyramid of features."""
 
 import difflib
 import logging
@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from lit_thermal.blocks.pretrained import fetch, pretrained_wanted, read_weights
 from lit_thermal.errors import InputError
+from lit_thermal.files import is_plain
 
 Pyramid = dict[int, Tensor]
-"""Stride to features (B, C, H / stride, W / stride), the finest first."""
+"""Features (B, C, H / stride, W / stride) by stride, the finest first."""
 
 
 class ImageEncoder(nn.Module, ABC):
-    """Maps (B, 3, H, W) in [0, 1] to a pyramid of features; H and W are multiples of the largest stride.
+    """Maps (B, 3, H, W) in [0, 1] to a pyramid of features; H and W must be multiples of the largest stride.
 
     Attributes:
-        widths: stride, a power of two, to the channels of its features, the finest first.
+        widths: number of channels of the features by stride, a power of two, the finest first.
     """
 
     widths: dict[int, int]
@@ -33,21 +34,21 @@ class ImageEncoder(nn.Module, ABC):
 
 
 class TimmEncoder(ImageEncoder):
-    """Any backbone of timm that gives features: ResNets, mobile and hierarchical networks, transformers.
+    """Any timm backbone that returns features: ResNets, mobile and hierarchical networks, transformers.
 
-    Pictures are normalised by the mean and standard deviation of the backbone's own pretraining (ImageNet's where it
-    has none). Where a backbone has several features of one stride, as plain vision transformers do, the deepest is
-    taken. The released CoReFusion has two of ResNet-34 with torchvision's ImageNet weights (`resnet34.tv_in1k`).
+    Pictures are normalised by the mean and standard deviation of the backbone's own pretraining (ImageNet's if it has
+    none). If a backbone has several features of the same stride, as plain vision transformers do, the deepest is used.
+    The released CoReFusion uses two ResNet-34 with torchvision's ImageNet weights (`resnet34.tv_in1k`).
 
     Args:
-        name: of the backbone in timm, with or without the tag of its weights, such as `resnet34.tv_in1k`.
-        depth: deepest level kept, of stride 2 ** depth.
-        pretrained: start from its published weights.
-        weights: file with these weights (.safetensors, .pth), where they are not to be fetched.
+        name: name of the backbone in timm, with or without the tag of its weights, such as `resnet34.tv_in1k`.
+        depth: deepest level that is kept, of stride 2 ** depth.
+        pretrained: start from the published weights of the backbone.
+        weights: file with these weights (.safetensors, .pth), to be used instead of a download.
 
     Raises:
-        InputError: timm has no such backbone, or it gives no features of power-of-two strides, none within `depth`,
-            or not for pictures of any size; or the weights cannot be had or do not fit.
+        InputError: timm has no such backbone; its features do not have power-of-two strides, start beyond `depth`, or
+            need a fixed picture size; or the weights cannot be found or do not fit.
     """
 
     mean: Tensor
@@ -76,7 +77,7 @@ class TimmEncoder(ImageEncoder):
         return dict(zip(self.widths, features, strict=True))
 
     def _check_sizes(self, name: str) -> None:
-        """Refuse a backbone that takes pictures of one size only, or rounds the size of its features otherwise."""
+        """Raise an error if the backbone needs a fixed picture size or returns features of unexpected sizes."""
         stride = max(self.widths)
         sides = 2 * stride, 3 * stride
         training = self.training
@@ -99,7 +100,7 @@ class TimmEncoder(ImageEncoder):
 
 
 def _levels(name: str, depth: int) -> dict[int, int]:
-    """Stride to the index of its deepest feature in timm's list."""
+    """Return the index in timm's list of the deepest feature of each stride."""
     try:
         if timm.get_pretrained_cfg(name) is None and not timm.is_model(name):
             near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=5)
@@ -124,11 +125,11 @@ def _build(name: str, indices: tuple[int, ...], pretrained: bool, weights: str |
     state: dict[str, Tensor] = {}
     if pretrained and pretrained_wanted():
         path = _file(name, weights)
-        # Read here first: what it holds is compared below, and older versions of timm would run code in it.
+        # Read the file here first: its values are compared below, and older versions of timm would run code in it.
         state = read_weights(path)
         overlay = {"file": str(path), "custom_load": False}
     arguments: dict[str, Any] = {"features_only": True, "out_indices": indices}
-    # Transformers of fixed size take any once they are told to; the others do not know the words.
+    # Transformers of fixed size accept any size with one of these arguments; other backbones do not know them.
     free: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
     for words in free:
         try:
@@ -151,14 +152,14 @@ def _build(name: str, indices: tuple[int, ...], pretrained: bool, weights: str |
 
 
 def _check_loaded(body: nn.Module, state: dict[str, Tensor], name: str, path: str) -> None:
-    """Refuse a file of another backbone: timm takes from it what fits, nothing included, and says nothing.
+    """Raise an error for a file of another backbone: timm silently loads only what fits, which may be nothing.
 
-    Names do not tell, because timm renames what older versions of a backbone wrote; the values stay.
+    Values are compared instead of names, because timm renames the parameters of older versions of a backbone.
     """
     held = {_fingerprint(value) for value in state.values() if value.is_floating_point() and value.numel()}
     sizes = [(p.numel(), _fingerprint(p) in held) for p in body.parameters()]
     share = sum(size for size, found in sizes if found) / sum(size for size, _ in sizes)
-    if share < 0.9:  # a table of positions may be resampled
+    if share < 0.9:  # a table of position embeddings may have been resampled
         raise InputError(
             f"weights {path} do not fit timm's backbone {name!r}: {share:.0%} of its parameters are in the file; give "
             "the file of this backbone"
@@ -172,7 +173,7 @@ def _fingerprint(value: Tensor) -> tuple[int, float, float]:
 
 def _file(name: str, weights: str | None) -> Path:
     if weights is not None:
-        if not Path(weights).is_file():
+        if not is_plain(Path(weights)):
             raise InputError(f"there is no file {weights} with weights of timm's backbone {name!r}")
         return Path(weights)
     config = timm.get_pretrained_cfg(name)

@@ -1,10 +1,8 @@
-"""Words for what a photograph shows, by a network that compares images with texts; none is trained for it."""
+"""Zero-shot tags for the contents of a photograph, from a network that compares images with texts."""
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,27 +13,31 @@ from torch.nn import functional as F
 
 from lit_thermal.blocks.pretrained import fetch
 from lit_thermal.errors import InputError
+from lit_thermal.files import write_json
+from lit_thermal.plain_files import read_json
+from lit_thermal.shapes import check
 
 TEMPLATE = "a photo of {}"
-"""The text that stands for a tag: these networks were trained on captions."""
+"""Text that represents a tag, because these networks were trained on captions."""
 
 
 class ImageTagger:
-    """Picks from a list the tags that fit an image best, with a CLIP or SigLIP model of transformers.
+    """Picks the tags from a list that fit an image best, with a CLIP or SigLIP model from transformers.
 
-    A tag's score is the model's own probability: SigLIP's sigmoid, which judges each tag by itself, or CLIP's softmax
-    over the list, which shares 1 among all tags. Images go through the model's own preprocessing.
+    The score of a tag is the model's own probability: SigLIP's sigmoid, which is independent for each tag, or CLIP's
+    softmax over the list, which sums to 1. Images go through the model's own preprocessing.
 
-    Tags are kept on disk, a small JSON file for each name and content of an image under the settings that gave them;
-    the model is loaded at the first image that is not there. It is no module: checkpoints do not carry it.
+    Tags are cached on disk in a small JSON file for each name and content of an image and the settings; the model is
+    loaded for the first image that is not in the cache. The tagger is not a module, so that checkpoints do not contain
+    the model.
 
     Args:
-        model: local folder of a CLIP or SigLIP model as transformers saves it, or its name on the Hugging Face hub.
-        tags: to choose from.
-        threshold: least score of a tag that is taken.
-        top_k: most tags that are taken, the best first.
-        cache: folder of the kept tags; `~` is the user's home.
-        option: what the user sets to give the model, for the sentences.
+        model: local folder of a CLIP or SigLIP model as saved by transformers, or its name on the Hugging Face hub.
+        tags: list of tags to choose from.
+        threshold: lowest score of a tag that is used, from 0 to 1.
+        top_k: maximum number of tags, the best first.
+        cache: folder in which tags are cached; `~` is the user's home.
+        option: name of the option by which the user sets the model, used in error messages.
 
     Raises:
         InputError: there are no tags, or a number is out of range.
@@ -67,7 +69,7 @@ class ImageTagger:
         """Return the tags of an image (3, H, W) in [0, 1], the best first; it is rounded to 8 bits first.
 
         Raises:
-            InputError: the image has no pixel or not three channels, the model cannot be had, or the cache folder
+            InputError: the image has no pixel or not three channels, the model cannot be found, or the cache folder
                 cannot be written.
         """
         if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
@@ -75,8 +77,9 @@ class ImageTagger:
         pixels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8)
         kept = self.cache / f"{self._key(name, pixels.cpu())}.json"
         try:
-            return [str(tag) for tag in json.loads(kept.read_text(encoding="utf-8"))["tags"]]
-        except (OSError, ValueError, KeyError, TypeError):
+            record = check(read_json(kept, "kept tags"), {"tags": [str]}, f"{kept}", "remove it")
+            return list(record["tags"])
+        except InputError:
             # absent, or cut off by a crash of another program
             tags = self._choose(pixels)
             self._keep(kept, {"name": name, "model": self.model, "tags": tags})
@@ -86,7 +89,7 @@ class ImageTagger:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the model behind: another process loads it when it needs it."""
+        """Return the state without the model, which another process loads when it needs it."""
         return {**self.__dict__, "_loaded": None}
 
     def _key(self, name: str, pixels: Tensor) -> str:
@@ -96,7 +99,7 @@ class ImageTagger:
         return digest.hexdigest()[:32]
 
     def _choose(self, pixels: Tensor) -> list[str]:
-        """Tags of an image (3, H, W) of whole levels."""
+        """Return the tags of an image (3, H, W) of 8-bit levels."""
         device = pixels.device
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
             if self._loaded is None:
@@ -117,12 +120,8 @@ class ImageTagger:
 
     def _keep(self, path: Path, record: dict[str, Any]) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Written aside: another process may be reading, or writing the same.
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as f:
-                json.dump(record, f)
-            os.replace(f.name, path)
-        except OSError as error:
+            write_json(path, record)  # whole: another process may be reading, or writing the same
+        except InputError as error:
             raise InputError(
                 f"the tags of images cannot be kept in {path.parent} ({error}): give a folder by model.prompt.cache"
             ) from error
@@ -137,14 +136,14 @@ class _Loaded(NamedTuple):
 
 
 def _load(model: str, tags: Sequence[str], option: str) -> _Loaded:
-    """The model of a folder or of the hub."""
+    """Load the model from a folder or the hub."""
     network, missing, processor, tokenizer = _found(model, option)
     if not hasattr(network, "get_image_features") or not hasattr(network, "logit_scale") or missing:
-        raise InputError(f"{model} is no CLIP or SigLIP model, or not whole: {_advice(option)}")
+        raise InputError(f"{model} is not a complete CLIP or SigLIP model: {_advice(option)}")
     network.float().eval().requires_grad_(False)
     tokens = tokenizer(
         [TEMPLATE.format(tag) for tag in tags],
-        # SigLIP was trained with padding to its full length; CLIP does not look at what follows the end of a text.
+        # SigLIP was trained with padding to its full length; CLIP ignores tokens after the end of a text.
         padding="max_length",
         max_length=network.config.text_config.max_position_embeddings,
         truncation=True,
@@ -155,7 +154,7 @@ def _load(model: str, tags: Sequence[str], option: str) -> _Loaded:
 
 
 def _found(model: str, option: str) -> tuple[Any, set[str], Any, Any]:
-    """Network, the names of weights it lacks, preprocessing and tokenizer."""
+    """Return the network, the names of its missing weights, the preprocessing and the tokenizer."""
     folder = Path(model).expanduser()
     if folder.is_dir():
         return _read(folder, option)
@@ -164,12 +163,12 @@ def _found(model: str, option: str) -> tuple[Any, set[str], Any, Any]:
     try:
         return _read(model, option)
     except InputError:
-        # Not in the cache of the hub, or not all of it.
+        # The model is not in the cache of the hub, or not completely.
         try:
             fetch(model, "config.json", option)
         except InputError as error:
             raise InputError(
-                f"there is no folder {model} here, and {model} could not be had from the Hugging Face hub: "
+                f"there is no folder {model} here, and {model} could not be fetched from the Hugging Face hub: "
                 f"{_advice(option)}"
             ) from error
     return _read(model, option, local=False)
@@ -182,13 +181,13 @@ def _read(source: str | Path, option: str, local: bool = True) -> tuple[Any, set
         network, report = AutoModel.from_pretrained(source, local_files_only=local, output_loading_info=True)
         processor = AutoImageProcessor.from_pretrained(source, local_files_only=local)
         return network, report["missing_keys"], processor, AutoTokenizer.from_pretrained(source, local_files_only=local)
-    except Exception as error:  # what transformers trips over first depends on the file
+    except Exception as error:  # the kind of exception depends on the file
         reason = next((line for line in str(error).splitlines() if line), type(error).__name__)[:120]
         raise InputError(f"{source} cannot be read as a CLIP or SigLIP model ({reason}): {_advice(option)}") from error
 
 
 def _pooled(features: Any) -> Tensor:
-    """The vectors of what older and newer versions of transformers return."""
+    """Return the feature vectors from the results of older and newer versions of transformers."""
     return features if isinstance(features, Tensor) else features.pooler_output
 
 

@@ -1,4 +1,4 @@
-"""Terms of the guidance loss that compare what a frozen network makes of two images."""
+"""Terms of the guidance loss that compare features of two images from a frozen network."""
 
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -16,23 +16,25 @@ from torch.utils.checkpoint import checkpoint
 from lit_thermal.blocks.guidance_terms import ReferenceTerm, mean_square
 from lit_thermal.blocks.pretrained import fetch, pretrained_wanted, read_weights
 from lit_thermal.errors import InputError
+from lit_thermal.files import is_plain
+from lit_thermal.weights_file import check_kinds
 
 VGGNetwork = Literal["vgg16", "vgg19"]
 Compared = Literal["masks", "embeddings"]
 
 
 class FrozenNetwork:
-    """A network that is used and neither trained nor saved, kept out of sight of the module that holds it.
+    """A network that is used but neither trained nor saved, and is no submodule of the module that holds it.
 
-    A module's checkpoint so stays free of hundreds of megabytes that training did not change, and its precision, its
-    `train` and a copy of it (a moving average of weights) do not touch the network. The price is that the network
-    follows the tensors that it is used with, in `on`.
+    This keeps hundreds of megabytes that training does not change out of checkpoints, and precision settings, `train`
+    and copies of the module (such as a moving average of weights) do not affect the network. Therefore `on` has to
+    move the network to the device and type of the tensors that it is used with.
 
-    It is made at once, so that missing files are told of before training begins; where pretrained weights are moot
-    (`without_pretrained`), when it is first used.
+    The network is built at once, so that missing files are reported before training begins. Inside
+    `without_pretrained()` it is built at the first use.
 
     Args:
-        make: builds it with its weights.
+        make: function that builds the network with its weights.
     """
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
@@ -42,7 +44,7 @@ class FrozenNetwork:
             self._build()
 
     def on(self, like: Tensor) -> Any:
-        """Return the network on the device and in the type of a tensor."""
+        """Return the network on the device and in the type of the tensor `like`."""
         network = self._build() if self._network is None else self._network
         at = next(network.parameters())
         if (at.device, at.dtype) != (like.device, like.dtype):
@@ -54,7 +56,7 @@ class FrozenNetwork:
         return self
 
     def _build(self) -> nn.Module:
-        # Parameters born in inference mode could not take part in a later gradient.
+        # Parameters created in inference mode could not be used in a later backward pass.
         with torch.inference_mode(False):
             self._network = self._make().eval().requires_grad_(False)
         return self._network
@@ -63,21 +65,22 @@ class FrozenNetwork:
 class VGGTerm(ReferenceTerm):
     """Mean squared difference of features of VGG-16 or VGG-19 trained on ImageNet: one half of DifIISR's eq. 12.
 
-    The paper has VGG-16 and does not name the layer; the default is the ReLU of its last convolution, the counterpart
-    of what the released code takes. It does not say how images are normalised either: by ImageNet's mean and standard
-    deviation here, which the network was trained with. The released training code is `network="vgg19"`,
-    `layer="relu5_4"` (index 35 of torchvision's `features`) and `normalize_input=False`.
+    The paper uses VGG-16 and does not name the layer; the default is the ReLU of its last convolution, the counterpart
+    of the released code's layer. The paper does not say how images are normalised either; here ImageNet's mean and
+    standard deviation are used, with which the network was trained. The released training code corresponds to
+    `network="vgg19"`, `layer="relu5_4"` (index 35 of torchvision's `features`) and `normalize_input=False`.
 
     Args:
-        weight: of this term.
-        network: which of the two, without batch normalisation, from torchvision.
-        layer: `reluX_Y`, the ReLU after convolution Y of stage X.
+        weight: weight of this term.
+        network: torchvision's VGG-16 or VGG-19, without batch normalisation.
+        layer: compared layer `reluX_Y`, the ReLU after convolution Y of stage X.
         weights: file with torchvision's weights of the network (.pth, .safetensors), of which the convolutions up to
-            the layer are read; empty fetches them from where torchvision publishes them.
-        normalize_input: by ImageNet's mean and standard deviation; otherwise the network gets values in [-1, 1].
+            the layer are read; if empty, torchvision's published weights are downloaded.
+        normalize_input: normalise by ImageNet's mean and standard deviation; otherwise the network gets values in
+            [-1, 1].
 
     Raises:
-        InputError: `weight` is negative, there is no such network or layer, or the weights cannot be had or do not
+        InputError: `weight` is negative, the network or layer is unknown, or the weights cannot be found or do not
             fit.
     """
 
@@ -93,7 +96,7 @@ class VGGTerm(ReferenceTerm):
     ) -> None:
         super().__init__(weight)
         if network not in get_args(VGGNetwork):
-            raise InputError(f"VGGTerm's network is {network!r}; choose of {', '.join(get_args(VGGNetwork))}")
+            raise InputError(f"VGGTerm's network is {network!r}; must be one of {', '.join(get_args(VGGNetwork))}")
         layers = _vgg_layers(network)
         if layer not in layers:
             raise InputError(f"{network} has no layer {layer!r}; VGGTerm's layer is one of {', '.join(layers)}")
@@ -103,7 +106,7 @@ class VGGTerm(ReferenceTerm):
         self._network = FrozenNetwork(partial(_vgg, network, layers[layer], weights))
 
     def distance(self, image: Tensor, hr: Tensor) -> Tensor:
-        """Loss (B,) of two images (B, 1, H, W).
+        """Return the loss (B,) of two images (B, 1, H, W).
 
         Raises:
             InputError: the images are too small for the layer.
@@ -123,24 +126,25 @@ class VGGTerm(ReferenceTerm):
 
 
 class SegmentationTerm(ReferenceTerm):
-    """Mean squared difference of what the Segment Anything Model makes of two images: the other half of eq. 12.
+    """Mean squared difference of outputs of the Segment Anything Model for two images: the other half of eq. 12.
 
-    Of its `masks`, as in the paper: their logits, of one grid of point prompts that is the same for both images, three
-    masks per point (the paper gives no prompts). Images are stretched to the square that the model takes and normalised
-    as it was trained. The masks of one row of points are computed at a time, and again for the gradient, because those
-    of all points at once would take gigabytes per image.
-    Or of its image `embeddings`, as in the released training code: no prompts, values in [-1, 1] as they are.
+    With `masks`, as in the paper, the mask logits are compared, three masks for each point of a grid of prompts that is
+    the same for both images (the paper specifies no prompts). Images are stretched to the square that the model takes
+    and normalised as in its training. The masks of one row of points are computed at a time, and recomputed for the
+    gradient, because those of all points at once would take gigabytes per image.
+    With `embeddings`, as in the released training code, the image embeddings are compared, without prompts and with
+    values in [-1, 1] that are not normalised.
 
     Args:
-        weight: of this term.
-        compare: `masks` or `embeddings`.
-        model: folder with the model as transformers saves it (config.json, model.safetensors), or its name on the
-            Hugging Face hub; ViT-B in the released code.
-        points: of the grid, per side of the image.
+        weight: weight of this term.
+        compare: outputs that are compared, `masks` or `embeddings`.
+        model: folder with the model as saved by transformers (config.json, model.safetensors), or its name on the
+            Hugging Face hub; the released code uses ViT-B.
+        points: number of grid points per side of the image.
 
     Raises:
-        InputError: `weight` is negative, `points` is not positive, there is no such comparison, or the model cannot be
-            had or is not a SAM.
+        InputError: `weight` is negative, `points` is not positive, `compare` is unknown, or the model cannot be found
+            or is not a SAM.
     """
 
     name = "segmentation"
@@ -154,7 +158,9 @@ class SegmentationTerm(ReferenceTerm):
     ) -> None:
         super().__init__(weight)
         if compare not in get_args(Compared):
-            raise InputError(f"SegmentationTerm's compare is {compare!r}; choose of {', '.join(get_args(Compared))}")
+            raise InputError(
+                f"SegmentationTerm's compare is {compare!r}; must be one of {', '.join(get_args(Compared))}"
+            )
         if points < 1:
             raise InputError(f"SegmentationTerm's points is {points} and must be at least 1")
         self.compare = compare
@@ -162,7 +168,7 @@ class SegmentationTerm(ReferenceTerm):
         self._network = FrozenNetwork(partial(_sam, model))
 
     def distance(self, image: Tensor, hr: Tensor) -> Tensor:
-        """Loss (B,) of two images (B, 1, H, W)."""
+        """Return the loss (B,) of two images (B, 1, H, W)."""
         with torch.no_grad():
             target = self._embedding(hr)
         embedding = self._embedding(image)
@@ -172,23 +178,23 @@ class SegmentationTerm(ReferenceTerm):
         return torch.stack(rows).mean(dim=0)
 
     def _embedding(self, image: Tensor) -> Tensor:
-        """Embeddings (B, D, h, w) of images (B, 1, H, W) by the image encoder."""
+        """Return the image encoder's embeddings (B, D, h, w) of images (B, 1, H, W)."""
         sam = self._network.on(image)
         side = sam.config.vision_config.image_size
         pixels = F.interpolate(image.expand(-1, 3, -1, -1), (side, side), mode="bilinear", align_corners=False)
         return sam.vision_encoder(_imagenet(pixels) if self.compare == "masks" else pixels)[0]
 
     def _row(self, embedding: Tensor, target: Tensor, row: int) -> Tensor:
-        """Loss (B,) of the masks of one row of the grid."""
+        """Return the loss (B,) of the masks of one row of the grid."""
         with torch.no_grad():
             masks = self._masks(target, row)
         return mean_square(self._masks(embedding, row), masks)
 
     def _masks(self, embedding: Tensor, row: int) -> Tensor:
-        """Mask logits (B, points, 3, h, w) of one row of the grid, from embeddings (B, D, h', w')."""
+        """Return the mask logits (B, points, 3, h, w) of one row of the grid, from embeddings (B, D, h', w')."""
         sam = self._network.on(embedding)
         side = sam.config.vision_config.image_size
-        # The model takes pixel indices and adds the half to the centre itself.
+        # The model takes pixel indices and itself adds the half pixel to the centre.
         middle = (torch.arange(self.points, device=embedding.device) + 0.5) * (side / self.points) - 0.5
         grid = torch.stack([middle, middle[row].expand(self.points)], dim=-1).to(embedding.dtype)
         prompts = grid[None, :, None].expand(len(embedding), -1, -1, -1)
@@ -198,20 +204,20 @@ class SegmentationTerm(ReferenceTerm):
 class RandomFeatureTerm(ReferenceTerm):
     """Mean squared difference of features of a small convolutional network with random weights.
 
-    It stands in for `VGGTerm` and `SegmentationTerm` where their weights cannot be had: it needs no file, runs on a
-    CPU, and exercises the same path. It is not the perceptual guidance of DifIISR, was never trained on anything, and
-    its numbers cannot be compared with the paper's; a table that has it must name it so.
+    This term replaces `VGGTerm` and `SegmentationTerm` if their weights are not available: it needs no file, runs on a
+    CPU, and exercises the same code. It is not the perceptual guidance of DifIISR, the network is untrained, and its
+    results cannot be compared with the paper's; tables must name it explicitly.
 
-    Convolutions of 3x3 with stride 2, without bias, orthogonal weights and a ReLU; the loss is the mean over the levels
-    of the mean squared difference at each.
+    Each level is a 3x3 convolution of stride 2 with orthogonal weights and without bias, followed by a ReLU. The loss
+    is the mean over the levels of their mean squared differences.
 
     Args:
-        weight: of this term.
-        seed: of the random weights, which are the same in every run.
-        widths: channels of the levels.
+        weight: weight of this term.
+        seed: seed of the random weights, which are the same in every run.
+        widths: number of channels of each level.
 
     Raises:
-        InputError: `weight` is negative, or `widths` are none or not positive.
+        InputError: `weight` is negative, or `widths` is empty or has a number below 1.
     """
 
     name = "random_features"
@@ -223,7 +229,7 @@ class RandomFeatureTerm(ReferenceTerm):
         self._network = FrozenNetwork(partial(_random_features, seed, widths))
 
     def distance(self, image: Tensor, hr: Tensor) -> Tensor:
-        """Loss (B,) of two images (B, 1, H, W)."""
+        """Return the loss (B,) of two images (B, 1, H, W)."""
         losses = []
         for level in self._network.on(image):
             image = level(image)
@@ -234,19 +240,19 @@ class RandomFeatureTerm(ReferenceTerm):
 
 
 def _imagenet(image: Tensor) -> Tensor:
-    """Normalise (B, 3, H, W) in [-1, 1] by the mean and the standard deviation of ImageNet, which SAM has too."""
+    """Normalise (B, 3, H, W) in [-1, 1] by the mean and the standard deviation of ImageNet, which SAM uses too."""
     mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     return ((image + 1) / 2 - mean) / std
 
 
 def _vgg_features(network: VGGNetwork) -> nn.Sequential:
-    """The convolutional part of a VGG, without values."""
+    """Return the convolutional part of a VGG on the meta device, without weights."""
     with torch.device("meta"):
         return getattr(torchvision.models, network)(weights=None).features
 
 
 def _vgg_layers(network: VGGNetwork) -> dict[str, int]:
-    """Name of each ReLU to its index in torchvision's `features`."""
+    """Return the index of each ReLU in torchvision's `features` by name."""
     layers, stage, convolution = {}, 1, 1
     for index, layer in enumerate(_vgg_features(network)):
         if isinstance(layer, nn.ReLU):
@@ -258,13 +264,14 @@ def _vgg_layers(network: VGGNetwork) -> dict[str, int]:
 
 
 def _vgg(network: VGGNetwork, last: int, weights: str) -> nn.Module:
-    """The layers of a VGG up to index `last` with torchvision's weights, from a file or fetched."""
+    """Return the layers of a VGG up to index `last` with torchvision's weights, from a file or downloaded."""
     path = Path(weights) if weights else _fetch_vgg(network)
-    if not path.is_file():
+    if not is_plain(path):
         raise InputError(f"there is no file {path} with weights of {network}: correct VGGTerm's `weights`")
     features = _vgg_features(network)[: last + 1]
     given = read_weights(path)
     state = {name: given[f"features.{name}"] for name in features.state_dict() if f"features.{name}" in given}
+    check_kinds(state, features.state_dict(), path)
     try:
         features.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -276,13 +283,13 @@ def _vgg(network: VGGNetwork, last: int, weights: str) -> nn.Module:
 
 
 def _fetch_vgg(network: VGGNetwork) -> Path:
-    """The file of torchvision's weights in torch's own cache, downloaded where it is not there yet."""
+    """Return the file of torchvision's weights in torch's own cache, downloaded if it is missing."""
     url = torchvision.models.get_model_weights(network)["IMAGENET1K_V1"].url
     path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
     if path.is_file():
         return path
     try:
-        # One quick look first: the download itself has no limit of time.
+        # A quick request first: the download itself has no timeout.
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10):
             pass
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -297,28 +304,28 @@ def _fetch_vgg(network: VGGNetwork) -> Path:
 
 
 def _sam(model: str) -> nn.Module:
-    """The Segment Anything Model of a folder or of the hub."""
+    """Load the Segment Anything Model from a folder or the hub."""
     from transformers import SamModel
 
     folder = _sam_folder(model)
     read: Any = SamModel
     try:
         sam, told = read.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-    except Exception as error:  # what a reader trips over first depends on the file
+    except Exception as error:  # the kind of exception depends on the file
         raise InputError(
             f"SegmentationTerm's model {folder} cannot be read as a SAM ({str(error).splitlines()[0][:120]}): give the "
             "folder of facebook/sam-vit-base or another SAM"
         ) from error
     if told["missing_keys"]:
         raise InputError(
-            f"SegmentationTerm's model {folder} is no SAM, or not whole: {len(told['missing_keys'])} weights are "
+            f"SegmentationTerm's model {folder} is not a complete SAM: {len(told['missing_keys'])} weights are "
             f"missing, {min(told['missing_keys'])} among them; give the folder of facebook/sam-vit-base or another SAM"
         )
     return sam
 
 
 def _sam_folder(model: str) -> Path:
-    """The folder with config.json and the weights."""
+    """Return the folder with config.json and the weights."""
     files = ("config.json", "model.safetensors")
     folder = Path(model)
     if folder.is_dir():
@@ -326,7 +333,7 @@ def _sam_folder(model: str) -> Path:
         if missing:
             raise InputError(
                 f"the folder {folder} of SegmentationTerm's model has no {' and no '.join(missing)}: give a folder "
-                "with both, as they lie in facebook/sam-vit-base on the Hugging Face hub"
+                "with both, as in facebook/sam-vit-base on the Hugging Face hub"
             )
         return folder
     if model.count("/") != 1 or folder.is_absolute():
@@ -340,7 +347,7 @@ def _sam_folder(model: str) -> Path:
 
 
 def _random_features(seed: int, widths: Sequence[int]) -> nn.Module:
-    """The levels of `RandomFeatureTerm`."""
+    """Build the levels of `RandomFeatureTerm`."""
     generator = torch.Generator().manual_seed(seed)
     levels = []
     for before, width in zip((1, *widths), widths, strict=False):

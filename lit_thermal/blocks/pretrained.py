@@ -1,4 +1,4 @@
-"""Weights that others trained: fetched from the Hugging Face hub or given as a file, skipped where they are moot."""
+"""Pretrained weights, downloaded from the Hugging Face hub or read from a file; skipped in `without_pretrained()`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,19 +7,19 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lit_thermal.errors import InputError
+from lit_thermal.weights_file import check_finite, check_kinds, check_tensors, read_file
 
 _wanted: ContextVar[bool] = ContextVar("pretrained_wanted", default=True)
 
 
 @contextmanager
 def without_pretrained() -> Iterator[None]:
-    """Build models without their pretrained weights, because a checkpoint with every weight is loaded next.
+    """Build models without their pretrained weights, because a checkpoint with all weights is loaded next.
 
-    A trained model can so be restored on a machine that never had the pretrained files.
+    A trained model can thereby be restored on a machine that never had the pretrained files.
     """
     token = _wanted.set(False)
     try:
@@ -30,7 +30,7 @@ def without_pretrained() -> Iterator[None]:
 
 @contextmanager
 def with_pretrained() -> Iterator[None]:
-    """Fetch pretrained weights also inside `without_pretrained`: for parts that are frozen and in no checkpoint."""
+    """Load pretrained weights even inside `without_pretrained()`, for frozen parts that are not in checkpoints."""
     token = _wanted.set(True)
     try:
         yield
@@ -39,17 +39,17 @@ def with_pretrained() -> Iterator[None]:
 
 
 def pretrained_wanted() -> bool:
-    """False inside `without_pretrained`."""
+    """Return whether pretrained weights are to be loaded, which is false inside `without_pretrained()`."""
     return _wanted.get()
 
 
 def fetch(repository: str, filename: str, option: str) -> Path:
-    """Return a file of the Hugging Face hub, from its local cache or downloaded into it.
+    """Return a file of the Hugging Face hub from its local cache, after downloading it if it is missing.
 
     Args:
-        repository: owner/name on the hub.
-        filename: in the repository.
-        option: what the user sets to give the file by path instead, for the sentence.
+        repository: repository on the hub, as owner/name.
+        filename: path of the file in the repository.
+        option: name of the option by which the user can give a local file instead, used in the error message.
 
     Raises:
         InputError: the file is not in the cache and the hub cannot be reached.
@@ -63,10 +63,10 @@ def fetch(repository: str, filename: str, option: str) -> Path:
     try:
         if constants.HF_HUB_OFFLINE:
             raise OSError("the hub is switched off by HF_HUB_OFFLINE")
-        # One quick look first: offline, the download itself would try again for most of a minute.
+        # A quick request first: without a connection the download itself would retry for most of a minute.
         get_session().head(url, timeout=10)
         return Path(hf_hub_download(repository, filename))
-    except Exception as error:  # whatever client the hub's library uses raises its own kinds
+    except Exception as error:  # the kind of exception depends on the HTTP client of the hub's library
         raise InputError(
             f"the pretrained weights {filename} of {repository} are not on this machine and could not be fetched "
             f"({str(error).splitlines()[0][:120]}): download {url} elsewhere and give the file by {option}"
@@ -74,30 +74,22 @@ def fetch(repository: str, filename: str, option: str) -> Path:
 
 
 def read_held(path: Path) -> Any:
-    """Read a file of weights (.safetensors, or what `torch.save` wrote) onto the CPU as it is; no code in it is run.
+    """Read a file of weights onto the CPU as it is, as `weights_file.read_file` does.
 
     Raises:
-        InputError: it cannot be read, or holds more than tensors and plain values.
+        InputError: it cannot be read, is damaged, or holds more than tensors and plain values.
     """
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # what a reader trips over first depends on the file
-        reason = str(error).splitlines()[0].split(". ")[0][:120]
-        raise InputError(
-            f"weights {path} cannot be read ({reason}): the file is damaged, or holds more than tensors"
-        ) from error
+    return read_file(path)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a file of weights as `read_held` does.
 
     Returns:
-        Name to tensor; a state dict inside, as under `state_dict` or `model`, is unfolded.
+        Tensors by name, including those of a nested state dict, for example under `state_dict` or `model`.
 
     Raises:
-        InputError: it cannot be read, or holds no tensors.
+        InputError: the file cannot be read, or holds no tensors.
     """
     held = read_held(path)
     parts = [held, *held.values()] if isinstance(held, dict) else []
@@ -110,35 +102,38 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     }
     if not state:
         raise InputError(f"weights {path} hold no tensors by name; give the file of a state dict")
+    check_tensors({str(name): value for name, value in state.items()}, path)
     return state
 
 
 def check_shapes(
     theirs: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, of: str, advice: str, first: str
 ) -> None:
-    """Refuse weights that are not, name by name, of the shapes of a network.
+    """Refuse weights that are not, name by name, of the shapes and kinds of a network, or not finite.
 
     Args:
-        theirs: the weights of a file.
-        own: those of the network that is to take them.
-        path: the file.
-        of: what the sentence calls such a network.
-        advice: what to do.
-        first: name of the weight that says most about which network a file is of; it is looked at first.
+        theirs: weights of the file, by name.
+        own: weights of the network that is to load them, by name.
+        path: path of the file, used in the error message.
+        of: name of the kind of network, used in the error message.
+        advice: advice at the end of the error message.
+        first: name of the weight that identifies a network best; it is compared first.
 
     Raises:
-        InputError: they are not.
+        InputError: the weights do not fit.
     """
     for name in (first, *own, *theirs):
         there, here = (str(tuple(state[name].shape)) if name in state else "absent" for state in (theirs, own))
         if there != here:
             raise InputError(f"weights {path} are of another {of}: {name} is {there} there and {here} here; {advice}")
+    check_kinds(theirs, own, path)
+    check_finite(theirs, own, path)
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict without what wrappers put before its names: `module.` of parallel, `_orig_mod.` of compiled.
+    """Return a state dict without the prefixes of wrappers, `module.` (parallel) and `_orig_mod.` (compiled) modules.
 
-    Compiled parts have it in the middle of names too.
+    The names of compiled parts contain `_orig_mod.` in the middle too.
     """
-    # a file may hold tensors by numbers too: they stay what does not belong there
+    # Keys may be numbers in an unsuitable file; they become text and are reported as unknown names later.
     return {re.sub(r"^(module\.)+", "", str(name).replace("_orig_mod.", "")): value for name, value in state.items()}

@@ -1,4 +1,4 @@
-"""Projection heads: the deepest features of an encoder to the vector that a contrastive loss compares."""
+"""Projection heads: map the deepest features of an encoder to the vector that a contrastive loss compares."""
 
 from abc import ABC, abstractmethod
 
@@ -9,10 +9,10 @@ from torch.nn import functional as F
 class ProjectionHead(nn.Module, ABC):
     """Base of the family: one vector for each feature map, not normalised (the loss does that).
 
-    What must hold: any batch passes also in training, one sample and none included, and stays in the graph.
+    Subclasses must accept batches of any size in training, including one sample and none, and keep them in the graph.
 
     Args:
-        dim: channels of the features.
+        dim: number of channels of the features.
     """
 
     def __init__(self, dim: int) -> None:
@@ -21,21 +21,21 @@ class ProjectionHead(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, dim, H, W) to vectors (B, width)."""
+        """Map features (B, dim, H, W) to vectors (B, width)."""
 
 
 class MLPProjection(ProjectionHead):
-    """The head of CoReFusion: mean over pixels, then twice a linear layer and batch norm, with a ReLU between.
+    """The head of CoReFusion: mean over pixels, then twice a linear layer and batch norm, with a ReLU in between.
 
     Args:
-        dim: channels of the features.
+        dim: number of channels of the features.
         hidden: width of the hidden layer.
         width: length of the vector.
     """
 
     def __init__(self, dim: int, hidden: int = 512, width: int = 64) -> None:
         super().__init__(dim)
-        # The numbers of the layers are those of the released weights.
+        # The indices of the layers are those in the released weights.
         self.layers = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
@@ -47,15 +47,15 @@ class MLPProjection(ProjectionHead):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, dim, H, W) to vectors (B, width)."""
+        """Map features (B, dim, H, W) to vectors (B, width)."""
         return self.layers(features)
 
 
 class _SmallBatchNorm(nn.BatchNorm1d):
-    """Batch norm that also takes one sample, or none, in training.
+    """Batch norm that also accepts one sample, or none, in training.
 
-    One sample has no variance, and torch raises; such a batch is normalised by the running statistics and leaves them
-    as they are. It happens when most samples of a batch lack a camera.
+    A single sample has no variance, and torch raises an error. Such a batch, which occurs when most samples lack a
+    camera, is normalised by the running statistics and does not update them.
     """
 
     def forward(self, input: Tensor) -> Tensor:

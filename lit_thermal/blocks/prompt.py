@@ -1,4 +1,4 @@
-"""Prompts: what a latent diffusion network is told of an image in words, as the embeddings that it attends to."""
+"""Prompts: descriptions of an image in words, as the embeddings that a latent diffusion network attends to."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from lit_thermal.blocks.image_tagger import ImageTagger
 from lit_thermal.blocks.pretrained import pretrained_wanted
-from lit_thermal.blocks.prompt_file import image_key, read_prompts, read_text
+from lit_thermal.blocks.prompt_file import image_key, read_prompts, read_words
 from lit_thermal.blocks.text_encoder import TextEncoder
 from lit_thermal.errors import InputError
 
 Guides = Tensor | Sequence[Tensor | None]
-"""Visible images of a batch, (B, 3, H, W) in [0, 1], or one (3, H, W) for each sample with None where it is absent."""
+"""Visible images of a batch: (B, 3, H, W) in [0, 1], or one (3, H, W) per sample with None for absent ones."""
 
 BASE = "remove degradation"
-"""The prompt that 3M-TI has for every image."""
+"""Prompt that 3M-TI uses for every image."""
 SIMULATED_TAGS = (
     *("street", "park", "aerial", "road", "building", "wall", "window", "roof", "grass", "tree", "pole", "fence"),
     *("person", "car", "truck", "animal", "hot object", "night"),
 )
-"""All words that the simulator has for its scenes."""
+"""All tags that the simulator gives to its scenes."""
 SCENE_TAGS = (
     *SIMULATED_TAGS,
     *("bicycle", "motorcycle", "bus", "train", "boat", "airplane", "crowd", "pedestrian", "cyclist", "rider", "dog"),
@@ -34,17 +34,17 @@ SCENE_TAGS = (
     *("mountain", "rock", "sand", "snow", "water", "river", "lake", "sea", "sky", "cloud", "smoke", "fire", "fog"),
     *("rain", "shadow", "corridor", "room", "table", "chair", "computer", "cup", "kettle", "lamp", "face", "hand"),
 )
-"""Words for what thermal cameras are pointed at, our choice."""
+"""Tags for typical subjects of thermal cameras, our choice."""
 
 
 class Prompt(nn.Module, ABC):
-    """Base of the family: what the network's attention to text gets for each image.
+    """Base of the family: embeddings of each image for the network's attention to text.
 
-    What must hold: the shape depends on B alone; each sample has its own embedding, whatever the others are; float32;
-    no sample at all (B = 0) passes.
+    Subclasses must return float32 whose shape depends only on B. The embedding of a sample must not depend on the
+    other samples, and a batch without samples (B = 0) must pass.
 
     Args:
-        dim: width of an embedding, which the network asks for.
+        dim: width of an embedding, set by the network.
     """
 
     def __init__(self, dim: int) -> None:
@@ -62,18 +62,18 @@ class Prompt(nn.Module, ABC):
         """Return embeddings (B, L, dim) on a device.
 
         Args:
-            names: of the images.
-            tags: words for what each image shows, where the data know them.
-            guide: visible image of each sample, where there is one.
-            device: to put the embeddings on.
+            names: names of the images.
+            tags: tags of the contents of each image, if the data have them.
+            guide: visible image of each sample, if there is one.
+            device: device of the returned embeddings.
         """
 
 
 class NoPrompt(Prompt):
-    """One token of zeros for every image: without a prompt. Nothing is learned.
+    """No prompt: one token of zeros for every image, without parameters.
 
     Args:
-        dim: width of an embedding, which the network asks for.
+        dim: width of an embedding, set by the network.
     """
 
     def forward(
@@ -90,18 +90,18 @@ class NoPrompt(Prompt):
 class LearnedPrompt(Prompt):
     """Learned embeddings instead of a text encoder, for training from scratch.
 
-    A few tokens are the same for every image. Each word of the vocabulary has one token, which is there where the data
-    give the image this tag; in its place is one common token for "absent" otherwise, so that all shapes are constant.
-    Attention does not know the order of tokens, and so the order of tags does not matter, nor a tag given twice. Words
-    that are not in the vocabulary are ignored; data without tags are as images with none.
+    A few tokens are the same for every image. Each word of the vocabulary has one token, which is used if the data
+    give the image this tag; otherwise a common token for "absent" takes its place, so that all shapes are constant.
+    The order of tags and repeated tags do not matter. Words that are not in the vocabulary are ignored. Data without
+    tags are treated as images with no tags.
 
     Args:
-        dim: width of an embedding, which the network asks for.
+        dim: width of an embedding, set by the network.
         tokens: number of tokens that do not depend on the image.
-        vocabulary: words that have a token, by default all of the simulator's.
+        vocabulary: words that have a token; by default all tags of the simulator.
 
     Raises:
-        InputError: there would be no token at all, or a word stands twice in the vocabulary.
+        InputError: there would be no token at all, or a word occurs twice in the vocabulary.
     """
 
     def __init__(self, dim: int, tokens: int = 4, vocabulary: Sequence[str] = SIMULATED_TAGS) -> None:
@@ -135,17 +135,17 @@ class LearnedPrompt(Prompt):
 
 
 class TextPrompt(Prompt):
-    """Base of the members that have words: CLIP's text encoder, frozen, turns them into embeddings.
+    """Base of prompts in words, which CLIP's frozen text encoder turns into embeddings.
 
-    Checkpoints do not carry the encoder. Each distinct text is encoded once and kept in main memory (`TextEncoder`).
+    Checkpoints do not contain the encoder. Each distinct text is encoded once and kept in main memory (`TextEncoder`).
 
     Args:
-        dim: width of an embedding, which the network asks for.
-        base: words that every image has.
+        dim: width of an embedding, set by the network.
+        base: words in the prompt of every image.
         encoder: local folder with `text_encoder/` and `tokenizer/` in the layout of diffusers, or a name on the hub.
 
     Raises:
-        InputError: the encoder cannot be had, or its embeddings have another width than `dim`.
+        InputError: the encoder cannot be found, or its embeddings have another width than `dim`.
     """
 
     def __init__(self, dim: int, base: str, encoder: str) -> None:
@@ -157,10 +157,10 @@ class TextPrompt(Prompt):
 
     @abstractmethod
     def words(self, names: Sequence[str], guide: Guides | None) -> list[list[str]]:
-        """Return the tags of each image that are added to the base."""
+        """Return the tags of each image, which are added to the base."""
 
     def texts(self, names: Sequence[str], guide: Guides | None) -> list[str]:
-        """Return the whole prompt of each image: the base and the tags, with commas between."""
+        """Return the whole prompt of each image: the base and the tags, separated by commas."""
         return [", ".join([*([self.base] if self.base else []), *tags]) for tags in self.words(names, guide)]
 
     def forward(
@@ -170,7 +170,7 @@ class TextPrompt(Prompt):
         guide: Guides | None,
         device: torch.device | str,
     ) -> Tensor:
-        """Return the encoder's last hidden states (B, 77, dim) of the prompts; tags of the data are not looked at."""
+        """Return the encoder's last hidden states (B, 77, dim) of the prompts; the argument `tags` is ignored."""
         self._check_width()
         return self.encoder(self.texts(names, guide), device)
 
@@ -187,12 +187,12 @@ class FixedPrompt(TextPrompt):
     """The same words for every image. The encoder's memory is freed once they are encoded.
 
     Args:
-        dim: width of an embedding, which the network asks for.
-        text: the words.
+        dim: width of an embedding, set by the network.
+        text: words of the prompt.
         encoder: local folder with `text_encoder/` and `tokenizer/` in the layout of diffusers, or a name on the hub.
 
     Raises:
-        InputError: the encoder cannot be had, or its embeddings have another width than `dim`.
+        InputError: the encoder cannot be found, or its embeddings have another width than `dim`.
     """
 
     def __init__(self, dim: int, text: str = BASE, encoder: str = "stabilityai/sd-turbo") -> None:
@@ -216,20 +216,20 @@ class FixedPrompt(TextPrompt):
 
 
 class FilePrompts(TextPrompt):
-    """Tags of each image out of a text file, as 3M-TI is released with: a line is "name.png: tag, tag, ...".
+    """Tags of each image from a text file with lines "name.png: tag, tag, ...", the format released with 3M-TI.
 
     Images are looked up by name without folder and without the suffix of an image file.
 
     Args:
-        dim: width of an embedding, which the network asks for.
-        file: the text file, in UTF-8.
-        base: words that every image has before its tags.
-        allow_missing: give an image that is not in the file the base alone, as the released code does.
+        dim: width of an embedding, set by the network.
+        file: path of the text file, in UTF-8.
+        base: words in the prompt of every image, before its tags.
+        allow_missing: use only the base for an image that is not in the file, as the released code does.
         encoder: local folder with `text_encoder/` and `tokenizer/` in the layout of diffusers, or a name on the hub.
 
     Raises:
-        InputError: the file is absent, cannot be read or has two lines for one image; or the encoder cannot be had, or
-            its embeddings have another width than `dim`.
+        InputError: the file is absent, cannot be read or has different tags for one image; or the encoder cannot be
+            found, or its embeddings have another width than `dim`.
     """
 
     def __init__(
@@ -265,25 +265,25 @@ class FilePrompts(TextPrompt):
 
 
 class ZeroShotTags(TextPrompt):
-    """Tags that a CLIP or SigLIP model picks from a list for the visible image, kept on disk (`ImageTagger`).
+    """Tags that a CLIP or SigLIP model picks from a list for the visible image, cached on disk (`ImageTagger`).
 
-    It stands in for the tagger of 3M-TI (RAM, with weights that were tuned to degraded images). A sample without a
-    visible image has the base alone; of several views the first is looked at. Each content of an image is tagged by
-    itself: with random crops or displacements every training step has new ones, and loads and asks the model.
+    This replaces the tagger of 3M-TI (RAM, with weights tuned to degraded images). A sample without a visible image
+    gets only the base; of several views the first is tagged. Tags are cached by the content of the image: with random
+    crops or displacements the content is new in every training step, so that the model is loaded and run each time.
 
     Args:
-        dim: width of an embedding, which the network asks for.
-        model: local folder of a CLIP or SigLIP model as transformers saves it, or its name on the Hugging Face hub.
-        vocabulary: tags to choose from.
-        vocabulary_file: text file with one tag a line, instead of `vocabulary`.
-        threshold: least score of a tag that is taken: SigLIP's probability, or CLIP's share among all tags.
-        top_k: most tags that are taken; the lists released with 3M-TI have 8 on average.
-        cache: folder of the kept tags.
-        base: words that every image has before its tags.
+        dim: width of an embedding, set by the network.
+        model: local folder of a CLIP or SigLIP model as saved by transformers, or its name on the Hugging Face hub.
+        vocabulary: list of tags to choose from.
+        vocabulary_file: text file with one tag per line, used instead of `vocabulary`.
+        threshold: lowest score of a tag that is used: SigLIP's probability, or CLIP's softmax share among all tags.
+        top_k: maximum number of tags of an image; the lists released with 3M-TI have 8 on average.
+        cache: folder in which tags are cached.
+        base: words in the prompt of every image, before its tags.
         encoder: local folder with `text_encoder/` and `tokenizer/` in the layout of diffusers, or a name on the hub.
 
     Raises:
-        InputError: there are no tags, a number is out of range, the encoder cannot be had, or its embeddings have
+        InputError: there are no tags, a number is out of range, the encoder cannot be found, or its embeddings have
             another width than `dim`.
     """
 
@@ -300,14 +300,14 @@ class ZeroShotTags(TextPrompt):
         encoder: str = "stabilityai/sd-turbo",
     ) -> None:
         super().__init__(dim, base, encoder)
-        words = read_text(Path(vocabulary_file).expanduser()).splitlines() if vocabulary_file else vocabulary
+        words = read_words(Path(vocabulary_file).expanduser()).splitlines() if vocabulary_file else vocabulary
         self.tagger = ImageTagger(model, words, threshold, top_k, cache)
 
     def words(self, names: Sequence[str], guide: Guides | None) -> list[list[str]]:
         """Return the tags of each visible image.
 
         Raises:
-            InputError: an image has no pixel or not three channels, or the model cannot be had.
+            InputError: an image has no pixel or not three channels, or the model cannot be found.
         """
         images = [None] * len(names) if guide is None else guide
         return [self._tags(name, image) for name, image in zip(names, images, strict=True)]

@@ -1,8 +1,9 @@
-"""Text files of words: one line for each image with its tags, or one tag a line."""
+"""Text files of tags: one line for each image with its tags, or one tag per line."""
 
 from pathlib import Path, PurePosixPath
 
 from lit_thermal.errors import InputError
+from lit_thermal.plain_files import read_text
 
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 
@@ -11,13 +12,14 @@ def read_prompts(path: Path) -> dict[str, list[str]]:
     """Read a file with lines "name.png: tag, tag, ..."; empty lines are skipped.
 
     Returns:
-        The key of each image (`image_key`) to its tags, which may be none.
+        The tags of each image, which may be none, by its key (`image_key`).
 
     Raises:
-        InputError: the file is absent or no text, a line has no colon, or two lines give one image other tags.
+        InputError: the file is absent or not a text file, a line has no colon, or two lines give an image different
+            tags.
     """
     lines: dict[str, list[str]] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_words(path).splitlines(), start=1):
         if not line.strip():
             continue
         name, colon, rest = line.partition(":")
@@ -38,14 +40,10 @@ def image_key(name: str) -> str:
     return path.stem if path.suffix.lower() in _IMAGE_SUFFIXES else path.name
 
 
-def read_text(path: Path) -> str:
-    """Read a file in UTF-8.
+def read_words(path: Path) -> str:
+    """Read a text file of words in UTF-8.
 
     Raises:
         InputError: the file is absent or holds something else.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(f"the text file {path} cannot be read ({reason}): give its path, or another file") from error
+    return read_text(path, "the text file of words", "give another file")

@@ -1,4 +1,4 @@
-"""Rotary positions of tokens on square grids: a query and a key meet by how far they lie apart."""
+"""Rotary position embeddings (RoPE) of tokens on square grids: attention depends on relative positions."""
 
 from functools import lru_cache
 
@@ -6,28 +6,29 @@ import torch
 from torch import Tensor
 
 BASE = 10000.0
-"""Wave lengths of the positions grow up to this."""
+"""Base of the geometric sequence of rotation frequencies."""
 
 
 @lru_cache(maxsize=8)
 def grid_rotations(sides: tuple[int, ...], dim: int, extent: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return how far the channels of each token turn, for grids that stand one after the other.
+    """Return the rotations of each token's channels, for a sequence of grids.
 
     All grids cover the same square: the token in row i and column j of a grid of side n is at i * extent / n and
-    j * extent / n. The first half of the channel pairs turns by the row and the other by the column, pair m of each
-    by position * 10000^(-4 m / dim) (RoPE in two dimensions as VARSR and Real-IISR have it, with an extent of 32).
+    j * extent / n. The first half of the channel pairs is rotated by the row and the other by the column; pair m of
+    each half is rotated by position * 10000^(-4 m / dim). This is the two-dimensional RoPE of VARSR and Real-IISR, with
+    an extent of 32.
 
     Args:
-        sides: of the grids, whose tokens stand row by row. A grid of one token is at the origin.
-        dim: channels of a head, a multiple of 4.
-        extent: side of the square.
-        dtype: of the result; angles are computed in float64 whatever it is.
-        device: of the result.
+        sides: side lengths of the grids, whose tokens are in row-major order. A grid of one token is at the origin.
+        dim: number of channels of a head, a multiple of 4.
+        extent: side length of the square.
+        dtype: type of the result; angles are always computed in float64.
+        device: device of the result.
 
     Returns:
         (2, sum of sides^2, dim / 2), cosines and sines.
     """
-    # What is made in inference mode cannot be kept for a later backward pass.
+    # Tensors created in inference mode cannot be cached for a later backward pass.
     with torch.inference_mode(False):
         frequencies = BASE ** (-4 / dim * torch.arange(dim // 4, dtype=torch.float64, device="cpu"))
         lines = [torch.arange(side, dtype=torch.float64, device="cpu") * (extent / side) for side in sides]
@@ -37,14 +38,14 @@ def grid_rotations(sides: tuple[int, ...], dim: int, extent: float, dtype: torch
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Turn each pair of adjacent channels by its angle, which keeps lengths.
+    """Rotate each pair of adjacent channels by its angle, which preserves norms.
 
     Args:
-        x: (..., tokens, dim).
-        rotations: (2, tokens, dim / 2), cosines and sines.
+        x: tokens (..., tokens, dim).
+        rotations: cosines and sines (2, tokens, dim / 2).
 
     Returns:
-        As `x`, in the type of both together.
+        (..., tokens, dim), in the promoted type of both arguments.
     """
     cosines, sines = rotations
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)

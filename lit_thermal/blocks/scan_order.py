@@ -1,4 +1,4 @@
-"""Scan orders: in which sequence a state space model reads the tokens of a video."""
+"""Scan orders: the sequence in which a state space model reads the tokens of a video."""
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
@@ -13,26 +13,26 @@ from lit_thermal.ops.hilbert import hilbert_path
 class ScanOrder(ABC):
     """Base of the family: a permutation of the T * H * W tokens of a clip, cut into one or more chains.
 
-    What must hold: every token index ``(t * H + y) * W + x`` occurs exactly once in the path.
+    In subclasses every token index ``(t * H + y) * W + x`` must occur exactly once in the path.
     """
 
     @abstractmethod
     def path(self, frames: int, height: int, width: int) -> Tensor:
-        """Token indices (chains, length), int64, with chains * length = frames * height * width."""
+        """Return token indices (chains, length), int64, with chains * length = frames * height * width."""
 
     def indices(self, frames: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The path on a device, and for each token its place (frames * height * width,) in the flattened path.
+        """Return the path on a device, and the position (frames * height * width,) of each token in the flattened path.
 
-        Kept for the next clip of the same size: do not write to them.
+        Both are cached for the next clip of the same size and must not be modified.
         """
-        # While exporting, tensors are stand-ins, which a later call must not find in the cache.
+        # During export tensors are fake, and a later call must not find them in the cache.
         find = _indices.__wrapped__ if torch.compiler.is_exporting() else _indices
         return find(self, frames, height, width, device)
 
 
 @lru_cache(maxsize=12)
 def _indices(order: ScanOrder, frames: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    # Tensors born in inference mode (a validation before the training) could not index in a training step.
+    # Tensors created in inference mode (validation before training) could not be used as indices in a training step.
     with torch.inference_mode(False):
         path = order.path(frames, height, width)
         return path.to(device), torch.argsort(path.flatten()).to(device)
@@ -42,35 +42,35 @@ class SpatialFirst(ScanOrder):
     """Frame by frame, each in row-major order (SMB of THERIS)."""
 
     def path(self, frames: int, height: int, width: int) -> Tensor:
-        """The identity, as one chain."""
+        """Return the identity as one chain."""
         return torch.arange(frames * height * width)[None]
 
 
 class TemporalFirst(ScanOrder):
-    """All times of a pixel, then the next pixel (TMB of THERIS).
+    """All times of one pixel, then those of the next pixel (TMB of THERIS).
 
     Args:
-        mode: ``chain`` reads all pixels in one chain; ``per_pixel`` starts anew at each pixel, which is cheaper
-            and lets nothing leak from one pixel to the next.
+        mode: ``chain`` reads all pixels in one chain; ``per_pixel`` resets the state at each pixel, which is cheaper
+            and prevents leakage between pixels.
     """
 
     def __init__(self, mode: Literal["chain", "per_pixel"] = "chain") -> None:
         self.mode = mode
 
     def path(self, frames: int, height: int, width: int) -> Tensor:
-        """One chain of all tokens, or height * width chains of length `frames`."""
+        """Return one chain of all tokens, or height * width chains of length `frames`."""
         path = torch.arange(frames * height * width).reshape(frames, height * width).T
         return path.contiguous() if self.mode == "per_pixel" else path.reshape(1, -1)
 
 
 class Hilbert(ScanOrder):
-    """A generalised Hilbert curve in each frame, backwards in every other one (HMB of THERIS).
+    """A generalised Hilbert curve in each frame, reversed in every other frame (HMB of THERIS).
 
-    Going backwards in odd frames starts each frame at the pixel where the last one ended.
+    Because odd frames are reversed, each frame starts at the pixel where the previous one ended.
     """
 
     def path(self, frames: int, height: int, width: int) -> Tensor:
-        """One chain of all tokens."""
+        """Return one chain of all tokens."""
         curve = hilbert_path(height, width)
         turns = [curve if t % 2 == 0 else curve.flip(0) for t in range(frames)]
         return torch.cat([turn + t * height * width for t, turn in enumerate(turns)])[None]

@@ -1,4 +1,4 @@
-"""Skip connections of an autoencoder: what its decoder sees of the image that was encoded."""
+"""Skip connections of an autoencoder: pass features of the encoder to the decoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class SkipConnection(nn.Module, ABC):
-    """Base of the family: joins features of the encoder to those of the decoder, level by level.
+    """Base of the family: merges features of the encoder into those of the decoder, level by level.
 
-    What must hold: shape and size of the decoder's features stay; each image is joined by itself.
+    Subclasses must keep the shape of the decoder's features and process each image independently.
 
     Args:
         encoder_widths: channels of the inputs of the encoder's blocks, the finest first.
@@ -21,24 +21,25 @@ class SkipConnection(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, level: int, features: Tensor, tap: Tensor) -> Tensor:
-        """Return what goes into a block of the decoder.
+        """Return the input (B, C, h, w) of a block of the decoder.
 
         Args:
-            level: index of the block, the coarsest first.
-            features: (B, C, h, w) before it.
-            tap: (B, C', h, w), the input of the encoder's block of the same size.
+            level: index of the decoder's block, the coarsest first.
+            features: output (B, C, h, w) of the previous block of the decoder.
+            tap: input (B, C', h, w) of the encoder's block of the same size.
         """
 
 
 class ZeroSkip(SkipConnection):
-    """Adds a 1x1 convolution of the encoder's features, which starts as a constant (3M-TI section 3.2: zero).
+    """Adds a 1x1 convolution of the encoder's features, without bias and initialised with a constant.
 
-    It has no bias. The released 3M-TI starts from 1e-5; its convolutions are named as here, below `decoder`.
+    The constant is zero in 3M-TI section 3.2 and 1e-5 in the released code, where the convolutions have the same names
+    below `decoder`.
 
     Args:
         encoder_widths: channels of the inputs of the encoder's blocks, the finest first.
         decoder_widths: channels of the inputs of the decoder's blocks, the coarsest first.
-        init: value of every weight at the start.
+        init: initial value of every weight.
     """
 
     def __init__(self, encoder_widths: Sequence[int], decoder_widths: Sequence[int], init: float = 0.0) -> None:
@@ -55,8 +56,8 @@ class ZeroSkip(SkipConnection):
 
 
 class NoSkip(SkipConnection):
-    """The decoder sees the latent only (3M-TI table 4, "w/o Skip")."""
+    """No skips: the decoder sees only the latent (3M-TI table 4, "w/o Skip")."""
 
     def forward(self, level: int, features: Tensor, tap: Tensor) -> Tensor:
-        """Return the decoder's features (B, C, h, w) as they are."""
+        """Return the decoder's features (B, C, h, w) unchanged."""
         return features

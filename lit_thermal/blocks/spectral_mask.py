@@ -10,12 +10,12 @@ from torch.nn import functional as F
 class SpectralMask(nn.Module, ABC):
     """Base of the family: a residual branch ``x + scale * filter(norm(x))`` over channels-last frames.
 
-    What must hold: the output has the shape of the input for any height and width, odd ones too, and the filter is
-    computed in float32 at least, whatever autocast and weights (half-precision transforms need sizes that are powers of
-    two).
+    Subclasses must keep the shape of the input for any height and width, including odd ones, and compute the filter in
+    float32 at least, regardless of autocast and the type of the weights (half-precision transforms need sizes that are
+    powers of two).
 
     Args:
-        dim: channels.
+        dim: number of channels.
     """
 
     def __init__(self, dim: int) -> None:
@@ -25,13 +25,13 @@ class SpectralMask(nn.Module, ABC):
 
     @abstractmethod
     def gains(self, height: int, width: int) -> Tensor:
-        """Factors (dim, height, width // 2 + 1) for the half spectrum of `torch.fft.rfft2`, real or complex."""
+        """Return gains (dim, height, width // 2 + 1) for the half spectrum of `torch.fft.rfft2`, real or complex."""
 
     def filter(self, frames: Tensor) -> Tensor:
         """Multiply the spectrum of frames (N, dim, H, W) by the gains: same shape, float32 at least."""
         size = frames.shape[-2:]
         spectrum = torch.fft.rfft2(_precise(frames))
-        # Odd widths come back whole only when the size is told.
+        # The inverse transform restores odd widths only if the size is given.
         return torch.fft.irfft2(spectrum * self.gains(*size), s=size)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def _precise(x: Tensor) -> Tensor:
 
 
 def _frequencies(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """|fy| of `fftfreq` (H, 1) and fx of `rfftfreq` (1, W // 2 + 1), cycles per pixel in [0, 1/2]."""
+    """Return |fy| of `fftfreq` (H, 1) and fx of `rfftfreq` (1, W // 2 + 1), in cycles per pixel in [0, 1/2]."""
     fy = torch.fft.fftfreq(height, dtype=torch.float32, device=device).abs()
     fx = torch.fft.rfftfreq(width, dtype=torch.float32, device=device)
     return fy[:, None], fx[None, :]
@@ -58,14 +58,14 @@ def _frequencies(height: int, width: int, device: torch.device) -> tuple[Tensor,
 class ZeroPhaseMask(SpectralMask):
     """A real mask ``1 + tanh(theta(|fy|, |fx|))`` in (0, 2), sampled from a grid at the true frequencies.
 
-    Even in both axes, so nothing is shifted; independent of the frame size. At the start it is the identity. The
-    paper (THERIS, TSSM) says only that the mask is learnable; this form is ours.
+    The mask is even in both axes, so that nothing is shifted, and does not depend on the frame size. It starts as the
+    identity. The paper (THERIS, TSSM) says only that the mask is learnable; this form is ours.
 
     Args:
-        dim: channels.
-        grid: (Rh, Rw) support points over |fy| and |fx| in [0, 1/2].
+        dim: number of channels.
+        grid: number of support points (Rh, Rw) over |fy| and |fx| in [0, 1/2].
         dc_fixed: keep the mean level of each channel (gain 1 at frequency 0).
-        padding: pixels of reflected border against the periodic wrap of the transform.
+        padding: width in pixels of a reflected border, which reduces artefacts of the periodic transform.
     """
 
     def __init__(self, dim: int, grid: tuple[int, int] = (17, 9), dc_fixed: bool = True, padding: int = 0) -> None:
@@ -77,7 +77,7 @@ class ZeroPhaseMask(SpectralMask):
     def gains(self, height: int, width: int) -> Tensor:
         """Sample the grid bilinearly at the frequencies of the transform."""
         fy, fx = _frequencies(height, width, self.theta.device)
-        # [0, 1/2] cycles per pixel onto the [-1, 1] of grid_sample; its last axis is (x, y).
+        # Map [0, 1/2] cycles per pixel to the [-1, 1] of grid_sample, whose last axis is (x, y).
         points = torch.stack(torch.broadcast_tensors(4 * fx - 1, 4 * fy - 1), dim=-1)[None]
         theta = F.grid_sample(
             self.theta[None].float(), points, mode="bilinear", padding_mode="border", align_corners=True
@@ -85,7 +85,7 @@ class ZeroPhaseMask(SpectralMask):
         return _with_dc(1 + torch.tanh(theta[0]), self.dc_fixed)
 
     def filter(self, frames: Tensor) -> Tensor:
-        """Filter (N, dim, H, W), with the border reflected where `padding` asks for it."""
+        """Filter (N, dim, H, W), with a reflected border of up to `padding` pixels."""
         if self.padding == 0:
             return super().filter(frames)
         p = min(self.padding, frames.shape[-2] - 1, frames.shape[-1] - 1)
@@ -94,12 +94,12 @@ class ZeroPhaseMask(SpectralMask):
 
 
 class RadialMask(SpectralMask):
-    """A real mask that depends on the radius ``sqrt(fy^2 + fx^2)`` alone: the same in all directions.
+    """An isotropic real mask, which depends only on the radius ``sqrt(fy^2 + fx^2)``.
 
     Args:
-        dim: channels.
-        knots: support points over the radius in [0, sqrt(1/2)].
-        dc_fixed: keep the mean level of each channel.
+        dim: number of channels.
+        knots: number of support points over the radius in [0, sqrt(1/2)].
+        dc_fixed: keep the mean level of each channel (gain 1 at frequency 0).
     """
 
     def __init__(self, dim: int, knots: int = 16, dc_fixed: bool = True) -> None:
@@ -120,11 +120,11 @@ class RadialMask(SpectralMask):
 class ComplexMask(SpectralMask):
     """A complex gain for each frequency of one training size, as in global filter networks.
 
-    Bound to the size it was trained at: elsewhere it is resized bilinearly. It may shift content.
+    The mask is tied to the size it was trained at and is resized bilinearly for other sizes. It may shift content.
 
     Args:
-        dim: channels.
-        size: (H, W) of the features in training, at the resolution of the thermal input.
+        dim: number of channels.
+        size: size (H, W) of the features in training, at the resolution of the thermal input.
     """
 
     def __init__(self, dim: int, size: tuple[int, int] = (32, 32)) -> None:
@@ -132,7 +132,7 @@ class ComplexMask(SpectralMask):
         self.theta = nn.Parameter(torch.zeros(dim, 2, size[0], size[1] // 2 + 1))
 
     def gains(self, height: int, width: int) -> Tensor:
-        """``1 + theta`` as complex numbers; rows are resized with frequency 0 in the middle, where they are smooth."""
+        """Return ``1 + theta`` as complex numbers; rows are resized with frequency 0 centred, where they are smooth."""
         rows = torch.fft.fftshift(self.theta.float(), dim=2)
         if rows.shape[2:] != (height, width // 2 + 1):
             rows = F.interpolate(rows, size=(height, width // 2 + 1), mode="bilinear", align_corners=False)
@@ -144,14 +144,14 @@ class NoSpectralMask(SpectralMask):
     """No spectral branch: returns its input ("w/o Spectral Mask" of THERIS' ablation).
 
     Args:
-        dim: channels.
+        dim: number of channels.
     """
 
     def __init__(self, dim: int) -> None:
         nn.Module.__init__(self)
 
     def gains(self, height: int, width: int) -> Tensor:
-        """Gain 1 everywhere."""
+        """Return gains of 1 everywhere."""
         return torch.ones(1, height, width // 2 + 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A Mamba layer over video tokens in any scan order, with a prompt added to its read-out."""
+"""A Mamba layer over video tokens in any scan order, with a prompt added to its read-out matrix."""
 
 import math
 from collections.abc import Callable
@@ -15,20 +15,21 @@ from lit_thermal.ops.selective_scan import selective_scan
 
 
 class StateSpace(nn.Module):
-    """One selective state space sub-block of THERIS (SMB, TMB or HMB: only the order differs).
+    """One selective state space sub-block of THERIS (SMB, TMB and HMB differ only in the order).
 
-    Input projection, depthwise 3x3 convolution per frame, selective scan forwards and backwards along the order,
-    read out with ``C + T`` (T from the thermal prompt), normalised, gated, projected back. Follows the visual state
-    space module of MambaIR with one order; A, step size and skip are initialised as in Mamba.
+    The block consists of an input projection, a depthwise 3x3 convolution per frame, a selective scan forwards and
+    backwards along the order that is read out with ``C + T`` (T from the thermal prompt), a norm, a gate, and an output
+    projection. It follows the visual state space module of MambaIR with one order; A, step size and skip are
+    initialised as in Mamba.
 
     Args:
-        dim: channels C.
+        dim: number of channels.
         embedding: width of the time embedding.
-        order: sequence in which tokens are read.
-        prompt: makes the read-out prompt from (embedding, directions, state).
+        order: order in which tokens are read.
+        prompt: factory that makes the read-out prompt from (embedding, directions, state).
         state: state size N.
-        expansion: inner width over `dim`.
-        shared: both directions use the same parameters.
+        expansion: ratio of the inner width to `dim`.
+        shared: use the same parameters for both directions.
     """
 
     directions = 2
@@ -67,19 +68,19 @@ class StateSpace(nn.Module):
         nn.init.uniform_(self.to_step, -(self.rank**-0.5), self.rank**-0.5)
         with torch.no_grad():
             self.log_decay.copy_(torch.arange(1, self.state + 1).log().expand_as(self.log_decay))
-            # Step sizes log-uniform in [0.001, 0.1]; the bias is their inverse Softplus.
+            # Step sizes are log-uniform in [0.001, 0.1]; the bias is their inverse Softplus.
             step = torch.exp(torch.empty_like(self.step_bias).uniform_(math.log(1e-3), math.log(1e-1)))
             step = step.clamp(min=1e-4)
             self.step_bias.copy_(step + torch.log(-torch.expm1(-step)))
 
     def undecayed(self) -> list[nn.Parameter]:
-        """Parameters that weight decay must leave alone."""
+        """Return the parameters that are excluded from weight decay."""
         return [self.log_decay, self.skip]
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        """Mix channels-last tokens (B, T, H, W, dim) with times embedded as (T, embedding): same shape.
+        """Mix channels-last tokens (B, T, H, W, dim) with times embedded as (T, embedding), keeping their shape.
 
-        The scan and what feeds it are computed in float32 at least, whatever autocast and weights.
+        The scan and its inputs are computed in float32 at least, regardless of autocast and the type of the weights.
         """
         batch, frames, height, width, _ = x.shape
         if len(embedded) != frames:
@@ -98,7 +99,7 @@ class StateSpace(nn.Module):
         return self.project_out(mixed.to(gate.dtype) * F.silu(gate))
 
     def _scan(self, tokens: Tensor, embedded: Tensor, path: Tensor, places: Tensor) -> Tensor:
-        """Sum of the scans in both directions, tokens (B, L, inner) in and out, in their own order."""
+        """Return the sum (B, L, inner) of both scan directions of tokens (B, L, inner), in the input's order."""
         batch, length, inner = tokens.shape
         chains, steps = path.shape
         per_frame = length // len(embedded)

@@ -1,4 +1,4 @@
-"""Thermal-structural guidance as the condition of a diffusion network."""
+"""Thermal-structural guidance of Real-IISR as the condition of a diffusion network."""
 
 from collections.abc import Callable
 
@@ -13,23 +13,24 @@ from lit_thermal.ops.resize import resize
 
 
 class StructuralCondition(DiffusionCondition):
-    """The pixels as in `RawLR`, and beside them the guided tokens of Real-IISR: the baseline of its Fig. 9.
+    """The pixels as in `RawLR` plus the guided tokens of Real-IISR: the baseline of its Fig. 9.
 
-    The paper puts its guidance before a residual-shift diffusion and says no more; how is ours. The image is enlarged
-    bicubically and clipped to [-1, 1], so that its tokens lie on a grid `stride` times coarser than the state, and no
-    smaller than 2 x 2: at the default, in a diffusion of latents of factor 4, the image has the size of the target, as
-    in Real-IISR. The maps of the guidance go through a 1x1 convolution and are enlarged bilinearly.
+    The paper says only that the guidance is applied to a residual-shift diffusion; the details are ours. The image is
+    enlarged bicubically and clipped to [-1, 1], so that its tokens lie on a grid `stride` times coarser than the state
+    and at least 2 x 2. With the defaults and latents of factor 4, the image has the size of the target, as in
+    Real-IISR. The maps of the guidance pass a 1x1 convolution and are enlarged bilinearly.
 
     Args:
-        channels: beside the pixels' three.
-        width: of the tokens.
-        heads: of the guidance, a divisor of `width`.
-        stride: of the tokens, in pixels of the state.
-        encoder: makes one from the 3 channels of the image and `width`; its tokens are guided.
-        structure: the guidance; makes it from `width` and `heads`. Its encoders need the factor of `encoder`.
+        channels: number of channels in addition to the three of the pixels.
+        width: number of channels of the tokens.
+        heads: number of attention heads of the guidance, a divisor of `width`.
+        stride: distance of the tokens, in pixels of the state.
+        encoder: factory that makes the encoder of the guided tokens from the image's 3 channels and `width`.
+        structure: factory that makes the guidance from `width` and `heads`; the factor of its encoders must equal that
+            of `encoder`.
 
     Raises:
-        InputError: a number is not positive, or does not fit another.
+        InputError: a number is not positive, or the numbers do not fit each other.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Temporal interpolation: features of the input frames to features at any output time."""
+"""Temporal interpolation: computes features at any output time from those of the input frames."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,12 +15,12 @@ from lit_thermal.ops.dct import cosine_basis
 class TemporalInterpolation(nn.Module, ABC):
     """Base of the family: a linear map over the frame axis, given by weights per output time and channel.
 
-    What must hold: the weights of each output sum to one (a constant sequence stays constant), and times lie in
-    [0, X - 1]. The discrete cosine form needs uniform input times 0, 1, ..., X - 1 and at least three frames:
-    with two, the only varying basis function vanishes half-way, and so does every gradient of the kernel.
+    In subclasses the weights of each output must sum to one (a constant sequence stays constant), and times must lie
+    in [0, X - 1]. The discrete cosine form needs uniform input times 0, 1, ..., X - 1 and at least three frames: with
+    two, the only varying basis function is zero half-way, and so is every gradient of the kernel.
 
     Args:
-        dim: channels of the features.
+        dim: number of channels of the features.
         embedding: width of the time embedding.
     """
 
@@ -33,16 +33,16 @@ class TemporalInterpolation(nn.Module, ABC):
 
     @abstractmethod
     def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
-        """Interpolation weights (T, frames, 1 or dim) for times (T,), embedded as (T, embedding).
+        """Return interpolation weights (T, frames, 1 or dim) for times (T,), embedded as (T, embedding).
 
-        `tau` is float64 on the CPU (not every device has float64, and the bases are tiny).
+        `tau` is float64 on the CPU, because not every device supports float64 and the bases are tiny.
         """
 
     def forward(self, features: Tensor, tau: Tensor, embedded: Tensor) -> Tensor:
-        """Interpolate features (B, X, C, H, W) to times (T,) given in input frames: (B, T, C, H, W), of their type.
+        """Interpolate features (B, X, C, H, W) at times (T,), in input frames, to (B, T, C, H, W) of the same type.
 
         Raises:
-            InputError: too few input frames, or a time outside [0, X - 1].
+            InputError: there are too few input frames, or a time lies outside [0, X - 1].
         """
         frames = features.shape[1]
         if frames < self.least_frames:
@@ -62,24 +62,24 @@ class TemporalInterpolation(nn.Module, ABC):
 
 
 class LinearInterpolation(TemporalInterpolation):
-    """Blend the two neighbouring frames linearly in time."""
+    """Blends the two neighbouring frames linearly in time."""
 
     least_frames = 1
 
     def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
-        """Hat functions (T, frames, 1)."""
+        """Return hat functions (T, frames, 1)."""
         nodes = torch.arange(frames, dtype=torch.float64)
         return (1 - (tau[:, None] - nodes).abs()).clamp(min=0).unsqueeze(-1)
 
 
 class CosineInterpolation(TemporalInterpolation):
-    """Evaluate the cosine series of the frames at the output times: thermal diffusion with kappa = 0.
+    """Evaluates the cosine series of the frames at the output times: thermal diffusion with kappa = 0.
 
-    Passes through the input frames, and rings: with four frames a step overshoots by 15 %.
+    The result passes through the input frames but rings: with four frames a step overshoots by 15 %.
     """
 
     def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
-        """Inverse times forward cosine transform (T, frames, 1)."""
+        """Return the product of inverse and forward cosine transform (T, frames, 1)."""
         return (cosine_basis(tau, frames) @ cosine_basis(torch.arange(frames), frames).T).unsqueeze(-1)
 
 
@@ -88,20 +88,20 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
 
     The cosine coefficients of the frames are damped by ``exp(-E_n)`` before the inverse transform is evaluated at
     the output times, with ``E_0 = 0`` so that the mean never decays. The decay kappa(n) >= 0 comes from the time
-    embedding through an MLP and Softplus as knots over n / X per channel, so any number of frames can be given.
-    THERIS (CVPR 2026) states kernel, embedding and Softplus; knots, widths and forms below are ours.
+    embedding through an MLP and Softplus as knots over n / X per channel, so that any number of frames can be given.
+    THERIS (CVPR 2026) specifies kernel, embedding and Softplus; the knots, widths and forms below are ours.
 
-    - ``monotone``: ``E_n = sum_{m<=n} kappa_m (w_m^2 - w_{m-1}^2)``, ``w_m = pi m / X``: grows with frequency.
-    - ``free``: ``E_n = kappa_n w_n^2``, the literal formula: need not grow with frequency.
+    - ``monotone``: ``E_n = sum_{m<=n} kappa_m (w_m^2 - w_{m-1}^2)``, ``w_m = pi m / X``, which grows with frequency.
+    - ``free``: ``E_n = kappa_n w_n^2``, the literal formula, which need not grow with frequency.
     - ``shared``: one kappa for all channels and frequencies of an output time.
 
     Args:
-        dim: channels of the features.
+        dim: number of channels of the features.
         embedding: width of the time embedding.
-        kappa: form of the decay.
-        knots: support points of kappa over frequency.
-        initial_kappa: decay before training; at 0 the cosine series rings (15 % overshoot on a step).
-        anchor_observed: multiply the decay by sin^2(pi tau), so that input frames pass undamped.
+        kappa: form of the decay: ``monotone``, ``free`` or ``shared``.
+        knots: number of support points of kappa over frequency, at least 2.
+        initial_kappa: decay before training, greater than 0; near 0 the cosine series rings (15 % overshoot on a step).
+        anchor_observed: multiply the decay by sin^2(pi tau), so that input frames are not damped.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
         nn.init.constant_(last.bias, initial_kappa + math.log(-math.expm1(-initial_kappa)))
 
     def kappa(self, embedded: Tensor, frames: int) -> Tensor:
-        """Non-negative decay of each output time and frequency: (T, frames, dim), or (T, frames, 1) when shared."""
+        """Return the non-negative decay (T, frames, dim), or (T, frames, 1) if shared, per time and frequency."""
         raw = F.softplus(self.mlp(embedded))
         if self.kappa_form == "shared":
             return raw[:, None, :].expand(-1, frames, 1)
@@ -141,7 +141,7 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
         return torch.einsum("nm,icm->inc", hats, at_knots)
 
     def energy(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
-        """Exponents E_n >= 0 of the damping: (T, frames, dim or 1); E_0 = 0."""
+        """Return the exponents E_n >= 0 of the damping, (T, frames, dim or 1), where E_0 = 0."""
         squared = (math.pi * torch.arange(frames, dtype=torch.float64) / frames) ** 2
         kappa = self.kappa(embedded, frames)
         if self.kappa_form == "free":
@@ -154,7 +154,7 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
         return energy
 
     def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
-        """Inverse transform, damping and forward transform folded to (T, frames, dim or 1)."""
+        """Return the product (T, frames, dim or 1) of inverse transform, damping and forward transform."""
         damping = torch.exp(-self.energy(tau, frames, embedded))
         inverse = cosine_basis(tau, frames).to(damping)
         forward = cosine_basis(torch.arange(frames), frames).T.to(damping)

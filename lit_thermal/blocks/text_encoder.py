@@ -1,6 +1,5 @@
-"""The frozen text encoder of a latent diffusion model: words to the embeddings that its UNet attends to."""
+"""The frozen text encoder of a latent diffusion model, which turns words into the embeddings its UNet attends to."""
 
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,30 +12,33 @@ from torch import Tensor
 
 from lit_thermal.blocks.pretrained import fetch, pretrained_wanted
 from lit_thermal.errors import InputError
+from lit_thermal.plain_files import read_json
+from lit_thermal.shapes import COUNT, check
 
 REQUIRED = ("text_encoder/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt")
-"""Files of the folder without which nothing can be read; the weights may have several names."""
+"""Required files of the folder; the weights are not listed because they may have several names."""
 FETCHED = (*REQUIRED, "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
 
+_SIZES = {"hidden_size": COUNT, "max_position_embeddings": COUNT}
 _CACHED_BYTES = 1 << 32
-"""Embeddings that are kept: 13,600 texts of Stable Diffusion 2.1, more than 3M-TI's data have. The least recently used
-goes first."""
+"""Size of the embedding cache: 13,600 texts of Stable Diffusion 2.1, more than 3M-TI's data have. The least recently
+used embedding is evicted first."""
 _TEXTS_AT_ONCE = 32
 
 
 class TextEncoder:
-    """CLIP's text encoder and tokenizer out of a folder in the layout of diffusers, frozen and in float32.
+    """CLIP's text encoder and tokenizer from a folder in the layout of diffusers, frozen and in float32.
 
-    It is no module: a checkpoint, an optimizer, the precision of a run and copies of a model leave it alone. Each
-    distinct text is encoded once, on the device that it is first wanted on, and its embedding kept in main memory. The
-    encoder stays on that device until `release`.
+    The encoder is not a module, so that checkpoints, optimizers, precision settings and copies of a model do not affect
+    it. Each distinct text is encoded once, on the device that is requested first, and its embedding is kept in main
+    memory. The encoder stays on that device until `release`.
 
-    The folder is looked up at once, fetched from the hub where it names one there, so that a missing one is told of
-    before training begins; where a checkpoint brings what was trained (`without_pretrained`), at the first use.
+    The folder is looked up, or downloaded from the hub, at once, so that missing files are reported before training
+    begins. Inside `without_pretrained()` this happens at the first use.
 
     Args:
         folder: local folder with `text_encoder/` and `tokenizer/`, or a name on the Hugging Face hub.
-        option: what the user sets to give the folder, for the sentences.
+        option: name of the option by which the user sets the folder, used in error messages.
 
     Raises:
         InputError: the folder or one of its files is absent and cannot be fetched, or holds another kind of encoder.
@@ -51,19 +53,19 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
-        """Channels of an embedding."""
+        """Number of channels of an embedding."""
         return self._sizes[0]
 
     @property
     def length(self) -> int:
-        """Tokens of each text: 77 of CLIP. Longer texts are cut, shorter ones padded."""
+        """Number of tokens of each text, 77 for CLIP; longer texts are cut and shorter ones padded."""
         return self._sizes[1]
 
     def __call__(self, texts: Sequence[str], device: torch.device | str) -> Tensor:
-        """Return the last hidden states (B, length, width) in float32 of B texts, on a device.
+        """Return the last hidden states (B, length, width) of B texts, in float32 on a device.
 
         Raises:
-            InputError: the encoder cannot be had or is not one of CLIP.
+            InputError: the encoder cannot be found or is not a CLIP text encoder.
         """
         found = {text: self._cache[text] for text in dict.fromkeys(texts) if text in self._cache}
         new = [text for text in dict.fromkeys(texts) if text not in found]
@@ -80,19 +82,19 @@ class TextEncoder:
         return torch.stack([found[text] for text in texts]).to(device)
 
     def release(self) -> None:
-        """Free the encoder's memory; embeddings stay, and a text that is not among them loads it again."""
+        """Free the encoder's memory; cached embeddings stay, and a new text loads the encoder again."""
         self._loaded = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TextEncoder":
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave weights and embeddings behind: another process reads them anew."""
+        """Return the state without weights and embeddings, which another process loads again."""
         return {"folder": self.folder, "option": self.option, "_cache": OrderedDict(), "_loaded": None}
 
     def _encode(self, texts: list[str], device: torch.device | str) -> list[Tensor]:
-        """Embeddings (length, width) of texts, each in memory of its own on the CPU."""
-        # What is born in inference mode could not take part in a later training step.
+        """Return the embeddings (length, width) of texts as separate tensors on the CPU."""
+        # Tensors created in inference mode could not be used in a later training step.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
             encoder, tokenizer = self._loaded or self._load()
             tokens = tokenizer(
@@ -102,7 +104,7 @@ class TextEncoder:
             return [state.clone() for state in hidden]
 
     def _load(self) -> tuple[Any, Any]:
-        """Encoder and tokenizer."""
+        """Load the encoder and the tokenizer."""
         from transformers import CLIPTextModel, CLIPTokenizer
 
         read: Any = CLIPTextModel
@@ -111,7 +113,7 @@ class TextEncoder:
                 self._root / "text_encoder", local_files_only=True, output_loading_info=True
             )
             tokenizer = CLIPTokenizer.from_pretrained(self._root / "tokenizer", local_files_only=True)
-        except Exception as error:  # what transformers trips over first depends on the file
+        except Exception as error:  # the kind of exception depends on the file
             reason = next((line for line in str(error).splitlines() if line), type(error).__name__)[:120]
             raise InputError(
                 f"{self._root} does not hold a text encoder of CLIP ({reason}): {self._advice()}"
@@ -125,7 +127,7 @@ class TextEncoder:
 
     @cached_property
     def _root(self) -> Path:
-        """The local folder, whose files are fetched from the hub where `folder` is a name there."""
+        """Local folder with the files, which are downloaded from the hub if `folder` is a name there."""
         root = Path(self.folder).expanduser()
         if root.is_dir():
             absent = [name for name in REQUIRED if not (root / name).is_file()]
@@ -139,8 +141,8 @@ class TextEncoder:
                 file = fetch(self.folder, name, self.option)
         except InputError as error:
             raise InputError(
-                f"there is no folder {self.folder} here, and the text encoder of {self.folder} could not be had from "
-                f"the Hugging Face hub: {self._advice()}"
+                f"there is no folder {self.folder} here, and the text encoder of {self.folder} could not be fetched "
+                f"from the Hugging Face hub: {self._advice()}"
             ) from error
         return file.parents[1]
 
@@ -148,9 +150,9 @@ class TextEncoder:
     def _sizes(self) -> tuple[int, int]:
         path = self._root / "text_encoder" / "config.json"
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
+            config = check(read_json(path, "a configuration"), _SIZES, f"{path}", self._advice())
             return int(config["hidden_size"]), int(config["max_position_embeddings"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except InputError as error:
             raise InputError(f"{path} does not say the sizes of a text encoder of CLIP: {self._advice()}") from error
 
     def _advice(self) -> str:

@@ -1,4 +1,4 @@
-"""Thermal prompts: what the time embedding adds to the read-out of a state space model."""
+"""Thermal prompts: terms made from the time embedding that are added to the read-out of a state space model."""
 
 from abc import ABC, abstractmethod
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 class ReadoutPrompt(nn.Module, ABC):
     """Base of the family: one additive term T for the read-out matrix C of each direction and frame.
 
-    What must hold: the prompt changes how the state is read, never the state; before training it is zero, so that
-    the block starts as plain Mamba.
+    The prompt changes only how the state is read, never the state. In subclasses it must be zero before training, so
+    that the block starts as plain Mamba.
 
     Args:
         embedding: width of the time embedding.
-        directions: scan directions.
+        directions: number of scan directions.
         state: state size N.
     """
 
@@ -25,17 +25,18 @@ class ReadoutPrompt(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, embedded: Tensor) -> Tensor:
-        """Prompt (directions, state, T) for embedded times (T, embedding)."""
+        """Return the prompt (directions, state, T) for embedded times (T, embedding)."""
 
 
 class ThermalPrompt(ReadoutPrompt):
     """The adapter Psi of THERIS: ``C + T`` with T from the time embedding.
 
-    The paper states C + T and an adapter; its layers (half the embedding's width, SiLU, zero start) are ours.
+    The paper specifies C + T and an adapter; the adapter's layers (half the embedding's width, SiLU, zero
+    initialisation) are ours.
 
     Args:
         embedding: width of the time embedding.
-        directions: scan directions.
+        directions: number of scan directions.
         state: state size N.
     """
 
@@ -49,7 +50,7 @@ class ThermalPrompt(ReadoutPrompt):
         nn.init.zeros_(last.bias)
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """Prompt (directions, state, T) for embedded times (T, embedding)."""
+        """Return the prompt (directions, state, T) for embedded times (T, embedding)."""
         return self.adapter(embedded).T.reshape(self.directions, self.state, -1)
 
 
@@ -57,5 +58,5 @@ class NoThermalPrompt(ReadoutPrompt):
     """No prompt: plain Mamba ("w/o Thermal Prompt" of THERIS' ablation)."""
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """Zeros (directions, state, T)."""
+        """Return zeros (directions, state, T)."""
         return torch.zeros(self.directions, self.state, len(embedded), dtype=embedded.dtype, device=embedded.device)

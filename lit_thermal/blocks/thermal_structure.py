@@ -1,4 +1,4 @@
-"""Thermal-structural guidance: what a generator sees of the heat and the edges of its input."""
+"""Thermal-structural guidance: condition tokens of a generator made from heat and edges of its input."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,10 +17,10 @@ GateNorm = Literal["layer", "batch"]
 
 LEAST_DEVIATION = 1e-5
 SHARPNESS = 3.0
-"""Of the heat map's sigmoid."""
+"""Factor inside the heat map's sigmoid."""
 HEAT_LIMITS = (0.0, 1.0)
 EDGE_LIMITS = (0.0, 4.0)
-"""Of the edge map: the highest is about that of a step from -1 to 1 in an image that was enlarged four times (ours)."""
+"""Range of the edge map; the maximum is about that of a step from -1 to 1 in an image enlarged four times (ours)."""
 
 PLACES = (
     ("heat_encoder.", "heatmap_embedding."),
@@ -32,17 +32,17 @@ PLACES = (
     ("attention.value.", "cross_attention.v_proj."),
     ("attention.out.", "cross_attention.out_proj."),
 )
-"""Beginnings of the names here to those of the published layout."""
+"""Prefixes of parameter names here and in the published layout."""
 
 
 def heat_map(lr: Tensor) -> Tensor:
-    """Where an image is warm, by its own measure: ``sigmoid(3 z)`` of its standardised brightness z (Real-IISR).
+    """Return the heat map of an image: ``sigmoid(3 z)`` of its standardised brightness z (Real-IISR).
 
-    Of the mean g over channels, ``z = (g - mean) / (std + 1e-5)`` over the pixels of the image; the deviation is that
-    of a sample (n - 1). In the precision of float32 at least, without autocast.
+    The mean g over channels is standardised over the pixels of each image, ``z = (g - mean) / (std + 1e-5)``, with the
+    sample standard deviation (n - 1). It is computed in float32 at least, without autocast.
 
     Args:
-        lr: (B, C, H, W), of two pixels or more.
+        lr: images (B, C, H, W) of at least two pixels.
 
     Returns:
         (B, 1, H, W) in (0, 1); 0.5 everywhere for an image without contrast.
@@ -54,38 +54,38 @@ def heat_map(lr: Tensor) -> Tensor:
 
 
 def edge_map(lr: Tensor) -> Tensor:
-    """Magnitude of the Sobel gradient of each channel (Real-IISR); not divided by the 8 of a derivative.
+    """Return the magnitude of the Sobel gradient of each channel (Real-IISR), without the usual division by 8.
 
-    Outside the image are zeros, as in the released code, so that the border is an edge unless it is 0. Its own gradient
-    is that of a length: nowhere longer than 1, and zero where the image is flat.
+    The image is padded with zeros, as in the released code, so that a border that is not 0 counts as an edge. The
+    derivative of the magnitude is that of a vector norm: at most 1 in length, and zero where the image is flat.
 
     Args:
-        lr: (B, C, H, W).
+        lr: images (B, C, H, W).
 
     Returns:
-        (B, C, H, W), at least 0; in the precision of float32 at least.
+        (B, C, H, W), at least 0, in float32 at least.
     """
     with torch.autocast(lr.device.type, enabled=False):
         p = F.pad(lr.to(torch.promote_types(lr.dtype, torch.float32)), (1, 1, 1, 1))
         rows = p[..., :-2, :] + 2 * p[..., 1:-1, :] + p[..., 2:, :]
         columns = p[..., :-2] + 2 * p[..., 1:-1] + p[..., 2:]
         gradient = torch.stack([rows[..., :-2] - rows[..., 2:], columns[..., :-2, :] - columns[..., 2:, :]])
-        # not sqrt nor hypot: the gradient of either is not a number where the image is flat
+        # vector_norm instead of sqrt or hypot, whose gradients are NaN where the image is flat
         return torch.linalg.vector_norm(gradient, dim=0)
 
 
 class Structure(nn.Module, ABC):
-    """Base of the family: the maps of condition tokens that a generator sees, made of the image and of its tokens.
+    """Base of the family: makes a generator's maps of condition tokens from the image and its tokens.
 
-    What must hold: each map has the shape of the tokens; the first one holds them, whatever is added; each image of a
-    batch is by itself (but for batch norms in training).
+    In subclasses each map must have the shape of the tokens, and the first map must contain the tokens, possibly plus
+    an added term. Each image of a batch must be processed independently, except by batch norms in training.
 
     Args:
-        width: channels of the tokens.
-        heads: of attention, those of the generator.
+        width: number of channels of the tokens.
+        heads: number of attention heads, equal to that of the generator.
 
     Attributes:
-        maps: how many there are.
+        maps: number of maps that are returned.
     """
 
     maps: int = 1
@@ -98,21 +98,22 @@ class Structure(nn.Module, ABC):
         """Return the maps, (B, width, h, w) each.
 
         Args:
-            lr: (B, 3, H, W) in [-1, 1], enlarged to the size of the target.
-            tokens: (B, width, h, w) of it.
+            lr: images (B, 3, H, W) in [-1, 1], enlarged to the size of the target.
+            tokens: condition tokens (B, width, h, w) of the images.
         """
 
 
 class FusionGate(nn.Module):
-    """Weighs two maps by an attention that sees each place and the whole: attentional feature fusion, in one step.
+    """Fuses two maps with weights from local and global context: attentional feature fusion, in one step.
 
-    With A = heat + edge: W = sigmoid(L(A) + G(A)); L is a 1x1 convolution to `width / reduction`, norm, ReLU, a 1x1
-    convolution back and a norm; G the same of the mean over all places. The result is ``heat W + edge (1 - W)``.
+    With A = heat + edge, the weights are W = sigmoid(L(A) + G(A)), and the result is ``heat W + edge (1 - W)``. L is a
+    1x1 convolution to `width / reduction`, norm, ReLU, a 1x1 convolution back and a norm; G is the same applied to the
+    mean over all positions.
 
     Args:
-        width: channels.
-        reduction: of the channels between the convolutions.
-        norm: "layer" is over all channels and places of an image; "batch" is batch norm (released).
+        width: number of channels.
+        reduction: factor by which channels are reduced between the convolutions.
+        norm: "layer" normalises over all channels and positions of an image; "batch" is batch norm (released).
     """
 
     def __init__(self, width: int, reduction: int, norm: GateNorm) -> None:
@@ -129,10 +130,10 @@ class FusionGate(nn.Module):
         self.context = attention(nn.AdaptiveAvgPool2d(1))
 
     def forward(self, heat: Tensor, edge: Tensor) -> Tensor:
-        """Fuse maps (B, width, h, w) to one of their shape.
+        """Fuse two maps (B, width, h, w) into one of the same shape.
 
         Raises:
-            InputError: batch norms are trained on one image, whose mean over places they cannot normalise.
+            InputError: batch norms are trained on a batch of one image, whose global mean they cannot normalise.
         """
         if self.norm == "batch" and self.training and len(heat) == 1:
             raise InputError(
@@ -145,11 +146,11 @@ class FusionGate(nn.Module):
 
 
 class TokenCrossAttention(nn.Module):
-    """Multi-head attention of the tokens of one map to those of another; positions are not told, nothing is added.
+    """Multi-head attention of the tokens of one map to those of another, without position encoding or residual.
 
     Args:
-        width: channels.
-        heads: a divisor of `width`.
+        width: number of channels.
+        heads: number of attention heads, a divisor of `width`.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -161,7 +162,7 @@ class TokenCrossAttention(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Return (B, width, h, w): for each token of `x` a mix of those of `context` (B, width, h', w')."""
+        """Return (B, width, h, w): for each token of `x`, a weighted mean over `context` (B, width, h', w')."""
         queries, memory = x.flatten(2).mT, context.flatten(2).mT
         q, k, v = (
             layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -172,25 +173,25 @@ class TokenCrossAttention(nn.Module):
 
 
 class ThermalStructuralGuidance(Structure):
-    """Heat map and edge map, each encoded, are fused, and the image's tokens attend to them (Real-IISR section 3.1).
+    """Encodes and fuses heat map and edge map, and lets the image's tokens attend to them (Real-IISR section 3.1).
 
-    The defaults are the paper's where it says something: the fusion of eq. 1 and the attention's result added to the
-    tokens that it guides. The released code doubles the fusion, appends the result as a map of its own, and has batch
-    norms in the gate and conv stacks for the paper's DINOv3: ``fusion="released", joins="append", norm="batch"``.
+    The defaults follow the paper where it is specific: the fusion of eq. 1, and the result of the attention added to
+    the tokens. The released code doubles the fusion, appends the result as a separate map, uses batch norms in the
+    gate, and has conv stacks instead of the paper's DINOv3: ``fusion="released", joins="append", norm="batch"``.
 
-    In the paper one encoder takes the heat map and the image. Here, as in the released code, the image has another,
-    which is not part of this block: it stays where guidance is left out (Fig. 7), and VARSR's weights fit it.
+    In the paper one encoder takes both the heat map and the image. Here, as in the released code, the image has its own
+    encoder outside this block: it is also used without guidance (Fig. 7), and VARSR's weights fit it.
 
     The precision is that of the weights, under autocast too.
 
     Args:
-        width: channels of the tokens.
-        heads: of the attention, a divisor of `width`.
-        encoder: makes one from the channels of a map (1 of heat, 3 of edges) and `width`.
-        fusion: "paper" is eq. 1, "released" twice that.
-        joins: "add" gives one map, the tokens plus the attention's result; "append" gives two, the tokens and that.
-        reduction: of the channels inside the gate.
-        norm: in the gate; "batch" cannot be trained on batches of one image.
+        width: number of channels of the tokens.
+        heads: number of attention heads, a divisor of `width`.
+        encoder: factory that makes an encoder from the channels of a map (1 for heat, 3 for edges) and `width`.
+        fusion: fusion rule; "paper" is eq. 1, "released" is twice that.
+        joins: "add" returns one map, the tokens plus the result of the attention; "append" returns them as two maps.
+        reduction: factor by which channels are reduced inside the gate.
+        norm: norm in the gate, "layer" or "batch"; "batch" cannot be trained on batches of one image.
 
     Raises:
         InputError: the arguments do not fit each other, or the encoder's map is of another size than the tokens.
@@ -210,7 +211,7 @@ class ThermalStructuralGuidance(Structure):
         for name, value, known in (("fusion", fusion, FusionRule), ("joins", joins, Joins), ("norm", norm, GateNorm)):
             if value not in get_args(known):
                 raise InputError(
-                    f'{name} "{value}" of ThermalStructuralGuidance: choose of {", ".join(get_args(known))}'
+                    f'{name} "{value}" of ThermalStructuralGuidance: must be one of {", ".join(get_args(known))}'
                 )
         if heads < 1 or width < 1 or width % heads:
             raise InputError(
@@ -228,7 +229,7 @@ class ThermalStructuralGuidance(Structure):
         self.attention = TokenCrossAttention(width, heads)
 
     def forward(self, lr: Tensor, tokens: Tensor) -> list[Tensor]:
-        """Return one map (B, width, h, w), or two, of images (B, 3, H, W) in [-1, 1] and their tokens."""
+        """Return one or two maps (B, width, h, w) for images (B, 3, H, W) in [-1, 1] and their tokens."""
         with torch.autocast(lr.device.type, enabled=False):
             tokens = tokens.to(self.attention.out.weight.dtype)
             heat = self.heat_encoder(heat_map(lr), HEAT_LIMITS)
@@ -242,9 +243,9 @@ class ThermalStructuralGuidance(Structure):
             return [tokens, guided] if self.maps == 2 else [tokens + guided]
 
     def released_names(self) -> dict[str, str]:
-        """Return the names here to the published ones; those of the released code's blocks, conv stack and batch norm.
+        """Return the mapping of parameter and buffer names here to published ones, for the released code's options.
 
-        Parameters and buffers; shapes are the same.
+        These use conv stacks and batch norms. Shapes are the same.
         """
         names = {}
         for name in self.state_dict():
@@ -254,11 +255,11 @@ class ThermalStructuralGuidance(Structure):
 
 
 class NoStructure(Structure):
-    """The tokens of the image alone (Real-IISR Fig. 7, without guidance).
+    """No guidance: only the tokens of the image (Real-IISR Fig. 7, without guidance).
 
     Args:
-        width: channels of the tokens.
-        heads: not used.
+        width: number of channels of the tokens.
+        heads: number of attention heads, which is ignored.
     """
 
     def forward(self, lr: Tensor, tokens: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The learnable embedding of output times that THERIS shares between interpolation and state space."""
+"""The learnable embedding of output times that THERIS shares between interpolation and state space blocks."""
 
 import math
 
@@ -15,13 +15,13 @@ FEATURES = 4 * OCTAVES + 4
 def time_features(tau: Tensor, frames: int, temporal_scale: int) -> Tensor:
     """Describe output times by 20 numbers that do not depend on the content.
 
-    Sine and cosine of ``2 pi 2^j phi`` for j = 0..3, once with phi = frac(tau) and once with phi = tau / frames;
-    1/s and log2 s; whether an input frame lies at tau; the distance to the nearest input frame.
+    The numbers are sine and cosine of ``2 pi 2^j phi`` for j = 0..3, once with phi = frac(tau) and once with
+    phi = tau / frames; 1/s and log2 s; whether an input frame lies at tau; and the distance to the nearest input frame.
 
     Args:
-        tau: (T,) output times in input frames.
+        tau: output times (T,), in input frames.
         frames: number of input frames X.
-        temporal_scale: s, how many output steps there are between two input frames.
+        temporal_scale: number s of output steps between two input frames.
 
     Returns:
         (T, 20), float64.
@@ -46,7 +46,7 @@ def time_features(tau: Tensor, frames: int, temporal_scale: int) -> Tensor:
 class TimeEmbedding(nn.Module):
     """The network Theta of THERIS: a learnable vector e_i for each output time.
 
-    The paper does not print its layers; here the features of `time_features` pass a two-layer MLP.
+    The paper does not specify its layers; here the features of `time_features` pass a two-layer MLP.
 
     Args:
         dim: width of the embedding.
@@ -58,7 +58,7 @@ class TimeEmbedding(nn.Module):
         self.project = nn.Linear(dim, dim)
 
     def forward(self, tau: Tensor, frames: int, temporal_scale: int) -> Tensor:
-        """Embed times (T,) given in input frames as (T, dim), in the precision of the weights whatever the autocast."""
+        """Embed times (T,), in input frames, as (T, dim), in the precision of the weights even under autocast."""
         weight = self.expand.weight
         features = time_features(tau.cpu(), frames, temporal_scale).to(weight)
         with torch.autocast(weight.device.type, enabled=False):

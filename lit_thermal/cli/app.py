@@ -7,7 +7,7 @@ import os
 import pkgutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,24 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
+from lit_thermal import trust
 from lit_thermal.blocks.pretrained import without_pretrained
-from lit_thermal.callbacks import GalleryFrames, PredictionWriter
+from lit_thermal.callbacks import GalleryFrames, NonFiniteGuard, PredictionWriter
 from lit_thermal.cli import quiet, run_folder
-from lit_thermal.cli.arguments import CONFIG, FREE, sources, with_found_files
-from lit_thermal.cli.diagnose import Source, explain, read_yaml, refuse_nulls
+from lit_thermal.cli.arguments import sources, with_found_files
+from lit_thermal.cli.checked import check_words, read_plainly, read_sources
+from lit_thermal.cli.diagnose import explain, refuse_nulls
+from lit_thermal.cli.failures import check_wandb, end_workers_that_cannot_send, foreseen, quiet_writers
 from lit_thermal.cli.hints import Argument, arguments
 from lit_thermal.cli.keep import BestAndLast, KeepConfig, StepSeeds, StopBetweenSteps, TellProgress, WholeCheckpointIO
+from lit_thermal.cli.run_folder import short_path
 from lit_thermal.errors import InputError
+from lit_thermal.files import check_name, locked
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.sweeping.runner import PROGRESS_FILE
 from lit_thermal.weights import check_fit, read_checkpoint, transplant
-from lit_thermal.weights.checkpoint import check_resumes, constructor_error
+from lit_thermal.weights.checkpoint import check_resumes, check_training, constructor_error
+from lit_thermal.weights.schedule import rates_ahead, told
 
 for name in ("blocks", "callbacks", "data", "generative", "losses", "methods", "networks"):
     # a class is known by its short name once its module is imported
@@ -54,6 +60,9 @@ TOP = {
 }
 """The keys at the top of a config."""
 
+MODE = "omegaconf+"
+"""How the parser reads values: with `${...}` that names another value."""
+
 WHOLE_FILES = (SingleDeviceStrategy, DDPStrategy)
 """Strategies that write a checkpoint as one file; the sharded ones write folders, which they alone can read."""
 
@@ -63,20 +72,24 @@ class App(LightningCLI):
 
     Args:
         words: the verb and what follows it.
+        held: keeps the lock of the run folder until it is closed.
     """
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], held: contextlib.ExitStack) -> None:
         self._verb = words[0]
+        self._held = held
         self._stop = StopBetweenSteps()
         self._options = {name for name, _ in sources(words)}
+        self._allowed = trust.allowed(trust.CONFIGS)
         set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+        read_plainly(MODE)
         super().__init__(
             SuperResolver,
             LightningDataModule,
             save_config_callback=None,
             seed_everything_default=0,
             # `omegaconf+` resolves ${...} after all files and overrides; errors are raised for `explain`
-            parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False, "exit_on_error": False},
+            parser_kwargs={"parser_mode": MODE, "allow_abbrev": False, "exit_on_error": False},
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -117,10 +130,14 @@ class App(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the words; a mistake is told in one sentence."""
+        check_words(args[1:], self._allowed)
         try:
             self.config = parser.parse_args(args)
-        except (argparse.ArgumentError, OmegaConfBaseException) as error:
-            raise InputError(explain(error, _read(args[1:]), TOP)) from error
+            trust.check_classes(self.config[self.config.subcommand], "the config", self._allowed)
+        except (argparse.ArgumentError, OmegaConfBaseException, InputError) as error:
+            raise InputError(explain(error, read_sources(args[1:]), TOP, self._allowed)) from error
+        except RecursionError as error:
+            raise InputError("the config has classes within classes too deep to be read: write it flatter") from error
         seed = self.config[self.config.subcommand].seed_everything
         if not 0 <= seed < 2**32:
             raise InputError(f"seed_everything is {seed} and must lie from 0 to {2**32 - 1}")
@@ -135,9 +152,10 @@ class App(LightningCLI):
         config = self.config[verb]
         tree = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[verb]
         for key in ("model", "data"):
-            refuse_nulls(tree[key], TOP[key].hint, key)
-        if config.experiment in ("", ".", "..") or {"/", "\\"} & set(config.experiment):
+            refuse_nulls(tree[key], TOP[key].hint, key, self._allowed)
+        if config.experiment in ("", ".", "..") or {"/", "\\", "\0"} & set(config.experiment):
             raise InputError(f"experiment is {config.experiment!r}; it names one folder, without / or \\")
+        check_name(config.experiment)
         experiment = Path(config.trainer.default_root_dir or run_folder.ROOT).absolute() / config.experiment
         self._choose_weights(config, experiment)
         self._made: Path | None = None
@@ -146,10 +164,12 @@ class App(LightningCLI):
         if verb == "fit" and resumed is not None:
             self.folder = resumed
             file_name = f"config-resumed-{time.strftime('%Y%m%d-%H%M%S')}.yaml"
-        elif getattr(rank_zero_only, "rank", 0) == 0:
+        elif _is_first():
             self._made = self.folder = run_folder.new_folder(experiment, verb)
         else:
             self.folder = experiment  # until the first process tells which run it made
+        if verb == "fit" and _is_first():
+            self._held.enter_context(locked(self.folder / run_folder.LOCK, f"the run folder {short_path(self.folder)}"))
         for key in ("ckpt_path", "from"):
             tree[key] = config[key] and str(Path(config[key]).absolute())
         self._model_config = tree["model"]
@@ -160,15 +180,24 @@ class App(LightningCLI):
 
     def _choose_weights(self, config: Namespace, experiment: Path) -> None:
         """Resolve `last` and `best`, and read the checkpoint before anything is made for the run."""
+        found: list[str] = []
         for key in ("ckpt_path", "from"):
-            if config[key] in ("last", "best"):
-                config[key] = str(_short(run_folder.find_checkpoint(experiment, config[key])))
+            if (which := config[key]) in ("last", "best"):
+                # the first process of several may have made its own run folder by now, which is newer
+                config[key] = str(short_path(run_folder.find_checkpoint(experiment, which, strict=_is_first())))
+                found.append(f"{which} checkpoint of {experiment.name}: {config[key]}")
         if config.ckpt_path and config["from"]:
             if {"--ckpt_path", "--from"} <= self._options:
                 raise InputError("--ckpt_path and --from exclude each other: one needs every weight to fit")
             config["ckpt_path" if "--from" in self._options else "from"] = None
+        for key in ("ckpt_path", "from"):
+            if config[key] and "://" in config[key]:  # Lightning would fetch it and run what it says
+                raise InputError(f"{key} {config[key]} is an address: download the file and give its path")
         path = config.ckpt_path or config["from"]
-        self._checkpoint = read_checkpoint(path) if path and not (config.ckpt_path and Path(path).is_dir()) else None
+        for line in found:
+            if path and line.endswith(f": {path}"):
+                _print(line)
+        self._checkpoint = read_checkpoint(path) if path and not (config.ckpt_path and os.path.isdir(path)) else None
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, and take the weights that were asked for."""
@@ -195,7 +224,11 @@ class App(LightningCLI):
             if checkpoint is not None:
                 check_fit(self.model, checkpoint, config.ckpt_path)
                 if self.subcommand == "fit":
-                    check_resumes(self._model_config, checkpoint, config.ckpt_path)
+                    check_training(checkpoint, config.ckpt_path)
+                    schedule = told(rates_ahead(self.model, checkpoint, self.trainer.max_steps))
+                    check_resumes(self._model_config, checkpoint, config.ckpt_path, schedule)
+                    if schedule:
+                        _print(f"the training goes on from step {checkpoint['global_step']}: {schedule}")
                 if "pytorch-lightning_version" not in checkpoint:  # Lightning fails without it
                     raise InputError(f"{config.ckpt_path} was not written by `fit`; give it by --from instead")
         elif checkpoint is not None:
@@ -216,6 +249,8 @@ class App(LightningCLI):
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(checkpoints)
         if self.subcommand == "fit":
+            if not any(isinstance(c, NonFiniteGuard) for c in callbacks):
+                callbacks.insert(0, NonFiniteGuard())
             if config.enable_checkpointing is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
                 callbacks.append(BestAndLast(checkpoints))
             seed = self.config[self.subcommand].seed_everything
@@ -238,6 +273,7 @@ class App(LightningCLI):
             )
         except (ValueError, ModuleNotFoundError) as error:  # all that the Trainer gets comes from the config
             raise InputError(f"trainer: {error}") from error
+        check_wandb(trainer)
         if isinstance(trainer.strategy, WHOLE_FILES) and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
@@ -245,6 +281,9 @@ class App(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train, and where `then_test` says so test the best checkpoint (the last weights if none was monitored)."""
         then_test = self.config[self.subcommand].then_test
+        if then_test and hasattr(self.datamodule, "target_sizes"):
+            # what the test cannot take is told before the training
+            self._run(self.datamodule.setup, {"stage": "test"}, tell=False)
         self._run(self.trainer.fit, kwargs, tell=not then_test)
         if not then_test:
             return
@@ -269,12 +308,19 @@ class App(LightningCLI):
         # processes of a distributed run must stop at once: one that takes another step would wait for the others
         alone = self.trainer.world_size == 1
         try:
-            with self._stop.listening() if alone else contextlib.nullcontext():
+            with self._stop.listening() if alone else contextlib.nullcontext(), quiet_writers():
                 verb(**arguments)
         except (InputError, MisconfigurationException):
             if self.trainer.global_step == 0:
                 run_folder.discard(self._made)
             raise
+        except Exception as error:
+            told = foreseen(error, self.trainer)
+            if told is None:
+                raise
+            if self.trainer.global_step == 0:
+                run_folder.discard(self._made)
+            raise told from error
         except SIGTERMException:
             self._tell_where()
             raise
@@ -290,19 +336,19 @@ class App(LightningCLI):
     @rank_zero_only
     def _tell_where(self) -> None:
         """Print where the results are."""
-        print(f"run folder: {_short(self.trainer.default_root_dir)}")
+        print(f"run folder: {short_path(self.trainer.default_root_dir)}")
         for callback in self.trainer.checkpoint_callbacks if self.subcommand == "fit" else ():
             if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
                 score = callback.best_model_score
                 measured = f"   ({callback.monitor} {score:.4g})" if score is not None else ""
-                print(f"best checkpoint: {_short(callback.best_model_path)}{measured}")
+                print(f"best checkpoint: {short_path(callback.best_model_path)}{measured}")
             if isinstance(callback, ModelCheckpoint) and callback.last_model_path:
-                print(f"last checkpoint: {_short(callback.last_model_path)}")
+                print(f"last checkpoint: {short_path(callback.last_model_path)}")
         folders = {"samples": "sample pictures", "gallery": "pictures for reports", "predictions": "restored frames"}
         for name, what in folders.items():
             written = Path(self.trainer.default_root_dir) / name
             if written.is_dir():
-                print(f"{what}: {_short(written)}")
+                print(f"{what}: {short_path(written)}")
 
 
 def run(words: list[str]) -> int:
@@ -315,8 +361,10 @@ def run(words: list[str]) -> int:
         The exit code.
     """
     quiet.silence()
+    end_workers_that_cannot_send()
     try:
-        App([words[0], *with_found_files(words[1:])])
+        with contextlib.ExitStack() as held, trust.only(trust.allowed(trust.CONFIGS)):
+            App([words[0], *with_found_files(words[1:])], held)
     except SIGTERMException:  # is a SystemExit
         return 128 + signal.SIGTERM
     except SystemExit as leave:  # --help, --print_config
@@ -326,31 +374,17 @@ def run(words: list[str]) -> int:
     return 0
 
 
+def _is_first() -> bool:
+    """Whether this is the process of rank 0, which makes and locks the run folder."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
 @rank_zero_only
 def _print(text: str) -> None:
     print(text, flush=True)
-
-
-def _read(words: list[str]) -> Iterator[Source]:
-    """Yield the files and overrides of a command; each is read when those before it were found right."""
-    for name, value in sources(words):
-        if name in CONFIG:
-            yield Source(str(value), read_yaml(Path(str(value))))
-        elif name.startswith("--") and name not in FREE:
-            if value is None:
-                raise InputError(f"{name} needs a value")
-            yield Source(f"{name}={value}", {"value": value}, tuple(name[2:].split(".")))
-        elif not name.startswith("--"):
-            raise InputError(f"{name!r} is no option; give files by -c FILE and values by --key=value")
 
 
 def _specs(value: Any) -> list[Namespace]:
     """Return the class paths with arguments among the values of a key that takes one or a list."""
     values = value if isinstance(value, list) else [value]
     return [v for v in values if isinstance(v, Namespace) and "class_path" in v]
-
-
-def _short(path: str | Path) -> Path:
-    """Return a path relative to the working directory where it lies below it."""
-    path = Path(path)
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

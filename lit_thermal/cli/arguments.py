@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from lit_thermal.cli.parser import did_you_mean
 from lit_thermal.errors import InputError
@@ -10,6 +11,15 @@ from lit_thermal.errors import InputError
 CONFIG = ("-c", "--config")
 FREE = ("--help", "--print_config")
 """Options that set nothing, and so may stand anywhere."""
+
+
+class Source(NamedTuple):
+    """One part of a config: the content of a file, or one override of the command line."""
+
+    name: str
+    tree: dict[str, Any]
+    keys: tuple[str, ...] = ()
+    """For an override: the key that it sets, in parts, and `tree` holds the text under "value"."""
 
 
 def with_found_files(words: list[str]) -> list[str]:
@@ -44,8 +54,8 @@ def find_experiment(name: str) -> Path:
         InputError: there is none.
     """
     path = Path(name)
-    if path.is_file():
-        return path
+    if path.exists():
+        return path  # what is no plain file is told of where it is read
     spec = importlib.util.find_spec("lit_thermal.experiments")
     places = [Path(p) for p in spec.submodule_search_locations or ()] if spec else []
     inside = name.removeprefix("experiments/").removesuffix(".yaml")

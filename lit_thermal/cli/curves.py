@@ -1,10 +1,13 @@
 """The verb `curves`: several tests under conditions of many degrees in one picture."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from lit_thermal.cli.parser import Parser
 from lit_thermal.errors import InputError
+from lit_thermal.files import check_folder
+from lit_thermal.plain_files import inside
 
 _OVERLAYS = "-c test/noise (or test/blur, test/degradation, test/misalignment)"
 
@@ -15,6 +18,7 @@ def main(argv: Sequence[str]) -> int:
     target = Path(arguments.out)
     if target.suffix.lower() != ".png":
         raise InputError(f"--out {target} is no PNG; the table is written beside it with the suffix .csv")
+    check_folder(target.parent, "--out")
     tables = [_table(Path(run)) for run in arguments.runs]
     names = arguments.names or _names(tables)
     if len(names) != len(tables) or len(set(names)) < len(names):
@@ -46,13 +50,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(run: Path) -> Path:
     """The table of a run, or one of several that was named."""
-    if run.is_file():
+    if os.path.lexists(run) and not run.is_dir():
         return run
     if not run.is_dir():
         raise InputError(f"there is no run folder {run}")
     found = sorted(run.glob("robustness*.csv"))
     if len(found) == 1:
-        return found[0]
+        return inside(run, found[0].name, run)
     if found:
         raise InputError(f"{run} has one table for each data set; name one of {', '.join(map(str, found))}")
     raise InputError(f"{run} holds no robustness.csv; run `test` with {_OVERLAYS} and the callback RobustnessCurve")

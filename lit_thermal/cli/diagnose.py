@@ -6,17 +6,16 @@ nearest names that would have been.
 """
 
 import argparse
-import importlib
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
+from lit_thermal import plain_yaml, trust
+from lit_thermal.cli.arguments import Source
 from lit_thermal.cli.hints import (
     Argument,
     Slot,
@@ -33,27 +32,17 @@ from lit_thermal.cli.hints import (
 from lit_thermal.cli.parser import did_you_mean, nearest
 from lit_thermal.errors import InputError
 
-FILES = (".yaml", ".yml", ".json")
 
-
-class Source(NamedTuple):
-    """One part of a config: the content of a file, or one override of the command line."""
-
-    name: str
-    tree: dict[str, Any]
-    keys: tuple[str, ...] = ()
-    """For an override: the key that it sets, in parts, and `tree` holds the text under "value"."""
-
-
-def explain(error: Exception, sources: Iterable[Source], top: Mapping[str, Argument]) -> str:
+def explain(error: Exception, sources: Iterable[Source], top: Mapping[str, Argument], packages: tuple[str, ...]) -> str:
     """Say in one sentence why a config was refused.
 
     Args:
         error: what the parser raised.
         sources: files and overrides in their order.
         top: the keys that a config may have at its top.
+        packages: where classes may come from.
     """
-    walk = Walk(top)
+    walk = Walk(top, packages)
     try:
         for source in sources:
             walk.add(source)
@@ -63,18 +52,21 @@ def explain(error: Exception, sources: Iterable[Source], top: Mapping[str, Argum
     interpolation = _find(error, OmegaConfBaseException)
     if interpolation is not None:
         return _interpolation(interpolation, walk)
+    if why := trust.refused_import(str(error), packages):
+        return f"a name that the config puts together: {why}"
     return _shortened(str(error))
 
 
-def refuse_nulls(value: Any, hint: Any, key: str) -> None:
-    """Check that no class below a value of a config was replaced by null where its slot needs one.
+def refuse_nulls(value: Any, hint: Any, key: str, packages: tuple[str, ...]) -> None:
+    """Check that nothing below a value of a config was replaced by null where its class needs a value.
 
-    jsonargparse takes null for any factory and any dict; the class that calls it would then fail far from the config.
+    jsonargparse takes null for any argument; the class that uses it would then fail far from the config.
 
     Args:
         value: the value, as plain data.
         hint: its type.
         key: its place in the config.
+        packages: where classes may come from.
 
     Raises:
         InputError: there is such a null.
@@ -82,7 +74,7 @@ def refuse_nulls(value: Any, hint: Any, key: str) -> None:
     slot = slots(hint)
     if not (slot and isinstance(value, dict) and isinstance(value.get("init_args"), dict)):
         return
-    kind = _resolve(value["class_path"], slot)
+    kind = _resolve(value["class_path"], slot, packages)
     for name, argument in (arguments(kind, slot.passed) if kind else {}).items():
         given, below = value["init_args"].get(name, ""), slots(argument.hint)
         if given is None and argument.default is not None and not accepts_null(argument.hint):
@@ -91,30 +83,9 @@ def refuse_nulls(value: Any, hint: Any, key: str) -> None:
                 raise InputError(f"{key}.{name} cannot be null; name a class that does nothing (known: {known})")
             if slots(containers(argument.hint)[1]):
                 raise InputError(f"{key}.{name} cannot be null; give {{}} for none")
-        refuse_nulls(given, argument.hint, f"{key}.{name}")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a config file.
-
-    Raises:
-        InputError: it cannot be read, is not YAML, or is not a mapping.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
-        raise InputError(f"{path}, {where}: not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise InputError(f"{path} holds {type(tree).__name__} {str(tree)[:40]!r} where keys and values are expected")
-    return tree
+            if argument.hint is not inspect.Parameter.empty:
+                raise InputError(f"{key}.{name} cannot be null: {described(argument.hint)} is expected")
+        refuse_nulls(given, argument.hint, f"{key}.{name}", packages)
 
 
 class Walk:
@@ -122,10 +93,12 @@ class Walk:
 
     Args:
         top: the keys that a config may have at its top.
+        packages: where classes may come from.
     """
 
-    def __init__(self, top: Mapping[str, Argument]) -> None:
+    def __init__(self, top: Mapping[str, Argument], packages: tuple[str, ...]) -> None:
         self.top = top
+        self.packages = packages
         self.classes: dict[str, tuple[type, int]] = {}
         """Path of a slot to its class and how many arguments the parent passes to it."""
         self.given: set[str] = set()
@@ -218,7 +191,7 @@ class Walk:
             return
         simple = leaves(argument.hint)
         if slot and isinstance(value, str) and not (simple and _accepts(simple, value)):
-            if not value.endswith(FILES):
+            if not value.endswith(trust.FILES):
                 self._name(value, slot, path)
             return
         if not _accepts(argument.hint, value):
@@ -267,7 +240,9 @@ class Walk:
 
     def _name(self, name: str, slot: Slot, path: str) -> None:
         """Check the name of a class and remember it for its slot."""
-        kind = _resolve(name, slot)
+        if why := trust.outside(_full(name, slot), self.packages):
+            raise self._wrong(path, why)
+        kind = _resolve(name, slot, self.packages)
         if kind is None:
             known = sorted(subclasses(slot))
             near = did_you_mean(name.rpartition(".")[2], known)
@@ -285,7 +260,7 @@ class Walk:
         if path not in self.classes:
             default = argument.default
             if isinstance(default, dict) and "class_path" in default:
-                default = _resolve(default["class_path"], slot)
+                default = _resolve(default["class_path"], slot, self.packages)
             if not inspect.isclass(default) or default is inspect.Parameter.empty:
                 names = ", ".join(sorted(subclasses(slot))[:8])
                 raise self._wrong(path, f"name the class first: {path}=NAME (known: {names})")
@@ -293,16 +268,16 @@ class Walk:
         return self.classes[path]
 
 
-def _resolve(name: str, slot: Slot) -> type | None:
+def _resolve(name: str, slot: Slot, packages: tuple[str, ...]) -> type | None:
     """Return the class of a short name or an import path, where there is one for the slot."""
-    if "." not in name:
-        return subclasses(slot).get(name)
-    module, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError):
-        return None
-    return found if inspect.isclass(found) and issubclass(found, slot.bases) else None
+    found = subclasses(slot).get(name) if "." not in name else trust.find(name, packages)
+    return found if found is not None and issubclass(found, slot.bases) else None
+
+
+def _full(name: str, slot: Slot) -> str:
+    """Return the import path of the class that a short name means, or the name itself."""
+    kind = subclasses(slot).get(name)
+    return name if kind is None else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _accepts(hint: Any, value: Any) -> bool:
@@ -322,8 +297,8 @@ def _accepts(hint: Any, value: Any) -> bool:
 def _parsed(text: str, hint: Any) -> Any:
     """Return the text of an override as YAML where it is a mapping or a list, and as it is otherwise."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = plain_yaml.load(text, "")
+    except InputError:
         return text
     if isinstance(value, (dict, list)) or (value is None and slots(hint)):
         return value

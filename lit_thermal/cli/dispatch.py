@@ -1,16 +1,20 @@
 """From the words on the command line to the function of the verb; nothing heavy is imported before a verb needs it."""
 
+import contextlib
+import errno
 import importlib
 import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import lit_thermal
+from lit_thermal import trust
 from lit_thermal.cli.parser import did_you_mean
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, short
 
 TRAINER_VERBS = {
     "fit": "train a model",
@@ -33,6 +37,21 @@ OTHER_VERBS = {
 """Verb to its function, `module:function`, which takes the words after the verb and returns the exit code."""
 
 
+DEBUG = "LIT_THERMAL_DEBUG"
+"""Environment variable that shows, like `--debug`, the traceback of a mistake before its sentence."""
+
+NO_DEFECT = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "the quota of the disk is used up: make room",
+    errno.EROFS: "the place may only be read: choose another",
+    errno.EFBIG: "the file is larger than a file may be here: raise the limit or choose another place",
+    errno.EMFILE: "too many files are open at once: raise `ulimit -n` or give fewer workers",
+    errno.ENFILE: "too many files are open on this machine: close other programs",
+    errno.EPIPE: "what read the output has gone",
+}
+"""Errors of the system that no program can help, wherever they strike, with what to do."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -47,14 +66,72 @@ def main(argv: Sequence[str] | None = None) -> int:
     # the runtime reads this when torch is imported, and what the user set stays.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _show_log()
+    with _set(DEBUG, "1" if "--debug" in words else os.environ.get(DEBUG)):
+        try:
+            words, packages = _common(words)
+            # the processes of a sweep and of a distributed run read the variable
+            with _set(trust.ALLOW, ",".join(packages)):
+                trust.make_findable(packages)
+                code = _run(words)
+            sys.stdout.flush()
+            return code
+        except InputError as mistake:
+            return _tell(mistake, sentence(mistake))
+        except OSError as error:
+            if error.errno not in NO_DEFECT:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            code = _tell(error, f"{place}{NO_DEFECT[error.errno]} ({short(error)})")
+            if error.errno == errno.EPIPE:
+                # Python would stumble over the same pipe when it ends
+                with contextlib.suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return code
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+
+
+def _common(words: list[str]) -> tuple[list[str], list[str]]:
+    """Take the options that every verb has, which may stand anywhere, out of the words of a command.
+
+    Returns:
+        The other words, and the packages that the user allows, those of the environment among them.
+    """
+    rest, named = [], []
+    todo = [word for word in words if word != "--debug"]
+    while todo:
+        word = todo.pop(0)
+        if word == "--allow" and (not todo or todo[0].startswith("-")):
+            raise InputError("--allow needs the name of a package: write --allow my_package")
+        if word == "--allow" or word.startswith("--allow="):
+            given = todo.pop(0) if word == "--allow" else word.partition("=")[2]
+            named += trust.checked(iter(given.split(",")))
+        else:
+            rest.append(word)
+    return rest, list(dict.fromkeys([*trust.allowed(()), *named]))
+
+
+@contextlib.contextmanager
+def _set(variable: str, value: str | None) -> Iterator[None]:
+    """Set a variable of the environment while the body runs."""
+    before = os.environ.get(variable)
+    if value:
+        os.environ[variable] = value
     try:
-        return _run(words)
-    except InputError as mistake:
-        print(f"error: {sentence(mistake)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        yield
+    finally:
+        os.environ.pop(variable, None)
+        if before is not None:
+            os.environ[variable] = before
+
+
+def _tell(error: BaseException, text: str) -> int:
+    """Print why a command ends, and how it came to that where the user asked; returns the exit code."""
+    if os.environ.get(DEBUG, "0") not in ("", "0"):
+        traceback.print_exception(error)
+    print(f"error: {text}", file=sys.stderr)
+    return 2
 
 
 class _ToStderr(logging.Handler):
@@ -76,7 +153,10 @@ def sentence(mistake: InputError) -> str:
     text = str(mistake)
     if text.startswith("Caught InputError in "):
         text = text.rsplit("InputError: ", 1)[-1]
-    return " ".join(text.split())
+    from lit_thermal.plain_files import printable
+
+    # a name of others may hold what changes a terminal
+    return printable(" ".join(text.split()))
 
 
 def _run(words: list[str]) -> int:
@@ -131,7 +211,10 @@ def _help() -> str:
         "`--print_config` prints the whole config. Files given by -c may be packaged experiments: -c theris.",
         "",
         "options:",
-        "  -h, --help   show this text",
-        "  --version    show the version",
+        "  -h, --help        show this text",
+        "  --version         show the version",
+        "  --allow PACKAGE   let configs and checkpoints name classes of a package of yours, whose code then runs;",
+        "                    any verb, may be repeated (LIT_THERMAL_ALLOW=PACKAGE,... does the same)",
+        "  --debug           show the traceback of a mistake too; any verb (LIT_THERMAL_DEBUG=1 does the same)",
     ]
     return "\n".join(lines)

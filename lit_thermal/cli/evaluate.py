@@ -4,12 +4,14 @@ import argparse
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.named_paths import name_of, named_paths
 from lit_thermal.cli.parser import Parser
+from lit_thermal.data.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
+from lit_thermal.files import check_folder
 
 if TYPE_CHECKING:
     import torch
@@ -25,17 +27,17 @@ def main(argv: Sequence[str]) -> int:
     if argv and argv[0] in TASKS:
         task = importlib.import_module("lit_thermal.cli.evaluate_task")
         return task.main(argv[0], argv[1:])  # type: ignore[no-any-return]
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(*(_names() if {"-h", "--help"} & set(argv) else ())).parse_args(argv)
     predictions = named_paths(arguments.pred)
     given = named_paths([*arguments.comparator, *arguments.two_stage])
     _check(arguments, predictions, given)
     from lit_thermal.evaluation.folders import Folders, match
-    from lit_thermal.evaluation.scoring import against_first, cost, score, show_paired
+    from lit_thermal.evaluation.scoring import against_first, cost, measure, show_paired
     from lit_thermal.metrics.catalogue import by_name
+    from lit_thermal.metrics.evaluator import Evaluator
     from lit_thermal.metrics.protocols import protocols_by_name
-    from lit_thermal.metrics.scores import Scores
 
-    scores = Scores(others=protocols_by_name(arguments.protocol), metrics=by_name(arguments.metrics))
+    metrics, protocols = by_name(arguments.metrics), protocols_by_name(arguments.protocol)
     lr = None if arguments.lr is None else Path(arguments.lr)
     matched = match(
         Folders(
@@ -49,23 +51,28 @@ def main(argv: Sequence[str]) -> int:
     )
     if matched.left_out:
         print(f"measured are the {len(matched.names)} that all have: {matched.left_out}")
+    if matched.cut:
+        print(matched.cut)
     if arguments.protocol and matched.video:
         raise InputError("--protocol names ways to measure images, and these are videos: leave it out")
     device = choose_device(arguments.device)
     comparators = _comparators(arguments, given, matched, device)
     methods = [*predictions, *comparators]
     dataset = arguments.name or name_of(Path(arguments.hr))
-    seconds = score(matched.pieces(), scores, dataset, comparators, matched.scale, device)
+    evaluator = Evaluator(matched.scale or 1, metrics, protocols)
+    scores = evaluator.scores
+    seconds = measure(matched.pieces(), evaluator, dataset, comparators, device)
     if len(methods) == len(comparators) == 1:
         images = sum(row.method == methods[0] for row in scores.rows)
         scores.cost = cost(comparators[methods[0]], device, seconds, images)
     pairs = against_first(scores, methods)
+    # seen also where they cannot be written
+    evaluator.print()
+    show_paired(pairs, methods[0])
     if arguments.out is not None:
         sources = {"hr": arguments.hr, "lr": arguments.lr, **{n: str(p) for n, p in (predictions | given).items()}}
         more = {"paired": {"first": methods[0], "others": pairs}, "sources": sources}
-        scores.write(Path(arguments.out), seconds=seconds, config=None, more=more)
-    scores.print()
-    show_paired(pairs, methods[0])
+        evaluator.write(Path(arguments.out), seconds=seconds, config=None, more=more)
     return 0
 
 
@@ -78,8 +85,8 @@ def _check(arguments: argparse.Namespace, predictions: dict[str, Path], given: d
         raise InputError(f"two methods have the name {min(both)}; give them names, as in NAME=PATH")
     if arguments.temporal_scale < 1:
         raise InputError(f"--temporal_scale {arguments.temporal_scale} must be at least 1")
-    if arguments.out is not None and Path(arguments.out).is_file():
-        raise InputError(f"--out {arguments.out} is a file; name a folder")
+    if arguments.out is not None:
+        check_folder(arguments.out, "--out")
 
 
 def _comparators(
@@ -102,7 +109,15 @@ def _comparators(
     return found
 
 
-def _parser() -> Parser:
+def _names() -> tuple[str, str]:
+    """Return what --metrics and --protocol take, for their help; the catalogues import torch."""
+    from lit_thermal.metrics.catalogue import on_request
+    from lit_thermal.metrics.protocols import all_protocols
+
+    return ", ".join(metric.name for metric in on_request()), ", ".join(all_protocols())
+
+
+def _parser(metrics: str = "", protocols: str = "") -> Parser:
     parser = Parser(
         "lit_thermal evaluate",
         "Measure restored files against their targets: images (8 or 16 bit, paired by name) or videos (folders of "
@@ -136,7 +151,7 @@ def _parser() -> Parser:
         nargs="+",
         action="extend",
         default=[],
-        help="more metrics: tof, warping_error, tlpips, musiq, maniqa, clip_iqa, dover=FILE.onnx",
+        help=f"further metrics: {metrics}; DOVER as dover=FILE.onnx",
     )
     parser.add_argument(
         "--protocol",
@@ -144,7 +159,7 @@ def _parser() -> Parser:
         nargs="+",
         action="extend",
         default=[],
-        help="more ways to measure images: gray8, y_bt601, notebook, trainer, pyiqa_y, 3m_ti, difiisr, real_iisr",
+        help=f"further ways to measure images: {protocols}",
     )
     parser.add_argument("--out", metavar="DIR", help="write metrics.json and metrics.csv there")
     parser.add_argument("--name", help="of the data set in tables (default: after --hr)")
@@ -158,9 +173,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--normalize",
-        choices=("minmax", "percentile", "full"),
-        default="minmax",
-        help="mapping of 16-bit counts to [0, 1] (default: minmax)",
+        choices=get_args(Normalize),
+        default=NORMALIZE,
+        help="mapping of 16-bit counts to [0, 1] (default: robust, the range without isolated dead and hot pixels)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     return parser

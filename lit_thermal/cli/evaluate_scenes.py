@@ -6,12 +6,14 @@ from typing import get_args
 
 from lit_thermal.cli.parser import Parser
 from lit_thermal.errors import InputError
+from lit_thermal.files import check_folder
 
 
 def main(argv: Sequence[str]) -> int:
     """Write the scenes; returns the exit code."""
     arguments = _parser().parse_args(argv)
     out = Path(arguments.out)
+    check_folder(out, "--out")
     from rich.progress import track
 
     from lit_thermal.data.scene_files import write_scenes

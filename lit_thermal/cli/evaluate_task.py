@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from lit_thermal.cli import evaluate_scenes
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.named_paths import name_of, named_paths
 from lit_thermal.cli.parser import Parser
+from lit_thermal.data.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
+from lit_thermal.files import check_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -36,8 +38,7 @@ def main(task: str, argv: Sequence[str]) -> int:
     arguments = _parser(task).parse_args(argv)
     restored = named_paths(arguments.pred)
     out = Path(arguments.out)
-    if out.is_file():
-        raise InputError(f"--out {out} is a file: name a folder")
+    check_folder(out, "--out")
     if arguments.pictures < 0:
         raise InputError(f"--pictures {arguments.pictures} must be 0 or more")
     if arguments.resamples < 2:
@@ -285,7 +286,7 @@ def _parser(task: str) -> Parser:
     add("--out", metavar="DIR", required=True, help="for metrics.json, tables and pictures")
     add("--name", help="of the data set in tables (default: after --hr)")
     add("--change", choices=("resized", "cropped"), help="how images came from those that were annotated")
-    add("--normalize", choices=("minmax", "percentile", "full"), default="minmax", help="of 16 bit (default: minmax)")
+    add("--normalize", choices=get_args(Normalize), default=NORMALIZE, help="of 16 bit (default: robust)")
     add("--pictures", type=int, default=4, metavar="N", help="how many scenes are drawn (default: 4)")
     add("--resamples", type=int, default=500, metavar="N", help="of the images, for intervals (default: 500)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")

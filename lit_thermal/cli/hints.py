@@ -64,7 +64,7 @@ def slots(hint: Any) -> Slot | None:
     bases: list[type] = []
     passed = 0
     for member in _members(hint):
-        if get_origin(member) is Callable:
+        if get_origin(member) is Callable and get_args(member):
             given, result = get_args(member)
             bases += [c for c in _members(result) if _is_slot(c)]
             passed = len(given) if isinstance(given, list) else 0

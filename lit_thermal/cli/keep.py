@@ -21,7 +21,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_thermal.errors import InputError
+from lit_thermal.files import write_text
+from lit_thermal.ops.finite import all_finite
 from lit_thermal.sweeping.runner import SWEEP_PROCESS
+from lit_thermal.weights import read_checkpoint
+from lit_thermal.weights_file import save_file
 
 
 class KeepConfig(Callback):
@@ -47,12 +52,16 @@ class KeepConfig(Callback):
         # setter, and everybody who writes asks it.
         trainer._default_root_dir = str(self.folder)  # type: ignore[attr-defined]
         if trainer.is_global_zero:
-            target = self.folder / self.file_name
-            aside = target.with_name(f".{target.name}.part")
-            aside.write_text(self.text, encoding="utf-8")
-            os.replace(aside, target)
+            write_text(self.folder / self.file_name, self.text)
             for logger in trainer.loggers:
                 logger.log_hyperparams(yaml.safe_load(self.text))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop where the folder was removed meanwhile, before pictures or a checkpoint alone make it anew."""
+        if trainer.is_global_zero and not (self.folder / self.file_name).is_file():
+            raise InputError(f"the run folder {self.folder} was removed while the run wrote to it: start the run again")
+
+    on_validation_end = on_train_epoch_end = on_test_end = on_validation_start
 
 
 class StepSeeds(Callback):
@@ -91,6 +100,8 @@ class StepSeeds(Callback):
 class BestAndLast(ModelCheckpoint):
     """Keeps the checkpoint of the best validation PSNR and the last one, at each epoch's end at least.
 
+    Weights that are not finite replace no checkpoint.
+
     Args:
         folder: where.
     """
@@ -106,13 +117,25 @@ class BestAndLast(ModelCheckpoint):
         )
         self._saved_step = 0
 
+    def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
+        """Return whether a score is among the best; one that is NaN or minus infinity measures nothing."""
+        if current is not None and not bool(current > -math.inf):
+            return False
+        return super().check_monitor_top_k(trainer, current)
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Remember which step was saved."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         self._saved_step = checkpoint["global_step"]
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what was measured."""
+        self._check_weights(trainer, pl_module)
+        super().on_validation_end(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of an epoch, full or cut short by the number of steps, where no validation did."""
+        self._check_weights(trainer, pl_module)
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.last_model_path = str(Path(str(self.dirpath)) / "last.ckpt")
@@ -120,6 +143,13 @@ class BestAndLast(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save nothing: the end of the last epoch was, and by now EMA has put its averages in place of the weights."""
+
+    def _check_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING and not all_finite(list(pl_module.parameters())):
+            raise InputError(
+                f"after step {trainer.global_step} weights are NaN or infinite and are not saved: lower "
+                "model.optimizer.lr"
+            )
 
 
 class StopBetweenSteps(Callback):
@@ -207,21 +237,19 @@ class TellProgress(Callback):
         self._told = time.monotonic()
         score = trainer.callback_metrics.get("val/psnr")
         note = {"phase": phase, "step": step, "steps": steps, "val/psnr": None if score is None else float(score)}
-        aside = self.file.with_name(f".{self.file.name}.part")
-        aside.write_text(json.dumps(note), encoding="utf-8")
-        os.replace(aside, self.file)
+        write_text(self.file, json.dumps(note))
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then renames it, so that a killed run leaves the last one whole.
+    """Writes checkpoints whole, so that a killed run or a full disk leaves the last one, and checks what it reads.
 
     Lightning's own writing moves the file from the system's temporary folder, which is a copy between two discs.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save a checkpoint to a local file."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.part")
-        torch.save(checkpoint, aside)
-        os.replace(aside, target)
+        save_file(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        """Load a checkpoint onto the CPU; its checksums are compared, and only tensors and plain values unpickled."""
+        return read_checkpoint(path)

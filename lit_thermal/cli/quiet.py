@@ -1,6 +1,7 @@
 """Advertisements and warnings that a user of the command line cannot act upon are not shown."""
 
 import logging
+import threading
 import warnings
 
 LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
@@ -26,8 +27,15 @@ def silence() -> None:
         logger = logging.getLogger(name)
         if _no_tips not in logger.filters:
             logger.addFilter(_no_tips)
+    threading.excepthook = _told_elsewhere
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+
+
+def _told_elsewhere(failed: threading.ExceptHookArgs) -> None:
+    """Show the traceback of a thread, unless it is TensorBoard's that writes: its error reaches the run itself."""
+    if not (type(failed.thread).__module__.startswith("tensorboard.") and issubclass(failed.exc_type, OSError)):
+        threading.__excepthook__(failed)
 
 
 def _no_tips(record: logging.LogRecord) -> bool:

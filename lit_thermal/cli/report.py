@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lit_thermal.cli.parser import Parser
 from lit_thermal.errors import InputError
+from lit_thermal.files import check_folder
 
 
 def main(argv: Sequence[str]) -> int:
@@ -15,6 +16,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--out {out} is a file; name a folder")
     if arguments.pictures < 0 or (arguments.line is not None and arguments.line < 0):
         raise InputError("--pictures and --line are counted from 0 and cannot be negative")
+    check_folder(out, "--out")
     # Imported here, so that a mistake is told before anything heavy is loaded.
     from lit_thermal.evaluation.report.page import Options, write_report
     from lit_thermal.evaluation.report.read import read_studies

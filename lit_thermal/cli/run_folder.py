@@ -2,18 +2,26 @@
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
-from lit_thermal.errors import InputError
+from lit_thermal import plain_yaml
+from lit_thermal.errors import InputError, short
 
 ROOT = "runs"
 """Where experiments are kept, from the working directory, unless `--trainer.default_root_dir` says otherwise."""
+LOCK = ".lock"
+"""File in the folder of a training that its process holds."""
+_NAME = re.compile(r"(?P<time>[0-9]{8}-[0-9]{6})-(?P<verb>[a-z]+)(?:-slurm[^-]+)?(?:-(?P<number>[0-9]+))?")
 
 
 def new_folder(experiment: Path, verb: str) -> Path:
     """Make the folder of a new run; two runs of the same second get two folders.
+
+    Its name comes after those of all earlier runs of the verb, also where the clock was set back.
 
     A SLURM job that was requeued gets the folder of its first start back, where Lightning finds the checkpoint that
     it wrote when the job was stopped.
@@ -21,44 +29,71 @@ def new_folder(experiment: Path, verb: str) -> Path:
     Args:
         experiment: folder of the experiment.
         verb: what is run.
+
+    Raises:
+        InputError: the folder cannot be made.
     """
     job = os.environ.get("SLURM_JOB_ID")
     stem = f"{verb}-slurm{job}" if job else verb
     if job and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
-        earlier = sorted(experiment.glob(f"*-{stem}*"))
+        # the number of one job can begin as that of another
+        own = re.compile(rf"[0-9]{{8}}-[0-9]{{6}}-{re.escape(stem)}(-[0-9]+)?")
+        earlier = sorted((path for path in experiment.glob("*") if own.fullmatch(path.name)), key=_order)
         if earlier:
             return earlier[-1]
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}"
-    number = 1
-    while True:
-        folder = experiment / (name if number == 1 else f"{name}-{number:02d}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
+    folder = experiment
+    try:
+        experiment.mkdir(parents=True, exist_ok=True)
+        runs = [found for path in experiment.iterdir() if (found := _NAME.fullmatch(path.name))]
+        stamp = max([time.strftime("%Y%m%d-%H%M%S"), *(run["time"] for run in runs if run["verb"] == verb)])
+        number = 1 + max(
+            (int(run["number"] or 1) for run in runs if (run["time"], run["verb"]) == (stamp, verb)), default=0
+        )
+        while True:
+            folder = experiment / (f"{stamp}-{stem}" if number == 1 else f"{stamp}-{stem}-{number:02d}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(parents=True)
+                return folder
             number += 1
-        except OSError as error:
-            raise InputError(f"the run folder {folder} cannot be made: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a NUL character is no error of the system
+        raise InputError(
+            f"the run folder {folder} cannot be made ({short(error)}): choose another place or name"
+        ) from error
 
 
 def discard(folder: Path | None) -> None:
     """Remove the folder of a run that ended before it began, if it holds nothing but the record of its start."""
-    if folder is not None and {path.name for path in folder.iterdir()} <= {"config.yaml", "csv", "tensorboard"}:
+    if folder is None or not folder.is_dir():
+        return
+    if {path.name for path in folder.iterdir()} <= {"config.yaml", "csv", "tensorboard", LOCK}:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.parent.rmdir()  # succeeds only where this was the first run
 
 
-def find_checkpoint(experiment: Path, which: str) -> Path:
-    """Return `last` or `best` of the newest run of an experiment that holds one.
+def find_checkpoint(experiment: Path, which: str, strict: bool = True) -> Path:
+    """Return `last` or `best` of the newest training of an experiment.
+
+    Args:
+        experiment: folder of the experiment.
+        which: `last` or `best`.
+        strict: refuse where a newer training has none; else take the newest that has one.
 
     Raises:
-        InputError: no run of the experiment does.
+        InputError: no training of the experiment holds one, or a newer one than all that do holds none.
     """
-    found = sorted(experiment.glob(f"*/checkpoints/{which}.ckpt"))
+    found = sorted(_within(experiment, f"*/checkpoints/{which}.ckpt"), key=lambda path: _order(path.parents[1]))
     if found:
-        return found[-1]
-    others = sorted({path.parents[2].name for path in experiment.parent.glob(f"*/*/checkpoints/{which}.ckpt")})
+        chosen = found[-1]
+        folder = chosen.parents[1]
+        newer = [run for run in _trainings(experiment) if _order(run) > _order(folder)]
+        if strict and newer:
+            raise InputError(
+                f"the newest training of {experiment}, {newer[-1].name}, {_state(newer[-1], which)}, and {folder.name} "
+                f"is an older one: to take that, give the file {short_path(chosen)} instead of {which!r}"
+            )
+        return chosen
+    others = sorted({path.parents[2].name for path in _within(experiment.parent, f"*/*/checkpoints/{which}.ckpt")})
     hint = f"; {experiment.parent} has one of {', '.join(others[:6])}" if others else "; run `fit` first"
     raise InputError(f"no run in {experiment} holds checkpoints/{which}.ckpt{hint}")
 
@@ -68,3 +103,44 @@ def folder_of(checkpoint: Path, experiment: Path) -> Path | None:
     folder = checkpoint.absolute().parent.parent
     inside = checkpoint.parent.name == "checkpoints" and folder.parent.resolve() == experiment.resolve()
     return folder if inside else None
+
+
+def _within(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a folder, nothing where there can be no such folder."""
+    return list(folder.glob(pattern)) if os.path.isdir(folder) else []
+
+
+def _trainings(experiment: Path) -> list[Path]:
+    """Folders of trainings that write checkpoints, the oldest first; a quick trial run (`fast_dev_run`) has none."""
+    folders = [
+        path for path in experiment.iterdir() if (found := _NAME.fullmatch(path.name)) and found["verb"] == "fit"
+    ]
+    return sorted((path for path in folders if path.is_dir() and not _is_trial(path)), key=_order)
+
+
+def _order(folder: Path) -> tuple[str, int, str]:
+    """Sort key that puts run folders in the order in which they were made; folders of other names come before them."""
+    found = _NAME.fullmatch(folder.name)
+    return (found["time"], int(found["number"] or 1), folder.name) if found else ("", 0, folder.name)
+
+
+def _is_trial(folder: Path) -> bool:
+    try:
+        config: Any = plain_yaml.read(folder / "config.yaml")
+        return bool(config["trainer"]["fast_dev_run"])
+    except (InputError, KeyError, TypeError):
+        return False
+
+
+def _state(folder: Path, which: str) -> str:
+    """What a training that lacks a checkpoint has instead."""
+    others = sorted(path.name for path in folder.glob("checkpoints/*.ckpt"))
+    if others:
+        return f"holds no {which}.ckpt but {', '.join(others[:3])}"
+    return "holds no checkpoint (it is at work or was stopped before its first)"
+
+
+def short_path(path: str | Path) -> Path:
+    """Return a path relative to the working directory where it lies below it."""
+    path = Path(path)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from lit_thermal.cli.arguments import CONFIG, find_experiment, sources
 from lit_thermal.cli.parser import Parser, did_you_mean
+from lit_thermal.cli.run_folder import short_path
 from lit_thermal.errors import InputError
 from lit_thermal.sweeping.points import Point, named_points
 from lit_thermal.sweeping.record import LOG, PointRecord, SweepRecord, read_point
@@ -21,6 +22,8 @@ from lit_thermal.sweeping.runner import plan, run
 from lit_thermal.sweeping.sweep_file import SweepFile, read_sweep_file
 
 ROOT = Path("runs") / "sweeps"
+_TAIL = 1 << 16
+"""Bytes at the end of a log in which its last words are looked for."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,7 +52,7 @@ def _run(sweep: SweepFile, planned: SweepRecord, places: list[dict[str, str]]) -
     total = len(planned.points)
     print(
         f"{sweep.name}: {total} points ({planned.seeds} seed{'s' if planned.seeds > 1 else ''} each), {done} finished "
-        f"before, {len(places)} at a time, in {_short(planned.folder)}",
+        f"before, {len(places)} at a time, in {short_path(planned.folder)}",
         flush=True,
     )
     started = time.perf_counter()
@@ -64,9 +67,11 @@ def _run(sweep: SweepFile, planned: SweepRecord, places: list[dict[str, str]]) -
     asked = {point.folder for point in planned.points}
     failed = [point for point in ended.points if point.folder in asked and point.state != "finished"]
     for point in failed:
-        print(f"failed: {point.folder.name} ({_last_words(point)}); see {_short(point.folder / LOG)}", file=sys.stderr)
+        print(
+            f"failed: {point.folder.name} ({_last_words(point)}); see {short_path(point.folder / LOG)}", file=sys.stderr
+        )
     print(f"{total - len(failed)} of {total} points are finished, after {time.perf_counter() - started:.0f} s")
-    print(f"report: python -m lit_thermal report {_short(planned.folder)}")
+    print(f"report: python -m lit_thermal report {short_path(planned.folder)}")
     return 1 if failed else 0
 
 
@@ -147,7 +152,7 @@ def _find(name: str) -> Path:
     Raises:
         InputError: there is none.
     """
-    if Path(name).is_file():
+    if Path(name).exists() and not Path(name).is_dir():
         return Path(name)
     spec = importlib.util.find_spec("lit_thermal.sweeps")
     stem = name.removeprefix("sweeps/").removesuffix(".yaml")
@@ -193,14 +198,12 @@ def _places(jobs: int | None) -> list[dict[str, str]]:
 def _last_words(point: PointRecord) -> str:
     """The last line that a failed point printed."""
     try:
-        lines = (point.folder / LOG).read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
+        with (point.folder / LOG).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
+            lines = log.read().decode("utf-8", errors="replace").replace("\r", "\n").splitlines()
     except OSError:
         lines = []
     return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
-
-
-def _short(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _parser() -> Parser:

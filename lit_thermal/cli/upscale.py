@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.parser import Parser
+from lit_thermal.data.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,23 +25,25 @@ def main(argv: Sequence[str]) -> int:
     from lit_thermal.weights import load_model
 
     source, target = Path(arguments.input), Path(arguments.output)
-    clip = open_input(source, target, arguments.overwrite)
     device = choose_device(arguments.device)
-    loaded = load_model(arguments.model)
-    model, temporal_scale = check_model(loaded, arguments.temporal_scale, arguments.allow_untrained_scale)
-    loaded.eval().to(device)
-    written = upscale(
-        clip,
-        target,
-        model,
-        temporal_scale=temporal_scale,
-        tile=arguments.tile,
-        overlap=arguments.overlap,
-        device=device,
-        fps=arguments.fps,
-        normalize=arguments.normalize,
-        progress=_bar,
-    )
+    with open_input(
+        source, target, arguments.overwrite, temporal_scale=arguments.temporal_scale, fps=arguments.fps
+    ) as clip:
+        loaded = load_model(arguments.model)
+        model, temporal_scale = check_model(loaded, arguments.temporal_scale, arguments.allow_untrained_scale)
+        loaded.eval().to(device)
+        written = upscale(
+            clip,
+            target,
+            model,
+            temporal_scale=temporal_scale,
+            tile=arguments.tile,
+            overlap=arguments.overlap,
+            device=device,
+            fps=arguments.fps,
+            normalize=arguments.normalize,
+            progress=_bar,
+        )
     height, width = (model.scale * side for side in clip.size)
     print(f"{clip.length} frames of {clip.size[1]}x{clip.size[0]} -> {written} of {width}x{height} in {target}")
     return 0
@@ -70,13 +73,16 @@ def _parser() -> Parser:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument(
-        "--fps", type=float, help="of the video (default: S times the input's, 25 for a folder of frames)"
+        "--fps",
+        type=float,
+        help="constant frame rate of the video (default: the times of the input's frames, 25 for a folder of frames)",
     )
     parser.add_argument(
         "--normalize",
-        choices=("minmax", "percentile", "full"),
-        default="minmax",
-        help="mapping of 16-bit counts to [0, 1]; give what the model was trained with (default: minmax)",
+        choices=get_args(Normalize),
+        default=NORMALIZE,
+        help="mapping of 16-bit counts to [0, 1]; give what the model was trained with (default: robust, the range "
+        "without isolated dead and hot pixels, which come back as they were)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote to OUTPUT")
     return parser

@@ -5,12 +5,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from lit_thermal.data.frames import list_frames, read_pixels
+from lit_thermal.data.frames import list_frames
+from lit_thermal.data.image_decoding import read_raster
 from lit_thermal.data.objects import ASPECT_TOLERANCE, Change
 from lit_thermal.errors import InputError
+from lit_thermal.files import by_stem, same_name
 
 FMB_CLASSES = (
     *("road", "sidewalk", "building", "lamp", "sign", "vegetation", "sky"),
@@ -82,28 +83,21 @@ def find_masks(folder: Path, names: list[str]) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} with masks")
-    found = {path.stem: path for path in list_frames(folder)}
-    lacking = [name for name in names if name not in found]
+    found = by_stem(list_frames(folder), folder)
+    lacking = [name for name in names if same_name(name) not in found]
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         raise InputError(f"{folder} has no mask of {lacking[0]}{more}: leave out or mask these images")
-    return {name: found[name] for name in names}
+    return {name: found[same_name(name)] for name in names}
 
 
 def _levels(file: Path) -> np.ndarray:
-    if file.suffix.lower() == ".png" and file.is_file():
-        # Palettes are for the eye; what counts is the index behind the colour.
-        try:
-            with Image.open(file) as image:
-                if image.mode == "P":
-                    return np.array(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{file} cannot be read as an image ({error}): replace it") from error
-    pixels = read_pixels(file)
+    # Palettes are for the eye; what counts is the index behind the colour.
+    pixels = read_raster(file, palette=False).pixels
     if pixels.dtype != np.uint8:
         raise InputError(f"{file} is of 16 bit, and a mask of classes has 8: convert it")
     if pixels.ndim == 3:
-        if not (pixels[..., :3] == pixels[..., :1]).all():
+        if not (pixels == pixels[..., :1]).all():
             raise InputError(f"{file} is in colour, and a mask of classes is gray: give the files of indices")
         pixels = pixels[..., 0]
     return np.ascontiguousarray(pixels)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from lit_thermal.data.frames import Clip, FolderClip, list_frames, natural_order
+from lit_thermal.data.frames import Clip, FolderClip, list_frames
 from lit_thermal.data.video_file import VIDEO_SUFFIXES, VideoClip
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, reading
+from lit_thermal.files import by_stem, is_plain, natural_order
 
 
 def is_clip(path: Path) -> bool:
@@ -20,30 +21,32 @@ def find_clips(folder: Path) -> dict[str, Path]:
     Raises:
         InputError: two clips have one name.
     """
-    clips: dict[str, Path] = {}
-    for path in sorted(filter(is_clip, folder.iterdir()), key=natural_order):
-        name = path.name if path.is_dir() else path.stem
-        if name in clips:
-            raise InputError(f"{folder} holds two clips named {name!r}, {clips[name].name} and {path.name}: rename one")
-        clips[name] = path
-    return clips
+    return by_stem(sorted(filter(is_clip, folder.iterdir()), key=natural_order), folder)
 
 
-def open_clip(path: Path) -> Clip:
+def open_clip(path: Path, tolerance: int = 0) -> Clip:
     """Open a folder of frames or a video file as a clip.
+
+    Args:
+        path: of the folder or file.
+        tolerance: by how many levels of 255 the channels of a frame in a folder may differ.
 
     Raises:
         InputError: it does not exist, is neither, or is damaged.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
-    if path.is_file():
-        if path.suffix.lower() not in VIDEO_SUFFIXES:
-            raise InputError(f"{path} is neither a folder of frames nor a video ({', '.join(sorted(VIDEO_SUFFIXES))})")
-        return VideoClip.open(path)
-    if not list_frames(path):
-        raise InputError(f"{path} holds no frames; {describe(path)}")
-    return FolderClip.open(path)
+    with reading(path, "a video or a folder of frames"):
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+        if not path.is_dir():
+            if not is_plain(path):
+                raise InputError(f"{path} is a pipe or a device: give a folder of frames or a video file")
+            if path.suffix.lower() not in VIDEO_SUFFIXES:
+                kinds = ", ".join(sorted(VIDEO_SUFFIXES))
+                raise InputError(f"{path} is neither a folder of frames nor a video ({kinds})")
+            return VideoClip.open(path)
+        if not list_frames(path):
+            raise InputError(f"{path} holds no frames; {describe(path)}")
+        return FolderClip.open(path, tolerance)
 
 
 def describe(folder: Path) -> str:

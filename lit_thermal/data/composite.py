@@ -1,8 +1,9 @@
-"""Several data sets of images as one: trained on together, tested on each by itself."""
+"""Several data sets of images as one: trained on together, each tested separately."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,25 +22,25 @@ Numbers = dict[str, dict[Literal["train", "val", "test", "predict"], int]]
 
 
 class CompositePairs(ImageData):
-    """The images of several data sets: all of them to train, to validate and to restore, a test data set of each.
+    """The images of several data sets: all of them for training, validation and prediction, and one test set for each.
 
     Of a part, what it says about finding its images counts: root, folders, split, `leave_out`, `normalize`. What is
-    said here about crops, batches, inputs, misalignment and test conditions counts for all parts.
+    said here about crops, batches, inputs, misalignment, damage and test conditions counts for all parts.
 
     Args:
-        parts: the data sets by the names that their test sets have in tables and logs.
-        scale: how many times wider and higher the target is; that of each part too.
-        guided: samples have a guide; so of each part too.
-        prefixes: what the names of the images of a part begin with, for names that two parts would share.
-        steps: of a part and a split, every how many images are taken, the first being one: frames of a video.
-        counts: of a part and a split, how many images are taken at most, after `steps`; 0 takes none.
-        side: cut the middle square out of each picture and resize it to so many pixels, bilinear and antialiased; the
-            input is then made of the target, also where it is a file. 0 takes the pictures as they are.
-        name: of the whole in the log.
+        parts: data sets by the names that their test sets have in tables and logs.
+        scale: how many times wider and higher the target is; the same as that of each part.
+        guided: whether samples have a guide; the same as that of each part.
+        prefixes: prefix of a part's image names, for names that two parts would share.
+        steps: interval between the images used, by part and split, starting with the first; for frames of a video.
+        counts: largest number of images used, by part and split, after `steps`; 0 uses none.
+        side: side in pixels that the central square of each image is resized to, bilinear and antialiased; the input is
+            then made from the target, even if it is a file. 0 leaves the images unchanged.
+        name: name of the whole data set in the log.
         options: those of `ImageData`.
 
     Raises:
-        InputError: there is no part, a setting names a part that there is not, or parts differ in scale or guide.
+        InputError: there is no part, a setting names an unknown part, or parts differ in scale or guide.
     """
 
     def __init__(
@@ -68,23 +69,24 @@ class CompositePairs(ImageData):
                         f"{key} of data.parts.{part} is {getattr(data, key)} and data.{key} is {getattr(self, key)}: "
                         "give both the same"
                     )
-            # A reader looks whether they leave something of each image.
+            # A reader checks whether the conditions leave an input for each image.
             data.conditions = self.conditions
+            data.damaged = self.damaged
         self.counts: dict[ImageSplit, dict[str, int]] = {}
-        """How many images of each part a split has, once it was looked for."""
+        """Number of images of each part in each split, known once the split has been read."""
 
     @property
     def test_names(self) -> list[str]:
-        """Names of the test data loaders: all conditions of one part after the other; no part without images."""
+        """Names of the test data loaders: all conditions of one part, then the next; empty parts are left out."""
         found = self.counts.get("test")
         names = [part for part in self.parts if found is None or found[part]]
         return [f"{name}_{c.suffix}" if c.suffix else name for name in names for c in self.conditions]
 
     def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
-        """The images of a split, one part after the other; the log tells how many each has.
+        """Return the images of a split, one part after another; the log states how many each has.
 
         Raises:
-            InputError: a part is laid out otherwise, or two images have one name.
+            InputError: a part has another layout, or two images have the same name.
         """
         found = {part: self._of(part, split) for part in self.parts}
         self.counts[split] = {part: len(sources) for part, sources in found.items()}
@@ -93,13 +95,13 @@ class CompositePairs(ImageData):
         return _unique(found)
 
     def missing(self, split: ImageSplit) -> str:
-        """The sentence for a split that is needed and empty: that of the first part that may have some."""
+        """Return the error message for a needed but empty split: that of the first part that may have images."""
         wanted = (part for part in self.parts if self.limits.get(part, {}).get(split, 1))
         part = next(wanted, None)
         return super().missing(split) if part is None else self.parts[part].missing(split)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """Whole test images of each part under each condition."""
+        """Return loaders of whole test images of each part under each condition."""
         loaders, first = [], 0
         for count in self.counts["test"].values():
             images = self._images("test", part=slice(first, first + count))
@@ -109,7 +111,7 @@ class CompositePairs(ImageData):
         return loaders
 
     def _of(self, part: str, split: ImageSplit) -> list[ShotSource]:
-        """What is taken of a part."""
+        """Return the images used of a part."""
         limit = self.limits.get(part, {}).get(split)
         if limit == 0:
             return []
@@ -121,7 +123,7 @@ class CompositePairs(ImageData):
 
 @dataclass(frozen=True)
 class _Taken:
-    """A picture of a part, under its name in the whole."""
+    """An image of a part, under its name in the whole data set."""
 
     source: ShotSource
     name: str
@@ -129,12 +131,22 @@ class _Taken:
     scale: int
 
     @property
+    def file(self) -> Path | None:
+        """The thermal file that is restored, where there is one."""
+        return getattr(self.source, "file", None)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the target, where they are known without decoding."""
+        return (self.side, self.side) if self.side else getattr(self.source, "size", None)
+
+    @property
     def bytes(self) -> int:
-        """Size of the decoded picture: 16 bit and a guide, where it is resized."""
+        """Size of the decoded image: 16 bit and a guide, if it is resized."""
         return 5 * self.side**2 if self.side else self.source.bytes
 
     def read(self) -> Shot:
-        """Decode the picture, and resize it where that is wanted."""
+        """Decode the image, and resize it if requested."""
         shot = self.source.read()
         if not self.side:
             return shot
@@ -144,7 +156,7 @@ class _Taken:
 
 
 def _square(counts: np.ndarray, side: int) -> np.ndarray:
-    """The middle square of (..., H, W) counts, resized to whole counts of the same depth."""
+    """Return the central square of (..., H, W) counts, resized and rounded to counts of the same depth."""
     height, width = counts.shape[-2:]
     least = min(height, width)
     top, left = (height - least) // 2, (width - least) // 2
@@ -153,7 +165,7 @@ def _square(counts: np.ndarray, side: int) -> np.ndarray:
 
 
 def _unique(found: Mapping[str, Sequence[ShotSource]]) -> list[ShotSource]:
-    """All sources, after a look whether their names differ."""
+    """Return all sources, after checking that their names differ."""
     owners: dict[str, str] = {}
     for part, sources in found.items():
         for source in sources:
@@ -165,7 +177,7 @@ def _unique(found: Mapping[str, Sequence[ShotSource]]) -> list[ShotSource]:
 
 
 def _check(parts: Iterable[str], prefixes: Mapping[str, str], steps: Numbers, counts: Numbers) -> None:
-    """Check that what is said of parts is said of those there are, and in numbers that can be."""
+    """Check that per-part settings name existing parts and have valid numbers."""
     names = list(parts)
     if not names:
         raise InputError("data.parts is empty; name at least one data set")

@@ -1,4 +1,4 @@
-"""Under what conditions images and video are measured: one family, a class for what goes wrong with a camera."""
+"""Conditions that images and video are tested under: one family, with a class per defect of a camera."""
 
 import math
 import zlib
@@ -20,61 +20,61 @@ from lit_thermal.ops.warp import translate
 
 
 class Varied(NamedTuple):
-    """What a condition has more or less of: a point of a curve."""
+    """Quantity that a condition varies, as a point of a curve."""
 
     what: str
-    """The same for all points of one curve."""
+    """Name of the quantity, the same for all points of a curve."""
     unit: str
     value: float
     neutral: float = 0.0
-    """The value of the data as they are."""
+    """Value of the unchanged data."""
 
 
 class Samples(Protocol):
-    """Whole images, or windows of clips."""
+    """Data set of whole images or of windows of clips."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of samples."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample with the keys of `Batch`, without the batch axis."""
+        """Return a sample with the keys of `Batch`, without the batch axis."""
 
 
 class Condition(ABC):
-    """What a test does to the samples of its data before a method sees them.
+    """Base of the conditions, which change the samples of a test before a method processes them.
 
-    A member changes `lr`, `guide`, `has_lr` and `has_guide` of a sample, never `hr`; its result depends on the sample,
-    its index and the data set alone. What it takes away is all zeros with its flag False.
+    A condition changes `lr`, `guide`, `has_lr` and `has_guide` of a sample, never `hr`; its result depends only on the
+    sample, its index and the data set. An image that it removes becomes all zeros, with its flag set to False.
     """
 
     suffix: str
-    """What the name of the test data set ends with under this condition; nothing for the data as they are."""
+    """Suffix of the test data set's name under this condition; empty for the unchanged data."""
     takes: Literal["lr", "guide"] | None = None
-    """The camera that it takes away from every sample: nothing is left of one that has no other."""
+    """Camera that is removed from every sample; samples without another camera have no input left."""
     of_guide: bool = False
-    """It is about the visible camera, and data without guides cannot be tested under it."""
+    """Whether the condition is about the visible camera, so that data without guides cannot be tested under it."""
     varied: Varied | None = None
-    """What it has more or less of, where it is one of many degrees."""
+    """Quantity that the condition varies, if it is one of several degrees."""
 
     @abstractmethod
     def __call__(self, sample: dict[str, Any], index: int, dataset: Samples) -> dict[str, Any]:
         """Change sample number `index` of `dataset`.
 
         Args:
-            sample: with `lr` (1, h, w), or (T, 1, h, w) of video, and what the data have beside; it is the caller's
-                own. Where `of_guide`, it has `guide` (3, H, W), `has_lr` and `has_guide`.
-            index: of the sample.
-            dataset: where it is from.
+            sample: sample with `lr` (1, h, w), or (T, 1, h, w) for video, and the other keys of the data; it may be
+                modified. If `of_guide`, it has `guide` (3, H, W), `has_lr` and `has_guide`.
+            index: index of the sample.
+            dataset: data set that the sample is from.
         """
 
 
 class Complete(Condition):
-    """Both cameras, as the data have them."""
+    """Both cameras, with unchanged data."""
 
     suffix = ""
 
     def __call__(self, sample: dict[str, Any], index: int, dataset: Samples) -> dict[str, Any]:
-        """Change nothing."""
+        """Return the sample unchanged."""
         return sample
 
 
@@ -86,7 +86,7 @@ class ThermalOnly(Condition):
     takes = "guide"
 
     def __call__(self, sample: dict[str, Any], index: int, dataset: Samples) -> dict[str, Any]:
-        """Take the guide away."""
+        """Remove the guide."""
         return sample | {"guide": torch.zeros_like(sample["guide"]), "has_guide": torch.tensor(False)}
 
 
@@ -98,22 +98,22 @@ class GuideOnly(Condition):
     takes = "lr"
 
     def __call__(self, sample: dict[str, Any], index: int, dataset: Samples) -> dict[str, Any]:
-        """Take the thermal image away."""
+        """Remove the thermal image."""
         return sample | {"lr": torch.zeros_like(sample["lr"]), "has_lr": torch.tensor(False)}
 
 
 class ShuffledGuide(Condition):
-    """Each thermal image gets the guide of another sample: what a guide is good for vanishes.
+    """Each thermal image gets the guide of another sample, so that the guide has no useful information.
 
-    The other one lies half the data set away, since neighbours are often frames of one video; if it has no guide, the
-    next one that has is taken. A guide of another size is resized. A sample without a guide stays as it is.
+    The other sample is half the data set away, since neighbours are often frames of one video; if it has no guide, the
+    next sample that has one is used. A guide of another size is resized. A sample without a guide is unchanged.
     """
 
     suffix = "shuffled_guide"
     of_guide = True
 
     def __call__(self, sample: dict[str, Any], index: int, dataset: Samples) -> dict[str, Any]:
-        """Exchange the guide.
+        """Replace the guide with another sample's.
 
         Raises:
             InputError: no other sample of the data set has a guide.
@@ -131,10 +131,10 @@ class ShuffledGuide(Condition):
 
 
 class DisplacedGuide(Condition):
-    """The visible camera looks beside: its picture is moved, edge repeated, in a direction drawn from the name.
+    """The visible camera is shifted: its image is moved in a direction drawn from the name, with repeated edges.
 
     Args:
-        pixels: displacement in HR pixels, rounded to whole ones along each axis so that nothing is blurred.
+        pixels: displacement in HR pixels, rounded to whole pixels along each axis so that nothing is blurred.
     """
 
     of_guide = True
@@ -153,13 +153,13 @@ class DisplacedGuide(Condition):
 
 
 class MisalignedGuide(Condition):
-    """The cameras are not calibrated: the guide is warped as far as a severity says, directions drawn from the name.
+    """The cameras are not calibrated: the guide is warped by a given severity in directions drawn from the name.
 
-    An image has the same directions, and the same operations where these are drawn, at every severity.
+    An image has the same directions, and the same operations if these are random, at every severity.
 
     Args:
-        misalignment: what is done to the guide, and over which ranges.
-        severity: how far into its ranges each operation goes: "light" a quarter, "medium" half, "strong" to their end.
+        misalignment: operations that warp the guide, and their ranges.
+        severity: part of its range that each operation uses: "light" a quarter, "medium" half, "strong" all of it.
     """
 
     of_guide = True
@@ -167,12 +167,12 @@ class MisalignedGuide(Condition):
     def __init__(self, misalignment: Callable[[], Misalignment] = Combined, severity: Severity = "medium") -> None:
         if severity not in get_args(Severity):
             known = ", ".join(get_args(Severity))
-            raise InputError(f"severity of MisalignedGuide is {severity!r}; choose of {known}")
+            raise InputError(f"severity of MisalignedGuide is {severity!r}; must be one of {known}")
         self.misalignment, self.severity = misalignment(), severity
         self.suffix = f"{type(self.misalignment).__name__.lower()}_{severity}"
 
     def __call__(self, sample: dict[str, Any], index: int, dataset: Samples) -> dict[str, Any]:
-        """Warp the guide, where there is one."""
+        """Warp the guide, if there is one."""
         if not sample["has_guide"]:
             return sample
         rng = np.random.default_rng(zlib.crc32(sample["name"].encode()))
@@ -180,15 +180,15 @@ class MisalignedGuide(Condition):
 
 
 class NoisyInput(Condition):
-    """The thermal camera is noisier: Gaussian noise of each pixel in each frame, stated as its NETD.
+    """The thermal camera is noisier: Gaussian noise on each pixel of each frame, stated as its NETD.
 
-    Where a file tells its temperatures, the noise is so many millikelvin at 300 K; where it does not, `span` says what
-    the values span. An image has the same noise, weaker or stronger, at every level; a frame of video has it in every
-    window. Values stay in [0, 1].
+    If a file states its temperatures, the noise is given in millikelvin at 300 K; otherwise `span` gives the range of
+    its values. An image has the same noise pattern, weaker or stronger, at every level; a frame of video has the same
+    noise in every window. Values stay in [0, 1].
 
     Args:
-        netd: standard deviation of the noise, millikelvin. Cooled cameras have 20, uncooled ones 30 to 100.
-        span: Kelvin from value 0 to value 1 of files that do not tell; as for `NETDNoise`.
+        netd: standard deviation of the noise in millikelvin. Cooled cameras have 20, uncooled ones 30 to 100.
+        span: Kelvin from value 0 to value 1 for files without temperatures, as in `NETDNoise`.
     """
 
     def __init__(self, netd: float = 100.0, span: float = 20.0) -> None:
@@ -206,11 +206,11 @@ class NoisyInput(Condition):
 
 
 class BlurredInput(Condition):
-    """The lens of the thermal camera is worse: its picture, noise and all, is blurred by a Gaussian.
+    """The thermal camera has a worse lens: its image, including noise, is blurred by a Gaussian.
 
     Args:
-        sigma: standard deviation of the Gaussian, pixels of the input. The Gaussian is sampled at whole pixels, so that
-            below 0.3 nothing is left of it.
+        sigma: standard deviation of the Gaussian in pixels of the input. The Gaussian is sampled at whole pixels, so
+            that below 0.3 it has no effect.
     """
 
     def __init__(self, sigma: float = 1.0) -> None:
@@ -225,10 +225,10 @@ class BlurredInput(Condition):
 
 
 class CoarserInput(Condition):
-    """The thermal camera has fewer pixels than the method was made for: reduced further, and enlarged back to its size.
+    """The thermal camera has fewer pixels than expected: the input is reduced further and enlarged back to its size.
 
     Args:
-        factor: how many times larger a pixel is. Reduction and enlargement are bicubic, the first antialiased.
+        factor: factor by which a pixel is larger. Reduction and enlargement are bicubic, the former antialiased.
     """
 
     def __init__(self, factor: float = 2.0) -> None:
@@ -245,13 +245,13 @@ class CoarserInput(Condition):
 
 
 class WorseInput(Condition):
-    """The thermal camera is worse in all that it can be: blur, then noise, then stripes, all in one proportion.
+    """The thermal camera is worse in several ways: blur, then noise, then stripes, all in fixed proportion.
 
     Args:
-        strength: factor on all that follows; 0 is the data as they are.
+        strength: factor on all following arguments; 0 leaves the data unchanged.
         blur: `BlurredInput.sigma` at strength 1.
         netd: `NoisyInput.netd` at strength 1.
-        stripes: standard deviation at strength 1 of the offset that a column keeps through a clip, millikelvin.
+        stripes: standard deviation in millikelvin, at strength 1, of the offset that a column keeps through a clip.
         span: `NoisyInput.span`.
     """
 
@@ -283,7 +283,7 @@ class ConditionedSamples(Dataset[dict[str, Any]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Sample number `index`, changed."""
+        """Return sample number `index`, changed by the condition."""
         return self.condition(self.samples[index], index, self.samples)
 
 
@@ -291,11 +291,11 @@ def make_conditions(factories: Sequence[Callable[[], Condition]], guided: bool) 
     """Make the conditions of a test.
 
     Args:
-        factories: what makes each of them.
-        guided: the data have guides.
+        factories: factories of the conditions.
+        guided: whether the data have guides.
 
     Raises:
-        InputError: there is none, one is there twice, or one is about a guide that the data do not have.
+        InputError: there is no condition, one occurs twice, or one needs a guide that the data do not have.
     """
     conditions = [make() for make in factories]
     suffixes = [condition.suffix for condition in conditions]
@@ -310,9 +310,9 @@ def make_conditions(factories: Sequence[Callable[[], Condition]], guided: bool) 
 
 
 def _seen(sample: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    """The sample with its thermal input changed, where it has one.
+    """Return the sample with its thermal input changed, if it has one.
 
-    Computed in float64, so that the result does not depend on how many threads add it up.
+    It is computed in float64, so that the result does not depend on the number of threads that sum it up.
     """
     if not sample.get("has_lr", True):
         return sample
@@ -321,7 +321,7 @@ def _seen(sample: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dict[st
 
 
 def _noise(sample: dict[str, Any]) -> Tensor:
-    """Unit Gaussian noise of the shape of `lr`; a frame of a clip has the same in every window that holds it."""
+    """Return unit Gaussian noise of the shape of `lr`; a frame of a clip has the same noise in every window."""
     lr = sample["lr"]
     numbers: Sequence[int] = [0]
     if "frame" in sample:

@@ -1,4 +1,4 @@
-"""How low-resolution frames are made from high-resolution ones: one family, a class for each way."""
+"""How low-resolution frames are made from high-resolution ones: one family, with a class per method."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -16,11 +16,11 @@ Range = tuple[float, float]
 
 
 class Degradation(ABC):
-    """A camera of lower resolution looking at the same scene.
+    """Base of the degradations, which simulate a camera of lower resolution viewing the same scene.
 
-    A member maps (T, 1, H, W) or (1, H, W) in [0, 1] to (..., H / scale, W / scale) in [0, 1]. What it draws at random
-    depends on `seed` alone, so that one seed gives the same frames on every worker and at every epoch. What belongs to
-    the camera (blur, stripes) is the same in all frames of a clip; temporal noise is not.
+    A degradation maps (T, 1, H, W) or (1, H, W) in [0, 1] to (..., H / scale, W / scale) in [0, 1]. Its random draws
+    depend only on `seed`, so that one seed gives the same frames on every worker and in every epoch. Properties of the
+    camera (blur, stripes) are the same in all frames of a clip; temporal noise is not.
     """
 
     def __call__(self, hr: Tensor, *, scale: int, seed: int) -> Tensor:
@@ -36,33 +36,33 @@ class Degradation(ABC):
 
     @abstractmethod
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """The member's own work; the result is clipped to [0, 1] afterwards."""
+        """Degrade the frames; the result is clipped to [0, 1] afterwards."""
 
 
 class Bicubic(Degradation):
     """Antialiased bicubic reduction (a = -0.5), as MATLAB's imresize and Pillow do."""
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame; draws nothing."""
+        """Reduce each frame, without random draws."""
         return _reduce(hr, scale)
 
 
 class MatlabBicubic(Degradation):
-    """`Bicubic` as MATLAB's imresize computes it of an image of whole levels.
+    """`Bicubic` as MATLAB's imresize computes it for an image with integer levels.
 
-    It reduces the height, rounds, reduces the width and rounds again, halves upwards. Not checked against MATLAB
-    itself; the rounding is that of its published re-implementations.
+    It reduces the height, rounds, reduces the width and rounds again, with halves rounded up. It was not compared with
+    MATLAB itself; the rounding is that of its published re-implementations.
 
     Args:
-        bits: depth of the levels over [0, 1], to which the frames are rounded before and after: 8, or 16 for 16-bit
-            files, of which 256 levels would leave little.
+        bits: bit depth of the levels over [0, 1] that the frames are rounded to before and after: 8, or 16 for 16-bit
+            files, for which 256 levels would be too coarse.
     """
 
     def __init__(self, bits: int = 8) -> None:
         self.levels = _levels(bits, "MatlabBicubic")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame; draws nothing."""
+        """Reduce each frame, without random draws."""
         height, width = hr.shape[-2:]
         levels = (hr.double() * self.levels).round()
         for size in ((height // scale, width), (height // scale, width // scale)):
@@ -73,18 +73,18 @@ class MatlabBicubic(Degradation):
 class PillowBicubic(Degradation):
     """Pillow's `resize(BICUBIC)`, by Pillow itself: the low-resolution files of DifIISR's M3FD, bit for bit.
 
-    It differs from `MatlabBicubic` at the border, which it leaves out of the mean instead of mirroring it.
+    It differs from `MatlabBicubic` at the border: pixels outside are left out of the mean instead of being mirrored.
 
     Args:
-        bits: depth of the levels over [0, 1], to which the frames are rounded before and after. With 8 Pillow
-            works in whole levels; with any other depth in floating point, since it takes bicubic of 8 bits only.
+        bits: bit depth of the levels over [0, 1] that the frames are rounded to before and after. With 8, Pillow works
+            in integer levels; with any other depth in floating point, since it supports bicubic only for 8 bits.
     """
 
     def __init__(self, bits: int = 8) -> None:
         self.levels = _levels(bits, "PillowBicubic")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame; draws nothing."""
+        """Reduce each frame, without random draws."""
         height, width = hr.shape[-2:]
         kind = np.uint8 if self.levels == 255 else np.float32
         frames = (hr * self.levels).round().reshape(-1, height, width).numpy().astype(kind)
@@ -97,20 +97,20 @@ class PillowBicubic(Degradation):
 class OpenCVBilinear(Degradation):
     """OpenCV's `resize(INTER_LINEAR)`, which does not blur: the low-resolution files of the PBVS challenge.
 
-    An LR pixel is the mean of the two by two pixels in the middle of its cell where the scale is even, and the middle
-    pixel where it is odd; all others are not looked at, so that detail aliases. Half a level is rounded upwards, as
-    OpenCV does for 8 bits.
+    If the scale is even, an LR pixel is the mean of the two by two pixels in the middle of its cell; if it is odd, it
+    is the middle pixel. All other pixels are ignored, so that detail aliases. Half a level is rounded up, as OpenCV
+    does for 8 bits.
 
     Args:
-        bits: depth of the levels over [0, 1], to which the frames are rounded before and after: 8, or 16 for 16-bit
-            files, of which 256 levels would leave little.
+        bits: bit depth of the levels over [0, 1] that the frames are rounded to before and after: 8, or 16 for 16-bit
+            files, for which 256 levels would be too coarse.
     """
 
     def __init__(self, bits: int = 8) -> None:
         self.levels = _levels(bits, "OpenCVBilinear")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame; draws nothing."""
+        """Reduce each frame, without random draws."""
         levels = (hr * self.levels).round()
         middle = scale // 2
         if scale % 2:
@@ -120,11 +120,11 @@ class OpenCVBilinear(Degradation):
 
 
 class Noisy(Degradation):
-    """Another degradation with Gaussian noise on top, which is not rounded.
+    """Another degradation followed by Gaussian noise, which is not rounded.
 
     Args:
-        sigma: standard deviation of the noise of each LR pixel in each frame, levels of 8 bits.
-        base: what the noise is put on.
+        sigma: standard deviation of the noise of each LR pixel in each frame, in 8-bit levels.
+        base: degradation that the noise is added to.
     """
 
     def __init__(self, sigma: float = 2.0, base: Callable[[], Degradation] = Bicubic) -> None:
@@ -133,22 +133,22 @@ class Noisy(Degradation):
         self.sigma, self.base = sigma, base()
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """What the base draws comes first, then the noise."""
+        """Apply the base, which makes its random draws first, then add the noise."""
         lr = self.base.degrade(hr, scale, generator).clamp(0, 1)
         return lr + torch.randn(lr.shape, generator=generator) * (self.sigma / 255)
 
 
 class BlurNoise(Degradation):
-    """Defocus, reduction, sensor noise, column stripes, 8-bit rounding: the harder track.
+    """Defocus, reduction, sensor noise, column stripes and 8-bit rounding: the harder track.
 
-    Each range is drawn from evenly, once a clip. Noise is given in grey levels of 8 bits, since how many millikelvin
-    a level is depends on the clip's range.
+    Each range is sampled uniformly, once per clip. Noise is given in 8-bit levels, since the millikelvin per level
+    depend on the clip's range.
 
     Args:
-        blur: standard deviation of the Gaussian before reduction, HR pixels.
-        noise: standard deviation of the noise of each LR pixel in each frame, levels of 8 bits.
-        stripes: the same, of the offset that an LR column keeps through the clip.
-        bits: depth to which the frames are rounded.
+        blur: standard deviation of the Gaussian before reduction, in HR pixels.
+        noise: standard deviation of the noise of each LR pixel in each frame, in 8-bit levels.
+        stripes: standard deviation of the offset that an LR column keeps through the clip, in 8-bit levels.
+        bits: bit depth that the frames are rounded to.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class BlurNoise(Degradation):
         self.levels = _levels(bits, "BlurNoise")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """One draw of the ranges for the clip, new temporal noise for each frame."""
+        """Degrade with one draw of the ranges per clip and new temporal noise for each frame."""
         blur, noise, stripes = (
             low + (high - low) * float(torch.rand((), generator=generator))
             for low, high in (self.blur, self.noise, self.stripes)
@@ -173,16 +173,16 @@ class BlurNoise(Degradation):
 
 
 def _reduce(hr: Tensor, scale: int) -> Tensor:
-    """Antialiased bicubic by an integer factor.
+    """Reduce by an integer factor with antialiased bicubic.
 
-    Computed in float64, so that what is kept of it does not depend on how many threads add it up: a worker process has
-    one, the training process several.
+    It is computed in float64, so that the rounded result does not depend on the number of threads that sum it up: a
+    worker process has one, the training process several.
     """
     return resize(hr.double(), (hr.shape[-2] // scale, hr.shape[-1] // scale)).to(hr.dtype)
 
 
 def _levels(bits: int, where: str) -> int:
-    """The highest level of a depth."""
+    """Return the highest level of a bit depth."""
     if not 1 <= bits <= 16:
         raise InputError(f"bits of {where} is {bits}; give a depth from 1 to 16")
     return 2**bits - 1

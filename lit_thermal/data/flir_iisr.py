@@ -1,7 +1,9 @@
-"""FLIR-IISR: real thermal pairs, the input a second exposure out of focus or in motion."""
+"""FLIR-IISR: real thermal pairs, whose input is a second exposure out of focus or in motion."""
 
 import csv
+import io
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,39 +22,41 @@ from lit_thermal.data.image_files import ImageFiles, Trio, match_files
 from lit_thermal.data.image_folders import ImageFolders, part_of, spelled
 from lit_thermal.data.images import Shot, WholeImages
 from lit_thermal.data.misalignment import Aligned
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, reading
+from lit_thermal.files import same_name
 from lit_thermal.ops.registration import register
+from lit_thermal.plain_files import read_text
 
 _log = logging.getLogger(__name__)
 
 LABELS = "labels.csv"
-"""File in the root that says what images show, and how their inputs are blurred."""
+"""File in the root with labels of images, such as their content and the blur of their inputs."""
 _RESERVED = frozenset({"all", "observed", "interpolated"})
 """Groups that every table has."""
 
 
 class FLIRIISR(ImageFolders):
-    """Real pairs of a 1024x768 camera: `HR` in focus, `LR` of equal names out of focus or with motion; 1,457 of them.
+    """Real pairs of a 1024x768 camera: `HR` in focus, `LR` of equal names out of focus or with motion; 1,457 pairs.
 
-    The inputs are files at 1/`scale` of the target, as in the authors' test set of 512x512, or at its full size, as
-    their training code takes them; each pair is told by its own sizes, and those of full size are reduced by Pillow's
-    bicubic as the authors do. Inputs without a target are for `predict` only: they are taken as the pairs are.
+    The inputs are files at 1/`scale` of the target, as in the authors' test set of 512x512, or at its full size, as in
+    their training code. This is detected for each pair by its sizes, and full-size inputs are reduced by Pillow's
+    bicubic, as the authors do. Inputs without a target are only for `predict`; they are treated like the pairs.
 
-    There is no published split. What a name has before its last underscore is taken for one scene, which shares keep
-    in one split.
+    There is no published split. The part of a name before its last underscore is treated as one scene, which shares
+    keep in one split.
 
-    A test measures registered and unregistered side by side: camera and focus move the second exposure by up to 14
-    pixels, and one displacement for each pair is estimated from its input and target alone (`register`). Where the root
-    has a `labels.csv`, it also measures by group: its column `name` holds the names of images without suffix, every
-    other column labels of one kind, such as `blur` and `scene`, several of them parted by semicolons.
+    A test measures both registered and unregistered: camera and focus move the second exposure by up to 14 pixels, and
+    one displacement for each pair is estimated from its input and target only (`register`). If the root has a
+    `labels.csv`, the test also measures by group: its column `name` has the names of images without suffix, and every
+    other column has labels of one kind, such as `blur` and `scene`; several are separated by semicolons.
 
     Args:
-        root: the folder that holds `HR` and `LR`.
+        root: folder that contains `HR` and `LR`.
         scale: how many times wider and higher the target is.
-        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`); [0, 0, 1] tests on
-            all, as suits the authors' test set.
-        split_seed: draws the shares.
-        registration: measure what is registered in a test beside what is not.
+        split: shares of train, val and test, or the names of each one's images (`GuidedFolder`); [0, 0, 1] tests on all
+            images, which suits the authors' test set.
+        split_seed: seed of the random division by shares.
+        registration: whether a test also measures registered results.
         options: those of `ImageFolders` and `ImageData` that do not concern the guide.
 
     Source: Zou et al., "Toward Real-world Infrared Image Super-Resolution: A Unified Autoregressive Framework and
@@ -75,10 +79,10 @@ class FLIRIISR(ImageFolders):
         super().__init__(root, scale=scale, guided=False, misalignment=Aligned, **options)
         self.split, self.split_seed, self.registration = split, split_seed, registration
         self._full = False
-        """All pairs have inputs of full size, so that an input without a target is taken for one too."""
+        """Whether all pairs have inputs of full size, so that an input without a target is treated as one too."""
 
     def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The pairs of a split; "predict" is the test images where the lists have no such split, and lone inputs."""
+        """Return the pairs of a split; "predict" gives the test images if the lists lack it, and unpaired inputs."""
         inputs = self._listed("LR")
         folder = spelled(self.root, "HR")
         targets = self._listed("HR") if folder.is_dir() or split != "predict" else {}
@@ -98,18 +102,18 @@ class FLIRIISR(ImageFolders):
         return self._divided(pairs, split)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """Whole test images under each condition, with their groups and, where wanted, their displacements."""
+        """Return loaders of whole test images under each condition, with groups and, if requested, displacements."""
         images = LabelledPairs(self._images("test"), self._labels(), self.registration)
         return [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
 
     def _listed(self, kind: str) -> dict[str, Path]:
-        """The images of `HR` or `LR` by name."""
+        """Return the images of `HR` or `LR` by name."""
         folder = spelled(self.root, kind)
         found = match_files(Trio(folder, None, None), expected=self.expected)
         return {name: files.hr for name, files in found.items() if files.hr is not None}
 
     def _divided(self, pairs: dict[str, Trio], split: ImageSplit) -> dict[str, Trio]:
-        """The pairs of a split; where it is shares, scenes are divided."""
+        """Return the pairs of a split; if the split is shares, whole scenes are divided."""
         if isinstance(self.split, Mapping):
             return part_of(pairs, split, self.split, self.split_seed, self.root)
         scenes: dict[str, dict[str, Trio]] = {}
@@ -128,39 +132,40 @@ class FLIRIISR(ImageFolders):
         return FullSizeInput(**vars(whole), scale=self.scale)
 
     def _of_full_size(self, files: Trio) -> bool:
-        """The input of a pair is as large as its target."""
+        """Return whether the input of a pair is as large as its target."""
         if files.hr is None or files.lr is None:
             return self._full
         return self.scale > 1 and read_header(files.hr)[:2] == read_header(files.lr)[:2]
 
     def _labels(self) -> dict[str, list[str]]:
-        """The groups of each image that `labels.csv` names.
+        """Return the groups of each image that `labels.csv` names.
 
         Raises:
-            InputError: it cannot be read, has no column `name`, names none of the images, or has a label that is a
-                group of every table.
+            InputError: the file cannot be read, has no column `name`, names none of the images, or has a label that is
+                a group of every table.
         """
         path = self.root / LABELS
-        if not path.is_file():
+        if not os.path.lexists(path):
             return {}
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise InputError(f"{path} cannot be read ({reason}): save it as CSV in UTF-8, or remove it") from error
-        reader = csv.DictReader(lines, restkey="", restval="")
-        if "name" not in (reader.fieldnames or []):
+        advice = "remove it"
+        text = read_text(path, "a table of labels", advice)
+        with reading(path, "a table of labels", advice):
+            reader = csv.DictReader(io.StringIO(text), restkey="", restval="")
+            head, rows = reader.fieldnames or [], list(reader)
+        if "name" not in head:
             raise InputError(f"{path} has no column 'name': its first line must be such as name,blur,scene")
+        if len(set(head)) < len(head):
+            raise InputError(f"{path} has two columns of one name: rename one")
         found: dict[str, list[str]] = {}
-        for row in reader:
+        for row in rows:
             cells = [cell for column, cell in row.items() if column and column != "name"]
             labels = [label.strip() for cell in cells for label in cell.split(";") if label.strip()]
             if taken := _RESERVED.intersection(labels):
                 raise InputError(f"{path} has the label {min(taken)!r}, which tables use themselves: rename it")
-            known = found.setdefault(row["name"].strip(), [])
+            known = found.setdefault(same_name(row["name"].strip()), [])
             known += [label for label in dict.fromkeys(labels) if label not in known]
         images = self._listed("HR")
-        if found and not found.keys() & images.keys():
+        if found and not found.keys() & set(map(same_name, images)):
             raise InputError(
                 f"{path} names {next(iter(found))} and none of the images, such as {next(iter(images))}: give the "
                 "names of files without suffix"
@@ -170,10 +175,10 @@ class FLIRIISR(ImageFolders):
 
 @dataclass(frozen=True)
 class FullSizeInput(ImageFiles):
-    """A pair whose input file has the size of the target; it is read at 1/`scale` of it.
+    """A pair whose input file has the size of the target; it is read at 1/`scale` of its size.
 
     Attributes:
-        scale: by which it is reduced.
+        scale: factor by which the input is reduced.
     """
 
     scale: int
@@ -191,7 +196,7 @@ class FullSizeInput(ImageFiles):
 
 
 class LabelledPairs(Dataset[dict[str, Any]]):
-    """Whole images with the groups that they belong to and, where asked for, how far targets are displaced."""
+    """Whole images with their groups and, if requested, the displacements of their targets."""
 
     def __init__(self, images: WholeImages, labels: Mapping[str, Sequence[str]], registration: bool) -> None:
         self.images, self.labels, self.registration = images, labels, registration
@@ -200,10 +205,10 @@ class LabelledPairs(Dataset[dict[str, Any]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample of `WholeImages` with `groups` and `displacement`."""
+        """Return a sample of `WholeImages` with `groups` and `displacement`."""
         sample = self.images[index]
         if self.labels:
-            sample["groups"] = list(self.labels.get(sample["name"], ()))
+            sample["groups"] = list(self.labels.get(same_name(sample["name"]), ()))
         if self.registration:
             sample["displacement"] = torch.tensor(register(sample["lr"], sample["hr"]))
         return sample

@@ -4,33 +4,34 @@ What is read is the file's own counts; `lit_thermal.data.radiometry` maps them t
 """
 
 import logging
-import os
-import re
-import struct
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import av
 import numpy as np
 import tifffile
 from PIL import Image
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
+from lit_thermal.data.image_decoding import raster_header, read_raster
+from lit_thermal.data.tags import Tags, encode_png, encode_tiff
 from lit_thermal.errors import InputError
+from lit_thermal.files import natural_order, replacing
 
 LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp"})
 LOSSY = frozenset({".jpg", ".jpeg"})
 FRAME_SUFFIXES = LOSSLESS | LOSSY
 GRAY_TOLERANCE = 2
 """By how many levels of 255 the channels of a lossy gray image may differ."""
+RESTORED_TOLERANCE = 3
+"""By how many levels of 255 the channels of a restored image may differ: networks of three channels round each."""
 
-_PNG_END = b"IEND\xaeB`\x82"
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, av.error.FFmpegError)
-# A damaged file gets our sentence; tifffile would log its own before it.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+_log = logging.getLogger(__name__)
+_warned: set[tuple[Path, str]] = set()
+"""Folders and what was said of images in them."""
 
 
 class Clip(Protocol):
@@ -76,6 +77,8 @@ class FolderClip:
     size: tuple[int, int]
     bits: int
     fps: None = None
+    tolerance: int = 0
+    """As in `read_frame`."""
 
     @property
     def name(self) -> str:
@@ -88,8 +91,12 @@ class FolderClip:
         return len(self.files)
 
     @classmethod
-    def open(cls, folder: Path) -> "FolderClip":
+    def open(cls, folder: Path, tolerance: int = 0) -> "FolderClip":
         """Look at the headers of all frames of a folder, without decoding them.
+
+        Args:
+            folder: of the frames.
+            tolerance: by how many levels of 255 the channels of a frame may differ.
 
         Raises:
             InputError: there is no frame, or frames differ in kind, size or depth, or one is truncated.
@@ -108,20 +115,15 @@ class FolderClip:
                     f"and {file.name} is {_say(header)}: crop them or split the clip"
                 )
         height, width, bits = first
-        return cls(folder, tuple(files), (height, width), bits)
+        return cls(folder, tuple(files), (height, width), bits, tolerance=tolerance)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` as (T, H, W) uint8 or uint16 counts."""
-        return np.stack([read_frame(file) for file in self.files[start:stop]])
+        return np.stack([read_frame(file, self.tolerance) for file in self.files[start:stop]])
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield every frame in turn, (H, W) uint8 or uint16."""
-        return map(read_frame, self.files)
-
-
-def natural_order(path: Path) -> list[int | str]:
-    """Sort key that puts frame_2 before frame_10."""
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", path.name)]
+        return (read_frame(file, self.tolerance) for file in self.files)
 
 
 def list_frames(folder: Path) -> list[Path]:
@@ -131,62 +133,59 @@ def list_frames(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> tuple[int, int, int]:
-    """(height, width, bits) of an image file, without decoding it.
+    """(height, width, bits) of an image file as it is upright, without decoding it.
 
     Raises:
-        InputError: the file is missing, truncated or not an image of 8 or 16 bit.
+        InputError: the file is missing, truncated, larger than `LIT_THERMAL_MAX_PIXELS` allows, or not an image of 8
+            or 16 bit.
     """
-    try:
-        if path.suffix.lower() == ".png":
-            height, width, bits, _ = _png_header(path)
-        elif path.suffix.lower() in (".tif", ".tiff"):
-            height, width, bits = _tiff_header(path)
-        else:
-            with Image.open(path) as image:
-                height, width, bits = image.height, image.width, 16 if image.mode.startswith("I") else 8
-    except InputError:
-        raise
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-    return height, width, bits
+    header = raster_header(path)
+    return header.height, header.width, header.bits
 
 
-def read_frame(path: Path) -> np.ndarray:
-    """Decode one image to (H, W) uint8 or uint16 counts.
+def read_frame(path: Path, tolerance: int = 0) -> np.ndarray:
+    """Decode one image to (H, W) uint8 or uint16 counts, upright as a viewer shows it.
 
-    An image of three channels is reduced to its first after checking that all are equal: exactly, or to
-    `GRAY_TOLERANCE` levels where the file is lossy.
+    An image of three channels is reduced to one after checking that all are equal: exactly, or to `tolerance` levels
+    of 255 where they are then averaged; where the file is lossy, `GRAY_TOLERANCE` levels are allowed and the first
+    channel is taken. The log gets a warning where pixels are not opaque, where channels were averaged, and where a
+    camera put its measurements into a JPEG beside the picture, once for each folder.
+
+    Args:
+        path: of the file.
+        tolerance: by how many levels of 255 channels may differ, such as `RESTORED_TOLERANCE` for what a network of
+            three channels restored.
 
     Raises:
         InputError: the file is missing, truncated, in colour, or not of 8 or 16 bit.
     """
-    return reduce_to_gray(read_pixels(path), GRAY_TOLERANCE if path.suffix.lower() in LOSSY else 0, str(path))
+    raster = read_raster(path)
+    pixels = raster.pixels
+    step = 257 if pixels.dtype == np.uint16 else 1
+    allowed = max(tolerance, GRAY_TOLERANCE if raster.lossy else 0) * step
+    if raster.transparent:
+        _warn(path, "transparent", "has transparent pixels: the gray levels behind them are used")
+    try:
+        gray = reduce_to_gray(pixels, allowed, str(path))
+    except InputError as error:
+        raise InputError(f"{error}{_measured(path, raster.radiometric)}") from error
+    if raster.radiometric:
+        _warn(path, "radiometric", f"is taken by its 8-bit picture alone{_measured(path, raster.radiometric)}")
+    if pixels.ndim == 3 and not raster.lossy and (worst := _spread(pixels)):
+        _warn(
+            path, "averaged", f"has channels that differ by up to {worst / step:.2g} levels of 255: they are averaged"
+        )
+        gray = np.rint(pixels.mean(-1)).astype(pixels.dtype)
+    return gray
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Decode one image, gray or in colour, to (H, W) or (H, W, C) uint8 or uint16 counts, C being 2 or more.
+    """Decode one image, gray or in colour, upright, to (H, W) or (H, W, 3) uint8 or uint16; transparency is left out.
 
     Raises:
         InputError: the file is missing, truncated, or not of 8 or 16 bit.
     """
-    suffix = path.suffix.lower()
-    try:
-        if suffix in (".tif", ".tiff"):
-            _tiff_header(path)
-            pixels = _read_tiff(path)
-        elif suffix == ".png" and _png_header(path)[2:] in ((16, 2), (16, 4), (16, 6)):
-            # Pillow would reduce colour or alpha of 16 bit to 8 without a word; FFmpeg keeps it.
-            with av.open(str(path)) as container:
-                frame = next(container.decode(video=0))
-                pixels = frame.to_ndarray(format="gray16le" if frame.format.name.startswith("ya") else "rgb48le")
-        else:
-            with Image.open(path) as image:
-                pixels = _to_array(image)
-    except InputError:
-        raise
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-    return pixels
+    return read_raster(path).pixels
 
 
 def reduce_to_gray(pixels: np.ndarray, tolerance: int, where: str) -> np.ndarray:
@@ -197,8 +196,7 @@ def reduce_to_gray(pixels: np.ndarray, tolerance: int, where: str) -> np.ndarray
     """
     if pixels.ndim == 2:
         return pixels
-    channels = pixels[..., :3].astype(np.int32)
-    worst = int((channels.max(-1) - channels.min(-1)).max())
+    worst = _spread(pixels)
     if worst > tolerance:
         raise InputError(
             f"{where} is in colour (channels differ by up to {worst} levels, {tolerance} allowed): "
@@ -214,98 +212,61 @@ def to_counts(values: Tensor, radiometry: Radiometry) -> np.ndarray:
     return counts.clamp(0, 2**radiometry.bits - 1).numpy().astype(np.uint16 if radiometry.bits == 16 else np.uint8)
 
 
-def write_frame(path: Path, values: Tensor, radiometry: Radiometry) -> None:
-    """Write values in [0, 1] of shape (H, W) or (1, H, W) as a gray PNG or TIFF of the source's depth.
+def write_frame(path: Path, values: Tensor, radiometry: Radiometry, tags: Tags | None = None) -> None:
+    """Write values in [0, 1] of shape (H, W) or (1, H, W) as a gray PNG, TIFF or BMP of the source's depth.
 
     The file appears whole or not at all. Reading it back gives the counts that `values` stand for.
 
+    Args:
+        path: of the file; its suffix tells the format.
+        values: to write.
+        radiometry: maps them to counts.
+        tags: what the file says besides (`read_tags`).
+
     Raises:
-        InputError: the suffix is neither .png, .tif nor .tiff, or a value is NaN.
+        InputError: the suffix is none of these, BMP would have to hold 16 bit, a value is NaN, or the file cannot be
+            written.
     """
     suffix = path.suffix.lower()
-    if suffix not in (".png", ".tif", ".tiff"):
-        raise InputError(f"frames are written as .png or .tif, which {path} is not")
+    if suffix not in LOSSLESS or (suffix == ".bmp" and radiometry.bits == 16):
+        raise InputError(f"frames of {radiometry.bits} bit are written as .png or .tif, which {path} is not")
     if lost := int(values.isnan().sum()):
         raise InputError(
             f"{path.name} would have {lost} of {values.numel()} pixels that are NaN: the weights that restored it have "
             "diverged, or its precision is too low for them; take another checkpoint or trainer.precision=32"
         )
     counts = to_counts(values.reshape(values.shape[-2:]), radiometry)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as aside:
         if suffix == ".png":
-            # Level 3 is three times as fast as the default on large frames and only some 5 % larger.
-            Image.fromarray(counts).save(part, format="PNG", compress_level=3)
+            aside.write_bytes(encode_png(counts, tags or Tags()))
+        elif suffix == ".bmp":
+            Image.fromarray(counts).save(aside, format="BMP")
+        elif tags is None:
+            tifffile.imwrite(aside, counts, photometric="minisblack")
         else:
-            tifffile.imwrite(part, counts, photometric="minisblack")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+            aside.write_bytes(encode_tiff(counts, tags))
 
 
-def _to_array(image: Image.Image) -> np.ndarray:
-    """Decode a Pillow image to (H, W) or (H, W, 3), uint8 or uint16."""
-    if image.mode.startswith("I"):
-        return np.asarray(image).astype(np.uint16)
-    if image.mode in ("1", "L", "LA"):
-        return np.asarray(image.convert("L"))
-    return np.asarray(image.convert("RGB"))
+def _spread(pixels: np.ndarray) -> int:
+    """By how much the channels of (H, W, 3) counts differ at most."""
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    highest = np.maximum(np.maximum(red, green), blue)
+    return int((highest - np.minimum(np.minimum(red, green), blue)).max())
 
 
-def _read_tiff(path: Path) -> np.ndarray:
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        try:
-            pixels = page.asarray()
-        except ValueError:  # a compression that tifffile alone does not know, such as LZW
-            with Image.open(path) as image:
-                return _to_array(image)
-        planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3
-    return np.moveaxis(pixels, 0, -1) if planar else pixels
+def _measured(path: Path, maker: str) -> str:
+    """What to say of measurements that are in a JPEG beside the picture; nothing where there are none."""
+    if not maker:
+        return ""
+    way = f", as by: exiftool -b -RawThermalImage {shlex.quote(path.name)} > OUT.tif" if maker == "FLIR" else ""
+    return f"; it holds radiometric data ({maker}), which are not read yet: extract them before{way}"
 
 
-def _png_header(path: Path) -> tuple[int, int, int, int]:
-    """(height, width, bits 8 or 16, colour type) of a PNG that is whole."""
-    with path.open("rb") as file:
-        head = file.read(26)
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 64))
-        tail = file.read()
-    if head[:8] != b"\x89PNG\r\n\x1a\n":
-        raise ValueError("it is not a PNG")
-    if _PNG_END not in tail:  # truncated, or something was appended: decoding tells
-        with Image.open(path) as image:
-            image.load()
-    width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
-    return height, width, max(depth, 8), colour
-
-
-def _tiff_header(path: Path) -> tuple[int, int, int]:
-    """(height, width, bits) of a TIFF of one page whose data is there."""
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        if len(file.pages) > 1:
-            raise InputError(f"{path} holds {len(file.pages)} pages: write one frame per file")
-        if str(page.dtype) not in ("uint8", "uint16"):
-            raise InputError(f"{path} holds {_kind(page)}, not counts of 8 or 16 bit: convert it to uint16")
-        if max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) > path.stat().st_size:
-            raise ValueError("its end is missing")
-        return page.imagelength, page.imagewidth, page.dtype.itemsize * 8
-
-
-def _kind(page: tifffile.TiffPage | tifffile.TiffFrame) -> str:
-    """The type of a page's values, and how many of them no conversion can map to counts."""
-    try:
-        wrong = int((~np.isfinite(page.asarray())).sum()) if "float" in str(page.dtype) else 0
-    except ValueError:  # a compression that tifffile alone does not know, such as LZW
-        wrong = 0
-    return f"{page.dtype}" + (f" with {wrong} pixels that are NaN or infinite" if wrong else "")
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path} does not exist")
-    return InputError(f"{path} cannot be read as an image ({error}): it is truncated or damaged, replace or remove it")
+def _warn(path: Path, reason: str, text: str) -> None:
+    """Log what was done to an image, once in a process for each folder and reason."""
+    if (path.parent, reason) not in _warned:
+        _warned.add((path.parent, reason))
+        _log.warning("%s %s (other images in this folder may be alike)", path, text)
 
 
 def _say(header: Sequence[int]) -> str:

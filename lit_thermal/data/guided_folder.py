@@ -1,4 +1,4 @@
-"""Pairs of your own: folders of thermal targets, of thermal inputs and of visible guides."""
+"""User-provided pairs: folders of thermal targets, thermal inputs and visible guides."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,22 +13,22 @@ from lit_thermal.data.splits import SPLITS
 class GuidedFolder(ImageFolders):
     """Images on disk: `root/{train,val,test}/{hr,lr,guide}/*.png`, .tif, .jpg or .bmp, of 8 or 16 bit.
 
-    Files of one stem belong together. The target `hr` is gray, or has three equal channels; the input `lr` is
-    1/`scale` of it each way; a guide is gray or in colour, of any size of the same aspect ratio.
+    Files with the same stem belong together. The target `hr` is gray, or has three equal channels; the input `lr` has
+    1/`scale` of its width and height; a guide is gray or in colour, of any size with the same aspect ratio.
 
-    `predict` takes the images of `root/predict`, else those of the test split, else all of a root that holds the
-    folders itself. Where there is a folder of inputs, it needs no targets.
+    `predict` uses the images of `root/predict`, else those of the test split, else all images of a root that contains
+    the folders itself. If there is a folder of inputs, it needs no targets.
 
     Args:
         root: folder of the data.
-        hr: name of the folder of targets. Upper and lower case are not told apart.
-        lr: name of the folder of inputs; an empty one: `degradation` makes them of the targets.
-        guide: name of the folder of guides; an empty one: there are none.
-        split: for a root that holds these folders itself: shares of train, val and test such as [0.8, 0.1, 0.1],
-            or for each the names of its images without suffix, as in {train: ["00*"], val: ["01[0-4]"]}.
-        split_seed: draws the shares.
-        test_split: which folder to test on; "val" is for data without a test split.
-        name: of the data set in tables and logs; by default that of the root folder.
+        hr: name of the folder of targets, in upper or lower case.
+        lr: name of the folder of inputs, in upper or lower case; if empty, `degradation` makes them from the targets.
+        guide: name of the folder of guides, in upper or lower case; if empty, there are none.
+        split: division of a root that contains these folders itself: shares of train, val and test such as
+            [0.8, 0.1, 0.1], or the names of each one's images without suffix, as in {train: ["00*"], val: ["01[0-4]"]}.
+        split_seed: seed of the random division by shares.
+        test_split: split to test on; "val" is for data without a test split.
+        name: name of the data set in tables and logs; by default that of the root folder.
         options: those of `ImageFolders` and `ImageData`.
     """
 
@@ -53,7 +53,7 @@ class GuidedFolder(ImageFolders):
         self.expected = f"{'' if split is not None else '{train,val,test}/'}{{{inside}}}/ with images of one name"
 
     def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The files of the scenes of a split by name, in order; nothing where there is no such split."""
+        """Return the files of a split's scenes by name, in order; an empty mapping if there is no such split."""
         if self.split is not None:
             return part_of(self.match(self._folders(self.root)), split, self.split, self.split_seed, self.root)
         there = [name for name in SPLITS if (self.root / name).is_dir()]
@@ -66,7 +66,7 @@ class GuidedFolder(ImageFolders):
         return self.match(folders, target=split != "predict") if wanted in there else {}
 
     def missing(self, split: ImageSplit) -> str:
-        """The sentence for a split that is needed and empty; it says what may be set."""
+        """Return the error message for a needed but empty split, with the settings that may help."""
         there = [name for name in SPLITS if (self.root / name).is_dir()]
         hint = ""
         if self._emptied.get(split):

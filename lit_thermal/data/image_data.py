@@ -2,6 +2,7 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -10,9 +11,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from lit_thermal.batch import Batch, collate
 from lit_thermal.data.conditions import Complete, Condition, ConditionedSamples, make_conditions
+from lit_thermal.data.damaged import Damaged, OnDamage
 from lit_thermal.data.degradations import Bicubic, Degradation
 from lit_thermal.data.images import KeptShot, ShotSource, TrainingCrops, WholeImages
+from lit_thermal.data.look import listed
 from lit_thermal.data.misalignment import Aligned, Misalignment
+from lit_thermal.data.tags import restored_name
 from lit_thermal.data.windows import TrainingSampler
 from lit_thermal.errors import InputError
 
@@ -46,6 +50,8 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         seed: of all draws.
         cache_gib: training images are kept decoded in memory up to this size; the others are read at each use.
         test_conditions: each is a test data loader of its own; `Complete` is the data as they are.
+        damaged: what is done with files that cannot be read: "stop" ends the run at the first; "skip" reads all files
+            before the work begins, leaves those images out, and lists them in the log and in `damaged.json`.
 
     Raises:
         InputError: a number is out of range, or the conditions do not go together.
@@ -70,6 +76,7 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         seed: int = 0,
         cache_gib: float = 2.0,
         test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
+        damaged: OnDamage = "stop",
     ) -> None:
         super().__init__()
         _at_least(1, scale=scale, batch_size=batch_size, eval_batch_size=eval_batch_size)
@@ -82,6 +89,8 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         self.num_workers, self.seed, self.cache_gib = num_workers, seed, cache_gib
         self.conditions = make_conditions(test_conditions, guided)
         """What the test data loaders differ by."""
+        self.damaged = Damaged(damaged)
+        """What is done with files that cannot be read."""
         if not guided and not isinstance(self.misalignment, Aligned):
             raise InputError("data.misalignment other than Aligned needs a guide, which these data do not have")
         self._sources: dict[ImageSplit, list[ShotSource]] = {}
@@ -118,9 +127,29 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
             if split in self._sources:
                 continue
             found = list(self.sources(split))
+            if split == "train":
+                # by their headers, before any is decoded
+                self._check_crop(found)
+            found = self._kept(found) if split == "train" else self.damaged.whole(split, found)
             if not found and not optional:
+                self.damaged.check_some_left(split, found, f"images of {self.data_name}")
                 raise InputError(self.missing(split))
-            self._sources[split] = self._kept(found) if split == "train" else found
+            self._sources[split] = found
+        self.damaged.tell(self.trainer)
+
+    def teardown(self, stage: str) -> None:
+        """List once more what was left out, where the end of a long log is read."""
+        self.damaged.tell(self.trainer)
+
+    def target_sizes(self, split: str) -> dict[str, tuple[int, int]]:
+        """Height and width that each image of a split has when it is measured, as far as headers tell them."""
+        found = {source.name: getattr(source, "size", None) for source in self._sources.get(split, ())}  # type: ignore[call-overload]
+        return {n: (s[0] - s[0] % self.scale, s[1] - s[1] % self.scale) for n, s in found.items() if s is not None}
+
+    def outputs(self) -> list[tuple[str, Path | None]]:
+        """Name of the file that `predict` makes of each image, and the file that the image is read from."""
+        files = [(source.name, getattr(source, "file", None)) for source in self._sources["predict"]]
+        return [(restored_name(name, file), file) for name, file in files]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random crops of the training images.
@@ -194,10 +223,22 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         for source in sources:
             size = source.bytes if left > 0 else 0
             if 0 < size <= left:
-                source = KeptShot(source.name, source.read(), size)
-                left -= size
-            kept.append(source)
-        return kept
+                with self.damaged.leaving_out("train", source.name):
+                    kept.append(KeptShot(source.name, source.read(), size))
+                    left -= size
+            else:
+                kept.append(source)
+        return self.damaged.whole("train", kept)
+
+    def _check_crop(self, sources: Sequence[ShotSource]) -> None:
+        """Check that all training images hold a crop, as far as headers tell their sizes."""
+        side = self.crop * self.scale
+        sizes = {source.name: getattr(source, "size", None) for source in sources}
+        if small := [f"{n} is {s[1]}x{s[0]}" for n, s in sizes.items() if s is not None and min(s) < side]:
+            raise InputError(
+                f"data.crop {self.crop} at scale {self.scale} needs images of at least {side}x{side}, but "
+                f"{listed(small)} ({len(small)} of {len(sources)} training images): lower data.crop or leave them out"
+            )
 
 
 def _at_least(least: int, **numbers: float) -> None:

@@ -1,19 +1,18 @@
 """Images on disk that belong together: a target, what the thermal camera gave, and the visible view, by their names."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.clips import describe
-from lit_thermal.data.frames import list_frames, natural_order, read_frame, read_header
+from lit_thermal.data.frames import list_frames, read_frame, read_header
 from lit_thermal.data.guides import read_guide
 from lit_thermal.data.images import Shot
-from lit_thermal.data.radiometry import Normalize, radiometry_of
+from lit_thermal.data.normalize import Normalize
+from lit_thermal.data.radiometry import image_radiometry
 from lit_thermal.errors import InputError
+from lit_thermal.files import by_stem, natural_order
 
 ASPECT_TOLERANCE = 0.01
 """By what share the aspect ratio of a guide may differ from the target's: rounding of small sides, not another view."""
@@ -56,6 +55,11 @@ class ImageFiles:
     blind: bool
     normalize: Normalize
 
+    @property
+    def file(self) -> Path | None:
+        """The thermal file that is restored: the input, or the target that it is made of."""
+        return self.files.lr or self.files.hr
+
     @classmethod
     def open(cls, name: str, files: Trio, *, scale: int, blind: bool, normalize: Normalize) -> "ImageFiles":
         """Look at the headers of the files, without decoding them.
@@ -88,16 +92,15 @@ class ImageFiles:
         """Decode the files.
 
         Counts of 16 bit are mapped by the range of what is there when the image is to be restored too: of the input
-        where it is a file, else of the target that it is made of. A target that goes beyond is clipped.
+        where it is a file, else of the target that it is made of. A target that goes beyond is clipped to train on,
+        and measured as it is.
 
         Raises:
             InputError: a file is damaged, or a thermal one is in colour.
         """
         hr, lr = (None if path is None else read_frame(path) for path in (self.files.hr, self.files.lr))
         given = lr if lr is not None else hr
-        radiometry = Radiometry()
-        if given is not None and self.bits == 16:
-            radiometry = radiometry_of(np.bincount(given.reshape(-1), minlength=2**16), self.normalize)
+        radiometry = Radiometry() if given is None else image_radiometry(given, self.normalize)
         guide = None if self.files.guide is None else read_guide(self.files.guide, self.size)
         return Shot(radiometry, hr=hr, lr=lr, guide=guide, blind=self.blind)
 
@@ -164,12 +167,7 @@ def _list_images(folder: Path, expected: str) -> dict[str, Path]:
     paths = list_frames(folder) if folder.is_dir() else []
     if not paths:
         raise InputError(f"{folder} has no images: expected {expected}, but {found_instead(folder)}")
-    found: dict[str, Path] = {}
-    for path in paths:
-        # One accent is one letter or two, by the system that wrote the name.
-        if (other := found.setdefault(unicodedata.normalize("NFC", path.stem), path)) != path:
-            raise InputError(f"{folder} holds {other.name} and {path.name}, which have one name: remove one")
-    return found
+    return by_stem(paths, folder)
 
 
 def _check_partners(names: Sequence[str], listed: dict[Path, dict[str, Path]], may_lack: bool) -> None:

@@ -4,15 +4,16 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from lit_thermal.data.frames import read_header
 from lit_thermal.data.image_data import ImageData, ImageSplit
 from lit_thermal.data.image_files import ImageFiles, Trio, found_instead, match_files
 from lit_thermal.data.images import ShotSource
-from lit_thermal.data.radiometry import Normalize
-from lit_thermal.data.splits import Split, divide
+from lit_thermal.data.look import check_gray, look
+from lit_thermal.data.normalize import NORMALIZE, Normalize
+from lit_thermal.data.splits import Split, divide, fits
 from lit_thermal.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -25,9 +26,11 @@ class ImageFolders(ImageData):
         root: folder of the data.
         scale: how many times wider and higher the target is.
         guided: samples have a guide, and say whether it and the thermal image are there.
-        normalize: mapping of the counts of 16 bit to [0, 1], for each image by itself: the whole range ("minmax") of
-            its input file, or of its target where the input is made of it, 0.1 % to 99.9 % of it ("percentile"), or
-            division by 65535 ("full"). A target that goes beyond is clipped. 8 bit is always divided by 255.
+        normalize: mapping of 16-bit counts to [0, 1], for each image by itself: the range of its input file, or of its
+            target where the input is made of it, without isolated dead and hot pixels ("robust"), its whole range
+            ("minmax"), 0.1 % to 99.9 % of it ("percentile"), or division by 65535 ("full"). What lies outside is
+            clipped for the network and put back into the result; a target that goes beyond is clipped in training and
+            measured unclipped. 8 bit is always divided by 255.
         leave_out: names of images that are not used, in which ``*``, ``?`` and ``[1-6]`` stand for several; put
             names of digits in quotes, since YAML reads 062_01 as a number.
         incomplete: images may lack their guide, or their input where that is a file; `has_guide` and `has_lr` tell.
@@ -44,7 +47,7 @@ class ImageFolders(ImageData):
         root: str,
         scale: int = 8,
         guided: bool = True,
-        normalize: Normalize = "minmax",
+        normalize: Normalize = NORMALIZE,
         leave_out: Sequence[str] = (),
         incomplete: bool = False,
         **options: Any,
@@ -78,10 +81,23 @@ class ImageFolders(ImageData):
             state = "is a file" if self.root.exists() else "does not exist"
             raise InputError(f"the data root {self.root} {state}; expected {self.expected}")
         found = self.find(split)
-        left_out = [name for name in found if any(fnmatchcase(name, pattern) for pattern in self.leave_out)]
+        left_out = [name for name in found if any(fits(name, pattern) for pattern in self.leave_out)]
         if left_out:
             _log.info("left out of the %s images of %s: %s", split, self.data_name, ", ".join(left_out))
-        images = [self._open(name, files, split) for name, files in found.items() if name not in left_out]
+
+        def opened(name: str, files: Trio) -> ImageFiles:
+            image = self._open(name, files, split)
+            # those that leave damaged images out read all files themselves
+            for path in filter(None, () if self.damaged.skips else (image.files.hr, image.files.lr)):
+                check_gray(path)
+            return image
+
+        kept = {
+            name: files
+            for name, files in found.items()
+            if name not in left_out and not (self.damaged.skips and self._is_damaged(name, files, split))
+        }
+        images = look(kept, opened, f"{split} images of {self.data_name}")
         self._emptied[split] = 0 if images else len(left_out)
         if split == "test":
             self._check_conditions(images)
@@ -110,6 +126,17 @@ class ImageFolders(ImageData):
                     f"the test condition {type(condition).__name__} leaves nothing of {names[0]}{more}, for which "
                     f"there is no {other}: take it out of data.test_conditions or leave them out with data.leave_out"
                 )
+
+    def _is_damaged(self, name: str, files: Trio, split: ImageSplit) -> bool:
+        """Whether the header of a file cannot be read; sizes that do not go together are another matter."""
+        wanted = files if split != "predict" or files.lr is None else replace(files, hr=None)
+        with self.damaged.leaving_out(split, name):
+            for path in filter(None, vars(wanted).values()):
+                read_header(path)
+            for path in filter(None, (wanted.hr, wanted.lr)):
+                check_gray(path)
+            return False
+        return True
 
     def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
         blind = files.lr is None and self.input_files

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.degradations import Degradation
 from lit_thermal.data.misalignment import Aligned, Misalignment
-from lit_thermal.data.radiometry import to_values
+from lit_thermal.data.radiometry import beyond, to_values
 from lit_thermal.data.windows import MARGIN
 from lit_thermal.errors import InputError
 
@@ -269,20 +269,25 @@ class WholeImages(Dataset[dict[str, Any]]):
         """A sample with `lr` (1, h, w), `guide` (3, scale * h, scale * w) and, where asked for, `hr` of that size."""
         source = self.sources[index]
         shot = read_shot(source, self.scale, self.guided)
-        hr = None if shot.hr is None else _thermal(shot.hr, shot.radiometry)
+        # measured as it is, also where it goes beyond the range of the input
+        hr = None if shot.hr is None else _thermal(shot.hr, shot.radiometry, clip=False)
         if hr is None and self.target:
             raise InputError(f"the image {source.name} has no target to measure against: leave it out")
         if shot.lr is not None:
             lr = _thermal(shot.lr, shot.radiometry)
         elif hr is not None and not shot.blind:
             seed = (zlib.crc32(source.name.encode()) + self.seed) % 2**31
-            lr = self.degradation(hr, scale=self.scale, seed=seed)
+            lr = self.degradation(hr.clamp(0, 1), scale=self.scale, seed=seed)
         else:
             height, width = target_size(shot, self.scale)
             lr = torch.zeros(1, height // self.scale, width // self.scale)
         hr = hr if self.target else None
         guide = None if shot.guide is None else _colours(shot.guide)
-        return _sample(source.name, shot, lr, hr, guide, scale=self.scale, guided=self.guided)
+        sample = _sample(source.name, shot, lr, hr, guide, scale=self.scale, guided=self.guided)
+        # Of an input that was made of a target nothing is put back: that would show what the camera did not see.
+        if shot.lr is not None and (outside := beyond(shot.lr, shot.radiometry)).any():
+            sample["beyond"] = outside[None]
+        return sample if self.target else sample | {"source": getattr(source, "file", None)}
 
 
 def _sample(
@@ -309,9 +314,9 @@ def _flipped(shot: Shot, axis: int) -> Shot:
     return replace(shot, hr=hr, lr=lr, guide=guide)
 
 
-def _thermal(counts: np.ndarray, radiometry: Radiometry) -> Tensor:
+def _thermal(counts: np.ndarray, radiometry: Radiometry, clip: bool = True) -> Tensor:
     """Counts (H, W) as values (1, H, W)."""
-    return to_values(np.ascontiguousarray(counts), radiometry)[None]
+    return to_values(np.ascontiguousarray(counts), radiometry, clip)[None]
 
 
 def _colours(guide: np.ndarray) -> Tensor:

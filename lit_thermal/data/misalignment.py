@@ -1,6 +1,6 @@
-"""How a visible camera can stand beside the thermal one without calibration: one family, a class for each way.
+"""Misalignments of an uncalibrated visible camera relative to the thermal one: one family, with a class per kind.
 
-Published descriptions name the operations and give no ranges: all ranges here are ours.
+Published descriptions name the operations but give no ranges: all ranges here are this project's.
 """
 
 import math
@@ -22,48 +22,48 @@ Fill = Literal["black", "reflect"]
 Severity = Literal["light", "medium", "strong"]
 
 SHARES: dict[Severity, float] = {"light": 0.25, "medium": 0.5, "strong": 1.0}
-"""How far into its ranges a misalignment of each severity goes."""
+"""Part of its range that a misalignment of each severity uses."""
 SHIFT, SMALLEST, LARGEST, DEGREES, CORNERS = 0.1, 0.8, 1.25, 10.0, 0.1
 """Default ranges, for deviations of a hand-held pair of cameras."""
 
 
 class Misalignment(ABC):
-    """Warps the guide of a sample at random; the thermal images stay as they are.
+    """Base of the misalignments, which warp the guide of a sample at random; the thermal images are unchanged.
 
-    It is the whole picture that is warped, about its centre, and by shares of its shorter side, also where a crop of it
-    is wanted: what comes into the crop from beside it is the picture's, and only what the camera does not show is
-    filled. Training on crops thus sees displacements in pixels as large as a test on whole images does.
+    The whole image is warped about its centre, by shares of its shorter side, even if only a crop of it is needed: a
+    crop shows content from its surroundings in the image, and only what the camera does not see is filled. So training
+    on crops sees displacements as large in pixels as a test on whole images does.
 
     Args:
-        fill: what is seen outside of the picture: "black", or "reflect" for its mirror image.
+        fill: content outside of the image: "black", or "reflect" for its mirror image.
     """
 
     def __init__(self, fill: Fill = "black") -> None:
         if fill not in get_args(Fill):
-            raise InputError(f"fill of {type(self).__name__} is {fill!r}; choose of {', '.join(get_args(Fill))}")
+            raise InputError(f"fill of {type(self).__name__} is {fill!r}; must be one of {', '.join(get_args(Fill))}")
         self.fill = fill
 
     @abstractmethod
     def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
-        """Draw the homography (3, 3), float64: from places in the aligned guide to places in the misaligned one.
+        """Draw the homography (3, 3), float64, from positions in the aligned guide to those in the misaligned one.
 
         Args:
-            size: height and width of the picture; coordinates are pixels from its centre, x to the right, y down.
-            rng: of the draw.
-            share: how far into its range each operation goes, 0 to 1, its direction alone being drawn; by default all
-                of the range is drawn from. One `rng` gives the same directions at every share.
+            size: height and width of the image; coordinates are pixels from its centre, x to the right, y down.
+            rng: random generator of the draw.
+            share: part of its range that each operation uses, 0 to 1, so that only its direction is drawn; by default
+                the amount is drawn from the whole range. One `rng` gives the same directions at every share.
         """
 
     def __call__(
         self, guide: Tensor, rng: Generator, share: float | None = None, window: Window | None = None
     ) -> Tensor:
-        """Misalign a guide (3, H, W) and cut a window out of it; the result is (3, *window).
+        """Misalign a guide (3, H, W) and crop a window of it; the result is (3, *window).
 
         Args:
-            guide: the whole picture, values in [0, 1].
-            rng: of the draw.
-            share: `matrix`.
-            window: rows and columns that are wanted; by default all.
+            guide: whole image (3, H, W), values in [0, 1].
+            rng: random generator of the draw.
+            share: part of its range that each operation uses, as in `matrix`.
+            window: rows and columns of the window; by default the whole image.
         """
         height, width = guide.shape[-2:]
         rows, columns = window or (slice(0, height), slice(0, width))
@@ -77,22 +77,22 @@ class Misalignment(ABC):
 
 
 class Aligned(Misalignment):
-    """Calibrated cameras: the guide as the data have it."""
+    """Calibrated cameras: the guide is unchanged."""
 
     def __init__(self) -> None:
         super().__init__()
 
     def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
-        """The identity; draws nothing."""
+        """Return the identity, without random draws."""
         return np.eye(3)
 
 
 class Shift(Misalignment):
-    """The camera looks beside.
+    """The camera is shifted.
 
     Args:
-        greatest: displacement in shares of the shorter side, in any direction; evenly over the disc.
-        fill: `Misalignment`.
+        greatest: greatest displacement as a share of the shorter side, in any direction; uniform over the disc.
+        fill: content outside of the image, as in `Misalignment`.
     """
 
     def __init__(self, greatest: float = SHIFT, fill: Fill = "black") -> None:
@@ -100,17 +100,17 @@ class Shift(Misalignment):
         self.greatest = _within(0, greatest, 1, "greatest of Shift")
 
     def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
-        """A displacement."""
+        """Draw a displacement."""
         return _shift(*_in_disc(rng, share) * self.greatest * min(size))
 
 
 class Scaling(Misalignment):
-    """The camera stands nearer or farther, or its lens is another.
+    """The camera is nearer or farther, or its lens has another focal length.
 
     Args:
-        smallest: least factor of what is seen, 1 at most.
-        largest: greatest factor, 1 at least. Factors are drawn evenly by their logarithm.
-        fill: `Misalignment`.
+        smallest: smallest scaling factor of the image, at most 1.
+        largest: largest scaling factor, at least 1. Factors are drawn uniformly by their logarithm.
+        fill: content outside of the image, as in `Misalignment`.
     """
 
     def __init__(self, smallest: float = SMALLEST, largest: float = LARGEST, fill: Fill = "black") -> None:
@@ -119,18 +119,18 @@ class Scaling(Misalignment):
         self.largest = _within(1, largest, 4, "largest of Scaling")
 
     def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
-        """A factor about the centre."""
+        """Draw a scaling about the centre."""
         way = _signed(rng, share)
         factor = self.largest**way if way > 0 else self.smallest**-way
         return np.diag([factor, factor, 1.0])
 
 
 class Rotation(Misalignment):
-    """The camera is held askew.
+    """The camera is tilted sideways.
 
     Args:
-        degrees: greatest angle, to either side.
-        fill: `Misalignment`.
+        degrees: greatest angle in either direction, in degrees.
+        fill: content outside of the image, as in `Misalignment`.
     """
 
     def __init__(self, degrees: float = DEGREES, fill: Fill = "black") -> None:
@@ -138,27 +138,28 @@ class Rotation(Misalignment):
         self.degrees = _within(0, degrees, 180, "degrees of Rotation")
 
     def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
-        """An angle about the centre."""
+        """Draw a rotation about the centre."""
         angle = math.radians(self.degrees * _signed(rng, share))
         sin, cos = math.sin(angle), math.cos(angle)
         return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
 
 
 class Perspective(Misalignment):
-    """The camera is turned: each corner of the picture is displaced by itself.
+    """The camera is turned, so that each corner of the image is displaced independently.
 
     Args:
-        corners: displacement of a corner in shares of the shorter side, in any direction; evenly over the disc.
-        fill: `Misalignment`.
+        corners: greatest displacement of a corner as a share of the shorter side, in any direction; uniform over the
+            disc.
+        fill: content outside of the image, as in `Misalignment`.
     """
 
     def __init__(self, corners: float = CORNERS, fill: Fill = "black") -> None:
         super().__init__(fill)
-        # With more, and another operation beside it, the horizon may come into the picture.
+        # With larger values, combined with another operation, the horizon may enter the image.
         self.corners = _within(0, corners, 0.25, "corners of Perspective")
 
     def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
-        """The homography that takes the corners where they are drawn to."""
+        """Return the homography that moves the corners to their drawn positions."""
         height, width = size
         corners = np.array([[x * width, y * height] for y in (-0.5, 0.5) for x in (-0.5, 0.5)])
         moves = np.stack([_in_disc(rng, share) for _ in corners]) * self.corners * min(size)
@@ -166,16 +167,16 @@ class Perspective(Misalignment):
 
 
 class Combined(Misalignment):
-    """Several different ones of the four operations, drawn for each sample, one after the other.
+    """Several of the four operations, each at most once, drawn for each sample and applied in sequence.
 
     Args:
-        number: how many operations, 1 to 4; two in the figure of 3M-TI.
-        shift: `Shift.greatest`.
-        smallest: `Scaling.smallest`.
-        largest: `Scaling.largest`.
-        degrees: `Rotation.degrees`.
-        corners: `Perspective.corners`.
-        fill: `Misalignment`; "black" in the figure of 3M-TI.
+        number: number of operations, 1 to 4; two in the figure of 3M-TI.
+        shift: greatest displacement, `Shift.greatest`.
+        smallest: smallest factor, `Scaling.smallest`.
+        largest: largest factor, `Scaling.largest`.
+        degrees: greatest angle, `Rotation.degrees`.
+        corners: greatest displacement of a corner, `Perspective.corners`.
+        fill: content outside of the image, as in `Misalignment`; "black" in the figure of 3M-TI.
     """
 
     def __init__(
@@ -193,7 +194,7 @@ class Combined(Misalignment):
         self.operations = [Shift(shift), Scaling(smallest, largest), Rotation(degrees), Perspective(corners)]
 
     def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
-        """The product of the operations, in the order in which they are drawn."""
+        """Return the product of the operations, in the order in which they are drawn."""
         result = np.eye(3)
         for place in rng.permutation(len(self.operations))[: self.number]:
             result = self.operations[place].matrix(size, rng, share) @ result
@@ -201,7 +202,7 @@ class Combined(Misalignment):
 
 
 def homography(points: Matrix, targets: Matrix) -> Matrix:
-    """The homography (3, 3) that takes four points (4, 2), no three of them in line, to four targets (4, 2)."""
+    """Return the homography (3, 3) that maps four points (4, 2), no three of them collinear, to four targets (4, 2)."""
     rows = []
     for (x, y), (u, v) in zip(points, targets, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
@@ -214,13 +215,13 @@ def _shift(x: float, y: float) -> Matrix:
 
 
 def _signed(rng: Generator, share: float | None) -> float:
-    """From -1 to 1, or `share` with either sign."""
+    """Draw a number from -1 to 1, or return `share` with a random sign."""
     drawn = rng.uniform(-1, 1)
     return float(drawn if share is None else math.copysign(share, drawn))
 
 
 def _in_disc(rng: Generator, share: float | None) -> Matrix:
-    """A point (x, y) of the unit disc, or of the circle of radius `share`."""
+    """Draw a point (x, y) of the unit disc, or of the circle of radius `share`."""
     radius, angle = math.sqrt(rng.random()), 2 * math.pi * rng.random()
     return np.array([math.cos(angle), math.sin(angle)]) * (radius if share is None else share)
 

@@ -1,7 +1,7 @@
 """What is to be found in an image, as annotation files say it: boxes with words, of Pascal VOC and of COCO."""
 
-import json
 import math
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,25 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lit_thermal.errors import InputError
+from lit_thermal.data.plain_xml import read_xml
+from lit_thermal.errors import InputError, short
+from lit_thermal.files import by_stem, replacing, same_name
+from lit_thermal.plain_files import read_json
+from lit_thermal.shapes import Number, check
 
 LLVIP_CLASSES = ("person",)
 """Jia et al., "LLVIP: A Visible-infrared Paired Dataset for Low-light Vision", ICCV workshops 2021."""
 M3FD_CLASSES = ("People", "Car", "Bus", "Motorcycle", "Lamp", "Truck")
 """Liu et al., "Target-aware Dual Adversarial Learning", CVPR 2022."""
+_FAR = 10_000_000.0
+"""Pixels beyond which no side of a box or of an image lies."""
+_SIDE = Number(low=1, high=_FAR)
+_COCO = {
+    "categories": [{"id": object, "name": object}],
+    "images": [{"id": object, "file_name": str, "height?": _SIDE, "width?": _SIDE}],
+    "annotations": [{"image_id?": object, "category_id?": object, "bbox?": [object], "iscrowd?": object}],
+}
+"""The shape of COCO's JSON of instances, as far as it is read."""
 BoxFormat = Literal["voc", "coco", "llvip", "m3fd"]
 """`llvip` and `m3fd` are Pascal VOC with the classes of these data sets."""
 FORMAT_CLASSES = {"llvip": LLVIP_CLASSES, "m3fd": M3FD_CLASSES}
@@ -42,12 +55,9 @@ def read_voc(file: Path) -> Objects:
 
     Source: Everingham et al., "The Pascal Visual Object Classes (VOC) Challenge", 2010.
     """
-    try:
-        root = ET.parse(file).getroot()
-    except FileNotFoundError as error:
-        raise InputError(f"there is no annotation {file}") from error
-    except (ET.ParseError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as XML ({error}): replace it or leave the image out") from error
+    if not os.path.lexists(file):
+        raise InputError(f"there is no annotation {file}")
+    root = read_xml(file, "replace it or leave the image out")
     if root.tag != "annotation":
         raise InputError(f"{file} is XML of <{root.tag}>, not the <annotation> of Pascal VOC: give such files")
     labels, boxes = [], []
@@ -59,7 +69,7 @@ def read_voc(file: Path) -> Objects:
         boxes.append(_checked(sides, f"object {number} in {file}"))
         labels.append(name)
     sides = [_number(root.findtext(f"size/{side}")) for side in ("height", "width")]
-    size = (int(sides[0]), int(sides[1])) if all(side >= 1 for side in sides) else None
+    size = (int(sides[0]), int(sides[1])) if all(1 <= side <= _FAR for side in sides) else None
     return Objects(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), tuple(labels), size)
 
 
@@ -71,18 +81,19 @@ def read_coco(file: Path) -> dict[str, Objects]:
 
     Source: Lin et al., "Microsoft COCO: Common Objects in Context", 2014.
     """
-    try:
-        record = json.loads(Path(file).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no annotation {file}") from error
-    except (ValueError, OSError) as error:
-        raise InputError(f"{file} cannot be read as JSON ({error}): give the instances of COCO") from error
+    if not os.path.lexists(file):
+        raise InputError(f"there is no annotation {file}")
+    record = read_json(file, "JSON", "give the instances of COCO", most=_LARGEST)
     found: dict[Any, tuple[str, tuple[int, int] | None, list[list[float]], list[str]]] = {}
+    needs = "it needs images, categories and annotations with bbox, image_id and category_id"
+    check(record, _COCO, f"{file} is not COCO's JSON of instances", needs)
     try:
         words = {category["id"]: str(category["name"]) for category in record["categories"]}
         for image in record["images"]:
             size = (int(image["height"]), int(image["width"])) if "height" in image and "width" in image else None
-            found[image["id"]] = (Path(image["file_name"]).stem, size, [], [])
+            if image["id"] in found:
+                raise InputError(f"{file} has two images of the id {image['id']!r}: give each its own")
+            found[image["id"]] = (same_name(Path(image["file_name"]).stem), size, [], [])
         for number, entry in enumerate(record["annotations"], start=1):
             if entry.get("iscrowd"):
                 continue
@@ -92,8 +103,7 @@ def read_coco(file: Path) -> dict[str, Objects]:
             labels.append(words[entry["category_id"]])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{file} is not COCO's JSON of instances ({type(error).__name__}: {error}): it needs images, categories "
-            "and annotations with bbox, image_id and category_id"
+            f"{file} is not COCO's JSON of instances ({type(error).__name__}: {short(error)}): {needs}"
         ) from error
     result = {
         name: Objects(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), tuple(labels), size)
@@ -124,16 +134,17 @@ def read_objects(source: Path, names: Sequence[str], form: BoxFormat | None = No
         raise InputError(f"boxes of the form {form} are {wanted}, and {source} is {kind}")
     if coco:
         known = read_coco(source)
-        lacking = [name for name in names if name not in known]
+        lacking = [name for name in names if same_name(name) not in known]
         if lacking:
             raise InputError(f"{source} has no image {lacking[0]}{_more(lacking)}: leave out or annotate it")
-        return {name: known[name] for name in names}
+        return {name: known[same_name(name)] for name in names}
     if not source.is_dir():
         raise InputError(f"there is no folder {source} with XML of Pascal VOC, nor such a file of COCO")
-    lacking = [name for name in names if not (source / f"{name}.xml").is_file()]
+    files = by_stem((path for path in source.iterdir() if path.suffix == ".xml" and path.is_file()), source)
+    lacking = [name for name in names if same_name(name) not in files]
     if lacking:
         raise InputError(f"{source} has no {lacking[0]}.xml{_more(lacking)}: leave out or annotate these images")
-    result = {name: read_voc(source / f"{name}.xml") for name in names}
+    result = {name: read_voc(files[same_name(name)]) for name in names}
     classes = FORMAT_CLASSES.get(form or "")
     for name, objects in result.items() if classes else ():
         strange = [word for word in objects.labels if word not in (classes or ())]
@@ -197,21 +208,26 @@ def write_voc(file: Path, objects: Objects, image: str) -> None:
         for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
             ET.SubElement(bounds, side).text = f"{value:g}"
     ET.indent(root)
-    aside = file.with_name(f".{file.name}.part")
-    ET.ElementTree(root).write(aside, encoding="utf-8")
-    aside.replace(file)
+    with replacing(file) as aside:
+        ET.ElementTree(root).write(aside, encoding="utf-8")
+
+
+_LARGEST = 2 << 30
+"""Bytes of a list of boxes: COCO's own have half a gigabyte."""
 
 
 def _number(text: Any) -> float:
+    if isinstance(text, bool):
+        return math.nan
     try:
         return float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
 def _checked(sides: list[float], where: str) -> list[float]:
     left, top, right, bottom = sides
-    if not (right > left and bottom > top) or not all(map(math.isfinite, sides)):
+    if not (right > left and bottom > top) or not all(abs(side) <= _FAR for side in sides):
         raise InputError(f"{where} has the box {left:g}, {top:g}, {right:g}, {bottom:g}, which is none: correct it")
     return sides
 

@@ -1,9 +1,7 @@
 """Pairs by a JSON list of folders, as 3M-TI is released with."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,11 @@ from lit_thermal.data.image_data import ImageSplit
 from lit_thermal.data.image_files import ImageFiles, Trio
 from lit_thermal.data.image_folders import ImageFolders
 from lit_thermal.data.images import Shot
-from lit_thermal.data.radiometry import Normalize
+from lit_thermal.data.normalize import Normalize
+from lit_thermal.data.splits import fits
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
+from lit_thermal.plain_files import read_json
 
 FOLDERS = {"hr": "target_image", "lr": "image", "guide": "ref_image"}
 """Keys of the JSON file."""
@@ -77,7 +77,7 @@ class PairList(ImageFolders):
             return {}
         folders = _folders(self.file, key, content[key], target=split != "predict")
         scenes = self.match(folders, target=split != "predict")
-        kept = {name: files for name, files in scenes.items() if any(fnmatchcase(name, p) for p in self.keep)}
+        kept = {name: files for name, files in scenes.items() if any(fits(name, p) for p in self.keep)}
         if split in ("train", "val") and "val" not in content:
             names = list(kept)
             first = max(len(names) - self.val_images, 0)
@@ -131,12 +131,7 @@ class ResizedFiles(ImageFiles):
 
 def _read(file: Path) -> dict[str, Any]:
     """The content of a list."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the list {file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"the list {file} is not JSON: {error}") from error
+    content = read_json(file, "a list of folders in JSON", "give the list of the pairs")
     if not isinstance(content, dict) or not content:
         raise InputError(f'the list {file} has another form; expected {{"train": {{...}}, "test": {{...}}}}')
     return content

@@ -1,4 +1,4 @@
-"""Data sets of thermal and visible pairs in the folders that they are published in."""
+"""Published data sets of thermal and visible pairs, read from the folders that they are published in."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -7,17 +7,18 @@ from typing import Any
 from lit_thermal.data.image_data import ImageSplit
 from lit_thermal.data.image_files import Trio
 from lit_thermal.data.image_folders import ImageFolders, part_of, spelled
+from lit_thermal.errors import InputError
 
 IRVI_VALIDATION = 0.05
-"""Share of IRVI's training frames of each subset, the last ones in time, that is for validation."""
+"""Share of each subset's training frames in IRVI that is used for validation, the last ones in time."""
 
 
 class PBVS(ImageFolders):
     """The x8 guided track of the PBVS challenge of 2023: `Dataset` of the CoReFusion repository; 160, 30, 10 scenes.
 
-    Its input is files, stored as three equal channels. The test images have no targets: they are for `predict`, and
-    the validation images are what is tested on, as in the paper. `root` is that `Dataset`, or the folder that holds
-    it. Validation 062_01 shows the place of training 061_01: `leave_out` spares the score of it.
+    The inputs are files, stored as three equal channels. The test images have no targets and are only for `predict`; as
+    in the paper, tests use the validation images. `root` is that `Dataset`, or the folder that contains it. Validation
+    image 062_01 shows the place of training image 061_01: `leave_out` excludes it from the scores.
 
     Args:
         root: folder of the data.
@@ -37,7 +38,7 @@ class PBVS(ImageFolders):
         super().__init__(root, **options)
 
     def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The scenes of a split; "test" is the validation images, "predict" the test images."""
+        """Return the scenes of a split; "test" gives the validation images, "predict" the test images."""
         base = self.root / "Dataset" if (self.root / "Dataset").is_dir() else self.root
         folder, prefix = {
             "train": ("train_val/training", "train"),
@@ -56,11 +57,11 @@ class PBVS(ImageFolders):
 class LLVIP(ImageFolders):
     """Street scenes at night, 1280x1024: 12,025 pairs for training, 3,463 for testing.
 
-    The first two digits of a name are its camera. The published data have no validation split, and neighbours in a
-    camera are nearly alike, so the last of the training cameras is validated on and not trained on.
+    The first two digits of a name are its camera. The published data have no validation split, and images of one camera
+    are nearly alike, so the last of the training cameras is used for validation and not for training.
 
     Args:
-        root: the folder `LLVIP`.
+        root: folder `LLVIP`.
         options: those of `ImageFolders` and `ImageData`.
 
     Source: Jia et al., "LLVIP: A Visible-infrared Paired Dataset for Low-light Vision", ICCV workshops 2021.
@@ -73,7 +74,7 @@ class LLVIP(ImageFolders):
         super().__init__(root, **options)
 
     def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The pairs of a split; "predict" is the test images."""
+        """Return the pairs of a split; "predict" gives the test images."""
         folder = "train" if split in ("train", "val") else "test"
         thermal = self.root / "infrared" / folder
         scenes = self.match(Trio(thermal, None, self.root / "visible" / folder)) if thermal.is_dir() else {}
@@ -86,10 +87,10 @@ class LLVIP(ImageFolders):
 class IRVI(ImageFolders):
     """Frames of 12 videos of traffic and surveillance: 22,080 pairs for training, 2,272 for testing.
 
-    `trainA` and `testA` hold the infrared frames, `trainB` and `testB` the visible ones. They are looked for in the
-    root and up to two folders below, so that it may be the whole (`traffic`, and the five parts of `monitoring`) or
-    one subset; a name begins with the folders of its subset. There is no published validation split: it is the last
-    5 % of the training frames of each subset.
+    `trainA` and `testA` hold the infrared frames, `trainB` and `testB` the visible ones. They are searched in the root
+    and up to two folders below, so that the root may be the whole data set (`traffic`, and the five parts of
+    `monitoring`) or one subset; a name begins with the folders of its subset. There is no published validation split:
+    it is the last 5 % of the training frames of each subset.
 
     Args:
         root: folder of the data.
@@ -105,7 +106,7 @@ class IRVI(ImageFolders):
         super().__init__(root, **options)
 
     def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The frames of a split; "predict" is the test frames."""
+        """Return the frames of a split; "predict" gives the test frames."""
         folder = "train" if split in ("train", "val") else "test"
         thermal = sorted(
             path for depth in ("", "*/", "*/*/") for path in self.root.glob(f"{depth}{folder}A") if path.is_dir()
@@ -117,17 +118,21 @@ class IRVI(ImageFolders):
             kept = len(names) - max(1, round(IRVI_VALIDATION * len(names)))
             chosen = {"train": names[:kept], "val": names[kept:]}.get(split, names)
             prefix = path.parent.relative_to(self.root).parts
-            scenes |= {"_".join((*prefix, name)): subset[name] for name in chosen}
+            for name in chosen:
+                long = "_".join((*prefix, name))
+                if long in scenes:
+                    raise InputError(f"two frames below {self.root} would be named {long}: rename a folder of theirs")
+                scenes[long] = subset[name]
         return scenes
 
 
 class UndividedPairs(ImageFolders):
-    """Pairs that are published without a split: shares or lists divide them; a data set adds `pairs`.
+    """Pairs that are published without a split, so that shares or lists divide them; a data set implements `pairs`.
 
     Args:
         root: folder of the data.
-        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`).
-        split_seed: draws the shares.
+        split: shares of train, val and test, or the names of each one's images (`GuidedFolder`).
+        split_seed: seed of the random division by shares.
         options: those of `ImageFolders` and `ImageData`.
     """
 
@@ -143,23 +148,23 @@ class UndividedPairs(ImageFolders):
 
     @abstractmethod
     def pairs(self) -> Trio:
-        """The folders of the data set."""
+        """Return the folders of the data set."""
 
     def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The pairs of a split; "predict" is the test images where the lists have no such split."""
+        """Return the pairs of a split; "predict" gives the test images if the lists have no such split."""
         return part_of(self.match(self.pairs()), split, self.split, self.split_seed, self.root)
 
 
 class M3FD(UndividedPairs):
     """Scenes around Dalian, mostly 1024x768: M3FD_Detection, 4,200 pairs, or M3FD_Fusion, 300 others.
 
-    There is no published split. Frames of one sequence follow each other, so that shares leave near copies on both
-    sides: for numbers to publish, give the lists of a paper.
+    There is no published split. Consecutive frames of a sequence are alike, so that shares put near copies on both
+    sides: for numbers to publish, use the lists of a paper.
 
     Args:
-        root: the folder that holds `Ir` and `Vis`, or `ir` and `vi`.
-        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`).
-        split_seed: draws the shares.
+        root: folder that contains `Ir` and `Vis`, or `ir` and `vi`.
+        split: shares of train, val and test, or the names of each one's images (`GuidedFolder`).
+        split_seed: seed of the random division by shares.
         options: those of `ImageFolders` and `ImageData`.
 
     Source: Liu et al., "Target-aware Dual Adversarial Learning", CVPR 2022.
@@ -169,7 +174,7 @@ class M3FD(UndividedPairs):
     expected = "{Ir,Vis}/ or {ir,vi}/ with images of one name"
 
     def pairs(self) -> Trio:
-        """`Ir` and `Vis`, or `ir` and `vi`."""
+        """Return `Ir` and `Vis`, or `ir` and `vi`."""
         guide = spelled(self.root, "vis")
         return Trio(spelled(self.root, "ir"), None, guide if guide.is_dir() else spelled(self.root, "vi"))
 
@@ -180,9 +185,9 @@ class RoadScene(UndividedPairs):
     There is no published split.
 
     Args:
-        root: the folder that holds `cropinfrared` and `crop_LR_visible`.
-        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`).
-        split_seed: draws the shares.
+        root: folder that contains `cropinfrared` and `crop_LR_visible`.
+        split: shares of train, val and test, or the names of each one's images (`GuidedFolder`).
+        split_seed: seed of the random division by shares.
         options: those of `ImageFolders` and `ImageData`.
 
     Source: Xu et al., "FusionDN: A Unified Densely Connected Network for Image Fusion", AAAI 2020.
@@ -192,20 +197,20 @@ class RoadScene(UndividedPairs):
     expected = "{cropinfrared,crop_LR_visible}/ with images of one name"
 
     def pairs(self) -> Trio:
-        """`cropinfrared` and `crop_LR_visible`."""
+        """Return `cropinfrared` and `crop_LR_visible`."""
         return Trio(self.root / "cropinfrared", None, self.root / "crop_LR_visible")
 
 
 class TNO(UndividedPairs):
-    """Military scenes with a gray guide, in the form that the fusion papers pass on: `ir` and `vi`, 20 to 60 pairs.
+    """Military scenes with a gray guide, in the form used by fusion papers: `ir` and `vi`, 20 to 60 pairs.
 
-    Several pairs show one scene, and there are few: all are for testing, unless `split` says otherwise. The
-    alignment is loose, about 3 pixels.
+    Several pairs show the same scene, and there are few: all are used for testing, unless `split` says otherwise. The
+    alignment is approximate, within about 3 pixels.
 
     Args:
-        root: the folder that holds `ir` and `vi`, in upper or lower case.
-        split: shares of train, val and test, or for each the names of its images (`GuidedFolder`).
-        split_seed: draws the shares.
+        root: folder that contains `ir` and `vi`, in upper or lower case.
+        split: shares of train, val and test, or the names of each one's images (`GuidedFolder`).
+        split_seed: seed of the random division by shares.
         options: those of `ImageFolders` and `ImageData`.
 
     Source: Toet, "The TNO Multiband Image Data Collection", Data in Brief 2017.
@@ -224,10 +229,10 @@ class TNO(UndividedPairs):
         super().__init__(root, split, split_seed, **options)
 
     def pairs(self) -> Trio:
-        """`ir` and `vi`."""
+        """Return `ir` and `vi`."""
         return Trio(spelled(self.root, "ir"), None, spelled(self.root, "vi"))
 
     def missing(self, split: ImageSplit) -> str:
-        """The sentence for a split that is needed and empty."""
+        """Return the error message for a needed but empty split."""
         hint = "" if self._emptied.get(split) else "; set data.split for images to train and validate on"
         return super().missing(split) + hint

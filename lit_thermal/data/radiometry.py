@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,12 +9,20 @@ from torch import Tensor
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.frames import Clip
+from lit_thermal.data.normalize import NORMALIZE, Normalize
 
-Normalize = Literal["minmax", "percentile", "full"]
 ROOM = 300.0
 """Kelvin: the temperature at which noise is stated."""
 MARGIN = 0.05
 """Room left below and above the range of a 16-bit clip, as a share of it: a restoration may overshoot."""
+USUAL = 0.005
+"""Share of the pixels at each end of a histogram that do not belong to the usual range.
+
+It is at least `FEWEST` pixels, and one line of the frame more where the frame has over 20 lines.
+"""
+FEWEST = 4
+NARROWEST = 16
+"""Counts: a usual range that is narrower is taken for as wide."""
 
 
 def histogram(frames: Iterable[np.ndarray], bits: int) -> np.ndarray:
@@ -33,16 +40,21 @@ def percentile(counts: np.ndarray, percent: float) -> int:
     return int(np.searchsorted(cumulative, max(1.0, percent / 100 * cumulative[-1])))
 
 
-def clip_radiometry(clip: Clip, normalize: Normalize = "minmax") -> Radiometry:
-    """The mapping between a clip's counts and [0, 1]; of a 16-bit clip every frame is read once, in turn."""
+def clip_radiometry(clip: Clip, normalize: Normalize = NORMALIZE) -> Radiometry:
+    """The mapping between a clip's counts and [0, 1]; of a 16-bit clip every frame is read once or twice, in turn."""
     if clip.bits == 8:
         return Radiometry()
     if normalize == "full":
         return Radiometry(0.0, 65535.0, 16)
-    return radiometry_of(histogram(clip, clip.bits), normalize)
+    return radiometry_of(histogram(clip, clip.bits), normalize, clip)
 
 
-def radiometry_of(counts: np.ndarray, normalize: Normalize) -> Radiometry:
+def image_radiometry(image: np.ndarray, normalize: Normalize = NORMALIZE) -> Radiometry:
+    """The mapping between the counts of one image (H, W), uint8 or uint16, and [0, 1]."""
+    return radiometry_of(np.bincount(image.reshape(-1), minlength=2 ** (8 * image.itemsize)), normalize, [image])
+
+
+def radiometry_of(counts: np.ndarray, normalize: Normalize, frames: Iterable[np.ndarray]) -> Radiometry:
     """The mapping between counts and [0, 1] for a clip of this histogram, (256,) or (65536,).
 
     8-bit clips are divided by 255. A camera's scene spans a few hundred counts of 65536, so for 16 bit the range
@@ -50,18 +62,58 @@ def radiometry_of(counts: np.ndarray, normalize: Normalize) -> Radiometry:
 
     Args:
         counts: how often each count occurs in the clip.
-        normalize: for 16 bit: "minmax" maps the clip's whole range (with `MARGIN`) and is exactly
-            invertible; "percentile" maps 0.1 % to 99.9 % of it, for clips with a few dead pixels or a very hot
-            spot, and clips what lies outside; "full" divides by 65535.
+        normalize: for 16 bit: "robust" maps the range of all pixels but isolated outliers (with `MARGIN`): dead and
+            hot pixels that lie farther from the usual range than its width, while the median of the nine pixels
+            around does not (`isolated`); what is larger than that, such as a hot object, is not clipped. "minmax" maps
+            the clip's whole range (with `MARGIN`); "percentile" maps 0.1 % to 99.9 % of it and clips what lies
+            outside; "full" divides by 65535.
+        frames: (H, W) counts of all frames; "robust" looks at the size of the first, and at all of them where there
+            is something far outside.
     """
     if len(counts) == 256:
         return Radiometry()
     if normalize == "full":
         return Radiometry(0.0, 65535.0, 16)
+    if normalize == "robust":
+        counts = _without_outliers(counts, frames)
     share = 0.1 if normalize == "percentile" else 0.0
     low, high = percentile(counts, share), percentile(counts, 100 - share)
     margin = max(1.0, MARGIN * (high - low))
     return Radiometry(low - margin, high - low + 2 * margin, 16)
+
+
+def isolated(frame: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels outside of [low, high] around which the median of 3 x 3 pixels lies inside.
+
+    Single dead or hot pixels, pairs, 2 x 2 blocks, and lines of one pixel are isolated, an object of 3 x 3 is not.
+    """
+    rows, columns = np.nonzero((frame < low) | (frame > high))
+    if not len(rows):
+        return rows, columns
+    # Mirrored at the border, so that a line along it does not become two.
+    padded = np.pad(frame, 1, mode="reflect" if min(frame.shape) > 1 else "edge")
+    around = np.median([padded[rows + y, columns + x] for y in range(3) for x in range(3)], axis=0)
+    inside = (around >= low) & (around <= high)
+    return rows[inside], columns[inside]
+
+
+def _without_outliers(counts: np.ndarray, frames: Iterable[np.ndarray]) -> np.ndarray:
+    """The histogram (65536,) of a clip without its isolated outliers."""
+    pixels = int(counts.sum())
+    line = pixels / min(next(iter(frames)).shape)
+    # of a frame of few lines, one is too large a share to be set apart
+    apart = min(max(FEWEST, USUAL * pixels, min(line + FEWEST, pixels / 20)), pixels / 3)
+    cumulative = np.cumsum(counts)
+    low, high = (int(np.searchsorted(cumulative, rank, side="right")) for rank in (apart, pixels - apart - 0.5))
+    width = max(high - low, NARROWEST)
+    low, high = low - width, high + width
+    there = np.flatnonzero(counts)
+    if low <= there[0] and there[-1] <= high:
+        return counts
+    counts = counts.copy()
+    for frame in frames:
+        np.subtract.at(counts, frame[isolated(frame, low, high)], 1)
+    return counts
 
 
 def display_range(counts: np.ndarray, radiometry: Radiometry) -> tuple[float, float]:
@@ -73,10 +125,23 @@ def display_range(counts: np.ndarray, radiometry: Radiometry) -> tuple[float, fl
     return (low - radiometry.offset) / radiometry.gain, (high - radiometry.offset) / radiometry.gain
 
 
-def to_values(counts: np.ndarray, radiometry: Radiometry) -> Tensor:
-    """Map counts of any shape to float32 values; what lies outside the mapped range is clipped to [0, 1]."""
+def to_values(counts: np.ndarray, radiometry: Radiometry, clip: bool = True) -> Tensor:
+    """Map counts of any shape to float32 values.
+
+    Args:
+        counts: uint8 or uint16.
+        radiometry: offset and gain.
+        clip: clip what lies outside of the mapped range to [0, 1], as a network expects; False keeps it, for
+            measuring and for what is put back.
+    """
     values = (counts.astype(np.float32) - np.float32(radiometry.offset)) / np.float32(radiometry.gain)
-    return torch.from_numpy(values).clamp_(0.0, 1.0)
+    return torch.from_numpy(values).clamp_(0.0, 1.0) if clip else torch.from_numpy(values)
+
+
+def beyond(counts: np.ndarray, radiometry: Radiometry) -> Tensor:
+    """What clipping takes away of the values of counts of any shape: 0 inside of the mapped range, float32."""
+    values = to_values(counts, radiometry, clip=False)
+    return values - values.clamp(0.0, 1.0)
 
 
 def kelvin_per_value(radiometry: Radiometry) -> float | None:

@@ -1,4 +1,4 @@
-"""What real thermal cameras do to an image: defocus and motion that vary over it, sensor noise, stripes."""
+"""Degradations of real thermal cameras: spatially varying defocus and motion blur, sensor noise, stripes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,25 +15,25 @@ from lit_thermal.ops.resize import resize
 SpreadFunction = Literal["disc", "gaussian", "either"]
 
 LAYERS = 5
-"""Blurs from the weakest to the strongest of an image, between which each pixel is interpolated."""
+"""Number of blurs from the weakest to the strongest of an image, between which each pixel is interpolated."""
 _GRID = 3
-"""Places each way at which the strength of a blur is drawn; it is smooth between them."""
+"""Number of positions per axis at which the strength of a blur is drawn; it is smooth in between."""
 _WEAKEST = 1e-3
-"""Pixels: a blur below it is none."""
+"""Size in pixels below which a blur has no effect."""
 
 
 class Defocus(Degradation):
-    """A lens out of focus, by an amount that varies over the image as the depth of the scene does.
+    """A lens out of focus, by an amount that varies over the image like the depth of the scene.
 
-    Two radii are drawn from the range and a smooth map between them; a pixel is blurred by the radius of its place
+    Two radii are drawn from the range, and a smooth map between them; each pixel is blurred by its local radius
     (interpolated between `LAYERS` blurs). The Gaussian has the standard deviation of the disc, half its radius along
-    each axis. The blur is that of the camera: the same in all frames of a clip.
+    each axis. The blur belongs to the camera, so it is the same in all frames of a clip.
 
     Args:
-        radius: smallest and largest radius of the point spread function, HR pixels. The inputs of the authors'
-            FLIR-IISR test pairs fit discs of 4 to 12 HR pixels at x4 best.
-        psf: "disc", "gaussian", or "either", each half of the time.
-        base: makes the input of the blurred image.
+        radius: smallest and largest radius of the point spread function in HR pixels. The inputs of the authors'
+            FLIR-IISR test pairs best fit discs of 4 to 12 HR pixels at x4.
+        psf: point spread function: "disc", "gaussian", or "either", each half of the time.
+        base: degradation that makes the input from the blurred image.
 
     Source: Pentland, "A New Sense for Depth of Field", 1987, for both point spread functions.
     """
@@ -46,16 +46,16 @@ class Defocus(Degradation):
     ) -> None:
         self.radius = _range(radius, "radius of Defocus")
         if psf not in get_args(SpreadFunction):
-            raise InputError(f"psf of Defocus is {psf!r}; choose of {', '.join(get_args(SpreadFunction))}")
+            raise InputError(f"psf of Defocus is {psf!r}; must be one of {', '.join(get_args(SpreadFunction))}")
         self.psf: SpreadFunction = psf
         self.base = base()
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Blur, then what the base does."""
+        """Blur the frames, then apply the base."""
         return self.base.degrade(self.blur(hr, generator), scale, generator)
 
     def blur(self, hr: Tensor, generator: torch.Generator) -> Tensor:
-        """The image out of focus, at its own size."""
+        """Return the image out of focus, at its own size."""
         weak, strong = sorted(_between(self.radius, generator) for _ in range(2))
         disc = self.psf == "disc" or (self.psf == "either" and _drawn(generator) < 0.5)
         kernel = disc_kernel if disc else _gaussian_of_radius
@@ -63,14 +63,14 @@ class Defocus(Degradation):
 
 
 class MotionBlur(Degradation):
-    """Straight motion while the frame is taken: of the camera, or of a part of the scene.
+    """Straight motion during the exposure, of the camera or of a part of the scene.
 
-    One direction is drawn, and a length. Half of the time the whole image moves; else a part of it does, and the length
-    falls off smoothly to none. The blur is the same in all frames of a clip.
+    One direction and one length are drawn. Half of the time the whole image moves; otherwise a part of it does, and the
+    length falls off smoothly to zero. The blur is the same in all frames of a clip.
 
     Args:
-        length: smallest and largest length of the way, HR pixels.
-        base: makes the input of the blurred image.
+        length: smallest and largest length of the motion in HR pixels.
+        base: degradation that makes the input from the blurred image.
     """
 
     def __init__(self, length: Range = (4.0, 24.0), base: Callable[[], Degradation] = Bicubic) -> None:
@@ -78,26 +78,26 @@ class MotionBlur(Degradation):
         self.base = base()
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Blur, then what the base does."""
+        """Blur the frames, then apply the base."""
         return self.base.degrade(self.blur(hr, generator), scale, generator)
 
     def blur(self, hr: Tensor, generator: torch.Generator) -> Tensor:
-        """The image in motion, at its own size."""
+        """Return the image in motion, at its own size."""
         length, angle = _between(self.length, generator), math.pi * _drawn(generator)
         weakest = length if _drawn(generator) < 0.5 else 0.0
         return _varying(hr, lambda way: motion_kernel(way, angle), weakest, length, _map(hr, generator))
 
 
 class NETDNoise(Degradation):
-    """The temporal noise of a detector, stated as its noise-equivalent temperature difference; drawn for each frame.
+    """Temporal noise of a detector, given as its noise-equivalent temperature difference; drawn for each frame.
 
-    Values from 0 to 1 span different temperatures in different files, and a degradation does not know which: say it.
+    Values from 0 to 1 span different temperatures in different files, which a degradation does not know: set `span`.
 
     Args:
-        netd: smallest and largest standard deviation of the noise of each LR pixel, millikelvin. Cooled cameras have
+        netd: smallest and largest standard deviation of the noise of each LR pixel in millikelvin. Cooled cameras have
             20, uncooled ones 30 to 100.
-        span: temperature from value 0 to value 1, Kelvin.
-        base: what the noise is put on.
+        span: temperature difference between value 0 and value 1 in Kelvin.
+        base: degradation that the noise is added to.
     """
 
     def __init__(
@@ -109,23 +109,24 @@ class NETDNoise(Degradation):
         self.span, self.base = span, base()
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """What the base draws comes first, then the noise."""
+        """Apply the base, which makes its random draws first, then add the noise."""
         return self.add(self.base.degrade(hr, scale, generator).clamp(0, 1), generator)
 
     def add(self, lr: Tensor, generator: torch.Generator) -> Tensor:
-        """The frames with noise."""
+        """Return the frames with noise."""
         sigma = _between(self.netd, generator) / 1000 / self.span
         return lr + sigma * torch.randn(lr.shape, generator=generator)
 
 
 class Stripes(Degradation):
-    """Offsets that the columns, or the rows, of a detector keep: what is left after its non-uniformity correction.
+    """Fixed offsets of a detector's columns or rows: what its non-uniformity correction leaves.
 
-    Each clip has offsets in one of both, columns four times out of five, as most detectors are read out by columns.
+    Each clip has offsets in either columns or rows; columns four times out of five, as most detectors are read out by
+    columns.
 
     Args:
-        sigma: smallest and largest standard deviation of the offset of an LR column or row, levels of 8 bits.
-        base: what the stripes are put on.
+        sigma: smallest and largest standard deviation of the offset of an LR column or row, in 8-bit levels.
+        base: degradation that the stripes are added to.
     """
 
     def __init__(self, sigma: Range = (0.0, 2.0), base: Callable[[], Degradation] = Bicubic) -> None:
@@ -133,37 +134,37 @@ class Stripes(Degradation):
         self.base = base()
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """What the base draws comes first, then the stripes."""
+        """Apply the base, which makes its random draws first, then add the stripes."""
         return self.add(self.base.degrade(hr, scale, generator).clamp(0, 1), generator)
 
     def add(self, lr: Tensor, generator: torch.Generator) -> Tensor:
-        """The frames with stripes."""
+        """Return the frames with stripes."""
         sigma = _between(self.sigma, generator) / 255
         shape = (lr.shape[-1],) if _drawn(generator) < 0.8 else (lr.shape[-2], 1)
         return lr + sigma * torch.randn(shape, generator=generator)
 
 
 class RealThermal(Degradation):
-    """A random one of what real thermal cameras do, for each image anew: inputs to train on where no real ones are.
+    """A random degradation of real thermal cameras, drawn for each image: training inputs if real ones are missing.
 
-    Blur, by defocus or by motion; antialiased bicubic reduction; detector noise; stripes; rounding. Each strength is
-    drawn evenly from its range.
+    The steps are blur by defocus or motion, antialiased bicubic reduction, detector noise, stripes, and rounding. Each
+    strength is drawn uniformly from its range.
 
     Args:
-        kinds: probabilities of defocus, of motion and of neither; as defocus and motion are in FLIR-IISR, 1,305 and
-            152 of 1,457 images, by default.
-        radius: `Defocus.radius`.
-        psf: `Defocus.psf`.
-        length: `MotionBlur.length`.
+        kinds: probabilities of defocus, of motion and of neither; the default has defocus and motion as often as
+            FLIR-IISR, in 1,305 and 152 of 1,457 images.
+        radius: smallest and largest radius of defocus, `Defocus.radius`.
+        psf: point spread function of defocus, `Defocus.psf`.
+        length: smallest and largest length of motion, `MotionBlur.length`.
         noisy: probability of noise.
-        netd: `NETDNoise.netd`.
-        span: `NETDNoise.span`.
+        netd: smallest and largest noise, `NETDNoise.netd`.
+        span: temperature range of the values, `NETDNoise.span`.
         striped: probability of stripes.
-        stripes: `Stripes.sigma`.
-        bits: depth to which the frames are rounded.
+        stripes: smallest and largest strength of stripes, `Stripes.sigma`.
+        bits: bit depth that the frames are rounded to.
 
-    Source: Zou et al., "Toward Real-world Infrared Image Super-Resolution", CVPR 2026, for what real inputs suffer
-    from; the ranges are ours.
+    Source: Zou et al., "Toward Real-world Infrared Image Super-Resolution", CVPR 2026, for the defects of real inputs;
+    the ranges are this project's.
     """
 
     def __init__(
@@ -191,7 +192,7 @@ class RealThermal(Degradation):
         self.noise, self.stripes = NETDNoise(netd, span), Stripes(stripes)
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Draw what happens, and how much of it."""
+        """Draw the degradations and their strengths, and apply them."""
         kind = _drawn(generator)
         if kind < self.kinds[0]:
             hr = self.defocus.blur(hr, generator)
@@ -210,7 +211,7 @@ def _varying(
 ) -> Tensor:
     """Blur each pixel of (..., H, W) by a kernel of its own size, from `weakest` at strength 0 to `strongest` at 1.
 
-    Computed in float64, so that the result does not depend on how many threads add it up.
+    It is computed in float64, so that the result does not depend on the number of threads that sum it up.
     """
     x = hr.double()
     if strongest - weakest < _WEAKEST:
@@ -224,7 +225,7 @@ def _varying(
 
 
 def _map(hr: Tensor, generator: torch.Generator) -> Tensor:
-    """A smooth random map of the size of the image, (H, W) float64 from 0 to 1, both of which it reaches."""
+    """Draw a smooth random map of the size of the image, (H, W) float64, whose minimum is 0 and whose maximum is 1."""
     drawn = torch.rand((_GRID, _GRID), generator=generator, dtype=torch.float64)
     smooth = resize(drawn, (hr.shape[-2], hr.shape[-1]), border="replicate")
     low, high = smooth.min(), smooth.max()
@@ -232,7 +233,7 @@ def _map(hr: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _gaussian_of_radius(radius: float) -> Tensor:
-    """The Gaussian of the standard deviation of a disc."""
+    """Return the Gaussian with the standard deviation of a disc."""
     if radius < _WEAKEST:
         return torch.ones(1, 1, dtype=torch.float64)
     return gaussian_kernel(2 * math.ceil(2 * radius) + 1, radius / 2)

@@ -1,4 +1,4 @@
-"""Two rounds of blur, resizing, noise and compression in random strength: inputs as no one camera makes them."""
+"""Two rounds of random blur, resizing, noise and compression: a synthetic degradation beyond any single camera."""
 
 import math
 from collections.abc import Sequence
@@ -15,50 +15,52 @@ from lit_thermal.ops.kernels import filter2d, gaussian_kernel, plateau_kernel, s
 Three = tuple[float, float, float]
 Six = tuple[float, float, float, float, float, float]
 MODES = ("area", "bilinear", "bicubic")
-"""Interpolations, each as likely as the others; none is antialiased."""
+"""Interpolation modes, equally likely; none is antialiased."""
 WIDE = 13
-"""Kernels of this many pixels and more take `wide_cutoff`."""
+"""Kernel size in pixels from which `wide_cutoff` applies."""
 
 
 class RealESRGAN(Degradation):
-    """The two-stage degradation of Real-ESRGAN for one channel, with the ranges that DifIISR's trainer gives it.
+    """The two-stage degradation of Real-ESRGAN for one channel, with the ranges of DifIISR's trainer.
 
-    Stage 1 is blur, resizing, noise and JPEG. Stage 2, left out half of the time, is blur (also optional), resizing
-    and noise. At the end the image is resized to 1 / scale, filtered by a sinc and compressed, the last two in this
-    order or compression first. Each step is drawn anew, evenly within its range; the result is rounded to whole levels.
+    Stage 1 is blur, resizing, noise and JPEG. Stage 2, skipped half of the time, is blur (also optional), resizing and
+    noise. At the end the image is resized to 1 / scale, filtered by a sinc and compressed, the last two in this order
+    or with compression first. Each step is drawn anew, uniformly within its range; the result is rounded to integer
+    levels.
 
-    All that is drawn comes from the CPU generator of the seed, noise included, and the rest is computed in float64, so
-    that an image is degraded alike on any device that has float64, alone or in a batch. In a clip only the noise
-    differs from frame to frame. What has three channels in Real-ESRGAN has one here: there is neither colour noise nor
-    a probability of gray noise, and JPEG codes luminance alone. Resizing keeps both borders in place.
+    All random draws, including noise, come from the CPU generator of the seed, and the rest is computed in float64, so
+    that an image is degraded identically on any device that supports float64, alone or in a batch. In a clip only the
+    noise differs from frame to frame. Where Real-ESRGAN has three channels, this has one: there is neither colour noise
+    nor a probability of gray noise, and JPEG encodes luminance only. Resizing keeps both borders in place.
 
     Args:
         kernel_size: smallest and largest side of the blur kernels of stage 1, odd, in pixels.
-        second_kernel_size: the same of stage 2 and of the last sinc.
-        kernels: probabilities of the kinds of blur: isotropic and anisotropic Gaussian, generalised Gaussian of both
-            kinds, plateau of both kinds.
-        sigma: standard deviation along each axis of the blur of stage 1, pixels.
-        second_sigma: the same of stage 2.
-        beta_general: shape of the generalised Gaussians, below and above 1 equally often.
-        beta_plateau: the same of the plateaus.
-        sinc: probability that a sinc kernel takes the place of a blur.
-        cutoff: angular frequency that a sinc cuts at, in units of pi per pixel.
-        wide_cutoff: the same for sincs in place of a blur of 13 pixels or more.
+        second_kernel_size: smallest and largest side of the blur kernels of stage 2 and of the last sinc.
+        kernels: probabilities of the kinds of blur: isotropic and anisotropic Gaussian, isotropic and anisotropic
+            generalised Gaussian, isotropic and anisotropic plateau.
+        sigma: range of the standard deviation along each axis of the blur of stage 1, in pixels.
+        second_sigma: range of the standard deviation along each axis of the blur of stage 2, in pixels.
+        beta_general: range of the shape of the generalised Gaussians, below and above 1 equally often.
+        beta_plateau: range of the shape of the plateaus, below and above 1 equally often.
+        sinc: probability that a sinc kernel replaces a blur.
+        cutoff: range of the angular frequency that a sinc cuts at, in units of pi per pixel.
+        wide_cutoff: the same range for sincs that replace a blur of 13 pixels or more.
         up_down_keep: probabilities of enlarging, reducing and keeping the size in stage 1.
-        second_up_down_keep: the same of stage 2.
+        second_up_down_keep: probabilities of enlarging, reducing and keeping the size in stage 2.
         resize: smallest and largest size after stage 1 as a share of the target's; 1 lies between them.
-        second_resize: the same of stage 2 as a share of the input's.
-        gaussian: probability of Gaussian noise; else it is Poisson noise, whose counts go from 0 to the number of
+        second_resize: smallest and largest size after stage 2 as a share of the input's; 1 lies between them.
+        gaussian: probability of Gaussian noise; otherwise it is Poisson noise, whose counts go from 0 to the number of
             8-bit levels that occur in the image, rounded up to a power of 2.
-        noise: standard deviation of the Gaussian noise of stage 1, levels of 8 bits.
-        second_noise: the same of stage 2.
-        poisson: factor on the Poisson noise of stage 1.
-        second_poisson: the same of stage 2.
-        jpeg_quality: of both compressions, 1 to 100 in libjpeg's scale.
+        noise: range of the standard deviation of the Gaussian noise of stage 1, in 8-bit levels.
+        second_noise: range of the standard deviation of the Gaussian noise of stage 2, in 8-bit levels.
+        poisson: range of the factor on the Poisson noise of stage 1.
+        second_poisson: range of the factor on the Poisson noise of stage 2.
+        jpeg_quality: range of the quality of both compressions, 1 to 100 on libjpeg's scale.
         second_stage: probability of stage 2.
-        second_blur: probability of a blur in it.
+        second_blur: probability of a blur in stage 2.
         last_sinc: probability of the last sinc.
-        bits: depth to which the result is rounded: 8, or 16 for 16-bit files, of which 256 levels would leave little.
+        bits: bit depth that the result is rounded to: 8, or 16 for 16-bit files, for which 256 levels would be too
+            coarse.
 
     Raises:
         InputError: a number is out of range.
@@ -127,18 +129,18 @@ class RealESRGAN(Degradation):
     def batch(self, hr: Tensor, *, scale: int, seeds: Sequence[int]) -> Tensor:
         """Degrade (B, 1, H, W) in [0, 1] on its device to (B, 1, H / scale, W / scale), each image by its own seed.
 
-        An image comes out as by a call of its own. Sizes between the stages differ from image to image, so they are
-        worked on one after another.
+        An image gets the same result as in a call of its own. Sizes between the stages differ between images, so they
+        are processed one after another.
 
         Raises:
-            InputError: there is not one seed an image, or a side is not a multiple of `scale`.
+            InputError: there is not one seed per image, or a side is not a multiple of `scale`.
         """
         if len(seeds) != len(hr):
             raise InputError(f"RealESRGAN got {len(hr)} images and {len(seeds)} seeds; give one seed an image")
         return torch.stack([self(image, scale=scale, seed=seed) for image, seed in zip(hr, seeds, strict=True)])
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Both stages and the end, with one set of draws for all frames but for their noise."""
+        """Apply both stages and the end, with one set of draws for all frames except for their noise."""
         height, width = hr.shape[-2:]
         small = (height // scale, width // scale)
         draw = _Draws(generator)
@@ -165,7 +167,7 @@ class RealESRGAN(Degradation):
         return x.reshape(*hr.shape[:-2], *small).to(hr.dtype)
 
     def _blur(self, draw: "_Draws", sizes: tuple[int, int], sigmas: Range) -> Tensor:
-        """A kernel of a random kind, size and shape."""
+        """Return a kernel of a random kind, size and shape."""
         size = draw.odd(sizes)
         if draw.chance(self.sinc):
             return sinc_kernel(size, math.pi * draw.between(self.wide_cutoff if size >= WIDE else self.cutoff))
@@ -180,46 +182,46 @@ class RealESRGAN(Degradation):
         return shape(size, (first, second), angle, beta)
 
     def _noisy(self, x: Tensor, draw: "_Draws", sigmas: Range, factors: Range) -> Tensor:
-        """Gaussian or Poisson noise on (N, 1, H, W), clipped to [0, 1]."""
+        """Add Gaussian or Poisson noise to (N, 1, H, W) and clip it to [0, 1]."""
         if draw.chance(self.gaussian):
             return (x + draw.between(sigmas) / 255 * draw.normal(x.shape).to(x.device)).clamp(0, 1)
         return (x + draw.between(factors) * draw.shot_noise(_whole(x.clamp(0, 1) * 255).cpu()).to(x.device)).clamp(0, 1)
 
 
 class _Draws:
-    """Random numbers of one sample, all from one generator of the CPU."""
+    """Random numbers of one sample, all from one CPU generator."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self._generator = generator
 
     def between(self, ends: Range) -> float:
-        """A number of a range."""
+        """Draw a number from a range."""
         return ends[0] + (ends[1] - ends[0]) * float(torch.rand((), generator=self._generator, dtype=torch.float64))
 
     def chance(self, probability: float) -> bool:
-        """True with a probability."""
+        """Return True with a probability."""
         return self.between((0.0, 1.0)) < probability
 
     def odd(self, ends: tuple[int, int]) -> int:
-        """An odd number from one odd number to another, both included."""
+        """Draw an odd number between two odd numbers, both included."""
         return ends[0] + 2 * int(torch.randint((ends[1] - ends[0]) // 2 + 1, (), generator=self._generator))
 
     def one_of(self, shares: Sequence[float]) -> int:
-        """An index with these probabilities."""
+        """Draw an index with these probabilities."""
         return int(torch.multinomial(torch.tensor(shares, dtype=torch.float64), 1, generator=self._generator))
 
     def ratio(self, up_down_keep: Three, ends: Range) -> float:
-        """A share of a size: above 1, below it, or 1."""
+        """Draw a resizing factor: above 1, below it, or 1."""
         return self.between(((1.0, ends[1]), (ends[0], 1.0), (1.0, 1.0))[self.one_of(up_down_keep)])
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """Unit Gaussian noise, float64 on the CPU."""
+        """Draw unit Gaussian noise, float64 on the CPU."""
         return torch.randn(tuple(shape), generator=self._generator, dtype=torch.float64)
 
     def shot_noise(self, levels: Tensor) -> Tensor:
-        """Deviations of Poisson counts from whole 8-bit levels (N, 1, H, W), which are float64 on the CPU; in [0, 1].
+        """Draw the deviations, in [0, 1], of Poisson counts from whole 8-bit levels (N, 1, H, W), float64 on the CPU.
 
-        The numbers that it uses up depend on its input, so this must be the same on every device to the last bit.
+        The number of random numbers used depends on the input, so this must be bit-identical on every device.
         """
         occurring = [int((torch.bincount(frame.flatten().long(), minlength=256) > 0).sum()) for frame in levels]
         most = torch.tensor([2 ** (count - 1).bit_length() for count in occurring], dtype=torch.float64)
@@ -234,7 +236,7 @@ def _resized(x: Tensor, draw: _Draws, size: tuple[int, int], ratio: float = 1.0)
 
 
 def _whole(levels: Tensor) -> Tensor:
-    """Nearest whole levels; halves go upwards on every device."""
+    """Round to the nearest integer levels; halves are rounded up on every device."""
     return (levels + (0.5 + TIE)).floor()
 
 

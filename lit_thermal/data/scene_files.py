@@ -1,6 +1,5 @@
 """Simulated scenes as files, with what is in them: images, boxes and masks, as data sets on disk have them."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lit_thermal.data.simulated_pairs import RenderedPair, SimulatedPairs
 from lit_thermal.data.simulated_video import Split
 from lit_thermal.data.simulator import render
 from lit_thermal.errors import InputError
+from lit_thermal.files import replacing
 
 SIMULATED_CLASSES = ("person", "car", "truck", "animal", "hot object")
 """Words for the objects of all scenarios."""
@@ -91,6 +91,5 @@ def _write(images: WholeImages, index: int, source: RenderedPair, folder: Path) 
 
 
 def _save(pixels: np.ndarray, file: Path) -> None:
-    aside = file.with_name(f".{file.name}.part")
-    Image.fromarray(pixels).save(aside, format="PNG")
-    os.replace(aside, file)
+    with replacing(file) as aside:
+        Image.fromarray(pixels).save(aside, format="PNG")

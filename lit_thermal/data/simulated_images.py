@@ -1,4 +1,4 @@
-"""Single thermal images from the embedded simulator: nothing to download, the same everywhere."""
+"""Single thermal images from the embedded simulator: no download, and the same on every machine."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from lit_thermal.data.simulated_pairs import SimulatedPairs
 
 
 class SimulatedImages(SimulatedPairs):
-    """The thermal images of `SimulatedPairs` alone, of the same scenes: the visible view is not rendered.
+    """The thermal images of `SimulatedPairs` only, of the same scenes: the visible view is not rendered.
 
     Args:
         scale: how many times wider and higher the target is.

@@ -1,4 +1,4 @@
-"""Thermal images with their visible view from the embedded simulator: nothing to download, the same everywhere."""
+"""Thermal images with their visible view from the embedded simulator: no download, the same on every machine."""
 
 import math
 import mmap
@@ -20,23 +20,23 @@ from lit_thermal.data.simulator.sensor import radiometry
 from lit_thermal.errors import InputError
 
 TAG_BYTES = 256
-"""Room for the tags of a scene, which have about 40 letters."""
+"""Bytes for the tags of a scene, which have about 40 letters."""
 
 
 class RenderedPairs:
     """The pairs of one split, or single thermal images, each rendered at its first use and kept in shared memory.
 
-    It is shared as that of `RenderedClips` is: by workers that are forked after this is made.
+    The memory is shared like that of `RenderedClips`: by workers that are forked after this is made.
 
     Args:
-        split: each has a stream of scenes of its own.
-        count: how many pairs.
+        split: split of the data; each has its own stream of scenes.
+        count: number of pairs.
         size: height and width in HR pixels.
         scenario: kind of scene.
-        guide_shift: greatest displacement of the visible camera, HR pixels.
-        guided: render the visible view, on which the thermal one does not depend.
-        seed: of all scenes.
-        second_camera: where the visible camera stands.
+        guide_shift: greatest displacement of the visible camera in HR pixels.
+        guided: whether to render the visible view, which does not affect the thermal one.
+        seed: seed of all scenes.
+        second_camera: setup of the visible camera (`RIGS`).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RenderedPairs:
         self._allocate()
 
     def __getitem__(self, index: int) -> Shot:
-        """The pair number `index`."""
+        """Return pair number `index`."""
         if not self._ranges[index, 1]:
             self._render(index)
         tags = self._tags[index].decode().split("\n")
@@ -67,7 +67,7 @@ class RenderedPairs:
         return Shot(radiometry(low, high), self._counts[index], None, guide, tuple(tags))
 
     def scene(self, index: int) -> Scene:
-        """What the pair number `index` shows."""
+        """Return the scene of pair number `index`."""
         beside = self.second_camera != "coaxial"
         return make_scene(
             self.seed,
@@ -93,12 +93,12 @@ class RenderedPairs:
             self._guides[index] = np.rint(render_visible(scene, camera=camera) * 255).astype(np.uint8)
         self._tags[index] = "\n".join(clip.tags).encode()
         low, step = clip.radiometry.constants
-        # The upper end is written last: it marks the pair as done.
+        # The upper end is written last and marks the pair as done.
         self._ranges[index, 0] = low
         self._ranges[index, 1] = low + step * 65535
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the memory behind: another process renders anew what it needs."""
+        """Leave out the memory: another process renders again what it needs."""
         return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ class RenderedPairs:
 
     def _allocate(self) -> None:
         shape = (self.count, self.size, self.size)
-        # Memory that nobody writes to, such as that of guides nobody wants, takes no room.
+        # Memory that nobody writes to, such as that of unused guides, takes no space.
         self._counts: NDArray[np.uint16] = _shared(shape, "u2")
         self._guides: NDArray[np.uint8] = _shared((self.count, 3, *shape[1:]), "u1")
         self._tags: NDArray[np.bytes_] = _shared((self.count,), f"S{TAG_BYTES}")
@@ -115,7 +115,7 @@ class RenderedPairs:
 
 
 class RenderedPair:
-    """One of `RenderedPairs`, as a picture on disk would look to a data set."""
+    """One of `RenderedPairs`, with the interface of a picture on disk."""
 
     def __init__(self, pairs: RenderedPairs, index: int) -> None:
         self._pairs, self._index = pairs, index
@@ -123,45 +123,45 @@ class RenderedPair:
         self.bytes = (5 if pairs.guided else 2) * pairs.size**2
 
     def scene(self) -> Scene:
-        """What it shows, for those who want to know all of it."""
+        """The scene of the pair, with all details."""
         return self._pairs.scene(self._index)
 
     def read(self) -> Shot:
-        """The pair; renders it at its first use."""
+        """Return the pair; it is rendered at its first use."""
         return self._pairs[self._index]
 
 
 class SimulatedPairs(ImageData):
     """Simulated thermal images with their visible view: `lr` at 1 / scale of the size of `hr` and `guide`.
 
-    Training draws random crops of `train_images` scenes, each once in a pass. Validation and test take whole images.
-    Splits never share a scene: each has its own stream of random numbers. Not all that the visible view shows is in
-    the thermal one, nor the other way round.
+    Training draws random crops of `train_images` scenes, each once per pass. Validation and test use whole images.
+    Splits never share a scene: each has its own stream of random numbers. Some content of the visible view is not in
+    the thermal one, and vice versa.
 
     Args:
         scale: how many times wider and higher the target is.
         size: height and width of an image in HR pixels.
-        crop: side of the training crops in LR pixels; 0 takes whole images.
+        crop: side of the training crops in LR pixels; 0 uses whole images.
         train_images: number of images to train on.
         val_images: number of validation images.
         test_images: number of test images.
         batch_size: training crops per step.
-        eval_batch_size: whole images per step elsewhere.
-        samples_per_epoch: training crops per epoch; 0 is `train_images`.
+        eval_batch_size: whole images per step in validation, test and prediction.
+        samples_per_epoch: training crops per epoch; 0 means `train_images`.
         scenario: kind of scene in training and validation.
-        test_scenario: kind of scene to test on and to restore.
-        guide_shift: greatest displacement of the visible camera in HR pixels, drawn anew for each scene; it gives
-            other scenes than 0 does.
-        second_camera: where the visible camera stands: in place of the thermal one ("coaxial"), or as in a phone with
-            a thermal module, the picture wider, from aside, later and sometimes with flare, of three severities
-            (`RIGS`). The phones look at the same scenes, which are others than the coaxial ones.
-        guided: samples have a guide; without it they are the same thermal images alone.
-        degradation: makes the input of the target.
-        augment: flip training crops.
-        misalignment: how the guides of training crops lie beside their targets (`ImageData`).
-        num_workers: processes that render and cut; 0 does it in the training process.
-        seed: of all scenes and draws.
-        test_conditions: each is a test data loader of its own; `Complete` is the data as they are.
+        test_scenario: kind of scene in test and prediction.
+        guide_shift: greatest displacement of the visible camera in HR pixels, drawn anew for each scene; the scenes
+            then differ from those of 0.
+        second_camera: setup of the visible camera: at the position of the thermal one ("coaxial"), or as in a phone
+            with a thermal module, with a wider view, from the side, later and sometimes with flare, in three severities
+            (`RIGS`). The phones view the same scenes as each other, but not the coaxial ones.
+        guided: whether samples have a guide; without it they are the same thermal images only.
+        degradation: degradation that makes the input from the target.
+        augment: whether to flip training crops.
+        misalignment: random misalignment of guides in training crops (`ImageData`).
+        num_workers: number of processes that render and crop; 0 does it in the training process.
+        seed: seed of all scenes and random draws.
+        test_conditions: conditions of the test, with a data loader each; `Complete` is the unchanged data.
     """
 
     data_name = "simulated"
@@ -201,7 +201,7 @@ class SimulatedPairs(ImageData):
             misalignment=misalignment,
             num_workers=num_workers,
             seed=seed,
-            # `RenderedPairs` keeps what was rendered, and renders nothing before it is needed.
+            # `RenderedPairs` keeps rendered pairs itself, and renders none before it is needed.
             cache_gib=0,
             test_conditions=test_conditions,
         )
@@ -224,9 +224,9 @@ class SimulatedPairs(ImageData):
         for name, scene in {"scenario": scenario, "test_scenario": test_scenario}.items():
             if scene not in get_args(ScenarioName):
                 known = ", ".join(get_args(ScenarioName))
-                raise InputError(f"data.{name} {scene!r} is unknown; choose of {known}")
+                raise InputError(f"data.{name} {scene!r} is unknown; must be one of {known}")
         if second_camera not in RIGS:
-            raise InputError(f"data.second_camera {second_camera!r} is unknown; choose of {', '.join(RIGS)}")
+            raise InputError(f"data.second_camera {second_camera!r} is unknown; must be one of {', '.join(RIGS)}")
         self.size, self.guide_shift = size, guide_shift
         self.second_camera: SecondCamera = second_camera
         self.scenario: ScenarioName = scenario
@@ -234,7 +234,7 @@ class SimulatedPairs(ImageData):
         self._counts: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
 
     def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
-        """The pairs of a split; those to restore are those of the test."""
+        """Return the pairs of a split; "predict" gives those of the test."""
         drawn: Split = "test" if split == "predict" else split
         pairs = RenderedPairs(
             drawn,
@@ -250,6 +250,6 @@ class SimulatedPairs(ImageData):
 
 
 def _shared(shape: tuple[int, ...], kind: str) -> np.ndarray:
-    """An array of zeros in memory that is shared with processes forked from now on."""
+    """Return an array of zeros in memory that is shared with processes forked later."""
     dtype = np.dtype(kind)
     return np.frombuffer(mmap.mmap(-1, dtype.itemsize * math.prod(shape)), dtype).reshape(shape)

@@ -1,4 +1,4 @@
-"""Video from the embedded simulator: nothing to download, the same clips everywhere."""
+"""Video from the embedded simulator: no download, and the same clips on every machine."""
 
 import mmap
 from collections.abc import Callable, Iterator, Sequence
@@ -23,20 +23,20 @@ Split = Literal["train", "val", "test"]
 
 
 class RenderedClips:
-    """The clips of one split and scenario, each rendered at its first use and kept in memory that workers share.
+    """The clips of one split and scenario, each rendered at its first use and kept in memory shared with workers.
 
-    The memory is anonymous, so that workers that are forked after this is made fill and read one copy (it is not
-    taken from /dev/shm, which containers keep small). Where processes are spawned each has its own. Two workers may
-    render one clip at the same time: they write the same bytes.
+    The memory is anonymous, so that workers forked after this is made fill and read one copy (it is not taken from
+    /dev/shm, which containers keep small). If processes are spawned, each has its own copy. Two workers may render the
+    same clip at the same time: they write the same bytes.
 
     Args:
-        split: each has a stream of scenes of its own.
-        count: how many clips.
-        frames: of each, at the high frame rate.
+        split: split of the data; each has its own stream of scenes.
+        count: number of clips.
+        frames: number of frames of each clip, at the high frame rate.
         size: height and width in HR pixels.
         scenario: kind of scene.
-        max_speed: greatest speed over the image, HR pixels per HR frame.
-        seed: of all scenes.
+        max_speed: greatest speed over the image, in HR pixels per HR frame.
+        seed: seed of all scenes.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RenderedClips:
         self._allocate()
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint16], tuple[float, float]]:
-        """Counts (T, H, W) of a clip and the temperatures (K) of its counts 0 and 65535."""
+        """Return the counts (T, H, W) of a clip and the temperatures (K) of its counts 0 and 65535."""
         if not self._ranges[index, 1]:
             scene = make_scene(
                 self.seed,
@@ -62,14 +62,14 @@ class RenderedClips:
             clip = render(scene, frames=self.frames)
             self._counts[index] = clip.counts
             low, step = clip.radiometry.constants
-            # The upper end is written last: it marks the clip as done.
+            # The upper end is written last and marks the clip as done.
             self._ranges[index, 0] = low
             self._ranges[index, 1] = low + step * 65535
         low, high = self._ranges[index]
         return self._counts[index], (float(low), float(high))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the memory behind: another process renders anew what it needs."""
+        """Leave out the memory: another process renders again what it needs."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_counts", "_ranges")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ class RenderedClips:
 
 
 class RenderedClip:
-    """One of `RenderedClips`, as a clip on disk would look to those who cut windows out of it."""
+    """One of `RenderedClips`, with the interface of a clip on disk."""
 
     bits = 16
     fps = None
@@ -97,11 +97,11 @@ class RenderedClip:
 
     @property
     def radiometry(self) -> Radiometry:
-        """Between values and Kelvin; renders the clip."""
+        """Mapping between values and Kelvin; reading it renders the clip."""
         return radiometry(*self._clips[self._index][1])
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Counts (T, H, W) of frames `start` to `stop - 1`."""
+        """Return the counts (T, H, W) of frames `start` to `stop - 1`."""
         return self._clips[self._index][0][start:stop]
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -121,7 +121,7 @@ class _RenderedSource(Source):
 
 
 class _WithoutTarget(Dataset[dict[str, Any]]):
-    """Samples as a camera would give them."""
+    """Samples without targets, as a camera would give them."""
 
     def __init__(self, windows: TargetWindows) -> None:
         self._windows = windows
@@ -136,31 +136,31 @@ class _WithoutTarget(Dataset[dict[str, Any]]):
 class SimulatedVideo(LightningDataModule):
     """Simulated thermal clips: `lr` at 1 / scale of the size and 1 / temporal_scale of the frame rate of `hr`.
 
-    Training draws random crops of `train_clips` clips; a sample depends on the seed and on its number since the
-    start of training alone, so neither the number of workers nor a resume at an epoch's end changes what is drawn.
-    Validation and test take whole clips. Splits never share a scene: each has its own stream of random numbers.
+    Training draws random crops of `train_clips` clips; a sample depends only on the seed and on its number since the
+    start of training, so neither the number of workers nor a resume at an epoch's end changes what is drawn. Validation
+    and test use whole clips. Splits never share a scene: each has its own stream of random numbers.
 
     Args:
         scale: spatial scale.
-        temporal_scale: every how many HR frames an LR frame is.
-        frames: HR frames of a clip and of a sample, `temporal_scale * k + 1` with k >= 2.
+        temporal_scale: number of HR frames per LR frame.
+        frames: number of HR frames of a clip and of a sample, `temporal_scale * k + 1` with k >= 2.
         size: height and width of a clip in HR pixels.
         crop: side of the training crops in LR pixels.
         train_clips: number of clips to train on.
         val_clips: number of validation clips.
         test_clips: number of test clips of each scenario.
         batch_size: training crops per step.
-        eval_batch_size: whole clips per step elsewhere.
+        eval_batch_size: whole clips per step in validation, test and prediction.
         samples_per_epoch: training crops per epoch.
         scenario: kind of scene in training and validation.
-        test_scenarios: kinds of scene to test on, one data loader each.
+        test_scenarios: kinds of scene to test on, with a data loader each.
         max_speed: greatest speed over the image in HR pixels per HR frame (`fast_motion` goes up to a third more).
-        degradation: makes LR frames of HR frames.
-        augment: flip, turn and reverse training crops in time.
-        num_workers: processes that render and cut; 0 does it in the training process.
-        seed: of all scenes and draws.
-        test_conditions: each is a test data loader of its own for each kind of scene; `Complete` is the data as they
-            are. What concerns a guide is refused.
+        degradation: degradation that makes LR frames from HR frames.
+        augment: whether to flip, rotate and reverse training crops in time.
+        num_workers: number of processes that render and crop; 0 does it in the training process.
+        seed: seed of all scenes and random draws.
+        test_conditions: conditions of the test, with a data loader each for every kind of scene; `Complete` is the
+            unchanged data. Conditions of a guide are refused.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class SimulatedVideo(LightningDataModule):
                 raise InputError(f"data.{name} is {value}; it must be at least 1")
         for name in (scenario, *test_scenarios):
             if name not in get_args(ScenarioName):
-                raise InputError(f"scenario {name!r} is unknown; choose of {', '.join(get_args(ScenarioName))}")
+                raise InputError(f"scenario {name!r} is unknown; must be one of {', '.join(get_args(ScenarioName))}")
         if not test_scenarios or len(set(test_scenarios)) < len(test_scenarios):
             raise InputError("data.test_scenarios is empty or names one twice; give at least one, each once")
         self.scale, self.temporal_scale, self.frames, self.size, self.crop = scale, temporal_scale, frames, size, crop
@@ -224,18 +224,18 @@ class SimulatedVideo(LightningDataModule):
         self.max_speed, self.num_workers, self.seed = max_speed, num_workers, seed
         self.degradation = degradation()
         self.conditions = make_conditions(test_conditions, guided=False)
-        """What the test data loaders of a kind of scene differ by."""
+        """Conditions of the test, with a data loader each for every kind of scene."""
         self.test_scenarios = list(test_scenarios)
         self._counts: dict[Split, int] = {"train": train_clips, "val": val_clips, "test": test_clips}
         self._clips: dict[tuple[str, str], list[Source]] = {}
 
     @property
     def test_names(self) -> list[str]:
-        """Names of the test data loaders: all conditions of one kind of scene after the other."""
+        """Names of the test data loaders: all conditions of one kind of scene, then the next."""
         return [f"{s}_{c.suffix}" if c.suffix else s for s in self.test_scenarios for c in self.conditions]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Random crops of the training clips."""
+        """Return a loader of random crops of the training clips."""
         windows = TrainingWindows(
             self._sources("train", self.scenario),
             frames=self.frames,
@@ -251,11 +251,11 @@ class SimulatedVideo(LightningDataModule):
         return self._loader(windows, self.batch_size, again=True, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Whole validation clips."""
+        """Return a loader of whole validation clips."""
         return self._loader(self._targets("val", self.scenario), self.eval_batch_size, again=True)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """Whole test clips, a loader for each of `test_names`."""
+        """Return loaders of whole test clips, one for each of `test_names`."""
         return [
             self._loader(ConditionedSamples(self._targets("test", scenario), condition), self.eval_batch_size)
             for scenario in self.test_scenarios
@@ -263,14 +263,14 @@ class SimulatedVideo(LightningDataModule):
         ]
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
-        """The test clips without their targets."""
+        """Return loaders of the test clips without their targets."""
         return [
             self._loader(_WithoutTarget(self._targets("test", scenario)), self.eval_batch_size)
             for scenario in self.test_scenarios
         ]
 
     def _sources(self, split: Split, scenario: str) -> list[Source]:
-        """The clips of a split, made once, so that every loader of it finds what others have rendered."""
+        """Return the clips of a split, made once, so that every loader of it reuses the clips that others rendered."""
         key = (split, scenario)
         if key not in self._clips:
             clips = RenderedClips(
@@ -298,7 +298,7 @@ class SimulatedVideo(LightningDataModule):
     def _loader(
         self, windows: Dataset[dict[str, Any]], batch_size: int, again: bool = False, **options: Any
     ) -> DataLoader[Batch]:
-        """A loader; only one that is read again and again keeps its workers, since a test has many."""
+        """Make a loader; only one that is read repeatedly keeps its workers, since a test has many."""
         return DataLoader(
             windows,  # type: ignore[arg-type]
             batch_size=batch_size,

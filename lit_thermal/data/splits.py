@@ -1,4 +1,4 @@
-"""Which clips or images of a data root are for training, validation, test and prediction."""
+"""Assignment of the clips or images of a data root to training, validation, test and prediction."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,23 @@ import numpy as np
 
 from lit_thermal.data.clips import describe, find_clips, is_clip
 from lit_thermal.errors import InputError
+from lit_thermal.files import same_name
 
 Split = Mapping[str, Sequence[str]] | Sequence[float]
 SPLITS = ("train", "val", "test", "predict")
 
 
 def find_splits(root: Path, split: Split | None, seed: int) -> dict[str, list[Path]]:
-    """The clips of each split of a data root, in natural order; a split without clips is left out.
+    """Return the clips of each split of a data root, in natural order; a split without clips is left out.
 
     Args:
-        root: holds folders `train`, `val`, `test` (and `predict`) of clips, or with `split`, clips.
-        split: shares of train, val and test (drawn by `seed`), or for each split the names of its clips,
-            in which ``*``, ``?`` and ``[1-6]`` stand for several; none looks for the folders.
-        seed: draws the shares; the same clips and seed give the same split.
+        root: folder that contains folders `train`, `val`, `test` (and `predict`) of clips, or, with `split`, clips.
+        split: shares of train, val and test (drawn by `seed`), or the names of each split's clips, in which ``*``,
+            ``?`` and ``[1-6]`` are wildcards; None uses the folders.
+        seed: seed of the random division by shares; the same clips and seed give the same split.
 
     Raises:
-        InputError: the root is missing or does not look so, or the split does not fit its clips.
+        InputError: the root is missing or has another layout, or the split does not fit its clips.
     """
     expected = "expected {train,val,test}/CLIP/*.png or .tif, or one video file per clip"
     if split is not None:
@@ -46,15 +47,15 @@ def find_splits(root: Path, split: Split | None, seed: int) -> dict[str, list[Pa
 
 
 def find_inputs(root: Path, split: Split | None, seed: int) -> list[Path]:
-    """The clips to restore in `predict`: the split of that name, else the test split, else all of the root.
+    """Return the clips to restore in `predict`: the split of that name, else the test split, else all of the root.
 
-    The root may also be one clip.
+    The root may also be a single clip.
 
     Raises:
-        InputError: there is nothing to restore.
+        InputError: there are no clips to restore.
     """
     if root.exists() and is_clip(root):
-        return [root]
+        return [root if root.name not in ("", "..") else root.resolve()]  # outputs have its name
     flat = split is None and root.is_dir() and not any((root / name).is_dir() for name in SPLITS)
     if flat and (clips := find_clips(root)):
         return list(clips.values())
@@ -68,14 +69,14 @@ def find_inputs(root: Path, split: Split | None, seed: int) -> list[Path]:
 def divide(
     names: Sequence[str], split: Split, seed: int, root: Path, kind: Literal["clip", "image"] = "clip"
 ) -> dict[str, list[str]]:
-    """The names that go to each split, in their own order; a split that gets none is left out.
+    """Return the names of each split, in their own order; a split without names is left out.
 
     Args:
-        names: of all clips or images of the root, each once.
-        split: shares of train, val and test, or for each split the names that belong to it (`find_splits`).
-        seed: draws the shares.
-        root: for error messages, as is `kind`.
-        kind: what the names stand for.
+        names: names of all clips or images of the root, without duplicates.
+        split: shares of train, val and test, or the names of each split (`find_splits`).
+        seed: seed of the random division by shares.
+        root: data root, for error messages.
+        kind: kind of the named items, for error messages.
 
     Raises:
         InputError: the split does not fit the names, or the seed is negative.
@@ -89,13 +90,19 @@ def divide(
     return {split: [name for name in names if name in part] for split, part in parts.items() if part}
 
 
+def fits(name: str, pattern: str) -> bool:
+    """Whether a name is this one, or one of those that a pattern with ``*``, ``?`` and ``[1-6]`` stands for."""
+    pattern = same_name(pattern)
+    return name == pattern or fnmatchcase(name, pattern)
+
+
 def _by_name(names: Sequence[str], split: Mapping[str, Sequence[str]], root: Path, kind: str) -> dict[str, list[str]]:
     taken: dict[str, str] = {}
     for part, patterns in split.items():
         if part not in SPLITS:
             raise InputError(f"data.split has the key {part!r}; it takes {', '.join(SPLITS)}")
         for pattern in patterns:
-            matches = [name for name in names if fnmatchcase(name, pattern)]
+            matches = [name for name in names if fits(name, pattern)]
             if not matches:
                 near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4)
                 raise InputError(
@@ -113,7 +120,7 @@ def _by_name(names: Sequence[str], split: Mapping[str, Sequence[str]], root: Pat
 def _by_share(names: Sequence[str], shares: Sequence[float], seed: int, root: Path, kind: str) -> dict[str, list[str]]:
     if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
         raise InputError(f"data.split {list(shares)} must be three shares of train, val and test that sum to 1")
-    # Each split that is asked for gets one, whatever its share; training gets what is left.
+    # Each requested split gets at least one, whatever its share; training gets the rest.
     val, test = (max(1, round(share * len(names))) if share else 0 for share in shares[1:])
     train = len(names) - val - test
     if train < (1 if shares[0] else 0):

@@ -1,10 +1,11 @@
 """Video files through FFmpeg's libraries: gray clips that are read frame by frame, and a writer for playback."""
 
-import os
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,16 +13,24 @@ from typing import Any
 import av
 import numpy as np
 
-from lit_thermal.data.frames import GRAY_TOLERANCE, reduce_to_gray
+from lit_thermal.data.video_decode import decode, gray, is_transposed, truncated
+from lit_thermal.data.video_packets import Packets
 from lit_thermal.errors import InputError
+from lit_thermal.files import replacing
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv"})
-_CONTAINERS = {".mp4": "mp4", ".avi": "avi", ".mkv": "matroska"}
+CONTAINERS = {".mp4": "mp4", ".avi": "avi", ".mkv": "matroska"}
+"""Suffixes of the videos that are written, and FFmpeg's names of their formats."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class VideoClip:
-    """One video file. Counts are luma over the full range, 0 to 255 (or 65535 above 8 bit)."""
+    """One video file. Counts are luma over the full range, 0 to 255 (or 65535 above 8 bit).
+
+    Frames are upright, as a player shows them. A frame that the camera dropped, of which an AVI keeps the place alone,
+    is the one before it once more.
+    """
 
     path: Path
     length: int
@@ -30,6 +39,15 @@ class VideoClip:
     fps: float | None
     stamps: tuple[int, ...]
     """Time stamps of the frames in the order of display; empty where the file does not give them."""
+    base: Fraction = Fraction(1)
+    """Seconds of one unit of `stamps`."""
+    aspect: Fraction = Fraction(1)
+    """Width of a pixel over its height, as the file says."""
+    repeats: tuple[int, ...] = ()
+    """How many frames of the clip each frame of the file is; empty where each is one."""
+
+    starts_anywhere: bool = False
+    """Whether time 0 means nothing, as where stamps are those of a broadcast's clock."""
 
     @property
     def name(self) -> str:
@@ -40,52 +58,56 @@ class VideoClip:
     def open(cls, path: Path) -> "VideoClip":
         """Read the container's packets, which counts the frames, and decode the first one.
 
+        Where a packet may hold no frame, or half of one, all frames are decoded to count them.
+
         Raises:
             InputError: the file is not a video, holds no frame, is truncated or in colour.
         """
-        stamps: list[int | None] = []
-        total = 0
-        with _opened(path) as (container, stream):
-            for packet in container.demux(stream):
-                if packet.size == 0:
-                    continue
-                total += 1
-                if packet.is_corrupt:
-                    raise _truncated(path, f"frame {total - 1} is cut")
-                # What comes before the first key frame, or is hidden by the container, is never shown.
-                if not packet.is_discard and (stamps or packet.is_keyframe):
-                    stamps.append(packet.pts)
-            expected = _expected_frames(container, stream)
-            rate = stream.average_rate or stream.guessed_rate
-        if total < expected - expected // 100:
-            raise _truncated(path, f"it holds {total} of {expected} frames")
-        if not stamps:
+        packets = Packets.read(path)
+        first = next(decode(path), None)
+        if first is None:
             raise InputError(f"{path} holds no video frame")
-        first = next(_decode(path))[1]
+        if first.interlaced_frame:
+            log.warning(
+                "%s is interlaced: its frames mix two moments, which are restored as they are; "
+                "'ffmpeg -i IN -vf bwdif OUT' separates them",
+                path,
+            )
+        stamps = packets.stamps
+        if not packets.are_frames or first.interlaced_frame:
+            stamps = tuple(frame.pts for frame in decode(path))
         known = [stamp for stamp in stamps if stamp is not None]
-        order = tuple(sorted(known)) if len(set(known)) == len(stamps) else ()
-        bits = 16 if first.dtype == np.uint16 else 8
-        size = (first.shape[0], first.shape[1])
-        return cls(path, len(stamps), size, bits, float(rate) if rate else None, order)
+        timed = len(known) == len(stamps) and known == sorted(known) and (known[0] < known[-1] or len(known) == 1)
+        order: tuple[int, ...] = tuple(known) if timed else ()
+        repeats: tuple[int, ...] = ()
+        if packets.places and timed:
+            order, repeats = _filled(order, packets.places)
+        image = gray(first, path)
+        return cls(
+            path=path,
+            length=len(order) or len(stamps),
+            size=(image.shape[0], image.shape[1]),
+            bits=16 if image.dtype == np.uint16 else 8,
+            fps=float(packets.rate) if packets.rate else None,
+            stamps=order,
+            base=packets.base,
+            aspect=1 / packets.aspect if is_transposed(first) else packets.aspect,
+            repeats=repeats,
+            starts_anywhere=packets.format in ("avi", "mpegts", "mpeg"),
+        )
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` as (T, H, W) uint8 or uint16 counts, from the key frame before them."""
         found: dict[int, np.ndarray] = {}
-        if self.stamps:
+        if self.stamps and not self.repeats:
             wanted = {stamp: start + index for index, stamp in enumerate(self.stamps[start:stop])}
-            for stamp, image in _decode(self.path, self.stamps[start]):
-                if stamp in wanted:
-                    found[wanted[stamp]] = image
-                if stamp is None or stamp >= self.stamps[stop - 1]:
+            for frame in decode(self.path, self.stamps[start]):
+                if frame.pts in wanted:
+                    found[wanted[frame.pts]] = self._image(frame, wanted[frame.pts])
+                if frame.pts is None or frame.pts >= self.stamps[stop - 1]:
                     break
         if len(found) < stop - start:  # no time stamps, or the seek landed behind: count from the beginning
-            for index, (_, image) in enumerate(_decode(self.path)):
-                if start <= index:
-                    found[index] = image
-                if index == stop - 1:
-                    break
-        if missing := [index for index in range(start, stop) if index not in found]:
-            raise _truncated(self.path, f"frame {missing[0]} of {self.length} does not decode")
+            found = dict(zip(range(start, stop), islice(self, start, stop), strict=True))
         return np.stack([found[index] for index in range(start, stop)])
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -95,18 +117,37 @@ class VideoClip:
             InputError: fewer frames decode than the file holds, or their size changes.
         """
         count = 0
-        for _, image in _decode(self.path):
-            if image.shape != self.size:
-                raise InputError(
-                    f"frames of a clip must have one size, but {self.path} changes from {self.size[1]}x{self.size[0]}"
-                    f" to {image.shape[1]}x{image.shape[0]} at frame {count}: split it there"
-                )
+        for index, frame in enumerate(decode(self.path)):
             if count == self.length:
                 return
-            yield image
-            count += 1
+            image = self._image(frame, count)
+            for _ in range(self.repeats[index] if index < len(self.repeats) else 1):
+                yield image
+                count += 1
         if count < self.length:
-            raise _truncated(self.path, f"{count} of {self.length} frames decode")
+            raise truncated(self.path, f"{count} of {self.length} frames decode")
+
+    def _image(self, frame: av.VideoFrame, index: int) -> np.ndarray:
+        image = gray(frame, self.path)
+        if image.shape != self.size:
+            raise InputError(
+                f"frames of a clip must have one size, but {self.path} changes from {self.size[1]}x{self.size[0]}"
+                f" to {image.shape[1]}x{image.shape[0]} at frame {index}: split it there"
+            )
+        if (image.dtype == np.uint16) != (self.bits == 16):
+            raise InputError(
+                f"frames of a clip must have one depth, but {self.path} changes it at frame {index}: split it there"
+            )
+        return image
+
+
+def _filled(order: tuple[int, ...], places: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the stamps of all places of an AVI and how many each of its frames takes; nothing where none is empty."""
+    span = order[-1] - order[0] + 1
+    if len(set(order)) < len(order) or not len(order) < places or span > places:
+        return order, ()
+    stop = order[0] + places
+    return tuple(range(order[0], stop)), tuple(b - a for a, b in pairwise((*order, stop)))
 
 
 class VideoWriter:
@@ -119,131 +160,82 @@ class VideoWriter:
         path: .mp4, .avi or .mkv file.
         size: (height, width) of the frames; an odd side gets one more row or column.
         fps: frames per second.
+        tick: seconds of one unit of the stamps that `write` is given; none where frames follow at `fps`.
+        aspect: width of a pixel over its height, which players heed.
 
     Raises:
-        InputError: the suffix is not one of the three.
+        InputError: the suffix is not one of the three, or the file cannot be written.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
-        if path.suffix.lower() not in _CONTAINERS:
-            raise InputError(f"videos are written as {', '.join(_CONTAINERS)}, which {path} is not")
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        fps: float,
+        tick: Fraction | None = None,
+        aspect: Fraction = Fraction(1),
+    ) -> None:
+        if path.suffix.lower() not in CONTAINERS:
+            raise InputError(f"videos are written as {', '.join(CONTAINERS)}, which {path} is not")
         self.path = path
-        self._part = path.with_name(f".{path.name}.part")
-        self._container = av.open(str(self._part), "w", format=_CONTAINERS[path.suffix.lower()])
-        rate = Fraction(fps).limit_denominator(1001)
-        height, width = size
-        if "libx264" in av.codecs_available:
-            stream: Any = self._container.add_stream("libx264", rate=rate, options={"crf": "16", "preset": "fast"})
-        else:
-            stream = self._container.add_stream("mpeg4", rate=rate)
-            stream.bit_rate = int(height * width * max(1.0, fps))
-        stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
-        stream.codec_context.color_range = 1
-        self._stream = stream
+        self._size, self._aspect = size, aspect
+        self._rate = Fraction(fps).limit_denominator(1001) or Fraction(1, 1001)
+        self._codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        # MPEG-4 counts time in at most 65535 parts of a second
+        finest = Fraction(1, 65535 if self._codec == "mpeg4" else 1_000_000)
+        self._tick = None if tick is None else max(tick, finest)
+        self._ratio = Fraction(1) if tick is None else tick / max(tick, finest)
+        self._last = -1
 
-    def write(self, image: np.ndarray) -> None:
-        """Append one frame, (H, W) uint8 of full range."""
+    def write(self, image: np.ndarray, stamp: int | None = None) -> None:
+        """Append one frame, (H, W) uint8 of full range, to be shown at `stamp` ticks; none is the next in turn."""
         height, width = self._stream.height, self._stream.width
         padded = np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1])), mode="edge")
         luma = np.round(16 + padded.astype(np.float32) * (219 / 255)).astype(np.uint8)
         planes = np.full((height * 3 // 2, width), 128, np.uint8)
         planes[:height] = luma
-        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        # a container takes no two frames of one time
+        self._last = max(self._last + 1, 0 if stamp is None else round(stamp * self._ratio))
+        frame.pts, frame.time_base = self._last, self._tick or 1 / self._rate
+        self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> "VideoWriter":
+        self._opened = self._open()
+        self._opened.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
+        self._opened.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with replacing(self.path) as part:
+            self._container = av.open(f"file:{part}", "w", format=CONTAINERS[self.path.suffix.lower()])
+            try:
+                self._stream = self._add_stream()
+                yield
                 self._container.mux(self._stream.encode())
+            except BaseException:
+                # what stopped the writing is told, and no error that follows from it
+                with suppress(Exception):
+                    self._container.close()
+                raise
             self._container.close()
-            if kind is None:
-                os.replace(self._part, self.path)
-        finally:
-            self._part.unlink(missing_ok=True)
 
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream; FFmpeg's errors become sentences."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise InputError(f"{path} holds no video stream")
-            yield container, container.streams.video[0]
-    except av.error.FFmpegError as error:
-        if not path.exists():
-            raise InputError(f"{path} does not exist") from error
-        raise _truncated(path, str(error.strerror or error)) from error
-
-
-def _decode(path: Path, stamp: int | None = None) -> Iterator[tuple[Any, np.ndarray]]:
-    """Yield (time stamp, (H, W) counts) from the key frame before `stamp`, or from the beginning."""
-    with _opened(path) as (container, stream):
-        if stamp is not None:
-            container.seek(stamp, stream=stream, backward=True)
-        for index, frame in enumerate(container.decode(stream)):
-            # Right after a seek, frames that refer to what was skipped are flagged and not asked for.
-            if frame.is_corrupt and stamp is None:
-                raise _truncated(path, f"frame {index} is damaged")
-            yield frame.pts, _luma(frame, path)
-
-
-def _luma(frame: av.VideoFrame, path: Path) -> np.ndarray:
-    """(H, W) uint8 or uint16 of full range.
-
-    Raises:
-        InputError: the frame is in colour.
-    """
-    form = frame.format
-    bits = form.components[0].bits
-    if form.is_rgb or form.has_palette:
-        pixels = frame.to_ndarray(format="rgb24" if bits <= 8 else "rgb48le")
-        return reduce_to_gray(pixels, GRAY_TOLERANCE * (1 if bits <= 8 else 257), str(path))
-    if not form.is_planar and len(form.components) > 1:
-        frame = frame.reformat(format="yuv422p" if bits <= 8 else "yuv422p16le")
-        bits = frame.format.components[0].bits
-    planes = [_plane(frame, index, bits) for index in range(len(frame.planes))]
-    for chroma in planes[1:3]:
-        worst = int(np.abs(chroma.astype(np.int32) - 2 ** (bits - 1)).max())
-        if worst > GRAY_TOLERANCE * 2 ** (bits - 8):
-            raise InputError(
-                f"{path} is in colour (chroma is up to {worst} levels from neutral): thermal frames are gray, "
-                "so undo the colour map, or convert it with 'ffmpeg -i IN -vf format=gray OUT'"
-            )
-    luma = planes[0]
-    full = frame.color_range == 2 or (form.name.startswith(("yuvj", "gray")) and frame.color_range != 1)
-    if full and bits in (8, 16):
-        return luma
-    low, width = (0.0, 2.0**bits - 1) if full else (16.0 * 2 ** (bits - 8), 219.0 * 2 ** (bits - 8))
-    top = 255 if bits == 8 else 65535
-    spread = np.clip(np.round((luma.astype(np.float32) - low) * (top / width)), 0, top)
-    return spread.astype(np.uint8 if bits == 8 else np.uint16)
-
-
-def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
-    """One plane without its padding; interleaved chroma (nv12) stays interleaved."""
-    plane: Any = frame.planes[index]
-    width = plane.width * (2 if index and frame.format.name.startswith("nv") else 1)
-    kind = np.dtype(np.uint8 if bits <= 8 else ">u2" if frame.format.is_big_endian else "<u2")
-    rows = np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)[: plane.height]
-    return rows[:, :width].astype(kind.newbyteorder("="))
-
-
-def _expected_frames(container: Any, stream: Any) -> int:
-    """How many frames the header promises; 0 where it does not say."""
-    if stream.frames:
-        return int(stream.frames)
-    # Matroska: the writer notes the duration of each stream when it is done.
-    duration = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), None)
-    if duration is None or not stream.average_rate:
-        return 0
-    hours, minutes, seconds = duration.split(":")
-    return int((int(hours) * 3600 + int(minutes) * 60 + float(seconds)) * stream.average_rate + 0.01)
-
-
-def _truncated(path: Path, detail: str) -> InputError:
-    return InputError(f"{path} cannot be read as a video ({detail}): it is truncated or damaged, replace or remove it")
+    def _add_stream(self) -> Any:
+        height, width = self._size
+        # Frames in the order of display: a container shifts the times of others.
+        options = {"crf": "16", "preset": "fast", "bf": "0"} if self._codec == "libx264" else {}
+        stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=options)
+        if self._codec == "mpeg4":
+            stream.bit_rate = int(height * width * max(1.0, float(self._rate)))
+        stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
+        stream.codec_context.color_range = 1
+        if self._aspect != 1:
+            stream.codec_context.sample_aspect_ratio = self._aspect
+        if self._tick is not None:
+            stream.codec_context.time_base = stream.time_base = self._tick
+        return stream

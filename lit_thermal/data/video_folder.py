@@ -11,8 +11,12 @@ from torch.utils.data import DataLoader, Dataset
 from lit_thermal.batch import collate
 from lit_thermal.data.clips import open_clip
 from lit_thermal.data.conditions import Complete, Condition, ConditionedSamples, make_conditions
+from lit_thermal.data.damaged import Damaged, OnDamage
 from lit_thermal.data.degradations import Bicubic, Degradation
-from lit_thermal.data.radiometry import Normalize, clip_radiometry
+from lit_thermal.data.frames import FolderClip
+from lit_thermal.data.look import check_gray, look
+from lit_thermal.data.normalize import NORMALIZE, Normalize
+from lit_thermal.data.radiometry import clip_radiometry
 from lit_thermal.data.splits import find_inputs, find_splits
 from lit_thermal.data.windows import (
     InputWindows,
@@ -46,8 +50,10 @@ class VideoFolder(LightningDataModule):
             for each the names of its clips, as in {train: ["seq0[1-6]"], val: [seq07], test: [seq08]}.
         split_seed: draws the shares.
         degradation: makes input frames of target frames.
-        normalize: mapping of a 16-bit clip's counts to [0, 1]: its whole range ("minmax"), 0.1 % to 99.9 % of it
-            ("percentile", which clips the rest) or division by 65535 ("full"). 8 bit is always divided by 255.
+        normalize: mapping of a 16-bit clip's counts to [0, 1]: the range of all but isolated dead and hot pixels
+            ("robust"), its whole range ("minmax"), 0.1 % to 99.9 % of it ("percentile") or division by 65535 ("full").
+            What lies outside is clipped for the network and put back into what `predict` writes. 8 bit is always
+            divided by 255.
         augment: flip, turn and reverse training windows.
         samples_per_epoch: training windows per epoch, drawn from all there are.
         cache_gib: training clips are kept decoded in memory up to this size; the others are read at each use, for
@@ -56,6 +62,8 @@ class VideoFolder(LightningDataModule):
         name: of the data set in tables and logs; by default that of the root folder.
         test_conditions: each is a test data loader of its own; `Complete` is the data as they are. What concerns a
             guide is refused.
+        damaged: what is done with clips that cannot be read: "stop" ends the run at the first; "skip" reads all frames
+            before the work begins, leaves those clips out, and lists them in the log and in `damaged.json`.
     """
 
     def __init__(
@@ -70,13 +78,14 @@ class VideoFolder(LightningDataModule):
         split: dict[str, list[str]] | list[float] | None = None,
         split_seed: int = 0,
         degradation: Callable[[], Degradation] = Bicubic,
-        normalize: Normalize = "minmax",
+        normalize: Normalize = NORMALIZE,
         augment: bool = True,
         samples_per_epoch: int = 800,
         cache_gib: float = 2.0,
         seed: int = 0,
         name: str | None = None,
         test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
+        damaged: OnDamage = "stop",
     ) -> None:
         super().__init__()
         check_numbers(
@@ -98,6 +107,8 @@ class VideoFolder(LightningDataModule):
         self.cache_gib, self.seed = cache_gib, seed
         self.conditions = make_conditions(test_conditions, guided=False)
         """What the test data loaders differ by."""
+        self.damaged = Damaged(damaged)
+        """What is done with clips that cannot be read."""
         base = name or self.root.resolve().name
         self.test_names = [f"{base}_{c.suffix}" if c.suffix else base for c in self.conditions]
         """Names of the test data loaders."""
@@ -112,6 +123,7 @@ class VideoFolder(LightningDataModule):
         if stage == "predict":
             shortest = (3, "restoring needs at least 3")
             self._open("predict", find_inputs(self.root, self.split, self.split_seed), *shortest)
+            self.damaged.tell(self.trainer)
             return
         splits = find_splits(self.root, self.split, self.split_seed)
         # A test run tunes its baselines on the validation clips where there are some.
@@ -123,8 +135,22 @@ class VideoFolder(LightningDataModule):
             inputs = (self.frames - 1) // self.temporal_scale + 1
             needed = f"a window takes {self.frames} ({inputs} inputs at temporal scale {self.temporal_scale})"
             self._open(split, splits.get(split, []), self.frames, needed)
+        self.damaged.tell(self.trainer)
         if stage == "fit":
             self._cache(self._sources["train"])
+
+    def target_sizes(self, split: str) -> dict[str, tuple[int, int]]:
+        """Height and width that the frames of each clip of a split have when they are measured."""
+        found = {source.clip.name: source.clip.size for source in self._sources.get(split, ())}
+        return {n: (h - h % self.scale, w - w % self.scale) for n, (h, w) in found.items()}
+
+    def outputs(self) -> list[tuple[str, Path | None]]:
+        """Name of the folder that `predict` makes of each clip, and the clip's first frame where that is a file."""
+        return [(source.clip.name, source.file) for source in self._sources["predict"]]
+
+    def teardown(self, stage: str) -> None:
+        """List once more what was left out, where the end of a long log is read."""
+        self.damaged.tell(self.trainer)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Random windows."""
@@ -187,9 +213,16 @@ class VideoFolder(LightningDataModule):
     def _open(self, split: str, paths: list[Path], shortest: int, needed: str) -> None:
         if split in self._sources:
             return
-        sources = []
-        for path in paths:
-            clip = open_clip(path)
+
+        def opened(_: str, path: Path) -> Source | None:
+            with self.damaged.leaving_out(split, path.name):
+                clip = open_clip(path)
+                radiometry = clip_radiometry(clip, self.normalize)
+                if self.damaged.skips:
+                    for _frame in clip:
+                        pass
+            if path.name in self.damaged.why.get(split, ()):
+                return None
             if clip.length < shortest:
                 raise InputError(f"the clip {path} has {clip.length} frames, but {needed}: leave it out")
             if split != "predict" and min(clip.size) < self.scale:
@@ -197,7 +230,22 @@ class VideoFolder(LightningDataModule):
                     f"the frames of {path} are {clip.size[1]}x{clip.size[0]}, smaller than data.scale {self.scale}: "
                     "leave it out"
                 )
-            sources.append(Source(clip, clip_radiometry(clip, self.normalize)))
+            side = self.crop * self.scale
+            if split == "train" and min(clip.size) < side:
+                raise InputError(
+                    f"data.crop {self.crop} at scale {self.scale} needs frames of at least {side}x{side}, but those of "
+                    f"{path} are {clip.size[1]}x{clip.size[0]}"
+                )
+            if isinstance(clip, FolderClip):
+                for file in clip.files:
+                    check_gray(file)
+            else:
+                clip.read(0, 1)  # tells whether it is in colour
+            return Source(clip, radiometry)
+
+        found = look({path.name: path for path in paths}, opened, f"{split} clips of {self.root.name}")
+        sources = [source for source in found if source is not None]
+        self.damaged.check_some_left(split, sources, f"clips of {self.root}")
         self._sources[split] = sources
 
     def _cache(self, sources: list[Source]) -> None:

@@ -1,8 +1,9 @@
-"""Windows of frames that are cut out of clips: random ones to train on, all of them to measure and to restore."""
+"""Windows of frames cut out of clips: random ones for training, all of them for measuring and restoring."""
 
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,42 +15,48 @@ from torch.utils.data import Dataset, DistributedSampler
 from lit_thermal.batch import Radiometry, output_times
 from lit_thermal.data.degradations import Degradation
 from lit_thermal.data.frames import Clip
-from lit_thermal.data.radiometry import to_values
+from lit_thermal.data.radiometry import beyond, to_values
 from lit_thermal.errors import InputError
 
 MARGIN = 4
-"""LR pixels around a training crop that are degraded with it and cut off, so that no border lies in it."""
+"""Margin around a training crop, in LR pixels, that is degraded with it and cut off to avoid border effects."""
 
 
 @dataclass
 class Source:
-    """A clip, its mapping to [0, 1], and its counts (T, H, W) where they are kept in memory."""
+    """A clip, its mapping to [0, 1], and its counts (T, H, W) if they are kept in memory."""
 
     clip: Clip
     radiometry: Radiometry
     counts: np.ndarray | None = None
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Counts (T, H, W) of frames `start` to `stop - 1`."""
+        """Return the counts (T, H, W) of frames `start` to `stop - 1`."""
         return self.clip.read(start, stop) if self.counts is None else self.counts[start:stop]
+
+    @property
+    def file(self) -> Path | None:
+        """The first frame, where the frames are files."""
+        files: Sequence[Path] = getattr(self.clip, "files", ())
+        return files[0] if files else None
 
 
 class TrainingWindows(Dataset[dict[str, Any]]):
-    """Random windows of `frames` frames and crops of them, flipped, turned and reversed in time.
+    """Random windows of `frames` frames and crops of them, flipped, rotated and reversed in time.
 
-    A sample depends on the seed and its index alone, whatever worker makes it; each window of each clip is equally
+    A sample depends only on the seed and its index, whatever worker makes it; all windows of all clips are equally
     likely. The index grows from epoch to epoch (`TrainingSampler`), so that no two epochs are alike.
 
     Args:
-        sources: clips of at least `frames` frames and `crop * scale` pixels a side.
-        frames: target frames of a window.
+        sources: clips of at least `frames` frames, with at least `crop * scale` pixels per side.
+        frames: number of target frames in a window.
         scale: spatial scale.
-        temporal_scale: every how many target frames an input frame is.
+        temporal_scale: number of target frames per input frame.
         crop: side of the input crops in pixels.
-        degradation: makes input frames of target frames.
-        augment: flip, turn and reverse.
-        samples: length of an epoch.
-        seed: of all draws.
+        degradation: degradation that makes input frames from target frames.
+        augment: whether to flip, rotate and reverse samples in time.
+        samples: number of samples in an epoch.
+        seed: seed of all random draws.
     """
 
     def __init__(
@@ -76,14 +83,14 @@ class TrainingWindows(Dataset[dict[str, Any]]):
         self.sources = sources
         self.frames, self.scale, self.temporal_scale, self.crop = frames, scale, temporal_scale, crop
         self.degradation, self.augment, self.samples, self.seed = degradation, augment, samples, seed
-        # How many windows begin in the clips up to and with each one.
+        # Cumulative number of windows that begin in each clip and those before it.
         self._ends = np.cumsum([source.clip.length - frames + 1 for source in sources])
 
     def __len__(self) -> int:
         return self.samples
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample with `lr` (T, 1, crop, crop) and `hr` (T', 1, crop * scale, crop * scale)."""
+        """Return a sample with `lr` (T, 1, crop, crop) and `hr` (T', 1, crop * scale, crop * scale)."""
         rng = np.random.default_rng((self.seed, index))
         window = int(rng.integers(self._ends[-1]))
         place = int(np.searchsorted(self._ends, window, side="right"))
@@ -105,7 +112,7 @@ class TrainingWindows(Dataset[dict[str, Any]]):
         }
 
     def _crop(self, counts: np.ndarray, radiometry: Radiometry, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A random crop of counts (T', H, W) as `hr` and the `lr` it degrades to."""
+        """Return a random crop of counts (T', H, W) as `hr`, and the `lr` that it degrades to."""
         side, step = self.crop * self.scale, self.scale
         before, window = [], []
         for length in counts.shape[1:]:
@@ -124,11 +131,11 @@ class TrainingWindows(Dataset[dict[str, Any]]):
 
 
 class TargetWindows(Dataset[dict[str, Any]]):
-    """All frames of clips in windows of `frames` target frames, to measure on.
+    """All frames of clips in windows of `frames` target frames, for measuring.
 
-    A window begins where the one before ended, on an input frame; the last one is moved back to end with the clip, so
-    windows share frames: `frame` tells which. What does not make a whole step at the end of a clip is left out, and
-    sides are cut to a multiple of the scale.
+    A window begins on the input frame where the one before ended. The last one is moved back to end with the clip, so
+    that windows share frames; `frame` numbers each frame in its clip. An incomplete step at the end of a clip is left
+    out, and sides are cut to a multiple of the scale.
     """
 
     def __init__(
@@ -154,14 +161,15 @@ class TargetWindows(Dataset[dict[str, Any]]):
         return len(self._windows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample with `lr` (T, 1, h, w) and `hr` (T', 1, scale * h, scale * w)."""
+        """Return a sample with `lr` (T, 1, h, w) and `hr` (T', 1, scale * h, scale * w)."""
         source, start = self._windows[index]
         height, width = (side - side % self.scale for side in source.clip.size)
         counts = source.read(start, start + self.frames)[:, :height, :width]
-        hr = to_values(np.ascontiguousarray(counts), source.radiometry)[:, None]
+        # measured as it is, also where it goes beyond the range that the clip is mapped by
+        hr = to_values(np.ascontiguousarray(counts), source.radiometry, clip=False)[:, None]
         # One seed a clip: the fixed pattern of a noisy camera must not change from window to window.
         seed = (zlib.crc32(source.clip.name.encode()) + self.seed) % 2**31
-        lr = self.degradation(hr[:: self.temporal_scale], scale=self.scale, seed=seed)
+        lr = self.degradation(hr[:: self.temporal_scale].clamp(0, 1), scale=self.scale, seed=seed)
         return {
             "lr": lr,
             "hr": hr,
@@ -173,10 +181,10 @@ class TargetWindows(Dataset[dict[str, Any]]):
 
 
 class InputWindows(Dataset[dict[str, Any]]):
-    """All frames of clips in overlapping windows of `inputs` frames, as input to restore; there is no target.
+    """All frames of clips in overlapping windows of `inputs` frames, as input to restore, without targets.
 
-    Of what two windows both restore, `frame` numbers it in the one where it lies farther from the end, and is -1 in
-    the other: so each frame of a clip is for one window alone.
+    If two windows both restore a frame, `frame` has its number in the window where it is farther from the end, and -1
+    in the other, so that each frame of a clip belongs to one window only.
     """
 
     def __init__(self, sources: Sequence[Source], *, inputs: int, temporal_scale: int) -> None:
@@ -197,33 +205,35 @@ class InputWindows(Dataset[dict[str, Any]]):
         return len(self._windows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample with `lr` (T, 1, h, w)."""
+        """Return a sample with `lr` (T, 1, h, w) and `beyond`, what its frames have outside of the mapped range."""
         source, start, count, done, stop = self._windows[index]
-        lr = to_values(source.read(start, start + count), source.radiometry)[:, None]
+        counts = source.read(start, start + count)
+        lr, outside = to_values(counts, source.radiometry)[:, None], beyond(counts, source.radiometry)
         times = _times(count, self.temporal_scale)
         first = self.temporal_scale * start
         frame = torch.arange(first, first + len(times["hr_time"]))
         return {
             "lr": lr,
+            **({"beyond": outside[:, None]} if outside.any() else {}),
             **times,
             "frame": torch.where((frame >= done) & (frame < stop), frame, -1),
             "radiometry": source.radiometry,
             "name": source.clip.name,
+            "source": source.file,
         }
 
 
 class TrainingSampler(DistributedSampler[int]):
-    """Indices that go on from batch to batch over the whole training, dealt out to the ranks.
+    """Indices that continue from batch to batch over the whole training, distributed over the ranks.
 
-    An iterator starts where the trainer's count of batches stands when it is made, and so a resumed run reads on where
-    its checkpoint was written, in the middle of an epoch too. Lightning's number of the epoch is not asked: after a
-    resume of a training that is limited by steps it is one too high, and a sampler is told it only after worker
-    processes have begun to read.
+    An iterator starts at the trainer's current count of batches, so that a resumed run continues where its checkpoint
+    was written, even in the middle of an epoch. Lightning's epoch number is not used: when a training limited by steps
+    is resumed, it is one too high, and a sampler receives it only after worker processes have begun to read.
 
     Args:
-        dataset: its length is an epoch.
-        batch_size: samples of a batch on one rank.
-        trainer: counts the batches; without one every iterator starts at 0.
+        dataset: data set whose length is an epoch.
+        batch_size: number of samples in a batch on one rank.
+        trainer: trainer that counts the batches; without one, every iterator starts at 0.
     """
 
     def __init__(self, dataset: Dataset[Any], batch_size: int, trainer: Trainer | None = None) -> None:
@@ -251,7 +261,7 @@ def check_numbers(
     """Check the numbers by which a DataModule cuts windows.
 
     Raises:
-        InputError: one is out of range, or does not go with another.
+        InputError: a number is out of range, or does not fit another.
     """
     for name, value in {
         "scale": scale,
@@ -276,18 +286,18 @@ def check_numbers(
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows along `length` frames begin, `stride` apart; the last one ends with the frames."""
+    """Return the starts of windows along `length` frames, `stride` apart; the last window ends with the frames."""
     last = max(0, length - window)
     return [*range(0, last, stride), last]
 
 
 def handover(end: int, start: int, temporal_scale: int) -> int:
-    """The first output frame that is the next window's, of those that two windows both restore.
+    """Return the first output frame that belongs to the next window, among those that two windows both restore.
 
     Args:
-        end: last input frame of the one window.
-        start: first input frame of the next.
-        temporal_scale: output steps per input frame.
+        end: last input frame of the first window.
+        start: first input frame of the next window.
+        temporal_scale: number of output steps per input frame.
     """
     return temporal_scale * (end + start) // 2 + 1
 

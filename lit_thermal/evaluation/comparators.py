@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from lit_thermal.errors import InputError
+from lit_thermal.files import is_plain
 from lit_thermal.methods.base import SuperResolver
-from lit_thermal.weights.checkpoint import read_values, rebuild
+from lit_thermal.weights.checkpoint import as_checkpoint, read_values, rebuild
 
 
 class Comparator:
@@ -74,11 +75,11 @@ def load_comparator(path: Path, device: torch.device) -> Comparator:
         InputError: there is no such file, it is unsafe or damaged, spandrel is not installed or does not know the
             architecture, or it restores no single images.
     """
-    if not path.is_file():
+    if not is_plain(path):
         raise InputError(f"there is no file {path} with weights to compare with")
-    held = _read(path)
+    held = read_values(path)
     if isinstance(held, dict) and "lit_thermal" in held:
-        method = rebuild(held, path)
+        method = rebuild(as_checkpoint(held, path), path)
         if hasattr(method, "temporal_scales"):
             raise InputError(
                 f"{path} holds {type(method).__name__}, which restores whole videos: use `upscale` and --pred"
@@ -100,15 +101,3 @@ def load_comparator(path: Path, device: torch.device) -> Comparator:
             f"{path} holds {found.architecture.name}, which does not map one gray or colour image to another"
         )
     return SpandrelComparator(found, device)
-
-
-def _read(path: Path) -> Any:
-    if path.suffix != ".safetensors":
-        return read_values(path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}): it is truncated or damaged") from error

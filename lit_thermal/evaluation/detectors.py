@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from lit_thermal.blocks.pretrained import read_held
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, reading
 from lit_thermal.evaluation.small_detector import fcos_small
 from lit_thermal.evaluation.training import read_trained
 
@@ -202,9 +202,10 @@ def trained_detector(name: str, weights: str | None, classes: Sequence[str]) -> 
         record = saved["record"]
         if record["detector"] != name:
             raise InputError(f"{weights} is a {record['detector']}: give --detector {record['detector']}")
-        detector = untrained_detector(name, record["classes"])
-        detector.network.load_state_dict({k.removeprefix("network."): v for k, v in saved["state_dict"].items()})
-        words: Sequence[str] = record["classes"]
+        with reading(weights, f"the weights of {name}", "train again"):
+            words: Sequence[str] = record["classes"]
+            detector = untrained_detector(name, words)
+            detector.network.load_state_dict({k.removeprefix("network."): v for k, v in saved["state_dict"].items()})
     elif name == SMALL:
         raise InputError(f"{SMALL} has no published weights: train it by --train, or give a file by --weights")
     elif name in known_detectors():

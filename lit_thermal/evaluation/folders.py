@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.clips import describe, find_clips, open_clip
-from lit_thermal.data.frames import Clip, list_frames, read_frame, read_header
+from lit_thermal.data.frames import RESTORED_TOLERANCE, Clip, FolderClip, list_frames, read_frame, read_header
 from lit_thermal.data.image_files import ImageFiles, Trio
-from lit_thermal.data.radiometry import Normalize, clip_radiometry, to_values
+from lit_thermal.data.look import check_gray, look
+from lit_thermal.data.normalize import NORMALIZE, Normalize
+from lit_thermal.data.radiometry import clip_radiometry, to_values
 from lit_thermal.errors import InputError
+from lit_thermal.files import by_stem
 
 T = TypeVar("T")
 TARGET = "the target"
@@ -32,15 +36,12 @@ class Piece(NamedTuple):
     restored: dict[str, Tensor]
     """Method to the same shape."""
     lr: Tensor | None
-    """(1, X, 1, h, w): the input frames around."""
+    """(1, X, 1, h, w): the input frames around, not clipped to [0, 1]."""
     times: Tensor
     """(1, T) float32 times of the target frames, in input frames from the first of `lr` on."""
     frames: Tensor
     """(1, T) int64 numbers in the clip; -1 where a frame is only a neighbour."""
-    observed: Tensor
-    """(1, T) bool: the input has a frame at this time."""
     radiometry: Radiometry
-    dt: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Folders:
     predictions: Mapping[str, Path]
     lr: Path | None = None
     common: bool = False
-    normalize: Normalize = "minmax"
+    normalize: Normalize = NORMALIZE
     temporal_scale: int = 2
 
 
@@ -74,16 +75,19 @@ class Matched(NamedTuple):
     """How many times wider the targets are than the inputs; None without inputs."""
     left_out: str
     """One sentence on what is not measured, or nothing."""
+    cut: str
+    """One sentence on targets that are cut to the size of what was restored, or nothing."""
 
 
 def match(folders: Folders) -> Matched:
-    """Pair files by name and look at their headers.
+    """Pair files by name and look at their headers, and where these have colours, at their pixels.
 
     A folder that holds images itself is one of images; one that holds folders of frames, or video files, is one of
     videos, which pair by their names, and their frames by order.
 
     Raises:
-        InputError: a folder is missing or empty, files have no partner, or sizes, depths or lengths do not go together.
+        InputError: a folder is missing or empty, files have no partner, sizes, depths or lengths do not go
+            together, or an image is in colour.
     """
     video = not _images(folders.hr)
     if video and not _clips(folders.hr):
@@ -100,14 +104,27 @@ def match(folders: Folders) -> Matched:
         raise InputError(f"{' and '.join(map(str, kinds.values()))} have no name in common; {lacking}")
     files = [{kind: found[name] for kind, found in listed.items()} for name in names]
     if video:
-        clips = {n: {kind: open_clip(p) for kind, p in paths.items()} for n, paths in zip(names, files, strict=True)}
+        clips = {
+            n: {kind: open_clip(p, _tolerance(kind)) for kind, p in paths.items()}
+            for n, paths in zip(names, files, strict=True)
+        }
         headers = {(n, kind): (c.length, *c.size, c.bits) for n, cs in clips.items() for kind, c in cs.items()}
     else:
         headers = {(n, k): (1, *read_header(p)) for n, ps in zip(names, files, strict=True) for k, p in ps.items()}
-    _check(headers, "frames of" if video else "")
+        clips = {}
+    sizes = _cut_sizes(headers)
+    cut = {n: s for n, s in sizes.items() if s != headers[n, TARGET][1:3]}
+    _check(headers, sizes, "frames of" if video else "")
     scales = {
         _scale_of(n, headers[n, TARGET][1:3], header[1:3]) for (n, kind), header in headers.items() if kind == "--lr"
     }
+    frames = {
+        f"{path} of {kind}": (path, _tolerance(kind))
+        for n, paths in zip(names, files, strict=True)
+        for kind, file in paths.items()
+        for path in (_frame_files(clips[n][kind]) if video else (file,))
+    }
+    look(frames, lambda _, item: check_gray(*item), "images to measure")
     if len(scales) > 1:
         raise InputError(
             f"the inputs in {folders.lr} are smaller by {_listed(list(map(str, sorted(scales))))}: give one"
@@ -115,21 +132,21 @@ def match(folders: Folders) -> Matched:
 
     def pieces() -> Iterator[Piece]:
         if video:
-            yield from (piece for name, kinds in clips.items() for piece in _frames(name, kinds, folders))
+            yield from (piece for name, kinds in clips.items() for piece in _frames(name, kinds, folders, sizes[name]))
         else:
-            yield from (_image(name, kinds, folders) for name, kinds in zip(names, files, strict=True))
+            yield from (_image(name, kinds, folders, sizes[name]) for name, kinds in zip(names, files, strict=True))
 
-    return Matched(pieces, names, video, next(iter(scales), None), lacking)
+    told = [f"{n} of {_sides(headers[n, TARGET][1:3])} to {_sides(size)}" for n, size in cut.items()]
+    shortened = (
+        f"{len(cut)} targets are cut to the multiples of the scale that were restored: {_listed(told)}" if cut else ""
+    )
+    return Matched(pieces, names, video, next(iter(scales), None), lacking, shortened)
 
 
 def _images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    found: dict[str, Path] = {}
-    for path in list_frames(folder):
-        if (other := found.setdefault(path.stem, path)) != path:
-            raise InputError(f"{folder} holds {other.name} and {path.name}, which have one name: remove one")
-    return found
+    return by_stem(list_frames(folder), folder)
 
 
 def _clips(folder: Path) -> dict[str, Path]:
@@ -149,12 +166,38 @@ def _compared(listed: Mapping[str, Mapping[str, Path]], places: Mapping[str, str
     return " and ".join(parts)
 
 
-def _check(headers: Mapping[tuple[str, str], tuple[int, int, int, int]], unit: str) -> None:
-    """Refuse predictions of other lengths, sizes or depths than their targets'."""
+def _cut_sizes(headers: Mapping[tuple[str, str], tuple[int, int, int, int]]) -> dict[str, tuple[int, int]]:
+    """Height and width that each target is measured at.
+
+    A method restores the multiples of its scale and cuts the rest on the right and below: where predictions have the
+    size that this leaves, at one scale for all, the target is cut alike.
+    """
+    sizes = {name: header[1:3] for (name, kind), header in headers.items() if kind == TARGET}
+    smaller = {
+        name: header[1:3]
+        for (name, kind), header in headers.items()
+        if kind not in (TARGET, "--lr") and header[1:3] != sizes[name]
+    }
+    for scale in SCALES:
+        if all(tuple(side - side % scale for side in sizes[name]) == size for name, size in smaller.items()):
+            return sizes | smaller
+    return sizes
+
+
+SCALES = range(2, 33)
+"""Scales that a cut is explained by."""
+
+
+def _check(
+    headers: Mapping[tuple[str, str], tuple[int, int, int, int]], sizes: Mapping[str, tuple[int, int]], unit: str
+) -> None:
+    """Refuse predictions of other lengths, sizes or depths than their targets'; larger ones are cut as targets are."""
     wrong = [
         f"{name} of {kind.removeprefix('--pred ')} is {_say(header, unit)} and its target {_say(target, unit)}"
         for (name, kind), header in headers.items()
-        if kind not in (TARGET, "--lr") and header != (target := headers[name, TARGET])
+        if kind not in (TARGET, "--lr")
+        and header != (target := headers[name, TARGET])
+        and header != (target[0], *sizes[name], target[3])
     ]
     depths = [
         f"{name} of --lr is of {header[3]} bit and its target of {headers[name, 'the target'][3]}"
@@ -165,6 +208,10 @@ def _check(headers: Mapping[tuple[str, str], tuple[int, int, int, int]], unit: s
         raise InputError(
             f"{len(wrong) + len(depths)} files differ from their targets: {_listed([*wrong, *depths], '; ')}"
         )
+
+
+def _sides(size: Sequence[int]) -> str:
+    return f"{size[1]}x{size[0]}"
 
 
 def _say(header: tuple[int, int, int, int], unit: str) -> str:
@@ -182,33 +229,38 @@ def _scale_of(name: str, target: Sequence[int], lr: Sequence[int]) -> int:
     return scale
 
 
-def _image(name: str, files: Mapping[str, Path], folders: Folders) -> Piece:
+def _image(name: str, files: Mapping[str, Path], folders: Folders, size: tuple[int, int]) -> Piece:
     hr, lr = files[TARGET], files.get("--lr")
     # The range of 16 bit is found as a DataModule of images finds it.
     scale = 1 if lr is None else _scale_of(name, read_header(hr), read_header(lr))
     shot = ImageFiles.open(name, Trio(hr, lr, None), scale=scale, blind=False, normalize=folders.normalize).read()
     assert shot.hr is not None
-    zero = torch.zeros(1, 1, dtype=torch.long)
+
+    def measured(counts: np.ndarray) -> Tensor:
+        # as it is, also where it goes beyond the range of the input
+        return to_values(counts[: size[0], : size[1]], shot.radiometry, clip=False)[None, None, None]
+
     return Piece(
         name,
-        to_values(shot.hr, shot.radiometry)[None, None, None],
-        {kind: to_values(read_frame(path), shot.radiometry)[None, None, None] for kind, path in _named(files).items()},
-        None if shot.lr is None else to_values(shot.lr, shot.radiometry)[None, None, None],
+        measured(shot.hr),
+        {kind: measured(read_frame(path, RESTORED_TOLERANCE)) for kind, path in _named(files).items()},
+        None if shot.lr is None else to_values(shot.lr, shot.radiometry, clip=False)[None, None, None],
         torch.zeros(1, 1),
-        zero,
-        zero == 0,
+        torch.zeros(1, 1, dtype=torch.long),
         shot.radiometry,
-        1.0,
     )
 
 
-def _frames(name: str, clips: Mapping[str, Clip], folders: Folders) -> Iterator[Piece]:
+def _frames(name: str, clips: Mapping[str, Clip], folders: Folders, size: tuple[int, int]) -> Iterator[Piece]:
     hr, lr = clips[TARGET], clips.get("--lr")
     step = folders.temporal_scale if lr is None else _step_of(name, hr, lr)
     radiometry = clip_radiometry(hr, folders.normalize)
 
     def values(clip: Clip, first: int, stop: int) -> Tensor:
-        return to_values(clip.read(first, stop), radiometry)[None, :, None]
+        return to_values(clip.read(first, stop), radiometry, clip=False)[None, :, None]
+
+    def measured(clip: Clip, first: int, stop: int) -> Tensor:
+        return values(clip, first, stop)[..., : size[0], : size[1]]
 
     chunk = max(2, min(CHUNK, _PIXELS_AT_ONCE // (hr.size[0] * hr.size[1])))
     for start in range(0, hr.length, chunk):
@@ -218,14 +270,12 @@ def _frames(name: str, clips: Mapping[str, Clip], folders: Folders) -> Iterator[
         before = first // step
         yield Piece(
             name,
-            values(hr, first, stop),
-            {kind: values(clip, first, stop) for kind, clip in _named(clips).items()},
+            measured(hr, first, stop),
+            {kind: measured(clip, first, stop) for kind, clip in _named(clips).items()},
             None if lr is None else values(lr, before, -(-(stop - 1) // step) + 1),
             (numbers / step - before).float()[None],
             torch.where(inside, numbers, -1)[None],
-            (numbers % step == 0)[None],
             radiometry,
-            2.0 / step,
         )
 
 
@@ -238,6 +288,15 @@ def _step_of(name: str, hr: Clip, lr: Clip) -> int:
             "be a fixed number of target frames, and the last ones must meet"
         )
     return step
+
+
+def _frame_files(clip: Clip) -> Sequence[Path]:
+    return clip.files if isinstance(clip, FolderClip) else ()
+
+
+def _tolerance(kind: str) -> int:
+    """By how many levels of 255 the channels of images may differ."""
+    return RESTORED_TOLERANCE if kind.startswith("--pred ") else 0
 
 
 def _named(files: Mapping[str, T]) -> dict[str, T]:

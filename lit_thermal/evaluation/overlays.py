@@ -1,6 +1,5 @@
 """Pictures of what was found in each row of a table, side by side: right green, wrong red, missed dashed."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from lit_thermal.data.class_masks import IGNORED
 from lit_thermal.evaluation.detection import judge_boxes
 from lit_thermal.evaluation.detectors import Found
+from lit_thermal.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,7 @@ def draw_boxes(
             if not known:
                 _box(axes, box.tolist(), MISSED, classes[int(label)], dashed=True)
         counts = f"{int(right.sum())} right, {int((~right).sum())} wrong, {int((~seen).sum())} missed"
-        axes.set_title(f"{row}: {counts}", fontsize=9)
+        axes.set_title(f"{row}: {counts}", fontsize=9, parse_math=False)
     _save(figure, file)
 
 
@@ -102,7 +102,9 @@ def draw_classes(
         if wrong.any():
             axes.contour(wrong, levels=[0.5], colors=[WRONG], linewidths=0.9)
         share = 1 - wrong.sum() / max(1, int(labelled.sum()))
-        axes.set_title(row if row == "masks" else f"{row}: {100 * share:.1f} % of pixels right", fontsize=9)
+        axes.set_title(
+            row if row == "masks" else f"{row}: {100 * share:.1f} % of pixels right", fontsize=9, parse_math=False
+        )
     there = sorted({int(v) for levels in (truth, *predicted.values()) for v in levels.unique()} - {IGNORED})
     patches = [Patch(color=colours[k], label=classes[k]) for k in there]
     patches.append(Patch(fill=False, edgecolor=WRONG, label="wrong"))
@@ -121,7 +123,7 @@ def _panels(images: Sequence[Tensor], count: int, title: str) -> tuple["Figure",
     size = columns * width * unit + 0.3, lines * (height * unit + 0.35) + 0.8
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     panels = [figure.add_subplot(lines, columns, place + 1) for place in range(count)]
     return figure, panels
 
@@ -169,7 +171,10 @@ def _tint(axes: "Axes", levels: np.ndarray, colours: Sequence[str], strength: fl
 
 
 def _save(figure: "Figure", file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.part")
-    figure.savefig(aside, format="png")
-    os.replace(aside, file)
+    from matplotlib.text import Text
+
+    # Names of others are no formulas, whatever signs they hold.
+    for found in figure.findobj(Text):
+        found.set_parse_math(False)  # type: ignore[attr-defined]
+    with replacing(file) as aside:
+        figure.savefig(aside, format="png")

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.frames import FRAME_SUFFIXES, list_frames, read_frame, read_header
+from lit_thermal.data.frames import FRAME_SUFFIXES, RESTORED_TOLERANCE, list_frames, read_frame, read_header
 from lit_thermal.data.guides import read_guide
-from lit_thermal.data.radiometry import Normalize, radiometry_of, to_values
+from lit_thermal.data.normalize import NORMALIZE, Normalize
+from lit_thermal.data.radiometry import image_radiometry, to_values
 from lit_thermal.errors import InputError
+from lit_thermal.files import by_stem
 from lit_thermal.ops.resize import resize
 
 
@@ -57,7 +59,7 @@ class Pictures(Mapping[str, Tensor]):
         return len(self.names)
 
 
-def targets(folder: Path, normalize: Normalize = "minmax", keep: int = 0) -> Pictures:
+def targets(folder: Path, normalize: Normalize = NORMALIZE, keep: int = 0) -> Pictures:
     """The targets in a folder.
 
     Raises:
@@ -67,7 +69,7 @@ def targets(folder: Path, normalize: Normalize = "minmax", keep: int = 0) -> Pic
 
     def read(name: str) -> Tensor:
         counts = read_frame(files[name])
-        return to_values(counts, _radiometry(counts, normalize))[None]
+        return to_values(counts, image_radiometry(counts, normalize))[None]
 
     return Pictures(read, list(files), keep, header=lambda name: read_header(files[name]))
 
@@ -77,7 +79,7 @@ def rows(
     restored: Mapping[str, Path],
     lr: Path | None = None,
     guide: Path | None = None,
-    normalize: Normalize = "minmax",
+    normalize: Normalize = NORMALIZE,
 ) -> dict[str, Pictures]:
     """The rows of a table in the papers' order: LR enlarged, what was restored, the visible image, HR.
 
@@ -101,7 +103,7 @@ def rows(
     sizes = {name: read_header(path) for name, path in files.items()}
 
     def mapping(name: str) -> Radiometry:
-        return _radiometry(read_frame(files[name]), normalize)
+        return image_radiometry(read_frame(files[name]), normalize)
 
     def same(folder: Path, row: str) -> Pictures:
         own = _matching(folder, names, row)
@@ -111,8 +113,11 @@ def rows(
                     f"{path} is {_say(read_header(path))} and its target {files[name]} is {_say(sizes[name])}: give "
                     "images of the target's size and depth"
                 )
+        tolerance = 0 if row == "HR" else RESTORED_TOLERANCE
         return Pictures(
-            lambda name: to_values(read_frame(own[name]), mapping(name))[None], names, header=sizes.__getitem__
+            lambda name: to_values(read_frame(own[name], tolerance), mapping(name))[None],
+            names,
+            header=sizes.__getitem__,
         )
 
     def enlarged(folder: Path) -> Pictures:
@@ -159,10 +164,7 @@ def find_images(folder: Path) -> dict[str, Path]:
         raise InputError(
             f"{folder} {'holds no images' if folder.is_dir() else 'is no folder'} ({', '.join(sorted(FRAME_SUFFIXES))})"
         )
-    found = {path.stem: path for path in paths}
-    if len(found) < len(paths):
-        raise InputError(f"{folder} holds {len(paths) - len(found)} images of a name that another has: remove them")
-    return found
+    return by_stem(paths, folder)
 
 
 def _matching(folder: Path, names: Sequence[str], row: str) -> dict[str, Path]:
@@ -172,11 +174,6 @@ def _matching(folder: Path, names: Sequence[str], row: str) -> dict[str, Path]:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         raise InputError(f"{folder} ({row}) has no image {lacking[0]}{more}: every row needs all images of --hr")
     return {name: found[name] for name in names}
-
-
-def _radiometry(counts: np.ndarray, normalize: Normalize) -> Radiometry:
-    depth = 256 if counts.dtype == np.uint8 else 65536
-    return radiometry_of(np.bincount(counts.reshape(-1), minlength=depth), normalize)
 
 
 def _say(header: Sequence[int]) -> str:

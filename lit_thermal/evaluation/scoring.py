@@ -6,43 +6,40 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from torch import Tensor
 
 from lit_thermal.batch import Batch
-from lit_thermal.errors import InputError
 from lit_thermal.evaluation.comparators import Comparator
 from lit_thermal.evaluation.folders import Piece
-from lit_thermal.metrics.baselines import TunedBaselines
 from lit_thermal.metrics.cost import cost_of
-from lit_thermal.metrics.protocols import RestoredImage
-from lit_thermal.metrics.quality import SSIM_WINDOW, as_written
+from lit_thermal.metrics.evaluator import Evaluator
 from lit_thermal.metrics.scores import Scores
 from lit_thermal.metrics.statistics import paired
+from lit_thermal.ops.outliers import completed
 
 PAIRED = ("psnr", "ssim")
 """What the printed comparison of two programs shows; the record has all metrics."""
 
 
-def score(
+def measure(
     pieces: Iterable[Piece],
-    scores: Scores,
+    evaluator: Evaluator,
     dataset: str,
     comparators: Mapping[str, Comparator],
-    scale: int | None,
     device: torch.device,
 ) -> float:
-    """Measure pieces into scores; the first method is the one that the others are held against.
+    """Measure pieces; the first method is the one that the others are compared with.
 
     Args:
         pieces: images, or frames of videos.
-        scores: gets the rows.
-        dataset: heading of the table.
-        comparators: name to what restores the inputs here. Of a video the inputs are blended linearly in time first,
-            and each frame is then restored by itself.
-        scale: of the baselines, which are measured where there are inputs.
-        device: where comparators run and measurements are taken.
+        evaluator: receives the measurements.
+        dataset: name of the data set in tables.
+        comparators: name to network that restores the inputs here. The inputs of a video are blended linearly in time
+            first, and each frame is then restored by itself.
+        device: device of comparators and measurements.
 
     Returns:
         Seconds that the comparators took.
@@ -50,47 +47,19 @@ def score(
     Raises:
         InputError: frames are smaller than the window of SSIM.
     """
-    baselines = TunedBaselines(scale or 1)
     seconds = 0.0
     for piece in pieces:
-        if min(piece.target.shape[-2:]) < SSIM_WINDOW:
-            size = f"{piece.target.shape[-1]} x {piece.target.shape[-2]}"
-            raise InputError(f"the target {piece.name} is {size}, and SSIM needs {SSIM_WINDOW} x {SSIM_WINDOW} or more")
-        video = scores_time(piece)
-        ours = {name: frames.to(device) for name, frames in piece.restored.items()}
+        video = piece.target.shape[1] > 1
+        batch = _batch(piece, device)
+        results = {name: frames.to(device) for name, frames in piece.restored.items()}
         started = time.perf_counter()
-        for name, comparator in comparators.items():
-            ours[name] = _restored(comparator, piece, device)
+        restored = {name: _restored(comparator, piece, device) for name, comparator in comparators.items()}
         seconds += time.perf_counter() - started
-        simple: dict[str, Tensor] = {}
-        if piece.lr is not None:
-            batch: Batch = {"lr": piece.lr.to(device), "hr_time": piece.times.to(device)}
-            if not video:
-                batch = {"lr": batch["lr"][:, 0]}
-            simple = {n: x if video else x[:, None] for n, x in baselines(batch).items()}
-        target = piece.target.to(device)
-        for place, (name, frames) in enumerate((ours | simple).items()):
-            scores.add(
-                dataset,
-                [piece.name],
-                piece.frames,
-                piece.observed,
-                name,
-                frames,
-                target,
-                [piece.radiometry],
-                piece.dt,
-                variant=name in ours and place > 0,
-            )
         if not video:
-            own = {n: as_written(x, [piece.radiometry])[0, 0].cpu() for n, x in (ours | simple).items()}
-            scores.others.add(dataset, [RestoredImage(piece.name, piece.target[0, 0], own)], device)
+            results, restored = ({name: frames[:, 0] for name, frames in r.items()} for r in (results, restored))
+        results |= {name: completed(frames, batch) for name, frames in restored.items()}
+        evaluator.update(batch, results, dataset)
     return seconds
-
-
-def scores_time(piece: Piece) -> bool:
-    """True for frames of a video."""
-    return piece.target.shape[1] > 1
 
 
 def cost(comparator: Comparator, device: torch.device, seconds: float, images: int) -> dict[str, Any]:
@@ -131,7 +100,7 @@ def against_first(scores: Scores, methods: Sequence[str]) -> dict[str, dict[str,
 def show_paired(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], first: str) -> None:
     """Print a table for each data set with more than one program."""
     for dataset, methods in found.items():
-        table = Table(title=f"{dataset}: {first} minus each of the others, 95 % interval, p (Wilcoxon)")
+        table = Table(title=escape(f"{dataset}: {first} minus each of the others, 95 % interval, p (Wilcoxon)"))
         table.title_justify = "left"
         table.add_column("method", overflow="fold")
         for metric in PAIRED:
@@ -142,7 +111,7 @@ def show_paired(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float
                 digits, m = (2 if metric == "psnr" else 4), metrics[metric]
                 ends = f"[{m['low']:+.{digits}f}, {m['high']:+.{digits}f}]"
                 cells.append(rf"{m['difference']:+.{digits}f} \{ends}, p {m['p_value']:.2g}")
-            table.add_row(method, *cells)
+            table.add_row(escape(method), *cells)
         console = Console()
         if not console.is_terminal:
             needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum
@@ -150,10 +119,25 @@ def show_paired(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float
         console.print(table)
 
 
+def _batch(piece: Piece, device: torch.device) -> Batch:
+    """Return a piece as the batch of a test."""
+    batch: Batch = {"name": [piece.name], "radiometry": [piece.radiometry], "hr": piece.target.to(device)}
+    batch["frame"], batch["hr_time"] = piece.frames, piece.times.to(device)
+    if piece.lr is not None:
+        lr = piece.lr.to(device)
+        batch["lr"], batch["beyond"] = lr.clamp(0, 1), lr - lr.clamp(0, 1)
+        batch["lr_time"] = torch.arange(lr.shape[1], device=device, dtype=torch.float32)[None]
+    if piece.target.shape[1] == 1:
+        for key in ("hr", "lr", "beyond"):
+            if key in batch:
+                batch[key] = batch[key][:, 0]  # type: ignore[literal-required]
+    return batch
+
+
 def _restored(comparator: Comparator, piece: Piece, device: torch.device) -> Tensor:
     """(1, T, 1, H, W) of the inputs, blended in time where there are more target frames."""
     assert piece.lr is not None, "comparators are refused without inputs"
     near = piece.lr.shape[1]
     weights = (1 - (piece.times[0, :, None] - torch.arange(near)).abs()).clamp(min=0)
-    blended = torch.einsum("tx,xchw->tchw", weights, piece.lr[0])
+    blended = torch.einsum("tx,xchw->tchw", weights, piece.lr[0].clamp(0, 1))
     return torch.cat([comparator(frame[None].to(device)) for frame in blended])[None]

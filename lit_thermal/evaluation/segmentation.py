@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lit_thermal.data.class_masks import IGNORED
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, reading
 from lit_thermal.evaluation.detectors import load_pretrained, same_word
 from lit_thermal.evaluation.pictures import Pictures
 from lit_thermal.evaluation.resampling import corrected_interval, resampled
@@ -111,8 +111,9 @@ def trained_segmenter(source: str, weights: Path | None, classes: Sequence[str])
         record = saved["record"]
         if record.get("segmenter") != source:
             raise InputError(f"{weights} is a {record.get('segmenter') or 'detector'}, not the SegFormer {source}")
-        segmenter = _empty(source, record["classes"], saved["state_dict"])
-        known = record["classes"]
+        with reading(weights, f"the weights of SegFormer {source}", "train again"):
+            known = record["classes"]
+            segmenter = _empty(source, known, saved["state_dict"])
     elif source in SIZES:
         raise InputError(f"SegFormer {source} needs weights: train it by --train, or give a file by --weights")
     else:

@@ -1,18 +1,18 @@
 """What the judging of images by a task leaves behind: `metrics.json`, `table.csv`, `metrics.csv`, a printed table."""
 
-import csv
-import io
 import json
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from lit_thermal.files import write_text
 from lit_thermal.metrics.statistics import Interval
+from lit_thermal.plain_files import as_csv
 
 
 @dataclass
@@ -46,7 +46,6 @@ class TaskResult:
 
 def write(result: TaskResult, folder: Path) -> None:
     """Write `metrics.json`, `table.csv` (a line per row of the table) and `metrics.csv` (one per image and row)."""
-    folder.mkdir(parents=True, exist_ok=True)
     record = {
         "task": result.task,
         "results": {result.dataset: {row: {"all": values} for row, values in result.table.items()}},
@@ -67,19 +66,21 @@ def write(result: TaskResult, folder: Path) -> None:
         "protocol": {"text": result.protocol},
         "skipped": result.skipped,
     }
-    _replace(folder / "metrics.json", json.dumps(_finite(record), indent=2, allow_nan=False) + "\n")
-    _replace(folder / "table.csv", _table_csv(result))
-    _replace(folder / "metrics.csv", _images_csv(result))
+    write_text(folder / "metrics.json", json.dumps(_finite(record), indent=2, allow_nan=False) + "\n")
+    write_text(folder / "table.csv", _table_csv(result))
+    write_text(folder / "metrics.csv", _images_csv(result))
 
 
 def show(result: TaskResult) -> None:
     """Print the table, values as the papers have them, in percent for detection and segmentation."""
     percent = result.task != "zero_shot"
-    table = Table(title=f"{result.task} on {result.dataset}: {result.data['images']} images", title_justify="left")
+    # rich takes square brackets for its own: words of others are escaped
+    title = escape(f"{result.task} on {result.dataset}: {result.data['images']} images")
+    table = Table(title=title, title_justify="left")
     table.add_column("input")
     columns = list(next(iter(result.table.values())))
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(escape(column), justify="right")
     for row, values in result.table.items():
         cells = []
         for column in columns:
@@ -87,15 +88,14 @@ def show(result: TaskResult) -> None:
             interval = result.intervals.get(row, {}).get(column)
             if interval is not None:
                 text += f" [{_number(interval.low, percent)}, {_number(interval.high, percent)}]"
-            # rich takes square brackets for its own
-            cells.append(text.replace("[", r"\["))
-        table.add_row(row, *cells)
+            cells.append(escape(text))
+        table.add_row(escape(row), *cells)
     lines = []
     for row, others in result.differences.items():
         told = [f"{_ends(difference, percent)} over {other}" for other, difference in others.items()]
         if told:
-            lines.append(f"{row}: {', '.join(told)}".replace("[", r"\["))
-    lines += [f"{column} is not there: {reason}" for column, reason in result.skipped.items()]
+            lines.append(escape(f"{row}: {', '.join(told)}"))
+    lines += [escape(f"{column} is not there: {reason}") for column, reason in result.skipped.items()]
     table.caption = "\n".join(lines)
     table.caption_justify = "left"
     console = Console()
@@ -114,27 +114,23 @@ def _number(value: float, percent: bool, sign: str = "") -> str:
 
 
 def _table_csv(result: TaskResult) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = list(next(iter(result.table.values())))
     bounded = [c for c in columns if any(c in result.intervals.get(row, {}) for row in result.table)]
-    writer.writerow(["input", *columns, *(f"{c}_{end}" for c in bounded for end in ("low", "high"))])
+    lines: list[list[Any]] = [["input", *columns, *(f"{c}_{end}" for c in bounded for end in ("low", "high"))]]
     for row, values in result.table.items():
         found = result.intervals.get(row, {})
         ends = [end for c in bounded for end in (found[c][1:] if c in found else ("", ""))]
-        writer.writerow([row, *(values.get(c, "") for c in columns), *ends])
-    return text.getvalue()
+        lines.append([row, *(values.get(c, "") for c in columns), *ends])
+    return as_csv(lines)
 
 
 def _images_csv(result: TaskResult) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     metrics = list(dict.fromkeys(m for rows in result.images.values() for values in rows.values() for m in values))
-    writer.writerow(["dataset", "image", "method", *metrics])
+    lines: list[list[Any]] = [["dataset", "image", "method", *metrics]]
     for row, images in result.images.items():
         for image, values in images.items():
-            writer.writerow([result.dataset, image, row, *(values.get(m, "") for m in metrics)])
-    return text.getvalue()
+            lines.append([result.dataset, image, row, *(values.get(m, "") for m in metrics)])
+    return as_csv(lines)
 
 
 def _finite(value: Any) -> Any:
@@ -144,9 +140,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

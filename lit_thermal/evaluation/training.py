@@ -1,7 +1,6 @@
 """Training of what judges images (detectors, segmenters): budgets in steps, progress, checkpoints to go on from."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, reading
+from lit_thermal.files import check_folder
+from lit_thermal.shapes import COUNT, check
 from lit_thermal.weights.checkpoint import read_values
+from lit_thermal.weights_file import save_file
+
+_TRAINED = {"record": {"steps": COUNT, "classes?": [str], "detector?": str, "segmenter?": str}, "step": COUNT}
+"""What of a checkpoint is looked at before its weights."""
 
 
 def train(
@@ -53,7 +58,7 @@ def train(
     record = record | {"steps": steps, "seed": seed}
     start = _resume(file, network, optimizer, schedule, record)
     if start < steps:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        check_folder(file.parent, "the folder of the weights")
         network.train()
         for step in _shown(range(start, steps), f"Training {file.stem}", steps):
             with torch.random.fork_rng():
@@ -104,6 +109,7 @@ def read_trained(file: Path) -> dict[str, Any]:
     saved = read_values(file)
     if not isinstance(saved, dict) or not {"record", "state_dict", "step"} <= saved.keys():
         raise InputError(f"{file} is no checkpoint of a trained detector or segmenter")
+    check(saved, _TRAINED, f"{file} is no checkpoint of a trained detector or segmenter", "train again")
     if saved["step"] < saved["record"]["steps"]:
         raise InputError(
             f"{file} was cut at step {saved['step']} of {saved['record']['steps']}: start its training again, which "
@@ -136,11 +142,12 @@ def _resume(file: Path, network: nn.Module, optimizer: Optimizer, schedule: Lamb
         raise InputError(
             f"{file} is of another training (other {', '.join(differing) or 'record'}): name another file or remove it"
         )
-    network.load_state_dict(saved["state_dict"])
-    if saved["step"] < record["steps"]:
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-    return int(saved["step"])
+    with reading(file, "a checkpoint of this training", "remove it and train again"):
+        network.load_state_dict(saved["state_dict"])
+        if saved["step"] < record["steps"]:
+            optimizer.load_state_dict(saved["optimizer"])
+            schedule.load_state_dict(saved["schedule"])
+        return int(saved["step"])
 
 
 def _save(
@@ -156,12 +163,7 @@ def _save(
     saved: dict[str, Any] = {"record": record, "state_dict": network.state_dict(), "step": step, "loss": loss}
     if step < record["steps"]:
         saved |= {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        torch.save(saved, aside)
-        os.replace(aside, file)
-    finally:
-        aside.unlink(missing_ok=True)
+    save_file(saved, file)
 
 
 def _shown(numbers: Sequence[int], text: str, total: int) -> Iterator[int]:

@@ -1,1 +1,5 @@
-"""What the generative methods share: diffusion schedules, the noise of a seed, and samplers."""
+"""Shared parts of the generative methods: diffusion schedules, seeded noise, and samplers."""
+
+from lit_thermal.lazy import lazy
+
+__getattr__, __dir__ = lazy(__name__)

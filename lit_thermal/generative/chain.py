@@ -1,4 +1,4 @@
-"""What a picture of a diffusion chain needs to know of each of its steps."""
+"""Data of the steps of a diffusion chain, for figures."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 class ChainStep(NamedTuple):
-    """One step of the chain of a batch, from `chain(batch, guided)` of a method."""
+    """One step of the chain of a batch, as returned by a method's `chain(batch, guided)`."""
 
     t: int
     """Index of the schedule at which the estimate was made."""
     image: Tensor
-    """(B, 1, H, W) in [0, 1]: the estimate of the restored image."""
+    """Estimate (B, 1, H, W) of the restored image in [0, 1]."""
     loss: Tensor
-    """(B,) the guided loss of the estimate; NaN where it cannot be computed."""
+    """Guidance loss (B,) of the estimate; NaN if it cannot be computed."""

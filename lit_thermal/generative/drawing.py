@@ -1,4 +1,4 @@
-"""One way to restore an image by drawing it: which sampler, and the mean of how many draws."""
+"""Restoration of an image by sampling: a sampler and the number of samples that are averaged."""
 
 from collections.abc import Callable
 
@@ -7,16 +7,16 @@ from lit_thermal.generative.sampler import Sampler
 
 
 class Drawing:
-    """A sampler and how often it draws an image, whose restoration is the mean of the draws.
+    """A sampler and the number of samples whose mean is the restored image.
 
-    One draw looks real; the mean of several is nearer to the target and smoother.
+    One sample looks realistic; the mean of several is closer to the target but smoother.
 
     Args:
-        sampler: how an image is drawn.
-        samples: how many draws the restored image is the mean of, at least 1.
+        sampler: factory that makes the sampler.
+        samples: number of samples that are averaged, at least 1.
 
     Raises:
-        InputError: there is no draw.
+        InputError: `samples` is less than 1.
     """
 
     def __init__(self, sampler: Callable[[], Sampler], samples: int = 1) -> None:

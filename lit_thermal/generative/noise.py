@@ -1,4 +1,4 @@
-"""Noise that belongs to an image, not to its place in a folder, a batch or a run."""
+"""Noise that is determined by an image's name, not by its position in a folder, a batch or a run."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 class SeededNoise:
-    """Unit Gaussian noise for the images of a batch, each from a generator of its own.
+    """Unit Gaussian noise for the images of a batch, each with its own generator.
 
-    What an image gets depends on its seed, its shape and the number of the draw alone. Noise is drawn on the CPU in
-    float32, so that it is the same on every device and in every precision but for rounding.
+    The noise of an image depends only on its seed, its shape and the number of the draw. Noise is drawn on the CPU in
+    float32, so that it is the same on every device and, up to rounding, in every precision.
 
     Args:
-        seeds: one for each image, 0 to 2**64 - 1.
+        seeds: seed of each image, 0 to 2**64 - 1.
 
     Attributes:
-        generators: of the images, on the CPU, for who draws by itself.
+        generators: random generators of the images, on the CPU, for code that draws its own random numbers.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -25,23 +25,23 @@ class SeededNoise:
 
     @classmethod
     def of(cls, names: Sequence[str], seed: int, sample: int = 0) -> "SeededNoise":
-        """Noise whose seeds follow from the names of the images, the same on every machine.
+        """Return noise whose seeds are derived from the names of the images, the same on every machine.
 
         Args:
-            names: of the images of a batch.
-            seed: of the run.
-            sample: number of the drawing, where an image is drawn several times.
+            names: names of the images of a batch.
+            seed: seed of the run.
+            sample: index of the sample, if several are drawn for an image.
         """
         return cls([_hash(f"{seed}/{sample}/{name}") for name in names])
 
     def __call__(self, like: Tensor) -> Tensor:
-        """The next draw of each image.
+        """Return the next draw of each image.
 
         Args:
-            like: (B, ...) gives shape, device and type; B is the number of seeds.
+            like: tensor (B, ...) with the shape, device and type of the noise; B must be the number of seeds.
 
         Raises:
-            ValueError: there is not one seed for each image.
+            ValueError: the number of seeds is not B.
         """
         if len(like) != len(self.generators):
             raise ValueError(f"there are {len(self.generators)} seeds for {len(like)} images")
@@ -50,6 +50,6 @@ class SeededNoise:
 
 
 def _hash(text: str) -> int:
-    """64 bits of a text; Python's own hash differs from process to process."""
-    # File names that are no text hold what UTF-8 would refuse.
+    """Return a 64-bit hash of a text, because Python's own hash differs between processes."""
+    # File names that are not valid text contain surrogates, which UTF-8 would refuse.
     return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "big")

@@ -1,4 +1,4 @@
-"""Samplers: how a clean latent is drawn by a denoiser, from noise down a schedule."""
+"""Samplers: draw a clean latent with a denoiser, starting from noise and descending a schedule."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,26 +11,26 @@ from lit_thermal.generative.noise import SeededNoise
 from lit_thermal.generative.schedule import Schedule
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
-"""State (B, C, h, w) of a chain, not scaled, and its index (B,) to the estimate of the clean latent."""
+"""Function that maps a chain's unscaled state (B, C, h, w) and its index (B,) to an estimate of the clean latent."""
 Watch = Callable[[int, Tensor], None]
-"""Is shown the index of each step and its estimate of the clean latent."""
+"""Callback that receives the index of each step and its estimate of the clean latent."""
 
 
 class Sampler(ABC):
     """Base of the family: a chain from the start of a schedule down to a clean latent.
 
-    A sampler holds no network and no schedule. Noise decides alone what is drawn: one draw of it makes the start, and
-    one more is taken for each step that adds noise. Gradients are the caller's business.
+    A sampler holds no network and no schedule. The result is determined by the noise: one draw is used for the start,
+    and one for each step that adds noise. The caller decides whether gradients are computed.
 
     Attributes:
-        eta: share of the posterior's standard deviation that each step adds (`Schedule.step`).
+        eta: fraction of the posterior's standard deviation that each step adds (`Schedule.step`).
     """
 
     eta: float = 0.0
 
     @abstractmethod
     def indices(self, schedule: Schedule) -> list[int]:
-        """The indices of the schedule at which the denoiser is asked, ascending; a chain goes from last to first.
+        """Return the schedule's indices at which the denoiser is called, ascending; a chain runs from last to first.
 
         Raises:
             InputError: the schedule has fewer steps than the sampler takes.
@@ -40,7 +40,7 @@ class Sampler(ABC):
         """Check that the schedule has as many steps as the sampler takes.
 
         Raises:
-            InputError: it has fewer.
+            InputError: the schedule has fewer steps.
         """
         self.indices(schedule)
 
@@ -50,14 +50,14 @@ class Sampler(ABC):
         """Draw a clean latent, from `Schedule.start` at the last index of the chain.
 
         Args:
-            denoise: gives the estimate of the clean latent.
-            schedule: that the denoiser was trained with.
-            y: (B, C, h, w) latent of the enlarged input.
-            noise: of the images of the batch.
-            watch: is called at each step, before the next.
+            denoise: denoiser that returns the estimate of the clean latent.
+            schedule: schedule with which the denoiser was trained.
+            y: latent (B, C, h, w) of the enlarged input.
+            noise: noise of the images of the batch.
+            watch: callback for the estimate of each step.
 
         Returns:
-            (B, C, h, w), the last estimate.
+            The last estimate (B, C, h, w).
         """
         start = schedule.start(y, noise(y), self.indices(schedule)[-1])
         return self._descend(denoise, schedule, start, y, noise, watch)
@@ -71,12 +71,12 @@ class Sampler(ABC):
         noise: SeededNoise | None,
         watch: Watch | None,
     ) -> Tensor:
-        """The chain from a state x at its last index."""
+        """Run the chain from a state x at its last index."""
         for t, previous in _downwards(self.indices(schedule)):
             x0 = denoise(x, _index(t, x))
             if watch is not None:
                 watch(t, x0)
-            # The last step gives the estimate itself, whatever eta is.
+            # The last step returns the estimate itself for any eta.
             if previous >= 0:
                 draw = noise(y) if noise is not None and self.eta else None
                 x = schedule.step(x, x0, y, t, previous, draw, self.eta)
@@ -84,14 +84,14 @@ class Sampler(ABC):
 
 
 class Ancestral(Sampler):
-    """Draws each state from the posterior of the one before (DDPM; ResShift's sampler; DifIISR eqs. 3 and 4).
+    """Draws each state from the posterior given the previous one (DDPM; ResShift's sampler; DifIISR eqs. 3 and 4).
 
     Args:
-        steps: of the chain; 0 takes all of the schedule.
-        eta: times the posterior's standard deviation; 1 is the posterior, 0 equals `Deterministic`.
+        steps: number of steps of the chain; 0 means all steps of the schedule.
+        eta: factor of the posterior's standard deviation, from 0 to 1; 1 is the posterior, 0 equals `Deterministic`.
 
     Raises:
-        InputError: steps is negative, or eta not from 0 to 1.
+        InputError: `steps` is negative, or `eta` is not in [0, 1].
     """
 
     def __init__(self, steps: int = 0, eta: float = 1.0) -> None:
@@ -100,18 +100,20 @@ class Ancestral(Sampler):
         self.steps, self.eta = steps, eta
 
     def indices(self, schedule: Schedule) -> list[int]:
-        """All indices, or as many as `steps` says, evenly spaced (`Schedule.respaced`)."""
+        """Return all indices, or `steps` evenly spaced ones (`Schedule.respaced`)."""
         return schedule.respaced(self.steps or schedule.steps)
 
 
 class Deterministic(Sampler):
-    """Adds no noise on the way (DDIM with eta 0, as SinSR takes it): the start alone decides, and can be found again.
+    """Adds no noise during the chain (DDIM with eta 0, as in SinSR), so that the start determines the result.
+
+    `invert` approximately recovers the start from the result.
 
     Args:
-        steps: of the chain; 0 takes all of the schedule.
+        steps: number of steps of the chain; 0 means all steps of the schedule.
 
     Raises:
-        InputError: steps is negative.
+        InputError: `steps` is negative.
     """
 
     def __init__(self, steps: int = 0) -> None:
@@ -120,28 +122,28 @@ class Deterministic(Sampler):
         self.steps = steps
 
     def indices(self, schedule: Schedule) -> list[int]:
-        """All indices, or as many as `steps` says, evenly spaced (`Schedule.respaced`)."""
+        """Return all indices, or `steps` evenly spaced ones (`Schedule.respaced`)."""
         return schedule.respaced(self.steps or schedule.steps)
 
     def run(self, denoise: Denoise, schedule: Schedule, x: Tensor, y: Tensor, watch: Watch | None = None) -> Tensor:
-        """The clean latent (B, C, h, w) that the chain gives for a state x at its last index."""
+        """Return the clean latent (B, C, h, w) at the end of the chain from a state x at its last index."""
         return self._descend(denoise, schedule, x, y, None, watch)
 
     def invert(self, denoise: Denoise, schedule: Schedule, x0: Tensor, y: Tensor) -> Tensor:
-        """The state at the last index of the chain that leads to a clean latent, nearly.
+        """Return the state at the last index from which the chain approximately leads to a clean latent.
 
-        The latent is taken for the state at the first index, whose noise is least. Each step to an index asks the
-        denoiser for its estimate from the state before it, with that index. What the estimate changes from one state
-        to the next is therefore not undone.
+        The latent is used as the state at the first index, which has the least noise. Each step to a higher index uses
+        the denoiser's estimate from the lower state, evaluated with the higher index. Changes of the estimate between
+        the two states are not inverted, so that the result is approximate.
 
         Args:
-            denoise: gives the estimate of the clean latent.
-            schedule: that the denoiser was trained with.
-            x0: (B, C, h, w) clean latent.
-            y: latent of the enlarged input.
+            denoise: denoiser that returns the estimate of the clean latent.
+            schedule: schedule with which the denoiser was trained.
+            x0: clean latent (B, C, h, w).
+            y: latent (B, C, h, w) of the enlarged input.
 
         Returns:
-            (B, C, h, w).
+            State (B, C, h, w).
         """
         x = x0
         upwards = reversed([jump for jump in _downwards(self.indices(schedule)) if jump[1] >= 0])
@@ -151,18 +153,18 @@ class Deterministic(Sampler):
 
 
 class OneStep(Sampler):
-    """Asks the denoiser once, at the last index of the schedule (SinSR; DifIISR's released inference)."""
+    """Calls the denoiser once, at the last index of the schedule (SinSR; DifIISR's released inference)."""
 
     def indices(self, schedule: Schedule) -> list[int]:
-        """The last index."""
+        """Return the last index."""
         return [schedule.steps - 1]
 
 
 def _downwards(indices: list[int]) -> Iterator[tuple[int, int]]:
-    """Each index with the one below it, -1 below the first, from the last on."""
+    """Yield each index with the next lower one (-1 for the first), from the last to the first."""
     return zip(reversed(indices), reversed([-1, *indices[:-1]]), strict=True)
 
 
 def _index(t: int, x: Tensor) -> Tensor:
-    """The same index for each image."""
+    """Return the index repeated for each image."""
     return torch.full((len(x),), t, dtype=torch.int64, device=x.device)

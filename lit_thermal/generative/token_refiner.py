@@ -1,4 +1,4 @@
-"""Refiners: what the tokens of an image leave out of its latent."""
+"""Refiners: draw the residual between an image's latent and the latent of its tokens."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 STATES = 1000
-"""Of the diffusion, from nearly clean to nearly noise."""
+"""Number of states of the diffusion, from nearly clean to nearly noise."""
 SPREAD = 0.6
-"""What residuals are divided by."""
+"""Scale by which residuals are divided."""
 FREQUENCIES = 256
-"""Sines and cosines that tell the number of a state."""
+"""Number of sines and cosines that encode the index of a state."""
 
 
 class Refiner(nn.Module, ABC):
-    """Base of the family: draws the residual of a latent at each place, given what the transformer says of it.
+    """Base of the family: draws the residual of a latent at each position, given features of the transformer.
 
-    What must hold: places are drawn independently given their conditions; each image's draw depends on its own
-    condition and noise alone; state and loss are finite whatever the residual.
+    In subclasses positions must be drawn independently given their conditions, the draw of an image must depend only on
+    its own condition and noise, and state and loss must be finite for any residual.
 
     Args:
-        dim: channels of the latent.
-        width: channels of the condition.
+        dim: number of channels of the latent.
+        width: number of channels of the condition.
 
     Attributes:
-        weight: of `loss` in a training; 0 where there is none.
+        weight: weight of `loss` in training; 0 if there is no loss.
     """
 
     weight: float = 0.0
@@ -43,27 +43,27 @@ class Refiner(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, condition: Tensor, residual: Tensor) -> Tensor:
-        """Return the loss () of residuals (B, n, dim) at conditions (B, n, width), which gets a gradient too."""
+        """Return the loss () of residuals (B, n, dim) at conditions (B, n, width); conditions get a gradient too."""
 
     @abstractmethod
     def draw(self, condition: Tensor, noise: SeededNoise) -> Tensor | None:
         """Draw residuals.
 
         Args:
-            condition: (B, n, width).
-            noise: of the images of the batch.
+            condition: features of the transformer (B, n, width).
+            noise: noise of the images of the batch.
 
         Returns:
-            (B, n, dim); None where tokens are decoded alone.
+            Residuals (B, n, dim), or None if only the tokens are decoded.
         """
 
 
 class NoRefiner(Refiner):
-    """The image is that of its tokens (Real-IISR).
+    """No refinement: the image is decoded from its tokens only (Real-IISR).
 
     Args:
-        dim: channels of the latent.
-        width: channels of the condition.
+        dim: number of channels of the latent.
+        width: number of channels of the condition.
     """
 
     def loss(self, condition: Tensor, residual: Tensor) -> Tensor:
@@ -71,32 +71,32 @@ class NoRefiner(Refiner):
         return residual.new_zeros(())
 
     def draw(self, condition: Tensor, noise: SeededNoise) -> None:
-        """Draw nothing."""
+        """Return None."""
 
 
 class DiffusionRefiner(Refiner):
-    """Draws the residual by a small diffusion model at each place (VARSR, after MAR's diffusion loss).
+    """Draws the residual with a small diffusion model at each position (VARSR, after MAR's diffusion loss).
 
-    An MLP sees one place of a noisy residual, the number of the state, and the layer norm of the condition; it
-    predicts the noise and how much is added in a step, between the least and the most of DDPM. It is trained with
+    An MLP takes one position of a noisy residual, the index of the state, and the layer norm of the condition. It
+    predicts the noise and the variance of a step, between DDPM's smallest and largest. It is trained with
     ``mean squared error of the noise + variational bound`` (improved DDPM), where the bound, a thousandth of its sum
-    over all states in bits per value, trains the variance alone. At the first state it is the negative log density
-    of the continuous residual, where improved DDPM takes that of 8-bit values.
+    over all states in bits per value, trains only the variance. At the first state the bound is the negative log
+    density of the continuous residual, where improved DDPM uses that of 8-bit values.
 
-    The 1000 states are those of the cosine schedule. A chain of S steps starts from noise at state 1000 - 1000 / S
-    (ours; at the very last state so little of the residual is left, 5e-5, that a chain would enlarge the network's
-    error as much).
+    The 1000 states are those of the cosine schedule. A chain of S steps starts from noise at state 1000 - 1000 / S.
+    This is our choice: at the very last state so little of the residual is left (5e-5) that a chain would amplify the
+    network's error accordingly.
 
-    At its defaults and 32 and 1536 channels the MLP has 36.6 million parameters, as VARSR's.
+    With the defaults and 32 and 1536 channels the MLP has 36.6 million parameters, as in VARSR.
 
     Args:
-        dim: channels of the latent.
-        width: channels of the condition.
-        hidden: channels of the MLP.
-        blocks: residual blocks of the MLP.
-        steps: of the chain that draws, 2 or more and a divisor of 1000.
-        repeats: states that each residual is trained at in one step.
-        weight: of the loss.
+        dim: number of channels of the latent.
+        width: number of channels of the condition.
+        hidden: number of channels of the MLP.
+        blocks: number of residual blocks of the MLP.
+        steps: number of steps of the chain, at least 2 and a divisor of 1000.
+        repeats: number of states at which each residual is trained in one step.
+        weight: weight of the loss, at least 0.
 
     Raises:
         InputError: a number is out of range.
@@ -127,7 +127,7 @@ class DiffusionRefiner(Refiner):
     def loss(self, condition: Tensor, residual: Tensor) -> Tensor:
         """Return the loss () of residuals (B, n, dim) at conditions (B, n, width); states and noise are drawn."""
         clean = _wide(residual).repeat(self.repeats, 1, 1) / SPREAD
-        # on the CPU, where the tables are
+        # Indices are drawn on the CPU, where the tables are.
         t = torch.randint(STATES, clean.shape[:2])
         noise = torch.randn_like(clean)
         signal, spread = (table.to(clean)[..., None] for table in amplitudes(t))
@@ -138,13 +138,13 @@ class DiffusionRefiner(Refiner):
 
     @torch.no_grad()
     def draw(self, condition: Tensor, noise: SeededNoise) -> Tensor:
-        """Draw residuals (B, n, dim) at conditions (B, n, width), by a chain from noise."""
+        """Draw residuals (B, n, dim) at conditions (B, n, width) by a chain that starts from noise."""
         scheduler = _scheduler()
         scheduler.set_timesteps(self.steps)
         condition = self.norm(condition)
-        # one for each image, which the scheduler takes and its type does not tell
+        # The scheduler accepts one generator per image, although its type annotation does not say so.
         generators = cast("torch.Generator", noise.generators)
-        # The scheduler wants channels before places.
+        # The scheduler needs channels before positions.
         x = noise(_wide(condition).new_empty(len(condition), self.denoiser.dim, condition.shape[1]))
         for t in scheduler.timesteps.tolist():
             output = self.denoiser(x.mT, torch.full((1, 1), t, device=x.device), condition)
@@ -153,15 +153,15 @@ class DiffusionRefiner(Refiner):
 
 
 class ResidualDenoiser(nn.Module):
-    """MLP of single places, modulated by the state's number and a condition (adaptive layer norm).
+    """MLP on single positions, modulated by the state's index and a condition (adaptive layer norm).
 
-    The output starts at zero, and blocks change nothing at first.
+    At initialisation the output is zero and blocks are the identity.
 
     Args:
-        dim: channels of what is denoised.
-        width: channels of the condition.
-        hidden: channels in between.
-        blocks: residual blocks.
+        dim: number of channels of the denoised residual.
+        width: number of channels of the condition.
+        hidden: number of channels inside the MLP.
+        blocks: number of residual blocks.
     """
 
     def __init__(self, dim: int, width: int, hidden: int, blocks: int) -> None:
@@ -181,15 +181,15 @@ class ResidualDenoiser(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Denoise.
+        """Predict the noise and the variance of noisy residuals.
 
         Args:
-            x: (B, n, dim).
-            t: number of the state of each place, (B, n) or (1, 1).
-            condition: (B, n, width).
+            x: noisy residuals (B, n, dim).
+            t: index of the state of each position, (B, n) or (1, 1).
+            condition: normalised condition (B, n, width).
 
         Returns:
-            (B, n, 2 dim): noise, and share of the variance as `variational_bound` takes it.
+            (B, n, 2 dim): the noise, and the share of the variance as in `variational_bound`.
         """
         weight = self.embed.weight
         time = self.time(self.frequencies(t.flatten()).to(weight.dtype)).unflatten(0, t.shape)
@@ -202,10 +202,10 @@ class ResidualDenoiser(nn.Module):
 
 
 class DenoiserBlock(nn.Module):
-    """Modulated norm, linear, SiLU, linear and a gate, added to the input: ``x + gate * mlp(norm(x))``.
+    """Residual block of modulated norm, linear, SiLU, linear and a gate: ``x + gate * mlp(norm(x))``.
 
     Args:
-        hidden: channels.
+        hidden: number of channels.
     """
 
     def __init__(self, hidden: int) -> None:
@@ -216,39 +216,39 @@ class DenoiserBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, known: Tensor) -> Tensor:
-        """(B, n, hidden) to the same shape; `known` too has it, or one row for all places."""
+        """Map (B, n, hidden) to the same shape; `known` has that shape too, or one row for all positions."""
         scale, shift, gate = self.modulation(known).chunk(3, dim=-1)
         return x + gate * self.mlp(_normed(x, scale, shift))
 
 
 def amplitudes(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the amplitudes of signal and noise in states t (...) on the CPU, float64."""
+    """Return the amplitudes of signal and noise at states t (...), float64 on the CPU."""
     kept = _kept()[t]
     return kept.sqrt(), (1 - kept).sqrt()
 
 
 def variational_bound(error: Tensor, share: Tensor, t: Tensor) -> Tensor:
-    """What a denoiser's variance costs: the mean over places and values of the bound's part at their states, in bits.
+    """Return the variational bound that trains the variance, in bits: the mean over positions and values.
 
-    At state t > 0 that is the Kullback-Leibler divergence of DDPM's step with a known residual from the denoiser's;
-    at state 0 the negative log density of the residual. The logarithm of a step's variance lies at ``(share + 1) / 2``
-    on the way from that of the known residual to that of the noise between the two states; that of state 1 stands
-    for the missing first.
+    At state t > 0 the bound is the Kullback-Leibler divergence between DDPM's step with a known residual and the
+    denoiser's step; at state 0 it is the negative log density of the residual. The log variance of a step is
+    interpolated by ``(share + 1) / 2`` from that of the posterior with a known residual to that of the noise added
+    between the two states. State 0 has no posterior variance and uses that of state 1.
 
     Args:
-        error: (B, n, dim) predicted noise less the true one.
-        share: (B, n, dim).
-        t: (B, n) states, on the CPU.
+        error: predicted minus true noise (B, n, dim).
+        share: position between the two log variances (B, n, dim), nominally in [-1, 1].
+        t: states (B, n), on the CPU.
 
     Returns:
-        Scalar.
+        Scalar loss.
     """
     kept = _kept()
     before = torch.cat([kept.new_ones(1), kept[:-1]])
     beta = 1 - kept / before
     least = (beta * (1 - before) / (1 - kept)).log()
     least[0] = least[1]
-    # by how much the mean of a step moves with the noise
+    # Derivative of a step's mean with respect to the noise.
     moves = beta / ((1 - beta) * (1 - kept)).sqrt()
     low, high, factor = (table[t].to(error)[..., None] for table in (least, beta.log(), moves))
     chosen = low + (share + 1) / 2 * (high - low)
@@ -266,7 +266,7 @@ def _scheduler() -> "DDPMScheduler":
 
 
 def _kept() -> Tensor:
-    """Share of the residual's variance in each state, float64."""
+    """Return the remaining share of the residual's variance at each state, float64."""
     return (1 - _scheduler().betas.double()).cumprod(0)
 
 

@@ -1,4 +1,4 @@
-"""Token samplers: which codebook entries are taken, by what a network says of each."""
+"""Token samplers: choose codebook entries from the logits of a network."""
 
 from abc import ABC, abstractmethod
 
@@ -10,48 +10,48 @@ from lit_thermal.generative.noise import SeededNoise
 
 
 class TokenSampler(ABC):
-    """Base of the family: takes one entry for each token.
+    """Base of the family: chooses one entry for each token.
 
-    What must hold: an image's tokens depend on its own logits and its own random numbers alone; logits that are all
-    the same number higher give the same entries.
+    In subclasses the tokens of an image must depend only on its own logits and random numbers, and adding a constant to
+    all logits must not change the entries.
     """
 
     @abstractmethod
     def __call__(self, logits: Tensor, noise: SeededNoise) -> Tensor:
-        """Take entries.
+        """Choose entries.
 
         Args:
-            logits: (B, n, entries), finite.
-            noise: of the images of the batch; how many draws are taken is the sampler's choice.
+            logits: finite logits (B, n, entries).
+            noise: noise of the images of the batch; a sampler may use any number of draws.
 
         Returns:
-            int64 (B, n).
+            Indices of entries, int64 (B, n).
         """
 
 
 class Greedy(TokenSampler):
-    """The likeliest entry, the first of equals; nothing is drawn (the published test: top-k with k = 1)."""
+    """Chooses the most likely entry, the first in a tie, without noise (the published test: top-k with k = 1)."""
 
     def __call__(self, logits: Tensor, noise: SeededNoise) -> Tensor:
-        """Take entries (B, n) of logits (B, n, entries)."""
+        """Choose entries (B, n) from logits (B, n, entries)."""
         return logits.argmax(-1)
 
 
 class TopKTopP(TokenSampler):
-    """Draws from the likeliest entries, by their probabilities (spec of Real-IISR's inference, step 3).
+    """Draws from the most likely entries by their probabilities (spec of Real-IISR's inference, step 3).
 
-    First the k likeliest stay, and what equals the last of them. Then the unlikeliest of these go, as many as have
-    a probability of at most 1 - p together; the likeliest always stays.
+    First the k most likely entries are kept, including ties with the last of them. Then the least likely of these are
+    removed as long as their total probability is at most 1 - p; the most likely entry is always kept.
 
-    One draw of the noise is taken, on the CPU, so that every device draws the same.
+    One draw of the noise is used. It is made on the CPU, so that all devices draw the same.
 
     Args:
-        k: how many entries stay, 1 or more; 0: all.
-        p: probability that stays, above 0 and up to 1.
-        temperature: divides the logits first.
+        k: number of entries that are kept, at least 1; 0 keeps all.
+        p: probability mass that is kept, greater than 0 and at most 1.
+        temperature: divisor of the logits, greater than 0.
 
     Raises:
-        InputError: one of these is out of its range.
+        InputError: an argument is out of range.
     """
 
     def __init__(self, k: int = 0, p: float = 1.0, temperature: float = 1.0) -> None:
@@ -63,18 +63,18 @@ class TopKTopP(TokenSampler):
         self.k, self.p, self.temperature = k, p, temperature
 
     def __call__(self, logits: Tensor, noise: SeededNoise) -> Tensor:
-        """Take entries (B, n) of logits (B, n, entries)."""
+        """Choose entries (B, n) from logits (B, n, entries)."""
         kept = self.probabilities(logits)
-        # A point of the unit interval for each token; the entry whose share of the interval holds it.
+        # A random point of the unit interval for each token selects the entry whose share of the interval contains it.
         point = torch.special.ndtr(noise(kept[..., :1]))
         ends = kept.cumsum(-1)
         drawn = torch.searchsorted(ends, point * ends[..., -1:], right=True).squeeze(-1)
-        # A point at the very end would name what follows the last entry that stays.
+        # A point at the very end would select an entry after the last one that is kept.
         last = kept.shape[-1] - 1 - (kept > 0).flip(-1).int().argmax(-1)
         return torch.minimum(drawn, last)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return what entries are drawn by, (B, n, entries) float32 that sums to 1 over the entries that stay."""
+        """Return the probabilities (B, n, entries) of drawing entries, float32, which are 0 for removed entries."""
         scaled = logits.float() / self.temperature
         if 0 < self.k < scaled.shape[-1]:
             least = scaled.topk(self.k, dim=-1).values[..., -1:]
@@ -90,13 +90,13 @@ class TopKTopP(TokenSampler):
 def guided(positive: Tensor, negative: Tensor, guidance: float, level: int, levels: int) -> Tensor:
     """Push logits away from those of the negative class, more at finer scales: ``(1 + t) positive - t negative``.
 
-    t grows from 0 at the first scale to `guidance` at the last, t = guidance * level / (levels - 1) (spec of
-    Real-IISR's inference, step 3; its published test has a guidance of 1, VARSR's of 6).
+    The factor t grows from 0 at the first scale to `guidance` at the last, t = guidance * level / (levels - 1) (spec of
+    Real-IISR's inference, step 3; its published test uses a guidance of 1, VARSR's of 6).
 
     Args:
-        positive: (B, n, entries) logits.
-        negative: logits as above, of the same tokens under the negative label.
-        guidance: 0 gives `positive`.
+        positive: logits (B, n, entries) under the positive label.
+        negative: logits (B, n, entries) of the same tokens under the negative label.
+        guidance: strength of the guidance at the last scale; 0 returns `positive`.
         level: index of the scale, from 0.
         levels: number of scales.
     """

@@ -1,6 +1,9 @@
 """Restoring one video on disk to another: from a folder of frames or a video file, as a stream."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -8,13 +11,17 @@ from torch import Tensor
 
 from lit_thermal.data.clips import open_clip
 from lit_thermal.data.frames import Clip, FolderClip
-from lit_thermal.data.radiometry import Normalize, display_range, histogram, radiometry_of, to_values
+from lit_thermal.data.look import check_gray, look
+from lit_thermal.data.normalize import NORMALIZE, Normalize
+from lit_thermal.data.radiometry import beyond, display_range, histogram, radiometry_of, to_values
+from lit_thermal.data.video_file import VideoClip
 from lit_thermal.errors import InputError
-from lit_thermal.inference.output import check_output, open_output
+from lit_thermal.inference.output import claimed, open_output
+from lit_thermal.inference.timing import Timing
 from lit_thermal.inference.video import MINIMUM, VideoRestorer, restore_video
+from lit_thermal.ops.outliers import put_back
 
-DEFAULT_FPS = 25.0
-"""Frame rate of the video where the input is a folder, which has none."""
+log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
 """Passes frames on and shows how many of the total are done."""
@@ -30,12 +37,14 @@ def upscale(
     overlap: int = 16,
     device: torch.device | str = "cpu",
     fps: float | None = None,
-    normalize: Normalize = "minmax",
+    normalize: Normalize = NORMALIZE,
     progress: Progress | None = None,
 ) -> int:
     """Restore a clip to a folder of frames of the same depth plus a video, or to a video file.
 
-    Memory does not grow with the length: a 16-bit clip is read twice, first for its range.
+    Frames of a video keep their times, and those between them lie evenly between their neighbours' times. The model
+    itself takes frames as equally spaced. Memory does not grow with the length: a 16-bit clip is read twice, first for
+    its range.
 
     Args:
         clip: what `open_input` gave.
@@ -45,7 +54,7 @@ def upscale(
         tile: side of the tiles in input pixels; none restores frames whole.
         overlap: input pixels that neighbouring tiles share.
         device: where the model is.
-        fps: of the video; by default `temporal_scale` times the input's, or `DEFAULT_FPS` for a folder.
+        fps: constant frame rate of the video; by default the frames' own times, or 25 for a folder of frames.
         normalize: mapping of 16-bit counts, see `radiometry_of`.
         progress: shows the progress.
 
@@ -57,43 +66,85 @@ def upscale(
     """
     # 8-bit clips need no look at their range.
     counts = histogram(clip if clip.bits == 16 else (), clip.bits)
-    radiometry = radiometry_of(counts, normalize)
-    frames: Iterator[Tensor] = (to_values(frame, radiometry)[None] for frame in clip)
+    radiometry = radiometry_of(counts, normalize, clip)
+    outside: dict[int, Tensor] = {}
+
+    def values() -> Iterator[Tensor]:
+        for number, frame in enumerate(clip):
+            if clip.bits == 16 and (lost := beyond(frame, radiometry)).any():
+                outside[number] = lost[None, None]
+            yield to_values(frame, radiometry)[None]
+
+    frames = values()
     restored: Iterable[Tensor] = restore_video(
         frames, model, temporal_scale=temporal_scale, tile=tile, overlap=overlap, device=device
     )
     total = temporal_scale * (clip.length - 1) + 1
     if progress is not None:
         restored = progress(restored, total)
-    rate = fps or (temporal_scale * clip.fps if clip.fps else DEFAULT_FPS)
+    timing = Timing.of(clip, temporal_scale, fps)
+    aspect = clip.aspect if isinstance(clip, VideoClip) else Fraction(1)
     height, width = clip.size
     tiff = isinstance(clip, FolderClip) and clip.files[0].suffix.lower() in (".tif", ".tiff")
     written = 0
     with open_output(
         target,
         size=(model.scale * height, model.scale * width),
-        fps=rate,
+        fps=timing.fps,
         radiometry=radiometry,
         display=display_range(counts, radiometry),
         suffix=".tif" if tiff else ".png",
+        tick=timing.tick,
+        aspect=aspect,
     ) as write:
         for frame in restored:
-            write(frame)
+            # the nearer of the two input frames around, or the earlier
+            number = -((temporal_scale - 2 * written) // (2 * temporal_scale))
+            if number in outside:
+                frame = put_back(frame[None], outside[number])[0]
+            outside.pop(number - 1, None)
+            write(frame, timing.stamp(written))
             written += 1
     return written
 
 
-def open_input(source: Path, target: Path, overwrite: bool) -> Clip:
-    """Look at the input and the output before a model is loaded.
+@contextmanager
+def open_input(
+    source: Path, target: Path, overwrite: bool, *, temporal_scale: int | None = None, fps: float | None = None
+) -> Iterator[Clip]:
+    """Look at the input and hold the output while the body runs; for use before a model is loaded.
+
+    Args:
+        source: folder of frames or video file.
+        target: see `upscale`; no other process gets it meanwhile.
+        overwrite: replace what an earlier run wrote there.
+        temporal_scale: output frames per input frame.
+        fps: constant frame rate of the video.
 
     Raises:
-        InputError: the input is missing, damaged or too short, or the output must not be written.
+        InputError: the input is missing, damaged or too short, or the output must not or cannot be written.
     """
     clip = open_clip(source)
     if clip.length < MINIMUM:
         raise InputError(f"{source} has {clip.length} frames, restoring a video needs at least {MINIMUM}")
-    check_output(source, target, overwrite)
-    return clip
+    if isinstance(clip, FolderClip):
+        look({file.name: file for file in clip.files}, lambda _, file: check_gray(file), f"frames of {source}")
+    timing = Timing.of(clip, temporal_scale or 1, fps)
+    if timing.tick is not None and target.suffix.lower() == ".avi":
+        raise InputError(
+            f"the frames of {source} are not equally spaced in time, which AVI cannot hold: "
+            "let OUTPUT end in .mp4 or .mkv, or give --fps"
+        )
+    with claimed(source, target, overwrite):
+        if timing.remark:
+            log.warning("%s: %s", source, timing.remark)
+        if isinstance(clip, VideoClip) and clip.aspect != 1:
+            log.warning(
+                "the pixels of %s are %s times as wide as high: videos keep the flag, single frames have none",
+                source,
+                clip.aspect,
+            )
+        yield clip
 
 
 def check_model(model: object, temporal_scale: int | None, allow_untrained: bool) -> tuple[VideoRestorer, int]:

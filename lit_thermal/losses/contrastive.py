@@ -9,35 +9,37 @@ from torch.nn import functional as F
 from lit_thermal.errors import InputError
 
 _LEAST_NORM = 1e-4
-"""Vectors shorter than this are not scaled to length 1: the gradient of a null vector would be without bound."""
+"""Vectors shorter than this are not scaled to length 1, because the gradient at a zero vector is unbounded."""
 
 
 class ContrastiveLoss(nn.Module, ABC):
-    """Base of the family: a scalar for N pairs of vectors, row i of both belonging together.
+    """Base of the family: a scalar loss of N pairs of vectors, where row i of one input belongs to row i of the other.
 
-    What must hold: below two pairs there is nothing to contrast with, and the loss is a zero that stays in the graph
-    of its inputs, so that every process of a distributed run has gradients. The order of the pairs does not matter.
+    In subclasses the order of the pairs must not matter. With fewer than two pairs the loss must be a zero that stays
+    in the graph of its inputs, so that every process of a distributed run has gradients.
     """
 
     @abstractmethod
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
-        """Scalar loss of vectors (N, D) of one camera and (N, D) of the other."""
+        """Return the scalar loss of vectors (N, D) of one camera and (N, D) of the other."""
 
 
 class NTXent(ContrastiveLoss):
     """Normalised temperature-scaled cross entropy: the contrastive term C of CoReFusion, from SimCLR.
 
-    Each of the 2N vectors must find its partner among the other 2N - 1 by cosine similarity divided by the temperature;
-    the mean of the 2N cross entropies. Between 0 and ``2 / temperature + log(2N - 1)``. In float32 at least.
+    Each of the 2N vectors is classified among the other 2N - 1 by cosine similarity divided by the temperature, with
+    its partner as the target; the loss is the mean of the 2N cross entropies. It lies between 0 and
+    ``2 / temperature + log(2N - 1)`` and is computed in float32 at least.
 
-    With `gather`, the pairs of all processes form one batch, and processes may hold different numbers of pairs, also
-    none. Every process must then call the loss, and gets the loss of the whole batch; the gradient for its own vectors
-    is multiplied by the number of processes, because DDP divides by it. So averaged gradients are those of one process
-    with all pairs, and nothing is exchanged in the backward pass.
+    With `gather`, the pairs of all processes form one batch; processes may have different numbers of pairs, or none.
+    Every process must then call the loss, which returns the loss of the whole batch. The gradient of a process's own
+    vectors is multiplied by the number of processes, because DDP divides by it. The averaged gradients thereby equal
+    those of one process with all pairs, and nothing is exchanged in the backward pass.
 
     Args:
-        temperature: below 1 sharpens the softmax; the released code has 0.5, the paper names none.
-        gather: in a distributed run, contrast with the pairs of all processes instead of one's own.
+        temperature: divisor of the similarities, greater than 0; smaller values sharpen the softmax. The released code
+            uses 0.5; the paper gives no value.
+        gather: contrast with the pairs of all processes of a distributed run instead of only the process's own.
 
     Source: Chen et al., "A simple framework for contrastive learning of visual representations", 2020.
     """
@@ -50,10 +52,10 @@ class NTXent(ContrastiveLoss):
         self.gather = gather
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
-        """Scalar loss of vectors (N, D) of one camera and (N, D) of the other; any length, any N.
+        """Return the scalar loss of vectors (N, D) of one camera and (N, D) of the other, of any length and any N.
 
         Raises:
-            InputError: the two are not of one shape.
+            InputError: the shapes differ or are not (N, D).
         """
         if z1.shape != z2.shape or z1.ndim != 2:
             raise InputError(f"NTXent needs pairs of vectors, not {tuple(z1.shape)} and {tuple(z2.shape)}")
@@ -66,11 +68,11 @@ class NTXent(ContrastiveLoss):
             if len(pairs) < 2:
                 return (0 * pairs).sum()
             loss = self._cross_entropy(pairs)
-            # The value of the loss with `processes` times its gradient.
+            # This has the value of the loss and `processes` times its gradient.
             return loss.detach() + processes * (loss - loss.detach())
 
     def _cross_entropy(self, pairs: Tensor) -> Tensor:
-        """Mean cross entropy of unit vectors (N, 2, D)."""
+        """Return the mean cross entropy of unit vectors (N, 2, D)."""
         vectors = torch.cat([pairs[:, 0], pairs[:, 1]])
         count = len(vectors)
         rows = torch.arange(count, device=vectors.device)
@@ -84,11 +86,11 @@ def _is_distributed() -> bool:
 
 
 def _with_pairs_of_other_processes(pairs: Tensor) -> Tensor:
-    """Pairs (N, 2, D) of all processes in the order of their ranks; the own ones keep their gradient."""
+    """Return the pairs (N, 2, D) of all processes in rank order; those of this process keep their gradient."""
     counts = [torch.zeros(1, dtype=torch.long, device=pairs.device) for _ in range(distributed.get_world_size())]
     distributed.all_gather(counts, torch.tensor([len(pairs)], device=pairs.device))
     most = int(torch.cat(counts).max())
-    # Collectives need one shape everywhere.
+    # Collectives need the same shape in all processes.
     padded = pairs.new_zeros(most, *pairs.shape[1:])
     padded[: len(pairs)] = pairs.detach()
     gathered = [torch.empty_like(padded) for _ in counts]

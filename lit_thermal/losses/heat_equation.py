@@ -1,4 +1,4 @@
-"""The loss that asks a restored thermal video to obey the heat equation."""
+"""The loss that penalises a restored thermal video for violating the heat equation."""
 
 import math
 
@@ -15,18 +15,18 @@ class HeatEquationLoss(nn.Module):
 
     ``mean(w |(P[t+1] - P[t-1]) / (2 dt) - D lap(P[t])|^p)`` over interior frames, with
     ``w = exp(-alpha |grad GT|^2)``. The time step is ``dt = 2 / s`` at temporal scale s, so D is in squared HR pixels
-    per output step at s = 2. The paper names residual, weight and learnable D; p, dt, the zero-flux border and the
-    numbers are ours.
+    per output step at s = 2. The paper specifies residual, weight and learnable D; p, dt, the zero-flux border and the
+    default values are ours.
 
-    For a moving edge the best D is 0: D can drift there and the term then punishes any change in time. Watch the
-    logged D, set a floor, or fix it.
+    For a moving edge the best D is 0. D can drift towards it, and the loss then penalises any change over time: watch
+    the logged D, set `least_diffusivity`, or fix D.
 
     Args:
-        diffusivity: D before training; 0.25 is the bound of an explicit scheme.
-        alpha: edge weight, for values in [0, 1].
-        power: p, 2 or 1.
+        diffusivity: initial value of D; 0.25 is the stability bound of an explicit scheme.
+        alpha: strength of the edge weight, for values in [0, 1].
+        power: exponent p of the residual, 1 or 2.
         learnable: train D (as Softplus of a parameter, so that it stays positive).
-        least_diffusivity: floor of D.
+        least_diffusivity: lower bound of D, at least 0.
         lr_scale: learning rate of D relative to the network's.
     """
 
@@ -53,13 +53,14 @@ class HeatEquationLoss(nn.Module):
 
     @property
     def diffusivity(self) -> Tensor:
-        """D > 0, scalar."""
+        """Diffusivity D > 0, a scalar."""
         return self.least_diffusivity + F.softplus(self.raw_diffusivity)
 
     def forward(self, restored: Tensor, target: Tensor, temporal_scale: int) -> Tensor:
-        """Scalar loss of (B, T, C, H, W) restored and true frames, `temporal_scale` output steps per input frame.
+        """Return the scalar loss of restored and true frames (B, T, C, H, W).
 
-        Zero, with no gradient, for fewer than three frames. Computed in float32 at least.
+        `temporal_scale` is the number of output steps per input frame. For fewer than three frames the loss is zero and
+        has no gradient. It is computed in float32 at least.
         """
         if restored.shape[1] < 3:
             return restored.new_zeros(())

@@ -1,4 +1,4 @@
-"""Perceptual losses: the difference of two images as a network that was trained on photographs sees it."""
+"""Perceptual losses: differences of two images in the features of a network trained on photographs."""
 
 import urllib.request
 from abc import ABC, abstractmethod
@@ -11,31 +11,34 @@ import torchvision
 from torch import Tensor, nn
 
 from lit_thermal.errors import InputError
+from lit_thermal.files import is_plain
+from lit_thermal.weights_file import check_kinds, check_tensors, read_file
 
 LPIPSNetwork = Literal["vgg", "alex"]
 
 
 class PerceptualLoss(nn.Module, ABC):
-    """Base of the family: a scalar for restored and true images, the mean of each image's own value.
+    """Base of the family: a scalar loss of restored and true images, the mean over images.
 
-    What must hold: it is 0 for equal images and not negative; thermal images count as three equal channels; no sample
-    at all (B = 0) gives 0; only `restored` gets a gradient. It has no parameters and nothing in a checkpoint.
+    Subclasses must return 0 for equal images and for an empty batch (B = 0), and never a negative value. Thermal images
+    count as three equal channels, and only `restored` gets a gradient. The loss must have no parameters and nothing in
+    a checkpoint.
     """
 
     @abstractmethod
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of restored and true images (B, 1, H, W) or (B, 3, H, W) in [-1, 1]."""
+        """Return the scalar loss of restored and true images (B, 1, H, W) or (B, 3, H, W) in [-1, 1]."""
 
     def prepare(self) -> None:
-        """Fetch and read now what the loss needs, which happens at its first use otherwise; nothing by default.
+        """Load the files that the loss needs now instead of at its first use; does nothing by default.
 
-        A method calls it before training begins, so that a missing file is told of early. Neither tests nor
-        predictions need the file.
+        A method calls this before training begins, so that a missing file is reported early. Testing and prediction do
+        not need the files.
         """
 
 
 class NoPerceptualLoss(PerceptualLoss):
-    """None at all: always 0. For training where no pretrained network can be had."""
+    """No perceptual loss: always 0, for training without a pretrained network."""
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return 0."""
@@ -43,22 +46,22 @@ class NoPerceptualLoss(PerceptualLoss):
 
 
 class LPIPS(PerceptualLoss):
-    """Learned perceptual image patch similarity (version 0.1), of VGG-16 as 3M-TI is trained with it.
+    """Learned perceptual image patch similarity (version 0.1); with VGG-16 as in the training of 3M-TI.
 
-    Features of five layers are scaled to unit length over their channels at each pixel; their squared differences are
-    weighted by channel and averaged over the pixels, and the layers are added up. The weights by channel are those that
-    the authors published, as torchmetrics ships them; they stand outside the square there, inside in the paper.
-    The square root of a length has 1e-8 added under it, so that pixels without any response have a gradient.
+    Features of five layers are scaled to unit length over their channels at each pixel. Their squared differences are
+    weighted by channel, averaged over the pixels, and summed over the layers. The channel weights are those published
+    by the authors, as shipped with torchmetrics; the published code applies them outside the square, the paper inside.
+    1e-8 is added under the square root of a length, so that pixels without any response have a gradient.
 
-    Convolutions follow autocast; lengths and differences are taken in float32.
+    Convolutions follow autocast; lengths and differences are computed in float32.
 
     Args:
-        network: `vgg` (VGG-16) or `alex` (AlexNet), of torchvision.
+        network: torchvision network, `vgg` (VGG-16) or `alex` (AlexNet).
         weights: file with torchvision's ImageNet weights of the network (.pth, .safetensors), of which only the
-            convolutions are read; empty fetches them from where torchvision publishes them.
+            convolutions are read; if empty, torchvision's published weights are downloaded.
 
     Raises:
-        InputError: there is no such network; at the first use, the weights cannot be had or do not fit.
+        InputError: the network is unknown; at the first use, the weights cannot be found or do not fit.
 
     Source: Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", 2018.
     """
@@ -66,23 +69,23 @@ class LPIPS(PerceptualLoss):
     def __init__(self, network: LPIPSNetwork = "vgg", weights: str = "") -> None:
         super().__init__()
         if network not in get_args(LPIPSNetwork):
-            raise InputError(f"LPIPS' network is {network!r}; choose of {', '.join(get_args(LPIPSNetwork))}")
+            raise InputError(f"LPIPS' network is {network!r}; must be one of {', '.join(get_args(LPIPSNetwork))}")
         self.network, self.weights = network, weights
         self._held = _Held()
 
     def prepare(self) -> None:
-        """Read the weights, fetched where no file is given.
+        """Read the weights from the file, or download them if none is given.
 
         Raises:
-            InputError: they cannot be had or do not fit.
+            InputError: the weights cannot be found or do not fit.
         """
         if self._held.network is None:
-            # Parameters born in inference mode could not take part in a later gradient.
+            # Parameters created in inference mode could not be used in a later backward pass.
             with torch.inference_mode(False):
                 self._held.network = _WeightedFeatures(self.network, self.weights).eval().requires_grad_(False)
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of restored and true images (B, 1, H, W) or (B, 3, H, W) in [-1, 1].
+        """Return the scalar loss of restored and true images (B, 1, H, W) or (B, 3, H, W) in [-1, 1].
 
         Raises:
             InputError: the shapes differ, or the images are too small for the network.
@@ -116,12 +119,12 @@ class LPIPS(PerceptualLoss):
 
 
 class Backbone(NamedTuple):
-    """What LPIPS takes of a network of torchvision.
+    """Parts of a torchvision network that LPIPS uses.
 
     Attributes:
-        name: in `torchvision.models`.
-        stages: index in its `features` behind each layer that is compared.
-        least_side: of an image in pixels.
+        name: name of the network in `torchvision.models`.
+        stages: index in its `features` after each compared layer.
+        least_side: minimum side of an image in pixels.
     """
 
     name: str
@@ -136,7 +139,7 @@ BACKBONES: dict[str, Backbone] = {
 
 
 class _Held:
-    """Keeps the network out of sight of the module, so that checkpoints, precision and copies leave it alone."""
+    """Holds the network outside the module tree, so that checkpoints, precision and copies do not affect it."""
 
     def __init__(self) -> None:
         self.network: _WeightedFeatures | None = None
@@ -145,12 +148,12 @@ class _Held:
         return self
 
     def __getstate__(self) -> dict[str, None]:
-        """Leave the weights behind: another process reads them anew."""
+        """Return the state without the weights, which another process reads again."""
         return {"network": None}
 
 
 class _WeightedFeatures(nn.Module):
-    """The stages of a backbone, and how much each of their channels counts."""
+    """The stages of a backbone and the weights of their channels."""
 
     shift: Tensor
     scale: Tensor
@@ -159,7 +162,7 @@ class _WeightedFeatures(nn.Module):
         super().__init__()
         backbone = BACKBONES[network]
         path = Path(weights) if weights else _fetch(backbone.name)
-        if not path.is_file():
+        if not is_plain(path):
             raise InputError(
                 f"there is no file {path} with weights of {backbone.name}: download {_url(backbone.name)} and give its "
                 "path by LPIPS' `weights`"
@@ -173,7 +176,10 @@ class _WeightedFeatures(nn.Module):
         self.channels = nn.ParameterList(shipped[f"lin{n}.model.1.weight"].view(-1, 1, 1) for n in range(len(ends)))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Features (B, C, h, w) of each stage in float32, of unit length over C; image is (B, 3, H, W) in [-1, 1]."""
+        """Return the features (B, C, h, w) of each stage, of unit length over C, for images (B, 3, H, W) in [-1, 1].
+
+        The features are float32.
+        """
         x = (image.float() - self.shift) / self.scale
         features = []
         for stage in self.stages:
@@ -182,7 +188,7 @@ class _WeightedFeatures(nn.Module):
         return [_unit(x) for x in features]
 
     def difference(self, one: list[Tensor], other: list[Tensor]) -> Tensor:
-        """Return LPIPS (B,) of what `forward` made of two batches."""
+        """Return LPIPS (B,) from the features of two batches, as returned by `forward`."""
         with torch.autocast(one[0].device.type, enabled=False):
             layers = zip(self.channels, one, other, strict=True)
             return torch.stack([((a - b).square() * w).sum(1).mean((-2, -1)) for w, a, b in layers]).sum(0)
@@ -195,11 +201,12 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def _features(backbone: Backbone, path: Path) -> nn.Sequential:
-    """The convolutions of a network with the values of a file."""
+    """Return the convolutions of a network with the weights of a file."""
     with torch.device("meta"):
         layers: nn.Sequential = getattr(torchvision.models, backbone.name)(weights=None).features
     given = _read(path)
     state = {name: given[f"features.{name}"] for name in layers.state_dict() if f"features.{name}" in given}
+    check_kinds(state, layers.state_dict(), path)
     try:
         layers.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -212,16 +219,12 @@ def _features(backbone: Backbone, path: Path) -> nn.Sequential:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Names to values of a file on the CPU; no code in it is run."""
-    from safetensors.torch import load_file
-
-    try:
-        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        return {name: value for name, value in held.items() if isinstance(value, Tensor)}
-    except Exception as error:  # what a reader trips over first depends on the file
-        reason = str(error).splitlines()[0].split(". ")[0][:120]
-        raise InputError(
-            f"weights {path} cannot be read for LPIPS ({reason}): the file is damaged, or holds more than tensors"
-        ) from error
+    held = read_file(path, "weights for LPIPS")
+    if not isinstance(held, dict):
+        raise InputError(f"weights {path} hold no tensors by name; give torchvision's file")
+    state = {name: value for name, value in held.items() if isinstance(value, Tensor)}
+    check_tensors(state, path)
+    return state
 
 
 def _url(name: str) -> str:
@@ -229,13 +232,13 @@ def _url(name: str) -> str:
 
 
 def _fetch(name: str) -> Path:
-    """The file of torchvision's weights in torch's own cache, downloaded where it is not there yet."""
+    """Return the file of torchvision's weights in torch's own cache, downloaded if it is missing."""
     url = _url(name)
     path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
     if path.is_file():
         return path
     try:
-        # One quick look first: the download itself has no limit of time.
+        # A quick request first: the download itself has no timeout.
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10):
             pass
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,18 +7,18 @@ from torch import Tensor, nn
 
 
 class PixelLoss(nn.Module, ABC):
-    """Base of the family: a mean over all pixels, so that its size does not depend on batch or crop."""
+    """Base of the family: a mean over all pixels, so that its scale does not depend on batch or crop size."""
 
     @abstractmethod
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar distance of two tensors of the same shape; values in [0, 1] or [-1, 1]."""
+        """Return the scalar distance of two tensors of the same shape, with values in [0, 1] or [-1, 1]."""
 
 
 class MeanAbsoluteError(PixelLoss):
     """Mean of |restored - target| (L1; THERIS)."""
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar distance of two tensors of the same shape."""
+        """Return the scalar distance of two tensors of the same shape."""
         return (restored - target).abs().mean()
 
 
@@ -26,7 +26,7 @@ class MeanSquaredError(PixelLoss):
     """Mean of (restored - target)^2 (L2; CoReFusion)."""
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar distance of two tensors of the same shape."""
+        """Return the scalar distance of two tensors of the same shape."""
         return (restored - target).square().mean()
 
 
@@ -42,5 +42,5 @@ class Charbonnier(PixelLoss):
         self.epsilon = epsilon
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar distance of two tensors of the same shape."""
+        """Return the scalar distance of two tensors of the same shape."""
         return torch.sqrt((restored - target).square() + self.epsilon).mean()

@@ -10,13 +10,13 @@ from lit_thermal.errors import InputError
 _LEAST_ERROR = 1e-10
 """Added to the mean squared error in units of the squared range: a perfect image has 100 dB, and its gradient is 0."""
 _LEAST_RANGE = 2 / 255
-"""Least data range of a batch: one step of 8 bits in [-1, 1]."""
+"""Lower bound of the data range of a batch: one 8-bit step in [-1, 1]."""
 
 
 class PSNRLoss(nn.Module, ABC):
     """Base of the family: ``1 - PSNR / ceiling``, in float32 at least; negative for a PSNR above the ceiling.
 
-    PSNR in dB is ``-10 log10(MSE / range^2 + 1e-10)``, so that value and gradient are finite also at zero error.
+    PSNR in dB is ``-10 log10(MSE / range^2 + 1e-10)``, so that value and gradient are finite at zero error too.
 
     Args:
         ceiling: PSNR in dB at which the loss is 0.
@@ -30,10 +30,10 @@ class PSNRLoss(nn.Module, ABC):
 
     @abstractmethod
     def relative_error(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Mean squared errors in units of the squared range, (B,) or ()."""
+        """Return mean squared errors in units of the squared range, (B,) or ()."""
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of restored and true images (B, C, H, W)."""
+        """Return the scalar loss of restored and true images (B, C, H, W)."""
         with torch.autocast(restored.device.type, enabled=False):
             precise = torch.promote_types(restored.dtype, torch.float32)
             error = self.relative_error(restored.to(precise), target.to(precise))
@@ -42,7 +42,7 @@ class PSNRLoss(nn.Module, ABC):
 
 
 class ImagePSNR(PSNRLoss):
-    """PSNR of each image with a fixed data range, then the mean.
+    """Mean PSNR of the images, with a fixed data range.
 
     Args:
         data_range: largest possible difference of values: 2 for [-1, 1], 1 for [0, 1].
@@ -56,21 +56,21 @@ class ImagePSNR(PSNRLoss):
         self.data_range = data_range
 
     def relative_error(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error of each image over the squared range, (B,)."""
+        """Return the mean squared error of each image divided by the squared range, (B,)."""
         return (restored - target).square().mean(dim=(-3, -2, -1)) / self.data_range**2
 
 
 class PooledPSNR(PSNRLoss):
-    """PSNR as CoReFusion's released code has it: one error over the batch, and the range of its true values.
+    """PSNR as in CoReFusion's released code: one error over the whole batch, with the data range of its true values.
 
-    The range is ``max(target.max(), 0) - min(target.min(), 0)``; at least 2/255, which is ours, so that a batch of
-    zeros stays finite.
+    The range is ``max(target.max(), 0) - min(target.min(), 0)``. Its lower bound of 2/255 is our addition, so that the
+    loss of a batch of zeros is finite.
 
     Args:
         ceiling: PSNR in dB at which the loss is 0.
     """
 
     def relative_error(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error of the batch over its squared range, ()."""
+        """Return the mean squared error of the batch divided by its squared range, ()."""
         data_range = target.amax().clamp(min=0) - target.amin().clamp(max=0)
         return (restored - target).square().mean() / data_range.clamp(min=_LEAST_RANGE).square()

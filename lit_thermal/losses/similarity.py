@@ -11,23 +11,23 @@ from lit_thermal.errors import InputError
 _WINDOW = 11
 _SIGMA = 1.5
 _LEAST_RANGE = 0.1
-"""Least data range, of 2: below it the rounding of float32 would be as large as the constants of SSIM."""
+"""Lower bound of the data range: below it, float32 rounding would be as large as the constants of SSIM."""
 
 
 class SimilarityLoss(nn.Module, ABC):
     """Base of the family: 1 - SSIM, 0 for equal images and at most 2, in float32 at least.
 
-    Gaussian window of 11 x 11 with sigma 1.5, K1 0.01, K2 0.03, biased variance, over the pixels whose whole window
-    lies in the image: the torchmetrics of CoReFusion's time left the border out, today's averages over a mirrored one.
-    Values and gradients are finite for any images, constant ones included.
+    SSIM has a Gaussian window of 11 x 11 with sigma 1.5, K1 0.01, K2 0.03 and biased variance. It is averaged over the
+    pixels whose whole window lies in the image, as by the version of torchmetrics that CoReFusion used; newer versions
+    include a mirrored border. Values and gradients are finite for all images, including constant ones.
     """
 
     @abstractmethod
     def data_range(self, restored: Tensor, target: Tensor) -> Tensor | float:
-        """Range of values that the constants of SSIM refer to."""
+        """Return the range of values that scales the constants of SSIM."""
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of restored and true images (B, C, H, W).
+        """Return the scalar loss of restored and true images (B, C, H, W).
 
         Raises:
             InputError: the images are smaller than the window.
@@ -41,13 +41,13 @@ class SimilarityLoss(nn.Module, ABC):
         with torch.autocast(restored.device.type, enabled=False):
             precise = torch.promote_types(restored.dtype, torch.float32)
             x, y = restored.to(precise), target.to(precise)
-            # Images go in as channels: torch's depthwise convolution is faster than one image a sample.
+            # Images are passed as channels: torch's depthwise convolution is faster than one image per sample.
             _, similarity = structural_similarity_index_measure(
                 x.reshape(1, -1, height, width),
                 y.reshape(1, -1, height, width),
                 sigma=_SIGMA,
                 kernel_size=_WINDOW,
-                # Annotated as a number; a tensor keeps its gradient, as in the released form.
+                # The argument is annotated as a number; a tensor keeps its gradient, as in the released code.
                 data_range=self.data_range(x, y),  # type: ignore[arg-type]
                 return_full_image=True,
             )
@@ -56,7 +56,7 @@ class SimilarityLoss(nn.Module, ABC):
 
 
 class StructuralSimilarity(SimilarityLoss):
-    """1 - SSIM of each image, then the mean, with a fixed data range: no image depends on its batch.
+    """Mean of 1 - SSIM over the images, with a fixed data range, so that no image depends on its batch.
 
     Args:
         data_range: largest possible difference of values: 2 for [-1, 1], 1 for [0, 1].
@@ -69,18 +69,18 @@ class StructuralSimilarity(SimilarityLoss):
         self.fixed_range = data_range
 
     def data_range(self, restored: Tensor, target: Tensor) -> float:
-        """The fixed range."""
+        """Return the fixed range."""
         return self.fixed_range
 
 
 class PooledStructuralSimilarity(SimilarityLoss):
-    """1 - SSIM as CoReFusion's released code has it: the data range is that of the batch.
+    """1 - SSIM as in CoReFusion's released code, with the data range of the batch.
 
-    The larger of the ranges (maximum minus minimum) of the restored and of the true batch, with its gradient; at least
-    0.1, which is ours, so that a batch of constant images stays finite.
+    The data range is the larger of the ranges (maximum minus minimum) of the restored and of the true batch, and has a
+    gradient. Its lower bound of 0.1 is our addition, so that the loss of constant images is finite.
     """
 
     def data_range(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Range of the batch."""
+        """Return the range of the batch."""
         ranges = [x.amax() - x.amin() for x in (restored, target)]
         return torch.maximum(*ranges).clamp(min=_LEAST_RANGE)

@@ -1,4 +1,4 @@
-"""The loss that asks what is warmer than its neighbour in the true image to be so in the restored one."""
+"""The loss that penalises neighbouring patches whose thermal order differs from that in the true image."""
 
 from typing import Literal, get_args
 
@@ -10,31 +10,32 @@ from lit_thermal.errors import InputError
 
 Reduction = Literal["mean", "released"]
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""From a patch to its neighbours, rows and columns: each pair once, those along the axes first."""
+"""Offsets (rows, columns) from a patch to its neighbours: each pair once, those along the axes first."""
 
 
 class ThermalOrderLoss(nn.Module):
-    """Thermal order consistency of Real-IISR (eq. 3): a penalty where two adjacent patches swap their order.
+    """Thermal order consistency of Real-IISR (eq. 3): penalises adjacent patches whose order is reversed.
 
-    Images are reduced to the means of `patch` x `patch` pixels; what is left over at their right and bottom is not
-    seen. With d the difference of two adjacent means, a pair costs ``max(0, -d_restored * d_target)``: nothing where
-    both have the same sign, and nothing where the target's are equal. With threshold 0 the loss is multiplied by a
-    where the target becomes ``a * target + b``, a > 0; at patch 1 images that cost nothing stay so under any
-    increasing map of the target's values.
+    Images are reduced to the means of `patch` x `patch` pixels; remaining pixels at the right and bottom are ignored.
+    With d the difference of two adjacent means, a pair costs ``max(0, -d_restored * d_target)``, which is zero if both
+    differences have the same sign or the target's is zero. With threshold 0, replacing the target by
+    ``a * target + b``, a > 0, multiplies the loss by a. With patch 1, a loss of zero is invariant under any increasing
+    map of the target's values.
 
-    Computed in float32 at least, without autocast.
+    The loss is computed in float32 at least, without autocast.
 
     Args:
         patch: side of a patch in pixels.
-        neighbours: of a patch: 4, along the axes, or 8, the diagonals too (released; the paper says "adjacent").
-        threshold: pairs whose means in the target differ by less cost nothing, but are counted. The released code has
-            0.1.
-        reduction: "mean" is the paper's, over the pairs of all images. "released" adds up the costs around each patch
-            over `neighbours`, so that a pair counts twice, and takes the mean over the images: about 4000 times the
-            mean for 512 x 512 pixels.
+        neighbours: number of neighbours of a patch: 4 along the axes, or 8 with the diagonals (released; the paper says
+            "adjacent").
+        threshold: least difference of two means in the target, at least 0; pairs below it cost nothing but count in the
+            mean. The released code uses 0.1.
+        reduction: "mean" is the paper's mean over the pairs of all images. "released" sums the costs around each patch,
+            divided by `neighbours`, so that each pair counts twice, and takes the mean over the images: about 4000
+            times the "mean" for 512 x 512 pixels.
 
     Raises:
-        InputError: an option is none of these.
+        InputError: an option is out of range or unknown.
     """
 
     def __init__(
@@ -54,14 +55,14 @@ class ThermalOrderLoss(nn.Module):
         self.patch, self.neighbours, self.threshold, self.reduction = patch, neighbours, threshold, reduction
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss; the target gets no gradient.
+        """Return the scalar loss; the target gets no gradient.
 
         Args:
-            restored: (B, C, H, W) in [0, 1]; channels are averaged.
-            target: the same shape.
+            restored: restored images (B, C, H, W) in [0, 1], whose channels are averaged.
+            target: true images of the same shape.
 
         Raises:
-            InputError: the shapes differ, or an image has no two patches.
+            InputError: the shapes differ, or an image has fewer than two patches.
         """
         if restored.shape != target.shape or restored.ndim != 4:
             raise InputError(
@@ -70,8 +71,8 @@ class ThermalOrderLoss(nn.Module):
             )
         if sum(side // self.patch for side in target.shape[-2:]) < 3 or min(target.shape[-2:]) < self.patch:
             raise InputError(
-                f"images of {tuple(target.shape[-2:])} pixels hold no two patches of {self.patch} x {self.patch} to "
-                "compare: give ThermalOrderLoss larger images or a smaller patch"
+                f"images of {tuple(target.shape[-2:])} pixels do not hold two patches of {self.patch} x {self.patch} "
+                "to compare: give ThermalOrderLoss larger images or a smaller patch"
             )
         with torch.autocast(restored.device.type, enabled=False):
             ours, truth = self._patches(restored), self._patches(target.detach())
@@ -82,12 +83,12 @@ class ThermalOrderLoss(nn.Module):
             return total / sum(cost.numel() for cost in costs)
 
     def _patches(self, image: Tensor) -> Tensor:
-        """Means (B, h, w) of the patches."""
+        """Return the means (B, h, w) of the patches."""
         precise = image.to(torch.promote_types(image.dtype, torch.float32))
         return F.avg_pool2d(precise.mean(1, keepdim=True), self.patch)[:, 0]
 
     def _costs(self, ours: Tensor, truth: Tensor, down: int, right: int) -> Tensor:
-        """Of each pair of a patch and the one so many rows below and columns to the right, (B, h', w')."""
+        """Return the costs (B, h', w') of the pairs of patches that are `down` rows and `right` columns apart."""
         d_ours, d_truth = (_difference(x, down, right) for x in (ours, truth))
         costs = F.relu(-(d_ours * d_truth))
         return costs.masked_fill(d_truth.abs() < self.threshold, 0) if self.threshold else costs

@@ -1,1 +1,5 @@
-"""The published methods, a folder each: `network.py` in plain torch, `module.py` for Lightning."""
+"""The published methods, one folder each: `network.py` in plain PyTorch, `module.py` for Lightning."""
+
+from lit_thermal.lazy import lazy
+
+__getattr__, __dir__ = lazy(__name__)

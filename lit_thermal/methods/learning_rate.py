@@ -7,27 +7,27 @@ from lit_thermal.errors import InputError
 
 
 class WarmUpHoldDecay(LambdaLR):
-    """Rises over a warm-up, holds the rate for a share of what follows, and then falls to the last step; all linear.
+    """Linear warm-up, then a constant rate for a share of the remaining steps, then a linear decay to the last step.
 
-    Step i of n, from 0, has the optimizer's rate times ``first + (1 - first) i / warm_up`` before `warm_up`. After it,
-    with the share ``p = (i - warm_up) / (n - 1 - warm_up)`` of the rest, times 1 while ``p < hold``, and then times
-    ``last + (1 - last) (1 - p) / (1 - hold)``. Later steps have what the last one has.
+    At step i of n, counted from 0, the optimizer's rate is multiplied by ``first + (1 - first) i / warm_up`` while
+    ``i < warm_up``. After that, with ``p = (i - warm_up) / (n - 1 - warm_up)``, it is multiplied by 1 while
+    ``p < hold``, and then by ``last + (1 - last) (1 - p) / (1 - hold)``. Later steps keep the last factor.
 
-    The defaults but for the warm-up are those of the released Real-IISR.
+    The defaults, except the warm-up, are those of the released Real-IISR.
 
     Args:
-        optimizer: whose groups keep their ratios.
-        steps: n, of the whole training.
-        warm_up: steps of it; the released code of Real-IISR has a tenth of an epoch.
+        optimizer: optimizer to schedule; its parameter groups keep the ratios of their rates.
+        steps: total number of training steps n.
+        warm_up: number of warm-up steps; the released code of Real-IISR uses a tenth of an epoch.
         first: factor of the first step.
-        hold: share of the steps after the warm-up, from 0 to below 1.
+        hold: share of the steps after the warm-up that keep the full rate, from 0 to below 1.
         last: factor of the last step.
-        last_epoch: as in torch.
+        last_epoch: index of the last step, as in torch's schedulers.
 
     Raises:
         InputError: a number is out of range.
 
-    Source: the released code of Real-IISR, which has it from VAR's by way of VARSR's.
+    Source: the released code of Real-IISR, which takes it from VARSR, and VARSR from VAR.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class WarmUpHoldDecay(LambdaLR):
         super().__init__(optimizer, self.factor, last_epoch)
 
     def factor(self, step: int) -> float:
-        """What the rate is multiplied by at a step, from 0."""
+        """Return the factor of the learning rate at a step, counted from 0."""
         if step < self.warm_up:
             return self.first + (1 - self.first) * step / self.warm_up
         share = min(1.0, (step - self.warm_up) / max(1, self.steps - 1 - self.warm_up))

@@ -1,4 +1,4 @@
-"""Measurements of restored thermal images and video, the simple baselines, and what a test run reports."""
+"""Metrics of restored thermal images and video, simple baselines, and the report of a test run."""
 
 from lit_thermal.metrics.baselines import TunedBaselines, image_baselines, video_baselines
 from lit_thermal.metrics.metric import Protocol

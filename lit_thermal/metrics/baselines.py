@@ -1,7 +1,6 @@
-"""The simple ways to enlarge thermal images and video, measured beside a method in every test run.
+"""Simple baselines that enlarge thermal images and video, measured in addition to the method in every test run.
 
-In time all of them are linear in the frames, so a baseline is an enlargement of each input frame followed by
-a matrix over the frames.
+All of them are linear over time, so a baseline enlarges each input frame and then applies a matrix over the frames.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ from lit_thermal.ops.dct import cosine_basis
 from lit_thermal.ops.resize import resize
 
 REFERENCE = "bicubic (a=-0.5)"
-"""The enlargement with MATLAB's kernel, which the field compares with; pictures show it."""
+"""Enlargement with MATLAB's kernel, the field's reference; figures show it."""
 
 _ENLARGE: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "nearest": lambda x, size: resize(x, size, kernel="nearest"),
@@ -29,10 +28,10 @@ _ENLARGE: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
 }
 
 SIGMAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-"""Gaussian blurs in HR pixels that are tried; 0 is none."""
+"""Standard deviations of the Gaussian blurs that are tried, in HR pixels; 0 is no blur."""
 
 _SLACK = 1e-4
-"""By how much a time stamp that was computed in float32 may miss its frame."""
+"""Tolerance in input frames between a time stamp computed in float32 and its frame."""
 
 
 def image_baselines(lr: Tensor, scale: int) -> dict[str, Tensor]:
@@ -40,28 +39,28 @@ def image_baselines(lr: Tensor, scale: int) -> dict[str, Tensor]:
 
     Args:
         lr: (..., h, w) in [0, 1].
-        scale: how many times wider and higher.
+        scale: how many times wider and higher the result is.
 
     Returns:
-        Name of the kernel to (..., scale * h, scale * w), clipped to [0, 1].
+        Results (..., scale * h, scale * w) by name of the kernel, clipped to [0, 1].
     """
     size = (lr.shape[-2] * scale, lr.shape[-1] * scale)
     return {name: enlarge(lr, size).clamp(0, 1) for name, enlarge in _ENLARGE.items()}
 
 
 def video_baselines(lr: Tensor, hr_time: Tensor, scale: int) -> dict[str, Tensor]:
-    """Enlarge each frame by each kernel (clipped as a file would be), then blend the two neighbours in time.
+    """Enlarge each frame by each kernel (clipped as in a file), then blend the two neighbouring frames in time.
 
-    With MATLAB's kernel also ``repeat`` (the last input frame stays) and ``cosine`` (the DCT of the window,
-    evaluated in between: heat-based interpolation without heat).
+    With MATLAB's kernel there are two more: ``repeat`` (the last input frame is repeated) and ``cosine`` (the cosine
+    series of the window, evaluated in between: heat-based interpolation without heat).
 
     Args:
         lr: (B, X, 1, h, w) in [0, 1], frames at the times 0, 1, ..., X - 1.
         hr_time: (B, T') times of the frames to make, in [0, X - 1].
-        scale: how many times wider and higher.
+        scale: how many times wider and higher the result is.
 
     Returns:
-        Name to (B, T', 1, scale * h, scale * w), clipped to [0, 1].
+        Results (B, T', 1, scale * h, scale * w) by name, clipped to [0, 1].
 
     Raises:
         InputError: a time lies outside the window.
@@ -80,7 +79,7 @@ def video_baselines(lr: Tensor, hr_time: Tensor, scale: int) -> dict[str, Tensor
 
 
 def reference_baseline(batch: Batch, scale: int) -> Tensor:
-    """The one baseline that pictures show: bicubic (a=-0.5), for video with linear blend, in [0, 1]."""
+    """Return the baseline that figures show: bicubic (a=-0.5), with linear blend for video; in [0, 1]."""
     lr = batch["lr"]
     large = _ENLARGE[REFERENCE](lr, (lr.shape[-2] * scale, lr.shape[-1] * scale)).clamp(0, 1)
     if lr.ndim == 4:
@@ -90,7 +89,7 @@ def reference_baseline(batch: Batch, scale: int) -> Tensor:
 
 
 class TunedBaselines:
-    """All baselines of a batch, each also after the Gaussian that suits it best on the validation set.
+    """All baselines of a batch, each also with the Gaussian blur that is best on the validation set.
 
     Args:
         scale: how many times wider and higher the restored frames are.
@@ -99,17 +98,17 @@ class TunedBaselines:
     def __init__(self, scale: int) -> None:
         self.scale = scale
         self.sigmas: dict[str, float] = {}
-        """Baseline to its Gaussian in HR pixels; a baseline that is best without one has no entry."""
+        """Blur of each baseline in HR pixels; a baseline that is best without a blur has no entry."""
 
     @torch.no_grad()
     def tune(self, batches: Iterable[Batch], samples: int = 32) -> None:
-        """Pick for each baseline the blur of highest mean PSNR; all ranks come to the same choice.
+        """Choose the blur with the highest mean PSNR for each baseline; all ranks make the same choice.
 
-        Samples without a thermal input are passed over.
+        Samples without a thermal input are skipped.
 
         Args:
-            batches: of the validation set, with `hr`.
-            samples: how many clips or images are looked at; more would not move a choice among six.
+            batches: batches of the validation set, with `hr`.
+            samples: number of clips or images to use; more would not change the choice among six blurs.
         """
         totals: dict[str, list[float]] = {}
         parts = (part for part in map(_with_input, batches) if len(part["lr"]))
@@ -128,10 +127,10 @@ class TunedBaselines:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Name to the restored frames, (B, T', 1, H, W) for video and (B, 1, H, W) for images, in [0, 1].
+        """Return the restored frames by name, (B, T', 1, H, W) for video and (B, 1, H, W) for images, in [0, 1].
 
-        The name of a blurred baseline ends with its Gaussian; the name without one is always there. A sample without
-        a thermal input is NaN, and where none of the samples has one there is no baseline.
+        The name of a blurred baseline ends with its Gaussian; each baseline is also returned without a blur. A sample
+        without a thermal input is NaN; if no sample has one, there is no baseline.
         """
         part = _with_input(batch)
         if not len(part["lr"]):
@@ -152,7 +151,7 @@ class TunedBaselines:
 
 
 def _with_input(batch: Batch) -> Batch:
-    """The tensors of the samples that have a thermal input."""
+    """Return the tensors of the samples that have a thermal input."""
     need(batch, "lr", by="the baselines")
     if "has_lr" not in batch:
         return batch
@@ -161,7 +160,7 @@ def _with_input(batch: Batch) -> Batch:
 
 
 def _whole(part: Tensor, batch: Batch) -> Tensor:
-    """The samples of `_with_input` at their places in the batch, NaN at the others."""
+    """Put the samples of `_with_input` back at their places in the batch, with NaN elsewhere."""
     if "has_lr" not in batch or len(part) == len(batch["has_lr"]):
         return part
     whole = part.new_full((len(batch["has_lr"]), *part.shape[1:]), torch.nan)
@@ -170,7 +169,7 @@ def _whole(part: Tensor, batch: Batch) -> Tensor:
 
 
 def _linear_in_time(time: Tensor, frames: int) -> Tensor:
-    """Weights (B, T', X) of linear interpolation between neighbouring frames."""
+    """Return the weights (B, T', X) of linear interpolation between neighbouring frames."""
     if time.min() < -_SLACK or time.max() > frames - 1 + _SLACK:
         raise InputError(
             f"the frames to restore lie at {time.min():g} to {time.max():g}, outside the input's 0 to {frames - 1}"
@@ -179,12 +178,12 @@ def _linear_in_time(time: Tensor, frames: int) -> Tensor:
 
 
 def _repeat_in_time(time: Tensor, frames: int) -> Tensor:
-    """Weights (B, T', X) that take the last frame at or before each time."""
+    """Return the weights (B, T', X) that select the last frame at or before each time."""
     return F.one_hot((time + _SLACK).floor().long(), frames).to(time.dtype)
 
 
 def _cosine_in_time(time: Tensor, frames: int) -> Tensor:
-    """Weights (B, T', X) of interpolation by the cosine series through all frames."""
+    """Return the weights (B, T', X) of interpolation by the cosine series through all frames."""
     inverse = cosine_basis(time.flatten().cpu(), frames)
     forward = cosine_basis(torch.arange(frames), frames).T
     return (inverse @ forward).view(*time.shape, frames).to(time)
@@ -196,7 +195,7 @@ def _mix(weights: Tensor, frames: Tensor) -> Tensor:
 
 
 def _first(batches: Iterable[Batch], samples: int) -> Iterator[Batch]:
-    """Batches until so many samples were seen."""
+    """Yield batches until the given number of samples is reached."""
     seen = 0
     for batch in batches:
         yield batch

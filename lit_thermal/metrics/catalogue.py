@@ -1,4 +1,7 @@
-"""All metrics by name. A new one is a function in a file of its own and a line here."""
+"""The catalogue of metrics: one record per metric, which tables, reports and help texts read.
+
+A new metric is a function in its own file and a record here.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,123 +26,249 @@ def _heat(video: Tensor, seen: Seen) -> Tensor:
 
 
 QUALITY = (
-    Metric("psnr", lambda s: psnr(s.restored, s.target), "of each frame with peak 1, in dB"),
-    Metric("ssim", lambda s: ssim(s.restored, s.target), "of each frame over the valid region"),
+    Metric(
+        "psnr",
+        "PSNR",
+        "of each frame with peak 1, in dB",
+        unit="dB",
+        decimals=2,
+        direction="higher",
+        measure=lambda s: psnr(s.restored, s.target),
+        sheet="quality",
+    ),
+    Metric(
+        "ssim",
+        "SSIM",
+        "of each frame over the valid region",
+        decimals=4,
+        direction="higher",
+        measure=lambda s: ssim(s.restored, s.target),
+        sheet="quality",
+    ),
 )
-"""What a validation measures."""
+"""Metrics that a validation measures."""
 
-STANDARD = (
+_STANDARD = (
     *QUALITY,
     Metric(
         "spectrum_distance",
-        lambda s: spectrum_distance(s.restored, s.target),
+        "Spectrum distance",
         "mean absolute difference of the spectra log(1 + amplitude) of the orthonormal Fourier transform, lower is "
         "better",
+        decimals=4,
+        measure=lambda s: spectrum_distance(s.restored, s.target),
         frames=IMAGES,
+        sheet="quality",
     ),
-    Metric("ms_ssim", structure.multiscale_similarity, "SSIM over five scales", side=structure.LEAST_SIDE),
+    Metric(
+        "ms_ssim",
+        "MS-SSIM",
+        "SSIM over five scales",
+        decimals=4,
+        direction="higher",
+        measure=structure.multiscale_similarity,
+        side=structure.LEAST_SIDE,
+        sheet="record",
+    ),
     Metric(
         "lpips",
-        learned.perceptual_distance,
+        "LPIPS",
         "LPIPS 0.1 of AlexNet, gray as three channels, lower is better",
+        decimals=4,
+        measure=learned.perceptual_distance,
         side=learned.LEAST_SIDE,
+        sheet="record",
     ),
     Metric(
         "kelvin_mae",
-        temperature.kelvin_error,
+        "Mean error",
         "mean absolute error in Kelvin, emissivity 1, where the files tell temperatures",
+        unit="K",
+        decimals=3,
+        measure=temperature.kelvin_error,
         known=temperature.knows_kelvin,
     ),
     Metric(
         "counts_mae",
-        temperature.counts_error,
+        "Mean error",
         "mean absolute error in counts of the file, where it tells no temperatures",
+        unit="counts",
+        measure=temperature.counts_error,
         known=lambda radiometry: not temperature.knows_kelvin(radiometry),
     ),
     Metric(
         "order_violations",
-        temperature.order_violations,
+        "Order violations",
         "share of the pairs of neighbouring pixels more than one count apart in the target whose order is reversed",
+        decimals=4,
+        measure=temperature.order_violations,
     ),
     Metric(
         "hot_edge_error",
-        temperature.hot_edge_error,
+        "Error at hot edges",
         "mean absolute error where the target is warmer than its mean, weighted by the target's gradient",
+        decimals=4,
+        measure=temperature.hot_edge_error,
     ),
     Metric(
         "temporal_difference",
-        lambda s: temporal_difference(s.restored, s.target),
+        "Temporal difference",
         "mean absolute error of the change from frame to frame",
+        measure=lambda s: temporal_difference(s.restored, s.target),
         frames=VIDEO,
         first=1,
+        sheet="record",
     ),
     Metric(
         "profile_error",
-        lambda s: profile_error(s.restored, s.target),
+        "Profile error",
         "mean absolute error of the middle row",
+        measure=lambda s: profile_error(s.restored, s.target),
         frames=VIDEO,
+        sheet="record",
     ),
     Metric(
         "heat_residual",
-        lambda s: _heat(s.restored, s),
+        "Heat residual",
         "mean of w r^2 with w of the target, to be compared with heat_residual_of_target",
+        direction=None,
+        measure=lambda s: _heat(s.restored, s),
         frames=(3, float("inf")),
         first=1,
+        sheet="record",
     ),
     Metric(
         "heat_residual_of_target",
-        lambda s: _heat(s.target, s),
+        "Heat residual of the target",
         "the same of the target itself",
+        direction=None,
+        measure=lambda s: _heat(s.target, s),
         frames=(3, float("inf")),
         first=1,
+        sheet="record",
     ),
 )
-"""What a test measures, each where it applies."""
 
-ON_REQUEST = tuple(
-    replace(metric, on_request=True)
-    for metric in (
-        Metric(
-            "tof", flow.optical_flow_error, "mean length of the difference of Farneback's flows", frames=VIDEO, first=1
-        ),
-        Metric(
-            "warping_error",
-            flow.warping_error,
-            "mean squared change along the target's flow where nothing is hidden",
-            frames=VIDEO,
-            first=1,
-        ),
-        Metric(
-            "tlpips",
-            learned.perceptual_change,
-            "absolute difference of LPIPS from frame to frame to that of the target",
-            frames=VIDEO,
-            first=1,
-            side=learned.LEAST_SIDE,
-        ),
-        Metric("musiq", by_pyiqa("musiq"), "MUSIQ (KonIQ-10k) of pyiqa, no target, higher is better", blind=True),
-        Metric("maniqa", by_pyiqa("maniqa"), "MANIQA (KonIQ-10k) of pyiqa, no target, higher is better", blind=True),
-        Metric(
-            "clip_iqa", by_pyiqa("clip_iqa"), "CLIP-IQA (ResNet-50) of pyiqa, no target, higher is better", blind=True
-        ),
-        Metric("dover", dover(None), "DOVER's overall quality, no target, higher is better", frames=VIDEO, blind=True),
-    )
+_ON_REQUEST = (
+    Metric(
+        "tof",
+        "tOF",
+        "mean length of the difference of Farneback's flows",
+        measure=flow.optical_flow_error,
+        frames=VIDEO,
+        first=1,
+    ),
+    Metric(
+        "warping_error",
+        "Warping error",
+        "mean squared change along the target's flow where nothing is hidden",
+        measure=flow.warping_error,
+        frames=VIDEO,
+        first=1,
+    ),
+    Metric(
+        "tlpips",
+        "tLPIPS",
+        "absolute difference of LPIPS from frame to frame to that of the target",
+        measure=learned.perceptual_change,
+        frames=VIDEO,
+        first=1,
+        side=learned.LEAST_SIDE,
+    ),
+    Metric(
+        "musiq",
+        "MUSIQ",
+        "MUSIQ (KonIQ-10k) of pyiqa, no target, higher is better",
+        decimals=2,
+        direction="higher",
+        measure=by_pyiqa("musiq"),
+        blind=True,
+    ),
+    Metric(
+        "maniqa",
+        "MANIQA",
+        "MANIQA (KonIQ-10k) of pyiqa, no target, higher is better",
+        decimals=4,
+        direction="higher",
+        measure=by_pyiqa("maniqa"),
+        blind=True,
+    ),
+    Metric(
+        "clip_iqa",
+        "CLIP-IQA",
+        "CLIP-IQA (ResNet-50) of pyiqa, no target, higher is better",
+        decimals=4,
+        direction="higher",
+        measure=by_pyiqa("clip_iqa"),
+        blind=True,
+    ),
+    Metric(
+        "dover",
+        "DOVER",
+        "DOVER's overall quality, no target, higher is better",
+        decimals=4,
+        direction="higher",
+        measure=dover(None),
+        frames=VIDEO,
+        blind=True,
+    ),
 )
-"""What is asked for by name: it costs much, or needs weights that cannot be passed on with the package."""
+
+_ELSEWHERE = (
+    Metric("psnr_registered", "PSNR registered", unit="dB", decimals=2, direction="higher"),
+    Metric("psnr_unregistered", "PSNR unregistered", unit="dB", decimals=2, direction="higher"),
+    Metric("ssim_registered", "SSIM registered", decimals=4, direction="higher"),
+    Metric("ssim_unregistered", "SSIM unregistered", decimals=4, direction="higher"),
+    Metric("map", "mAP", unit="%", decimals=1, direction="higher"),
+    Metric("miou", "mIoU", unit="%", decimals=1, direction="higher"),
+    Metric("ap_gain", "AP over the next best", unit="%", decimals=3, direction="higher"),
+    Metric("iou_gain", "IoU over the next best", unit="%", decimals=3, direction="higher"),
+    Metric("precision", "Precision", decimals=3, direction="higher"),
+    Metric("recall", "Recall", decimals=3, direction="higher"),
+    Metric("f1", "F1", decimals=3, direction="higher"),
+    Metric("iou", "IoU", decimals=3, direction="higher"),
+    Metric("fps", "Frames per second", unit="1/s", decimals=2, direction="higher"),
+    Metric("parameters", "Parameters", unit="M", decimals=2),
+    Metric("epoch", "Epoch", decimals=3, direction=None),
+)
+"""Metrics of displaced targets, of detection and segmentation networks, and those that only papers report."""
+
+CATALOGUE: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (*_STANDARD, *(replace(metric, on_request=True) for metric in _ON_REQUEST), *_ELSEWHERE)
+}
+"""All metrics by name."""
+
+
+def standard() -> tuple[Metric, ...]:
+    """Return the metrics that a test measures by default, each where it applies."""
+    return tuple(metric for metric in CATALOGUE.values() if metric.measure is not None and not metric.on_request)
+
+
+def on_request() -> tuple[Metric, ...]:
+    """Return the metrics measured only on request: they are expensive or need weights that the package lacks."""
+    return tuple(metric for metric in CATALOGUE.values() if metric.measure is not None and metric.on_request)
 
 
 def by_name(names: Iterable[str]) -> tuple[Metric, ...]:
-    """The standard metrics and those that are named; `dover=FILE.onnx` gives DOVER its network.
+    """Return the standard metrics and the named ones; `dover=FILE.onnx` gives the network of DOVER.
 
     Raises:
-        InputError: there is no metric of that name.
+        InputError: a name is unknown.
     """
-    chosen = {metric.name: metric for metric in STANDARD}
-    known = chosen | {metric.name: metric for metric in ON_REQUEST}
+    chosen = {metric.name: metric for metric in standard()}
+    known = chosen | {metric.name: metric for metric in on_request()}
     for word in names:
         name, _, file = word.partition("=")
         if name not in known or (file and name != "dover"):
-            raise InputError(f"there is no metric {word!r}; choose of {', '.join(known)}, and DOVER as dover=FILE.onnx")
+            raise InputError(
+                f"there is no metric {word!r}; it must be one of {', '.join(known)}, with DOVER as dover=FILE.onnx"
+            )
         asked = replace(known[name], on_request=True)
         chosen[name] = replace(asked, measure=dover(Path(file))) if file else asked
     return tuple(chosen.values())
+
+
+def shown(name: str) -> Metric:
+    """Return the record of a metric; one that is not in the catalogue uses its name as label."""
+    return CATALOGUE.get(name) or Metric(name, name.replace("_", " ").capitalize(), direction=None)

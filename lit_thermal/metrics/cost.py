@@ -1,4 +1,4 @@
-"""What a model costs: its size, its training, its time and memory for an image."""
+"""Cost of a model: its size, its training, and its time and memory per image."""
 
 import resource
 import sys
@@ -20,17 +20,17 @@ def cost_of(
     """Describe the cost of a run for its record.
 
     Args:
-        model: whose parameters are counted.
-        device: where it ran.
-        seconds: what restoring took.
-        images: how many images or frames were restored.
-        training_seconds: wall time of the training that made the weights; None where it is not known.
-        training_steps: its optimizer steps.
+        model: model whose parameters are counted.
+        device: device that it ran on.
+        seconds: time that restoring took.
+        images: number of restored images or frames.
+        training_seconds: wall time of the training that made the weights; None if unknown.
+        training_steps: number of optimizer steps of that training; None if unknown.
 
     Returns:
         `parameters`, `trainable_parameters`, `training_seconds`, `training_steps`, `seconds_per_image`,
-        `peak_memory_bytes` (on a GPU what torch held there at most since the process began or the peak was reset,
-        else the resident size of the process at most), `device`, `threads`.
+        `peak_memory_bytes` (on a GPU the peak of torch's allocations since the process began or the peak was reset,
+        otherwise the peak resident size of the process), `device`, `threads`.
     """
     return {
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -1,4 +1,4 @@
-"""Motion in a restored video, by the optical flow of OpenCV (extra `metrics`)."""
+"""Motion in a restored video, measured by OpenCV's optical flow (extra `metrics`)."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,38 +12,38 @@ from torch.nn import functional as F
 from lit_thermal.metrics.metric import Seen, Unavailable
 
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)
-"""Scale and number of the pyramid, window, iterations, neighbourhood and sigma of the polynomial, flags."""
+"""Farneback's parameters: pyramid scale, levels, window, iterations, polynomial neighbourhood and sigma, flags."""
 
 
 def optical_flow_error(seen: Seen) -> Tensor:
-    """tOF: how far the motion of the restored video is from that of the target, (B, T - 1) in pixels.
+    """Compute tOF, the difference in motion between the restored video and the target, (B, T - 1) in pixels.
 
-    Mean over the pixels of the length of ``flow(P_{t-1}, P_t) - flow(G_{t-1}, G_t)``, with Farneback's flow of the
-    frames as 8-bit gray: the frames 1 to T - 1.
+    It is the mean length of ``flow(P_{t-1}, P_t) - flow(G_{t-1}, G_t)`` over the pixels, with Farneback's flow of the
+    frames as 8-bit gray, for the frames 1 to T - 1.
 
     Raises:
         Unavailable: OpenCV is not installed.
 
     Source: Chu et al., "Learning temporal coherence via self-supervision for GAN-based video generation" (TecoGAN),
-        2020, whose released code takes this length; Farneback's parameters as in the scripts of BF-STVSR.
+        2020, whose released code uses this length; Farneback's parameters as in the scripts of BF-STVSR.
     """
     cv2 = _opencv("tof")
     return _over_clips(seen, lambda ours, true: [_tof(cv2, ours, true, t) for t in range(1, len(true))])
 
 
 def warping_error(seen: Seen) -> Tensor:
-    """Warping error: flicker of the restored video along the true motion, (B, T - 1), squared values in [0, 1].
+    """Compute the warping error, the flicker along the true motion, (B, T - 1), squared values in [0, 1].
 
-    Frame t of the restored video is moved back to frame t - 1 by the target's flow, and compared with it: the mean of
-    the squared difference over the pixels that both frames show, that is where the flow there and back agree
-    (``|f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5``) and the pixel stays inside; 0 where there is none, as at a cut. The
-    target's own value is not 0 where it is noisy. The frames 1 to T - 1.
+    Frame t of the restored video is warped back to frame t - 1 by the target's flow and compared with it: the mean
+    squared difference over the pixels that both frames show, where the forward and backward flow agree
+    (``|f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5``) and the pixel stays inside the frame; 0 if there are none, as at a cut.
+    The target's own value is above 0 if it is noisy. It is measured for the frames 1 to T - 1.
 
     Raises:
         Unavailable: OpenCV is not installed.
 
-    Source: Lai et al., "Learning blind video temporal consistency", 2018, section 4.2, with Farneback's flow in place
-        of a network's.
+    Source: Lai et al., "Learning blind video temporal consistency", 2018, section 4.2, with Farneback's flow instead of
+        a network's.
     """
     cv2 = _opencv("warping_error")
 
@@ -71,7 +71,7 @@ def _warped(cv2: Any, ours: Tensor, true: Tensor, t: int) -> float:
 
 
 def _follow(maps: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (C, H, W) at where the flow (H, W, 2) leads each pixel, bilinear, and whether that lies inside."""
+    """Sample maps (C, H, W) bilinearly where the flow (H, W, 2) leads each pixel, and tell if that lies inside."""
     height, width = flow.shape[:2]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     x, y = columns + flow[..., 0], rows + flow[..., 1]
@@ -81,20 +81,20 @@ def _follow(maps: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _flow(cv2: Any, before: Tensor, after: Tensor) -> np.ndarray:
-    """Flow (H, W, 2), pixels right and down, between frames (H, W) in [0, 1]."""
-    gray = [(255 * x.float()).round().byte().cpu().numpy() for x in (before, after)]
+    """Flow (H, W, 2), pixels right and down, between frames (H, W); what lies outside [0, 1] is clipped."""
+    gray = [(255 * x.float().clamp(0, 1)).round().byte().cpu().numpy() for x in (before, after)]
     return _flow_of_bytes(cv2.calcOpticalFlowFarneback, before.shape, *(x.tobytes() for x in gray))
 
 
 @lru_cache(maxsize=2 * 18)
 def _flow_of_bytes(farneback: Any, shape: tuple[int, int], before: bytes, after: bytes) -> np.ndarray:
-    """The flow; those of the target's frames, which each method is held against, are kept for the next."""
+    """Compute the flow; the target's flows, which every method is compared with, are cached for the next method."""
     gray = (np.frombuffer(x, np.uint8).reshape(shape) for x in (before, after))
     return farneback(*gray, None, *FARNEBACK)  # type: ignore[no-any-return]
 
 
 def _over_clips(seen: Seen, measure: Any) -> Tensor:
-    """What `measure` gives of (T, H, W) of each clip, (B, T - 1); NaN frames have NaN."""
+    """Apply `measure` to the frames (T, H, W) of each clip: (B, T - 1), with NaN for NaN frames."""
     clips: list[Sequence[float]] = []
     for ours, true in zip(seen.restored[:, :, 0], seen.target[:, :, 0], strict=True):
         lost = bool(ours.isnan().any())

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def gather_objects(value: T) -> list[T]:
-    """What every process holds, in the order of their ranks; the value alone where there is one process."""
+    """Return the values of all processes in the order of their ranks; with one process, its value only."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [value]
     values: list[T | None] = [None] * distributed.get_world_size()

@@ -1,4 +1,4 @@
-"""Distances that a network which was trained on photographs sees; its weights are looked for and never fetched."""
+"""Perceptual distances of a network trained on photographs; its weights are read locally and never downloaded."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -16,7 +16,7 @@ LEAST_SIDE = BACKBONES["alex"].least_side
 
 
 def perceptual_distance(seen: Seen) -> Tensor:
-    """LPIPS (version 0.1, AlexNet) of each frame to its target, (B, T); gray counts as three equal channels.
+    """Compute LPIPS (version 0.1, AlexNet) of each frame, (B, T); gray is repeated to three channels.
 
     Raises:
         Unavailable: the weights are not on this machine.
@@ -29,9 +29,9 @@ def perceptual_distance(seen: Seen) -> Tensor:
 
 
 def perceptual_change(seen: Seen) -> Tensor:
-    """tLPIPS: ``|LPIPS(P_{t-1}, P_t) - LPIPS(G_{t-1}, G_t)|``, (B, T - 1), for the frames 1 to T - 1.
+    """Compute tLPIPS, ``|LPIPS(P_{t-1}, P_t) - LPIPS(G_{t-1}, G_t)|``, (B, T - 1), for the frames 1 to T - 1.
 
-    How far the change from each frame to the next, as LPIPS sees it, is from the target's.
+    It compares the change from each frame to the next, as measured by LPIPS, with the target's.
 
     Raises:
         Unavailable: the weights are not on this machine.
@@ -50,13 +50,13 @@ def perceptual_change(seen: Seen) -> Tensor:
 
 
 def weights_file() -> Path:
-    """Where torch keeps AlexNet's weights once they are fetched."""
+    """Return the path where torch stores AlexNet's weights once they are downloaded."""
     return Path(torch.hub.get_dir(), "checkpoints", _url().rsplit("/", 1)[-1])
 
 
 def _frames(video: Tensor) -> Iterator[Tensor]:
-    """Each frame of (B, T, 1, H, W) in [0, 1] as (1, 1, H, W) in [-1, 1]."""
-    return (2 * frame[None] - 1 for frame in video.flatten(0, 1))
+    """Each frame of (B, T, 1, H, W) as (1, 1, H, W) in [-1, 1], beyond which the network knows nothing."""
+    return (2 * frame[None] - 1 for frame in video.clamp(0, 1).flatten(0, 1))
 
 
 def _network(metric: str) -> LPIPS:

@@ -1,65 +1,78 @@
-"""How well a method does on each condition of a test set, as the table `robustness.csv` of a run holds it."""
+"""Results of a method on each condition of a test set, as stored in a run's table `robustness.csv`."""
 
-import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lit_thermal.errors import InputError
+from lit_thermal.plain_files import read_table
+from lit_thermal.shapes import LARGEST
 
 METRICS = ("psnr", "ssim")
 COLUMNS = ("condition", "varied", "at", "unit", *METRICS, "images")
 """Columns of the table."""
 BASELINE = "baseline: "
-"""What the condition of a baseline's row begins with, before its name."""
+"""Prefix of the condition of a baseline's row, before the baseline's name."""
 
 
 class Level(NamedTuple):
-    """How well a method does on one condition of a test set."""
+    """Result of a method on one condition of a test set."""
 
     condition: str
     varied: str
-    """What the condition has more or less of; empty where it is not one of many degrees."""
+    """Name of the quantity that the condition varies; empty if it is not one of several degrees."""
     at: float | None
-    """How much of it, where something is varied."""
+    """Value of the varied quantity; None if nothing is varied."""
     unit: str
     values: dict[str, float]
     images: int
-    """How many were measured; clips of video."""
+    """Number of measured images, or clips of video."""
 
 
 def read_levels(file: Path) -> list[Level]:
     """Read a `robustness.csv`.
 
     Raises:
-        InputError: it cannot be read or is no such table.
+        InputError: the file cannot be read or is not such a table.
     """
+    rows = read_table(file, "a table of RobustnessCurve", "run `test` again")
+    if rows and not set(COLUMNS) <= rows[0].keys():
+        raise InputError(f"{file} is no table of RobustnessCurve; its columns are {', '.join(COLUMNS)}")
+    return [
+        Level(
+            row["condition"],
+            row["varied"],
+            _number(row["at"], "at", number, file) if row["varied"] else None,
+            row["unit"],
+            {metric: _number(row[metric], metric, number, file) for metric in METRICS},
+            int(_number(row["images"], "images", number, file)),
+        )
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _number(text: str, column: str, row: int, file: Path) -> float:
+    """A number that can be drawn."""
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-        return [
-            Level(
-                row["condition"],
-                row["varied"],
-                float(row["at"]) if row["varied"] else None,
-                row["unit"],
-                {metric: float(row[metric]) for metric in METRICS},
-                int(row["images"]),
-            )
-            for row in rows
-        ]
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file} is no table of RobustnessCurve; its columns are {', '.join(COLUMNS)}") from error
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= LARGEST or (column == "images" and (value < 1 or value % 1)):
+        raise InputError(
+            f"row {row} of {file} has {text[:40]!r} for {column}, which cannot be drawn: the test went wrong there, or "
+            "the table was changed"
+        )
+    return value
 
 
 def curves(levels: Sequence[Level], baseline: bool = False) -> dict[str, list[Level]]:
-    """The points of each curve by what is varied, from the least to the most; one point is no curve.
+    """Return the points of each curve by the varied quantity, in increasing order; single points are left out.
 
     Args:
-        levels: of one test.
-        baseline: those of the strongest simple baseline; there are none of what does not reach it, as a guide does not.
+        levels: results on the conditions of one test.
+        baseline: whether to return the curves of the strongest simple baseline instead of the method's; conditions that
+            do not affect it, such as those of a guide, have none.
     """
     found: dict[str, list[Level]] = {}
     for level in levels:

@@ -1,10 +1,10 @@
-"""What a metric is: one function of what was restored and its target, and when it can be had."""
+"""The record of a metric: its names and format, where it applies, and its function of results and targets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -12,16 +12,16 @@ from lit_thermal.batch import Radiometry
 
 
 class Unavailable(Exception):
-    """A metric cannot be measured on this machine; the message is one sentence that says what is missing."""
+    """Raised if a metric cannot be measured on this machine; the message is one sentence that names what is missing."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The constants of a measurement that a method's own settings could suggest otherwise.
+    """Constants of the measurement that are independent of a method's own settings.
 
     Args:
-        diffusivity: D of the heat residual in HR pixel^2 per step of a video of doubled frame rate; the same
-            for every method, so that the residuals of two runs can be compared.
+        diffusivity: D of the heat residual in HR pixel^2 per step of a video with doubled frame rate; the same for
+            every method, so that the residuals of two runs can be compared.
         alpha: edge weight of the heat residual, for values in [0, 1].
     """
 
@@ -33,46 +33,67 @@ CONSTANTS = Protocol()
 
 
 class Seen(NamedTuple):
-    """What a metric looks at, as a file holds it."""
+    """Input of a metric, with values as stored in a file."""
 
     restored: Tensor
-    """(B, T, 1, H, W) in [0, 1]; T is 1 for images."""
+    """(B, T, 1, H, W), in [0, 1] but for counts of 16 bit beyond the range that is mapped; T is 1 for images."""
     target: Tensor
-    """The same shape."""
+    """Targets of the same shape."""
     radiometry: Sequence[Radiometry]
     """B mappings of values to counts and, where known, to Kelvin."""
     dt: float = 1.0
-    """Time between neighbouring frames, 1 where the frame rate was doubled."""
+    """Time between neighbouring frames; 1 if the frame rate was doubled."""
     constants: Protocol = CONSTANTS
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A name for a function, and where the function has a value.
+    """The record of a metric, which tables, reports, help texts and published tables read.
 
     Attributes:
-        name: heading of its column.
-        measure: from what is seen to (B, T - first or fewer) values, of the frames from `first` on.
-        text: what it is, for the record of a run.
-        frames: fewest and most frames at once.
-        first: the first frame that has a value.
-        side: fewest pixels a side.
-        known: whether a sample of this radiometry has a value.
-        blind: it looks at what was restored alone, so that the target has a value too.
-        on_request: it is measured where it was asked for by name.
+        name: key in `metrics.json` and in configs.
+        label: readable name, used as the head of a column.
+        text: one clause that says what is computed, for the record of a run.
+        unit: unit of the values; empty if they have none.
+        decimals: digits after the decimal point; None writes three significant digits.
+        direction: which values are better; None if neither are.
+        measure: function from `Seen` to (B, T - first or fewer) values, those of the frames from `first` on; None for
+            values that other programs measure, such as those of detectors.
+        frames: fewest and most frames that it takes at once.
+        first: number of the first frame that has a value.
+        side: fewest pixels along each side of a frame.
+        known: whether a sample with a given radiometry has a value.
+        blind: whether the metric needs only the restored image, so that it can also be measured on the target.
+        on_request: whether it is measured only if it is requested by name.
+        sheet: table of a test that prints it: next to PSNR and SSIM ("quality"), with the errors for thermal users
+            ("thermal"), or no table, only the files ("record").
     """
 
     name: str
-    measure: Callable[[Seen], Tensor]
-    text: str
+    label: str
+    text: str = ""
+    unit: str = ""
+    decimals: int | None = None
+    direction: Literal["higher", "lower"] | None = "lower"
+    measure: Callable[[Seen], Tensor] | None = None
     frames: tuple[int, float] = (1, float("inf"))
     first: int = 0
     side: int = 1
     known: Callable[[Radiometry], bool] = lambda radiometry: True
     blind: bool = False
     on_request: bool = False
+    sheet: Literal["quality", "thermal", "record"] = "thermal"
 
     def applies(self, seen: Seen) -> bool:
-        """True where the frames and some of the samples have a value, whatever their size."""
+        """Return whether the frames and some of the samples have a value, whatever their size."""
         low, high = self.frames
         return low <= seen.target.shape[1] <= high and any(map(self.known, seen.radiometry))
+
+    def written(self, value: float) -> str:
+        """Return a value as plain text, with the digits of this metric."""
+        return f"{value:.{self.decimals}f}" if self.decimals is not None else f"{value:#.3g}".rstrip(".")
+
+    @property
+    def heading(self) -> str:
+        """Return label and unit, as in "PSNR in dB"."""
+        return f"{self.label} in {self.unit}" if self.unit else self.label

@@ -1,7 +1,7 @@
-"""Quality without a target, by networks that were trained on photographs and on videos of people's phones.
+"""Quality without a target, by networks that were trained on photographs and on phone videos.
 
-None knows thermal images: what they prefer is what looks like a good photograph. Their weights are looked for and
-never fetched.
+None was trained on thermal images: they prefer results that look like a good photograph. Their weights are read locally
+and never downloaded.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ PYIQA = {
     "maniqa": ("maniqa", "ckpt_koniq10k.pt"),
     "clip_iqa": ("clipiqa", "RN50.pt"),
 }
-"""Our name to pyiqa's name and to the file of its weights: trained on KonIQ-10k, or CLIP's ResNet-50."""
+"""Metric name, pyiqa's name, and the file of its weights, trained on KonIQ-10k, or CLIP's ResNet-50."""
 
 _VIT_OF_MANIQA = "vit_base_patch8_224"
 _MEAN = np.array([123.675, 116.28, 103.53], np.float32)
@@ -31,18 +31,18 @@ _VIEW = 224
 
 
 def by_pyiqa(name: str) -> Callable[[Seen], Tensor]:
-    """What measures MUSIQ, MANIQA or CLIP-IQA of each restored frame, (B, T), as pyiqa does with its defaults.
+    """Return the function that measures MUSIQ, MANIQA or CLIP-IQA of each frame, (B, T), with pyiqa's defaults.
 
-    Gray is repeated to three channels. MANIQA looks at crops that are drawn; the draw is the same for each frame.
+    Gray is repeated to three channels. MANIQA uses random crops; they are the same for every frame.
 
     Raises:
-        Unavailable: when it measures, pyiqa (extra `metrics`) or the weights are not on this machine.
+        Unavailable: pyiqa (extra `metrics`) or the weights are not on this machine; raised when it measures.
     """
 
     def measure(seen: Seen) -> Tensor:
         network = _pyiqa(name, str(seen.restored.device))
         values = []
-        for frame in seen.restored.flatten(0, 1):
+        for frame in seen.restored.clamp(0, 1).flatten(0, 1):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 values.append(network(frame[None].expand(-1, 3, -1, -1).contiguous()).float().reshape(()))
@@ -52,20 +52,21 @@ def by_pyiqa(name: str) -> Callable[[Seen], Tensor]:
 
 
 def dover(path: str | Path | None) -> Callable[[Seen], Tensor]:
-    """What measures DOVER's overall quality in [0, 1] of the frames that are seen at once; each frame has that value.
+    """Return the function that measures DOVER's overall quality in [0, 1] of the given frames, equal for each frame.
 
-    From an ONNX file that the authors' `convert_to_onnx.py` writes, with the inputs `aes_view` and `tech_view`. The
-    aesthetic view is 32 frames of the whole length at 224 x 224; the technical views are runs of every second frame,
-    of which 7 x 7 patches of 32 x 32 are put together, taken here from the middle of each cell and not drawn. Where
-    there are too few frames, they are repeated.
+    The network is an ONNX file written by the authors' `convert_to_onnx.py`, with the inputs `aes_view` and
+    `tech_view`. The aesthetic view has 32 frames over the whole length at 224 x 224. The technical views are runs of
+    every second frame, composed of 7 x 7 patches of 32 x 32, which are taken from the middle of each cell here instead
+    of randomly. If there are too few frames, they are repeated.
 
-    DOVER is under the S-Lab licence: for non-commercial use only.
+    DOVER is under the S-Lab licence, for non-commercial use only.
 
     Args:
-        path: the file.
+        path: path of the ONNX file.
 
     Raises:
-        Unavailable: when it measures, there is no file, or onnxruntime (extra `metrics`) is not installed.
+        Unavailable: the file does not exist, or onnxruntime (extra `metrics`) is not installed; raised when it
+            measures.
 
     Source: Wu et al., "Exploring video quality assessment on user generated contents from aesthetic and technical
         perspectives", 2023.
@@ -73,7 +74,7 @@ def dover(path: str | Path | None) -> Callable[[Seen], Tensor]:
 
     def measure(seen: Seen) -> Tensor:
         session = _session(path)
-        values = [_overall(session, clip) for clip in seen.restored[:, :, 0].float().cpu()]
+        values = [_overall(session, clip) for clip in seen.restored[:, :, 0].float().clamp(0, 1).cpu()]
         return torch.tensor(values)[:, None].expand(seen.restored.shape[:2])
 
     return measure
@@ -94,7 +95,7 @@ def _pyiqa(name: str, device: str) -> Any:
 
 
 def _need_vit() -> None:
-    """Pyiqa builds MANIQA on timm's pretrained transformer, which timm would fetch."""
+    """Check that timm has the pretrained transformer of MANIQA, which pyiqa would otherwise download."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 
@@ -102,8 +103,8 @@ def _need_vit() -> None:
     assert config is not None and config.hf_hub_id is not None, "timm has had it for years"
     if not isinstance(try_to_load_from_cache(config.hf_hub_id, "model.safetensors"), str):
         raise Unavailable(
-            f"maniqa needs timm's {_VIT_OF_MANIQA} beside its weights: fetch {config.hf_hub_id} into the cache of "
-            "huggingface_hub"
+            f"maniqa needs timm's {_VIT_OF_MANIQA} in addition to its weights: fetch {config.hf_hub_id} into the "
+            "cache of huggingface_hub"
         )
 
 
@@ -132,7 +133,7 @@ def _opened(path: str) -> Any:
 
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class of its own for each kind of damage
+    except Exception as error:  # onnxruntime has its own class for each kind of damage
         raise Unavailable(f"dover cannot be read from {path} ({str(error).splitlines()[0][:100]})") from error
     inputs = {i.name: i.shape for i in session.get_inputs()}
     if set(inputs) != {"aes_view", "tech_view"} or len(session.get_outputs()) != 2:
@@ -144,7 +145,7 @@ def _opened(path: str) -> Any:
 
 
 def _overall(session: Any, clip: Tensor) -> float:
-    """Quality of (T, H, W) in [0, 1]; NaN where the clip has one."""
+    """Return the quality of (T, H, W) in [0, 1]; NaN if the clip contains NaN."""
     if clip.isnan().any():
         return float("nan")
     shapes = {i.name: i.shape for i in session.get_inputs()}
@@ -153,25 +154,25 @@ def _overall(session: Any, clip: Tensor) -> float:
         "tech_view": _technical(clip, _fixed(shapes["tech_view"][0], 3), _fixed(shapes["tech_view"][2], 32)),
     }
     aesthetic, technical = (float(np.mean(scores)) for scores in session.run(None, views))
-    # The fusion that the authors publish beside the weights.
+    # Fusion weights that the authors publish with the network's weights.
     fused = 0.6104 * (technical - 0.1107) / 0.07355 + 0.3896 * (aesthetic + 0.08285) / 0.03774
     return float(1 / (1 + np.exp(-fused)))
 
 
 def _fixed(size: Any, otherwise: int) -> int:
-    """A dimension of an input; a file may leave it open by a name."""
+    """Return a dimension of an input; if the file leaves it open by a name, return `otherwise`."""
     return size if isinstance(size, int) and size > 0 else otherwise
 
 
 def _aesthetic(clip: Tensor, count: int) -> np.ndarray:
-    """(1, 3, count, 224, 224): frames spread over the whole length."""
+    """Return (1, 3, count, 224, 224): frames spread over the whole length."""
     numbers = torch.arange(count) * len(clip) // count
     small = F.interpolate(clip[numbers][:, None], (_VIEW, _VIEW), mode="bilinear", antialias=True)[:, 0]
     return _normalized(small[None])
 
 
 def _technical(clip: Tensor, runs: int, count: int) -> np.ndarray:
-    """(runs, 3, count, 224, 224): every second frame from evenly spread starts, cut into patches at full resolution."""
+    """Return (runs, 3, count, 224, 224): every second frame from evenly spread starts, as full-resolution patches."""
     side = _VIEW // _FRAGMENTS
     shortest = min(clip.shape[-2:])
     if shortest < _VIEW:
@@ -188,6 +189,6 @@ def _technical(clip: Tensor, runs: int, count: int) -> np.ndarray:
 
 
 def _normalized(gray: Tensor) -> np.ndarray:
-    """(N, T, H, W) in [0, 1] to (N, 3, T, H, W) as the network was trained."""
+    """Convert (N, T, H, W) in [0, 1] to (N, 3, T, H, W), normalised as in the network's training."""
     values = 255 * gray.numpy()[:, None]
     return ((values - _MEAN[:, None, None, None]) / _DEVIATION[:, None, None, None]).astype(np.float32)

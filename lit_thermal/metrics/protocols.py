@@ -1,4 +1,4 @@
-"""How single papers measured images, by name, beside the standard protocol."""
+"""Evaluation protocols of single papers, by name, in addition to the standard protocol."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -15,31 +15,31 @@ from lit_thermal.metrics.quality import PSNR_CAP, SSIM_K1, SSIM_K2, SSIM_SIGMA, 
 
 
 class EvaluationProtocol(ABC):
-    """PSNR and SSIM of one method on one set of images; a new one is made for each method and set."""
+    """PSNR and SSIM of one method on one set of images; each method and set gets its own instance."""
 
     name: str
     """Heading of its column."""
     text: str
-    """What is done, for the record of a run."""
+    """Description of the protocol, for the record of a run."""
 
     @abstractmethod
     def update(self, restored: Tensor, target: Tensor) -> None:
         """Add images, in the order of the files.
 
         Args:
-            restored: (B, 1, H, W) float in [0, 1], not rounded.
-            target: the same shape.
+            restored: (B, 1, H, W) float results in [0, 1], not rounded.
+            target: (B, 1, H, W) targets in [0, 1].
         """
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """Return ``psnr`` in dB and ``ssim`` over all images so far; NaN where there are none."""
+        """Return ``psnr`` in dB and ``ssim`` over all images so far; NaN if there are none."""
 
 
 class CoReFusionTrainer(EvaluationProtocol):
-    """What CoReFusion's training script logs: tanh range, PSNR pooled over batches of 8, mean over the batches.
+    """Metrics that CoReFusion's training script logs: tanh range, PSNR pooled over batches of 8, mean over batches.
 
-    A batch ends early where the size of the images changes, since images of two sizes cannot be pooled.
+    A batch ends early if the size of the images changes, since images of two sizes cannot be pooled.
     """
 
     name = "trainer"
@@ -57,7 +57,7 @@ class CoReFusionTrainer(EvaluationProtocol):
         self._measured: list[dict[str, float]] = []
 
     def update(self, restored: Tensor, target: Tensor) -> None:
-        """Add images; each full batch is measured and forgotten."""
+        """Add images; a full batch is measured and then discarded."""
         for pair in zip(restored.float().split(1), target.float().split(1), strict=True):
             if self._waiting and self._waiting[0][0].shape != pair[0].shape:
                 self._measured.append(self._measure())
@@ -68,7 +68,7 @@ class CoReFusionTrainer(EvaluationProtocol):
                 self._waiting = []
 
     def compute(self) -> dict[str, float]:
-        """Mean over the batches, the unfinished one among them."""
+        """Return the mean over the batches, including the incomplete one."""
         return _mean([*self._measured, self._measure()] if self._waiting else self._measured)
 
     def _measure(self) -> dict[str, float]:
@@ -77,7 +77,7 @@ class CoReFusionTrainer(EvaluationProtocol):
 
 
 class CoReFusionNotebook(EvaluationProtocol):
-    """What CoReFusion's notebook and tester print: whole counts of 0 to 255, each image with its own range."""
+    """Metrics that CoReFusion's notebook and tester print: counts of 0 to 255, each image with its own range."""
 
     name = "notebook"
     text = (
@@ -95,12 +95,12 @@ class CoReFusionNotebook(EvaluationProtocol):
             self._measured.append(_pooled((255 * mine).trunc(), (255 * true).trunc(), nominal=255.0))
 
     def compute(self) -> dict[str, float]:
-        """Mean over the images."""
+        """Return the mean over the images."""
         return _mean(self._measured)
 
 
 class Gray8(EvaluationProtocol):
-    """Ours in 8 bit, whatever the depth of the files."""
+    """The standard protocol in 8 bit, whatever the depth of the files."""
 
     name = "gray8"
     text = (
@@ -117,18 +117,18 @@ class Gray8(EvaluationProtocol):
             self._measured.append(self._measure(*(quantize(x, 255) for x in (mine, true))))
 
     def compute(self) -> dict[str, float]:
-        """Mean over the images."""
+        """Return the mean over the images."""
         return _mean(self._measured)
 
     def _measure(self, restored: Tensor, target: Tensor) -> dict[str, float]:
-        """One image (1, 1, H, W) as 8-bit files hold it, in [0, 1]."""
+        """Measure one image (1, 1, H, W) in [0, 1], rounded to 8 bit."""
         return {"psnr": float(psnr(restored, target)), "ssim": float(ssim(restored, target))}
 
 
 class BT601Y(Gray8):
-    """PSNR and SSIM of the luma that BT.601 makes of a gray image: 1.32 dB above those of the gray image itself.
+    """PSNR and SSIM of the BT.601 luma of a gray image: the PSNR is 1.32 dB above that of the gray image itself.
 
-    A gray value of 0 to 255 becomes ``16 + 219 / 255`` of it, and the range stays 255.
+    A gray value of 0 to 255 becomes ``16 + 219 / 255`` times the value, while the data range stays 255.
     """
 
     name = "y_bt601"
@@ -143,7 +143,7 @@ class BT601Y(Gray8):
 
 
 class PyiqaY(Gray8):
-    """What pyiqa 0.1 measures of 8-bit files with `test_y_channel`, its default for PSNR and SSIM of colour images."""
+    """Metrics of pyiqa 0.1 on 8-bit files with `test_y_channel`, its default for PSNR and SSIM of colour images."""
 
     name = "pyiqa_y"
     text = (
@@ -160,63 +160,68 @@ class PyiqaY(Gray8):
 
 
 class ThreeMTIPaper(PyiqaY):
-    """How 3M-TI's released script measures; its tables have this offset."""
+    """Protocol of 3M-TI's released script; its tables have this offset."""
 
     name = "3m_ti"
     text = f"3M-TI's script: {PyiqaY.text} Its targets are 512 x 512."
 
 
 class DifIISRPaper(PyiqaY):
-    """How DifIISR's released script measures, which reads channels in the wrong order: gray files do not mind."""
+    """Protocol of DifIISR's released script, which reads channels in the wrong order, without effect on gray files."""
 
     name = "difiisr"
     text = f"DifIISR's script: {PyiqaY.text}"
 
 
 class RealIISRPaper(PyiqaY):
-    """How VARSR's script measures, whose code Real-IISR builds on; Real-IISR's own code computes no metrics."""
+    """Protocol of VARSR's script, whose code Real-IISR builds on; Real-IISR's own code computes no metrics."""
 
     name = "real_iisr"
     text = f"VARSR's script, as Real-IISR's code measures nothing: {PyiqaY.text}"
 
 
+def all_protocols() -> dict[str, type[EvaluationProtocol]]:
+    """Return all protocols by their headings."""
+    return {kind.name: kind for kind in _members(EvaluationProtocol)}  # type: ignore[type-abstract]
+
+
 def protocols_by_name(names: Sequence[str]) -> list[type[EvaluationProtocol]]:
-    """The protocols that are named by their headings or classes.
+    """Return the protocols with the given headings or class names.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: a name is unknown.
     """
-    known = {kind.name: kind for kind in _members(EvaluationProtocol)}  # type: ignore[type-abstract]
+    known = all_protocols()
     classes = {kind.__name__: kind for kind in known.values()}
     for name in names:
         if name not in known and name not in classes:
-            raise InputError(f"there is no protocol {name!r}; choose of {', '.join(known)}")
+            raise InputError(f"there is no protocol {name!r}; it must be one of {', '.join(known)}")
     return [known.get(name) or classes[name] for name in names]
 
 
 class RestoredImage(NamedTuple):
-    """One image of a test set and what became of it, on the CPU; values (1, H, W) in [0, 1]."""
+    """One image of a test set and its restored versions, on the CPU; values (1, H, W) in [0, 1]."""
 
     name: str
     target: Tensor
     restored: dict[str, Tensor]
-    """By method; a method that could not restore it is absent."""
+    """Results by method; a method that could not restore the image is absent."""
 
 
 Factories = Sequence[Callable[[], EvaluationProtocol]]
 ProtocolSummary = dict[str, dict[str, dict[str, dict[str, float]]]]
-"""Data set, method, protocol, metric: the number."""
+"""Values by data set, method, protocol and metric."""
 
 
 class ProtocolScores:
-    """Measures every method on every test set under several protocols.
+    """Measure every method on every test set under several protocols.
 
     An image counts once. In a run of several processes, each step's images are put in the order of the files (as
-    Lightning deals them out: one to each process in turn) and measured by every process, so that protocols which
-    pool images give what a single process gives.
+    Lightning distributes them: one to each process in turn) and measured by every process, so that protocols that pool
+    images give the same result as a single process.
 
     Args:
-        protocols: what makes the protocols.
+        protocols: factories of the protocols.
     """
 
     def __init__(self, protocols: Factories = ()) -> None:
@@ -227,17 +232,17 @@ class ProtocolScores:
 
     @property
     def texts(self) -> dict[str, str]:
-        """What each protocol does, by its name."""
+        """Descriptions of the protocols by name."""
         return {protocol.name: protocol.text for protocol in (make() for make in self._factories)}
 
     @torch.no_grad()
     def add(self, dataset: str, images: list[RestoredImage], device: torch.device) -> None:
-        """Measure the images of a step; every process calls it for each step, with none where it has none.
+        """Measure the images of a step; every process calls it for each step, with an empty list if it has none.
 
         Args:
             dataset: name of the test set.
-            images: of this process, in the order of its files.
-            device: where to measure.
+            images: images of this process, in the order of its files.
+            device: device to measure on.
         """
         if not self._factories:
             return
@@ -253,7 +258,7 @@ class ProtocolScores:
                     protocol.update(restored[None].to(device), target)
 
     def summary(self) -> ProtocolSummary:
-        """Data set, method, protocol, metric: the number."""
+        """Return the values by data set, method, protocol and metric."""
         if self._summary is None:
             self._summary = {
                 dataset: {method: {p.name: p.compute() for p in protocols} for method, protocols in methods.items()}
@@ -267,12 +272,12 @@ def _members(base: type[EvaluationProtocol]) -> list[type[EvaluationProtocol]]:
 
 
 def _luma(gray: Tensor) -> Tensor:
-    """Y of BT.601 in limited range over 255, float64, of gray in [0, 1]."""
+    """Return the limited-range Y of BT.601, divided by 255, as float64, of gray in [0, 1]."""
     return (16 + 219 * gray.double()) / 255
 
 
 def _ssim_of_luma(restored: Tensor, target: Tensor) -> Tensor:
-    """Mean SSIM of (1, 1, H, W) in 0 to 255 as pyiqa computes it."""
+    """Return the mean SSIM of (1, 1, H, W) in 0 to 255 as pyiqa computes it."""
     offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64, device=target.device) - SSIM_WINDOW // 2
     taps = torch.exp(-offsets.square() / (2 * SSIM_SIGMA**2))
     window = (taps[:, None] * taps / taps.sum() ** 2)[None, None]
@@ -285,16 +290,16 @@ def _ssim_of_luma(restored: Tensor, target: Tensor) -> Tensor:
 
 
 def _pooled(restored: Tensor, target: Tensor, nominal: float) -> dict[str, float]:
-    """PSNR of all pixels together and mean SSIM of (B, 1, H, W), with ranges taken from the values.
+    """Return the PSNR of all pixels together and the mean SSIM of (B, 1, H, W), with data ranges from the values.
 
-    Ranges are those that torchmetrics takes where it is given none; where one is 0 it is `nominal`.
+    These are the ranges that torchmetrics uses if none is given; a range of 0 is replaced by `nominal`.
     """
     low, high = target.min(), target.max()
     peak = float(high.clamp(min=0) - low.clamp(max=0)) or nominal
     span = float(max(restored.max() - restored.min(), high - low)) or nominal
     error = (restored - target).double().square().mean()
     decibel = (10 * (peak**2 / error).log10()).clamp(max=PSNR_CAP)
-    # SSIM depends on values over range alone.
+    # SSIM depends only on values divided by the range.
     return {"psnr": float(decibel), "ssim": float(ssim(restored / span, target / span).double().mean())}
 
 

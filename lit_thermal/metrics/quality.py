@@ -1,4 +1,4 @@
-"""PSNR and SSIM of thermal frames, taken on the values that a file would hold."""
+"""PSNR and SSIM of thermal frames, measured on the values that a file would store."""
 
 from collections.abc import Sequence
 
@@ -10,50 +10,51 @@ from lit_thermal.batch import Radiometry
 from lit_thermal.errors import InputError
 
 PSNR_CAP = 100.0
-"""PSNR in dB that stands for a perfect frame, whose true value is infinite."""
+"""PSNR in dB that is reported for a perfect frame, whose true value is infinite."""
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 SSIM_K1 = 0.01
 SSIM_K2 = 0.03
 
 _PIXELS_AT_ONCE = 1 << 22
-"""SSIM holds some twenty maps of the input's size: 4 Mpixel at a time keeps that near 350 MB."""
+"""Pixels processed at once: SSIM holds about twenty maps of the input's size, near 350 MB at 4 Mpixel."""
 
 
 def quantize(x: Tensor, steps: float | Sequence[float]) -> Tensor:
-    """Round values to what a file holds.
+    """Round values to those that a file stores.
 
     Args:
-        x: (B, ...) of any float type; what lies outside [0, 1] is clipped.
-        steps: counts of the file from value 0 to value 1: 255 for 8 bit, 65535 for all of 16 bit, the radiometry's
-            gain for a 16-bit clip whose own range was mapped; one number, or one a sample.
+        x: (B, ...) of any float type; values outside [0, 1] are clipped.
+        steps: number of counts of the file from value 0 to value 1: 255 for 8 bit, 65535 for full-range 16 bit, the
+            radiometry's gain for a 16-bit clip whose own range was mapped; one number, or one per sample.
 
     Returns:
         float32 of the same shape in [0, 1]. NaN stays NaN.
 
     Raises:
-        InputError: a number of steps is not positive, or there is not one a sample.
+        InputError: a number of steps is not positive, or there is not one per sample.
     """
     counts = [steps] * len(x) if isinstance(steps, (int, float)) else list(steps)
     if len(counts) != len(x) or not all(count > 0 for count in counts):
         raise InputError(f"quantize needs a positive number of steps for each of {len(x)} samples, not {steps}")
     scale = torch.tensor(counts, dtype=torch.float32, device=x.device).view(-1, *[1] * (x.ndim - 1))
-    # The last step ends at 1 also where the range of a clip is not a whole number of counts.
+    # The last step ends at 1 even if the range of a clip is not a whole number of counts.
     return ((x.float().clamp(0, 1) * scale).round() / scale).clamp(max=1)
 
 
 def as_written(x: Tensor, radiometry: Sequence[Radiometry]) -> Tensor:
-    """Round values to what is read back of a file: to whole counts of its depth, and to values again.
+    """Round values as writing a file and reading it back does: to whole counts of its depth, and to values again.
 
     Args:
         x: (B, ...) of any float type.
         radiometry: B mappings of values to counts.
 
     Returns:
-        float32 of the same shape in [0, 1]. NaN stays NaN.
+        float32 of the same shape: in [0, 1] for 8 bit, while a file of 16 bit has counts beyond the range that is
+        mapped. NaN stays NaN.
 
     Raises:
-        InputError: a gain is not positive, or there is not one mapping a sample.
+        InputError: a gain is not positive, or there is not one mapping per sample.
     """
     if len(radiometry) != len(x) or not all(r.gain > 0 for r in radiometry):
         raise InputError(f"rounding to counts needs a positive gain for each of {len(x)} samples, not {radiometry}")
@@ -63,19 +64,19 @@ def as_written(x: Tensor, radiometry: Sequence[Radiometry]) -> Tensor:
 
 
 def _written(x: Tensor, radiometry: Radiometry) -> Tensor:
-    # The arithmetic of a writer and of a reader, step by step: another order would differ in a tie or a last digit.
+    # The same arithmetic as a writer and a reader, step by step: another order would differ in ties or last digits.
     exact = x.cpu() if x.device.type == "mps" else x
     counts = radiometry.to_counts(exact.double()).round().clamp(0, 2**radiometry.bits - 1).float()
     offset, gain = (torch.tensor(v, dtype=torch.float32, device=counts.device) for v in radiometry[:2])
-    return ((counts - offset) / gain).clamp(0, 1).to(x.device)
+    return ((counts - offset) / gain).to(x.device)
 
 
 def psnr(restored: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio ``10 log10(1 / MSE)`` in dB of each frame, at most `PSNR_CAP`.
+    """Compute the peak signal-to-noise ratio ``10 log10(1 / MSE)`` in dB of each frame, at most `PSNR_CAP`.
 
     Args:
-        restored: (..., 1, H, W) in [0, 1], quantized already.
-        target: the same shape.
+        restored: (..., 1, H, W) results in [0, 1], already quantized.
+        target: targets of the same shape.
 
     Returns:
         (...), float32.
@@ -85,14 +86,14 @@ def psnr(restored: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(restored: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity of each frame over the pixels whose whole window lies inside it.
+    """Compute the structural similarity of each frame over the pixels whose whole window lies inside it.
 
-    Gaussian window of 11 x 11 with sigma 1.5, K1 0.01, K2 0.03, data range 1. torchmetrics gives the map;
-    the mean is taken here, because its own includes a border that it mirrored.
+    The window is an 11 x 11 Gaussian with sigma 1.5; K1 is 0.01, K2 is 0.03, and the data range is 1. torchmetrics
+    gives the map; the mean is computed here, because the one of torchmetrics includes a mirrored border.
 
     Args:
-        restored: (..., 1, H, W) in [0, 1], quantized already.
-        target: the same shape.
+        restored: (..., 1, H, W) results in [0, 1], already quantized.
+        target: targets of the same shape.
 
     Returns:
         (...), float32.
@@ -105,7 +106,7 @@ def ssim(restored: Tensor, target: Tensor) -> Tensor:
     height, width = target.shape[-2:]
     if min(height, width) < SSIM_WINDOW:
         raise InputError(f"SSIM needs frames of at least {SSIM_WINDOW} x {SSIM_WINDOW}, not {height} x {width}")
-    # Frames go in as channels: torch's depthwise convolution is 13 times faster than one frame a sample.
+    # Frames are passed as channels: torch's depthwise convolution is 13 times faster than one frame per sample.
     part = max(1, _PIXELS_AT_ONCE // (height * width))
     parts = [video.reshape(1, -1, height, width).split(part, dim=1) for video in (restored, target)]
     margin = SSIM_WINDOW // 2

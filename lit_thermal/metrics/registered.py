@@ -9,22 +9,22 @@ from lit_thermal.metrics.quality import psnr, ssim
 from lit_thermal.ops.registration import Displacement, common_view
 
 REGISTERED = ("psnr_unregistered", "ssim_unregistered", "psnr_registered", "ssim_registered")
-"""Names of what `registered_quality` measures."""
+"""Names of the metrics of `registered_quality`."""
 
 
 def registered_quality(restored: Tensor, target: Tensor, displacements: Sequence[Displacement]) -> dict[str, Tensor]:
-    """Measure the part of each restored image that its target shows too, once in its place and once displaced.
+    """Measure the part of each restored image that its target also shows, without and with the displacement.
 
-    The two numbers of an image are over the same pixels of the restored image, and so are those of all methods. The
-    displacement is given: what is restored has no say in it.
+    Both values of an image are measured over the same pixels of the restored image, and so are those of all methods.
+    The displacement is given, so it does not depend on the restored image.
 
     Args:
-        restored: (B, ..., 1, H, W) in [0, 1], quantized already.
-        target: the same shape.
-        displacements: of each target against its input, pixels down and to the right.
+        restored: (B, ..., 1, H, W) results in [0, 1], already quantized.
+        target: targets of the same shape.
+        displacements: displacement of each target relative to its input, in pixels down and to the right.
 
     Returns:
-        `REGISTERED` to (B, ...), float32.
+        Values (B, ...), float32, by the names in `REGISTERED`.
     """
     columns: dict[str, list[Tensor]] = {name: [] for name in REGISTERED}
     for mine, true, displacement in zip(restored, target, displacements, strict=True):

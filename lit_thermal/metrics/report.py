@@ -1,34 +1,33 @@
-"""What a test run leaves behind: `metrics.json` and `metrics.csv`, and how ours is held against the baselines."""
+"""Files of a test run, `metrics.json` and `metrics.csv`, and the comparison of the method with the baselines."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lit_thermal.files import replacing, write_text
 from lit_thermal.metrics.quality import PSNR_CAP, SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
 from lit_thermal.metrics.statistics import mean_intervals
+from lit_thermal.plain_files import as_csv
 
 if TYPE_CHECKING:
     from lit_thermal.metrics.scores import Scores
 
 PROTOCOL = (
-    "Gray frames in [0, 1] under one normalisation per clip, clipped and rounded to the counts of the file, nothing "
-    "cropped. Every frame once, from the earliest window that holds it. Mean over the frames of a clip, then over the "
-    "clips."
+    "Gray frames in [0, 1] under one normalisation per clip, rounded to the counts of the file; what 16 bit has beyond "
+    "its range is not clipped. Nothing cropped. Every frame once, from the earliest window that holds it. Mean over "
+    "the frames of a clip, then over the clips."
 )
 PROTOCOL_OF_IMAGES = (
-    "Gray images in [0, 1], clipped and rounded to the counts of the file, nothing cropped. Every image once. Mean "
-    "over the images."
+    "Gray images in [0, 1], rounded to the counts of the file; what 16 bit has beyond the range that is mapped is not "
+    "clipped. Nothing cropped. Every image once. Mean over the images."
 )
 OF_DISPLACED = (
     " psnr_unregistered, psnr_registered and the same of SSIM: over the part of each restored image that its target "
@@ -36,7 +35,7 @@ OF_DISPLACED = (
     "one for each image, estimated from input and target alone, the same for every method."
 )
 LARGE = 100_000
-"""Rows above which the table is written as Parquet."""
+"""Number of rows above which the table is written as Parquet."""
 OF_BASELINES = " Baselines are rounded to the counts of the file before."
 
 
@@ -44,27 +43,27 @@ _log = logging.getLogger(__name__)
 
 
 class Comparison(NamedTuple):
-    """Ours against the baselines on one data set."""
+    """Comparison of the method with the baselines on one data set."""
 
     strongest: str
-    """The baseline of highest PSNR over all frames."""
+    """Baseline with the highest PSNR over all frames."""
     gain: dict[str, float]
-    """Group to our PSNR minus that of the baseline that is strongest in this group, in dB."""
+    """PSNR of the method minus that of the strongest baseline of each group, in dB."""
     below: list[str]
-    """Clips on which some baseline has a higher PSNR than ours."""
+    """Clips on which some baseline has a higher PSNR than the method."""
     variants: dict[str, dict[str, float]]
-    """Variant of ours to its own gain."""
+    """Gain of each variant of the method."""
 
 
 def compare(scores: Scores) -> dict[str, Comparison]:
-    """Hold ours against the baselines of each data set; data sets without baselines are left out."""
+    """Compare the method with the baselines of each data set; data sets without baselines are left out."""
     ours, known = scores.methods[:1], scores.baselines
     result = {}
     for dataset, methods in scores.clips().items():
         baselines = [name for name in methods if name in known]
         if not baselines or ours[0] not in methods:
             continue
-        # Where the thermal input of an image is absent, its baselines are too.
+        # Baselines are missing for images without a thermal input.
         common = {group: set.intersection(*(set(m[group]) for m in methods.values())) for group in methods[ours[0]]}
         mean = {
             name: {g: sum(clips[clip]["psnr"] for clip in common[g]) / len(common[g]) for g, clips in groups.items()}
@@ -78,7 +77,7 @@ def compare(scores: Scores) -> dict[str, Comparison]:
         below = [
             clip
             for clip, values in methods[ours[0]]["all"].items()
-            # Written so that a NaN of ours counts as below.
+            # Written this way so that a NaN of the method counts as below.
             if clip in common["all"] and not values["psnr"] >= max(methods[b]["all"][clip]["psnr"] for b in baselines)
         ]
         strongest = max(baselines, key=lambda b: mean[b]["all"])
@@ -89,27 +88,24 @@ def compare(scores: Scores) -> dict[str, Comparison]:
 def write(
     scores: Scores, folder: Path, seconds: float, config: dict[str, Any] | None, more: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `metrics.json` (see `as_record`) and `metrics.csv` (a line per clip, method, group, or image, method).
+    """Write `metrics.json` (see `as_record`) and `metrics.csv` (a line per clip, method, group, or per image, method).
 
-    A table of more than `LARGE` rows is `metrics.parquet` instead, where pyarrow is installed.
+    A table of more than `LARGE` rows is written as `metrics.parquet` instead, if pyarrow is installed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     header, lines = _as_table(scores)
     parquet = len(lines) > LARGE and _write_parquet(folder / "metrics.parquet", header, lines)
     if not parquet:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([header, *lines])
-        _replace(folder / "metrics.csv", text.getvalue())
+        write_text(folder / "metrics.csv", as_csv([header, *lines]))
     (folder / ("metrics.csv" if parquet else "metrics.parquet")).unlink(missing_ok=True)
     record = _finite(as_record(scores, seconds, config) | dict(more or {}))
-    _replace(folder / "metrics.json", json.dumps(record, indent=2, allow_nan=False, default=str) + "\n")
+    write_text(folder / "metrics.json", json.dumps(record, indent=2, allow_nan=False, default=str) + "\n")
 
 
 def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> dict[str, Any]:
-    """Everything that a report needs: numbers, protocol, data, counts, cost, digest of the model's config.
+    """Return everything that a report needs: numbers, protocol, data, counts, cost, digest of the model's config.
 
-    `intervals` has the nesting of `results`, of the group "all", and the two ends of a 95 % bootstrap over the images
-    or clips. `references` holds what metrics without a target say of the target itself.
+    `intervals` is nested like `results`, for the group "all", with the two ends of a 95 % bootstrap interval over the
+    images or clips. `references` holds the values of metrics without a target on the target itself.
     """
     canonical = json.dumps(config, sort_keys=True, default=str)
     data = describe(scores)
@@ -141,10 +137,10 @@ def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> 
 
 
 def describe(scores: Scores) -> dict[str, dict[str, Any]]:
-    """Data set to its counts, sizes and depths, with the frames of each clip or, where none has two, the images.
+    """Return the counts, sizes and depths of each data set, with the frames of each clip or, for images, their number.
 
-    Where they are known, also how many images each group has, and by how many pixels down and to the right the target
-    of each image is displaced.
+    If they are known, also return the number of images in each group, and the displacement of each image's target in
+    pixels down and to the right.
     """
     result: dict[str, dict[str, Any]] = {}
     ours = scores.methods[:1]
@@ -177,7 +173,7 @@ def _images_only(data: dict[str, dict[str, Any]]) -> bool:
 
 
 def _spans(numbers: list[int]) -> str:
-    """Ascending numbers as text: ``0-6, 9``."""
+    """Format ascending numbers as text: ``0-6, 9``."""
     spans: list[list[int]] = []
     for number in numbers:
         if spans and number == spans[-1][1] + 1:
@@ -188,13 +184,13 @@ def _spans(numbers: list[int]) -> str:
 
 
 def _meanings(scores: Scores) -> str:
-    """What each metric that was measured is."""
+    """Describe each measured metric."""
     measured = {name for row in scores.rows for name in row.values}
     return " ".join(f"{metric.name}: {metric.text}." for metric in scores.metrics if metric.name in measured)
 
 
 def intervals(scores: Scores) -> dict[str, dict[str, dict[str, dict[str, list[float]]]]]:
-    """Data set, method, "all", metric: low and high of the 95 % bootstrap interval over images or clips."""
+    """Return the 95 % bootstrap intervals over images or clips by data set, method, "all" and metric."""
     result: dict[str, dict[str, dict[str, dict[str, list[float]]]]] = {}
     for dataset, methods in scores.clips().items():
         columns: dict[int, list[tuple[str, str, list[float]]]] = {}
@@ -214,7 +210,7 @@ def intervals(scores: Scores) -> dict[str, dict[str, dict[str, dict[str, list[fl
 
 
 def _as_table(scores: Scores) -> tuple[list[str], list[list[Any]]]:
-    """Heading and lines; "" where a line has no value."""
+    """Return heading and lines; "" marks a missing value."""
     metrics = list(dict.fromkeys(name for row in scores.rows for name in row.values))
     data = describe(scores)
     if _images_only(data):
@@ -240,7 +236,7 @@ def _as_table(scores: Scores) -> tuple[list[str], list[list[Any]]]:
 
 
 def _write_parquet(path: Path, header: list[str], lines: list[list[Any]]) -> bool:
-    """Write a table with null where a line has no value; False, and one sentence, where pyarrow is absent."""
+    """Write a table, with null for a missing value; if pyarrow is absent, print one sentence and return False."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -251,23 +247,15 @@ def _write_parquet(path: Path, header: list[str], lines: list[list[Any]]) -> boo
         name: [None if value == "" else value for value in column]
         for name, column in zip(header, zip(*lines, strict=True), strict=True)
     }
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    parquet.write_table(pyarrow.table(columns), aside)
-    os.replace(aside, path)
+    with replacing(path) as aside:
+        parquet.write_table(pyarrow.table(columns), aside)
     return True
 
 
 def _finite(value: Any) -> Any:
-    """The same structure with null for what JSON cannot hold (NaN, infinity)."""
+    """Return the same structure with null in place of NaN and infinity, which JSON cannot store."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a reader finds the old or the new one, whole."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

@@ -1,15 +1,13 @@
-"""Collects the measurements of every frame, counts each frame once and averages as the papers do."""
+"""Collects the measurements of every frame, counts each frame once, and averages as the papers do."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.metrics import report, tables
-from lit_thermal.metrics.catalogue import STANDARD
+from lit_thermal.metrics.catalogue import standard
 from lit_thermal.metrics.gather import gather_objects
 from lit_thermal.metrics.metric import CONSTANTS, Metric, Protocol, Seen, Unavailable
 from lit_thermal.metrics.protocols import Factories, ProtocolScores
@@ -18,17 +16,55 @@ from lit_thermal.metrics.registered import registered_quality
 from lit_thermal.ops.registration import Displacement
 
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
-"""Data set, method, group of frames, metric: the number."""
+"""Values by data set, method, group of frames and metric."""
 
 
 Columns = dict[str, tuple[int, list[list[float]], list[bool]]]
-"""Metric to the first frame that has a value, a list for each sample, and which samples have one."""
+"""By metric: the first frame that has a value, a list per sample, and which samples have a value."""
 TARGET = "HR"
-"""Heading of what metrics without a target say of the target itself."""
+"""Name under which metrics without a target report the target itself."""
+
+
+class Targets(NamedTuple):
+    """The targets of a batch that several methods are measured against."""
+
+    dataset: str
+    """Name of the test set."""
+    names: Sequence[str]
+    """B names of clips or images."""
+    frames: Tensor
+    """(B, T') int, number of each frame in its clip, counted in target frames; a frame below 0 is only context for its
+    neighbours and does not count."""
+    observed: Tensor
+    """(B, T') bool, True where the input has a frame at that time."""
+    target: Tensor
+    """(B, T', 1, H, W) in [0, 1]; T' is 1 for images."""
+    radiometry: Sequence[Radiometry]
+    """B mappings of values to the counts of the file, to which targets and results are rounded."""
+    dt: float = 1.0
+    """Time between neighbouring frames; 1 if the frame rate was doubled (2 / temporal scale)."""
+    groups: Sequence[Sequence[str]] | None = None
+    """Groups of each sample that it is measured in, in addition to all samples."""
+    displacements: Sequence[Displacement] | None = None
+    """Displacement of each target relative to its input, in pixels down and to the right. PSNR and SSIM are then also
+    measured over the common view of both, with the displacement and without."""
+
+    def only(self, samples: Sequence[int]) -> "Targets":
+        """Return the given samples, in the given order."""
+        kept = list(samples)
+        return self._replace(
+            names=[self.names[i] for i in kept],
+            frames=self.frames[kept],
+            observed=self.observed[kept],
+            target=self.target[kept],
+            radiometry=[self.radiometry[i] for i in kept],
+            groups=None if self.groups is None else [self.groups[i] for i in kept],
+            displacements=None if self.displacements is None else [self.displacements[i] for i in kept],
+        )
 
 
 class Row(NamedTuple):
-    """The measurements of one frame under one method."""
+    """Measurements of one frame under one method."""
 
     dataset: str
     clip: str
@@ -41,76 +77,52 @@ class Row(NamedTuple):
     bits: int
     values: dict[str, float]
     variant: bool = False
-    """The method is a variant of ours."""
+    """Whether the method is a variant of the one under test."""
     groups: tuple[str, ...] = ()
-    """What the image is measured with beside all of its set."""
+    """Groups that the image is measured in, in addition to its whole set."""
     displacement: Displacement | None = None
-    """Of the target against the input, where it is known."""
+    """Displacement of the target relative to the input, if known."""
     reference: bool = False
-    """The target itself, under the metrics that need none."""
+    """Whether the row holds the target itself, under metrics that need no target."""
 
 
 class Scores:
-    """Accumulates rows over batches, data sets and ranks.
+    """Accumulate rows over batches, data sets and ranks.
 
-    The first method that is added is ours; what is added as a variant is ours in another way; the others are the
-    baselines that it is held against.
-    A frame that several windows restore counts once: the earliest window wins, whichever rank saw it.
-    Numbers are means over the frames of a clip, then over the clips.
+    The first method added is the one under test. Variants are its alternative outputs; all others are baselines. A
+    frame that several windows restore counts once: the earliest window is used, whichever rank processed it. Values are
+    means over the frames of a clip, then over the clips.
 
     Args:
         protocol: constants of the measurement.
-        others: what makes the protocols that images are measured under besides this one.
-        metrics: what is measured, each where it applies.
+        others: factories of additional protocols that images are measured under.
+        metrics: metrics to measure, each where it applies; by default the standard ones of the catalogue.
     """
 
     def __init__(
-        self, protocol: Protocol = CONSTANTS, others: Factories = (), metrics: Sequence[Metric] = STANDARD
+        self, protocol: Protocol = CONSTANTS, others: Factories = (), metrics: Sequence[Metric] | None = None
     ) -> None:
         self.protocol = protocol
         self.others = ProtocolScores(others)
-        self.metrics = tuple(metrics)
+        self.metrics = tuple(standard() if metrics is None else metrics)
         self.skipped: dict[str, str] = {}
-        """Metric to one sentence why it was not measured, or not on every frame."""
+        """One sentence per metric that was not measured, or not on every frame, with the reason."""
         self.cost: dict[str, Any] | None = None
-        """What the numbers cost, where a model was run for them."""
+        """Cost of the results, if a model was run for them."""
         self._gone: set[str] = set()
         self._rows: dict[tuple[str, str, int, str, bool], Row] = {}
 
     @torch.no_grad()
-    def add(
-        self,
-        dataset: str,
-        names: Sequence[str],
-        frames: Tensor,
-        observed: Tensor,
-        method: str,
-        restored: Tensor,
-        target: Tensor,
-        radiometry: Sequence[Radiometry],
-        dt: float = 1.0,
-        variant: bool = False,
-        groups: Sequence[Sequence[str]] | None = None,
-        displacements: Sequence[Displacement] | None = None,
-    ) -> None:
-        """Measure a batch.
+    def add(self, targets: Targets, method: str, restored: Tensor, variant: bool = False) -> None:
+        """Measure the results of one method on a batch.
 
         Args:
-            dataset: name of the test set.
-            names: B clip or image names.
-            frames: (B, T') int, number of each frame in its clip, counted in target frames; a frame below 0 is looked
-                at for the sake of its neighbours and does not count.
-            observed: (B, T') bool, True where the input has a frame at that time.
-            method: who restored.
-            restored: (B, T', 1, H, W) in [0, 1]; T' is 1 for images.
-            target: the same shape.
-            radiometry: B mappings of values to the counts of the file, to which both are rounded.
-            dt: time between neighbouring frames, 1 where the frame rate was doubled (2 / temporal scale).
-            variant: our method restored in another way than the one that bears its name; no baseline.
-            groups: of each sample, what it is measured with beside all of its set.
-            displacements: of each target against its input, pixels down and to the right: PSNR and SSIM are then taken
-                over what both show as well, with the displacement and without.
+            targets: targets of the batch.
+            method: name of the method.
+            restored: (B, T', 1, H, W) results in [0, 1].
+            variant: whether the result is an alternative of the method under test, not a baseline.
         """
+        dataset, names, frames, observed, target, radiometry, dt, groups, displacements = targets
         seen = Seen(as_written(restored, radiometry), as_written(target, radiometry), radiometry, dt, self.protocol)
         columns = self._columns(self.metrics, seen, names)
         if displacements is not None:
@@ -133,7 +145,7 @@ class Scores:
                     self._keep(Row(dataset, names[b], number, TARGET, *place, alone, reference=True))
 
     def gather(self) -> None:
-        """Give every rank the rows of all; nothing happens in a run of one process."""
+        """Share the rows of all ranks; does nothing in a run of one process."""
         everything = gather_objects((list(self._rows.values()), self.skipped))
         self._rows, self.skipped = {}, {}
         for rows, skipped in everything:
@@ -143,7 +155,7 @@ class Scores:
 
     @property
     def rows(self) -> list[Row]:
-        """All rows of methods: data sets and methods as they were added, clips by name and frames by number."""
+        """Return all rows of methods: data sets and methods in the order added, clips by name and frames by number."""
         datasets = list(dict.fromkeys(row.dataset for row in self._rows.values()))
         order = [{name: i for i, name in enumerate(names)} for names in (datasets, self.methods)]
         rows = (row for row in self._rows.values() if not row.reference)
@@ -151,23 +163,23 @@ class Scores:
 
     @property
     def methods(self) -> list[str]:
-        """Names of the methods in the order in which they were added, ours first."""
+        """Names of the methods in the order added, the one under test first."""
         return list(dict.fromkeys(row.method for row in self._rows.values() if not row.reference))
 
     @property
     def variants(self) -> list[str]:
-        """Names of the variants of ours, in the order in which they were added."""
+        """Names of the variants of the method under test, in the order added."""
         return list(dict.fromkeys(row.method for row in self._rows.values() if row.variant))
 
     @property
     def baselines(self) -> list[str]:
-        """Names of the baselines, in the order in which they were added."""
+        """Names of the baselines, in the order added."""
         return [name for name in self.methods[1:] if name not in self.variants]
 
     def clips(self) -> dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]:
-        """Data set, method, group, clip, metric: the mean over the frames of the clip.
+        """Return the mean over the frames of each clip by data set, method, group, clip and metric.
 
-        Groups are ``all``, those that samples were said to belong to, and, in data sets that have both kinds of frames,
+        Groups are ``all``, those that samples were assigned to, and, in data sets that have both kinds of frames,
         ``observed`` and ``interpolated``.
         """
         result: dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]] = {}
@@ -183,7 +195,7 @@ class Scores:
         return result
 
     def summary(self) -> Summary:
-        """Data set, method, group, metric: the mean over the clips."""
+        """Return the mean over the clips by data set, method, group and metric."""
         return {
             dataset: {
                 method: {group: _mean(clips.values()) for group, clips in groups.items()}
@@ -193,34 +205,12 @@ class Scores:
         }
 
     def references(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Data set, `TARGET`, metric: the mean over the clips of what metrics without a target say of the target."""
+        """Return the clip means of metrics without a target, measured on the target: data set, `TARGET`, metric."""
         clips: dict[str, dict[str, list[dict[str, float]]]] = {}
         for row in self._rows.values():
             if row.reference:
                 clips.setdefault(row.dataset, {}).setdefault(row.clip, []).append(row.values)
         return {name: {TARGET: _mean(map(_mean, found.values()))} for name, found in clips.items()}
-
-    def write(
-        self,
-        folder: Path,
-        *,
-        seconds: float,
-        config: dict[str, Any] | None,
-        more: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Write `metrics.json` and `metrics.csv`, or `metrics.parquet`; call it on one rank, after `gather`.
-
-        Args:
-            folder: the run's folder; made where missing.
-            seconds: what restoring took.
-            config: class path and arguments of the model, for the digest.
-            more: further keys of `metrics.json`.
-        """
-        report.write(self, folder, seconds, config, more)
-
-    def print(self) -> None:
-        """Print one table for each data set; call it on one rank, after `gather`."""
-        tables.show(self)
 
     def _keep(self, row: Row) -> None:
         key = (row.dataset, row.clip, row.frame, row.method, row.reference)
@@ -228,7 +218,7 @@ class Scores:
             self._rows[key] = row
 
     def _columns(self, metrics: Sequence[Metric], seen: Seen, names: Sequence[str]) -> Columns:
-        """Measure what can be; why something cannot is remembered."""
+        """Measure what is possible; record the reason if a metric cannot be measured."""
         height, width = seen.target.shape[-2:]
         columns = {}
         for metric in metrics:
@@ -241,6 +231,7 @@ class Scores:
                 )
                 continue
             try:
+                assert metric.measure is not None, metric.name
                 values = metric.measure(seen).tolist()
             except Unavailable as reason:
                 self.skipped[metric.name] = str(reason)
@@ -251,7 +242,7 @@ class Scores:
 
 
 def _at(columns: Columns, b: int, t: int) -> dict[str, float]:
-    """The values of one frame of one sample."""
+    """Return the values of one frame of one sample."""
     return {
         name: table[b][t - first]
         for name, (first, table, known) in columns.items()
@@ -260,7 +251,7 @@ def _at(columns: Columns, b: int, t: int) -> dict[str, float]:
 
 
 def _mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Mean of each metric over the rows that have it; NaN stays visible."""
+    """Return the mean of each metric over the rows that have it; NaN is propagated."""
     columns: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.items():

@@ -1,4 +1,4 @@
-"""How far the amplitudes of an image's frequencies are from the target's, wherever its edges lie."""
+"""Distance of an image's frequency amplitudes from the target's, independent of where its edges are."""
 
 import math
 
@@ -8,27 +8,27 @@ from torch import Tensor
 from lit_thermal.ops.spectra import log_spectrum
 
 _PIXELS_AT_ONCE = 1 << 22
-"""A transform holds some ten maps of the input's size: 4 Mpixel at a time keep that near 200 MB."""
+"""Pixels processed at once: a transform holds about ten maps of the input's size, near 200 MB at 4 Mpixel."""
 
 
 def spectrum_distance(restored: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of the log amplitude spectra of each frame.
+    """Compute the mean absolute difference of the log amplitude spectra of each frame.
 
-    ``mean |log(1 + |F(restored)|) - log(1 + |F(target)|)|`` over all frequencies, with the orthonormal Fourier
-    transform, so that noise of one strength weighs the same in frames of any size. 0 where all amplitudes agree: what
-    is blurred lacks the high ones, what is sharpened or noisy has too much of them, and only phases, that is places,
-    are not compared. Lower is better.
+    It is ``mean |log(1 + |F(restored)|) - log(1 + |F(target)|)|`` over all frequencies, with the orthonormal Fourier
+    transform, so that noise of a given strength has the same weight in frames of any size. It is 0 if all amplitudes
+    agree: blurred images lack high frequencies, sharpened or noisy ones have too much of them, and phases, which encode
+    positions, are not compared. Lower is better.
 
-    It measures what DifIISR's visual loss (eq. 11) asks for, and differs from it on purpose: that loss normalises each
-    spectrum, which hides a blur or a loss of contrast in part, and squares the differences, which a few strong low
-    frequencies then decide.
+    It measures what DifIISR's visual loss (eq. 11) penalises, but deliberately differs from it: that loss normalises
+    each spectrum, which partly hides a blur or a loss of contrast, and squares the differences, so that a few strong
+    low frequencies dominate.
 
     Args:
-        restored: (..., 1, H, W) in [0, 1], quantized already.
-        target: the same shape.
+        restored: (..., 1, H, W) results in [0, 1], already quantized.
+        target: targets of the same shape.
 
     Returns:
-        (...), float32; NaN where a frame has one.
+        (...), float32; NaN if a frame contains NaN.
     """
     height, width = target.shape[-2:]
     part = max(1, _PIXELS_AT_ONCE // (height * width))

@@ -1,4 +1,4 @@
-"""How sure a mean is: intervals over images, paired tests between methods, differences over several trainings."""
+"""Uncertainty of means: intervals over images, paired tests between methods, differences over several trainings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ import numpy as np
 from lit_thermal.errors import InputError
 
 RESAMPLES = 2000
-"""Bootstrap samples: the ends of a 95 % interval then move by some 2 % of its width from seed to seed."""
+"""Number of bootstrap samples: the ends of a 95 % interval then vary by some 2 % of its width between seeds."""
 
 BOOTSTRAP_UP_TO = 2000
-"""Above so many values the interval is Student's, with which the bootstrap of a mean then agrees."""
+"""Number of values above which Student's interval is used, with which the bootstrap of a mean then agrees."""
 _VALUES_AT_ONCE = 1 << 21
 
 
@@ -25,29 +25,29 @@ class Interval(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """One method against another on the same images or clips."""
+    """Comparison of one method with another on the same images or clips."""
 
     difference: Interval
-    """Mean of ours minus theirs."""
+    """Mean of the first method's values minus the second's."""
     p_value: float
-    """Of the two-sided Wilcoxon signed-rank test that the differences lie around 0."""
-    count: int  # type: ignore[assignment]  # the method of tuples is of no use here
-    """Over how many names."""
+    """P-value of the two-sided Wilcoxon signed-rank test that the differences are symmetric around 0."""
+    count: int  # type: ignore[assignment]  # replaces the unused method of tuples
+    """Number of compared images or clips."""
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Mean of values and its BCa bootstrap interval.
+    """Return the mean of values and its BCa bootstrap interval.
 
-    One value, or equal values, give an interval of no width: nothing is known of how they vary. NaN among the values
+    A single value, or equal values, give an interval of zero width, since their spread is unknown. NaN among the values
     makes all three NaN. Above `BOOTSTRAP_UP_TO` values the interval is Student's.
 
     Args:
-        values: one for each image or clip.
-        confidence: of the interval, in (0, 1).
-        seed: of the resampling.
+        values: one value per image or clip.
+        confidence: confidence level of the interval, in (0, 1).
+        seed: seed of the resampling.
 
     Raises:
-        InputError: there is no value, or the confidence is out of range.
+        InputError: there are no values, or the confidence is out of range.
 
     Source: Efron, "Better bootstrap confidence intervals", 1987; `scipy.stats.bootstrap`.
     """
@@ -55,7 +55,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95, seed: int =
 
 
 def mean_intervals(columns: Sequence[Sequence[float]], confidence: float = 0.95, seed: int = 0) -> list[Interval]:
-    """`mean_interval` of each of several columns of one length, over the same resamples.
+    """Compute `mean_interval` of each of several columns of equal length, over the same resamples.
 
     Raises:
         InputError: a column is empty, or the confidence is out of range.
@@ -66,7 +66,7 @@ def mean_intervals(columns: Sequence[Sequence[float]], confidence: float = 0.95,
         raise InputError("an interval needs at least one value; there is none")
     means = table.mean(axis=1)
     low, high = means.copy(), means.copy()
-    # Equal values have no spread, infinite ones no mean; the mean of either says all.
+    # Equal values have no spread and infinite ones no mean; in both cases the mean says everything.
     varies = np.isfinite(means) & (np.ptp(table, axis=1) > 0)
     if varies.any():
         low[varies], high[varies] = _bootstrap(table[varies], confidence, seed)
@@ -74,17 +74,17 @@ def mean_intervals(columns: Sequence[Sequence[float]], confidence: float = 0.95,
 
 
 def paired(ours: Mapping[str, float], theirs: Mapping[str, float], confidence: float = 0.95, seed: int = 0) -> Paired:
-    """Hold two methods against each other on the images or clips that both have.
+    """Compare two methods on the images or clips that both have.
 
     Args:
-        ours: name of an image or clip to its value.
-        theirs: the same of the other method.
-        confidence: of the interval of the mean difference.
-        seed: of its resampling.
+        ours: values of the first method by name of the image or clip.
+        theirs: values of the second method, likewise.
+        confidence: confidence level of the interval of the mean difference.
+        seed: seed of the resampling.
 
     Returns:
-        The mean difference with its bootstrap interval, and the p-value of the signed-rank test: 1 where all values
-        are equal, NaN where one is NaN.
+        The mean difference with its bootstrap interval, and the p-value of the signed-rank test: 1 if all values are
+        equal, NaN if one is NaN.
 
     Raises:
         InputError: they have no name in common.
@@ -110,21 +110,21 @@ def paired(ours: Mapping[str, float], theirs: Mapping[str, float], confidence: f
 def difference_over_seeds(
     ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], confidence: float = 0.95
 ) -> Interval:
-    """Mean difference of two methods that were trained with several seeds each and measured on the same images.
+    """Return the mean difference of two methods, each trained with several seeds and measured on the same images.
 
-    The interval is of what other seeds and other images would give: both are random and crossed, each seed having
-    seen each image, so that neither the spread over images nor that over seeds alone would do. With the mean squares
+    The interval covers other seeds and other images: both are random and crossed, as each seed is measured on each
+    image, so that neither the spread over images alone nor that over seeds alone would suffice. With the mean squares
     of the two-way layout, the variance of the mean is ``(MS_seed + MS_image - MS_residual) / (n_seeds n_images)``,
-    where a component whose estimate is negative counts as 0; the degrees of freedom are Satterthwaite's. With one
-    seed the interval is over images alone, and with one image over seeds alone; with one of both it is infinite.
+    where a component with a negative estimate counts as 0; the degrees of freedom are Satterthwaite's. With one seed
+    the interval is over images only, and with one image over seeds only; with one of both it is infinite.
 
     Args:
-        ours: for each seed, image to value.
-        theirs: the same of the other method; seeds are paired by their place.
-        confidence: of the interval.
+        ours: values of the first method by image, one mapping per seed.
+        theirs: values of the second method, likewise; seeds are paired by position.
+        confidence: confidence level of the interval.
 
     Returns:
-        The mean of ours minus theirs over the images that all have; NaN where a value is.
+        The mean of `ours` minus `theirs` over the images that all runs have; NaN if a value is NaN.
 
     Raises:
         InputError: the numbers of seeds differ or are 0, or there is no image in common.
@@ -154,7 +154,7 @@ def difference_over_seeds(
 
 
 def _variance_of_mean(table: np.ndarray) -> tuple[float, float]:
-    """Variance of the mean of (seeds, images) and its degrees of freedom."""
+    """Return the variance of the mean of (seeds, images) and its degrees of freedom."""
     seeds, images = table.shape
     if min(seeds, images) == 1:
         return float(table.var(ddof=1)) / table.size, table.size - 1
@@ -173,7 +173,7 @@ def _variance_of_mean(table: np.ndarray) -> tuple[float, float]:
 
 
 def _bootstrap(table: np.ndarray, confidence: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the intervals of the means of (columns, values)."""
+    """Return the ends of the intervals of the means of (columns, values)."""
     from scipy.stats import bootstrap, sem, t
 
     count = table.shape[1]
@@ -198,6 +198,6 @@ def _check(confidence: float) -> None:
 
 
 def _some(values: Mapping[str, float]) -> str:
-    """The first names, for an error message."""
+    """Return the first names, for an error message."""
     names = list(values)
     return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else "no name"

@@ -8,17 +8,18 @@ from lit_thermal.metrics.metric import Seen
 from lit_thermal.metrics.quality import SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the scales, the finest first."""
+"""Exponents of the five scales, the finest first."""
 LEAST_SIDE = SSIM_WINDOW * 2 ** (len(WEIGHTS) - 1)
-"""The window must fit into an image that was halved four times."""
+"""Smallest side in pixels: the window must fit into an image that was halved four times."""
 
 
 def multiscale_similarity(seen: Seen) -> Tensor:
-    """MS-SSIM of each frame, (B, T) in [0, 1], with SSIM's window and constants over the valid region of each scale.
+    """Compute MS-SSIM of each frame, (B, T) in [0, 1], with SSIM's constants over the valid region of each scale.
 
-    The product of the mean contrast and structure of five scales, each half as large as the one before (means of 2 x 2
-    pixels), and of the mean SSIM of the coarsest, to the powers `WEIGHTS`; negative means count as 0. torchmetrics
-    differs by having a mirrored border in the coarsest scale, where it weighs most, and is several times as slow.
+    It is the product of the mean contrast and structure of the five scales, each half as large as the one before (means
+    of 2 x 2 pixels), and of the mean SSIM of the coarsest, to the powers `WEIGHTS`; negative means count as 0.
+    torchmetrics differs in having a mirrored border at the coarsest scale, which has the largest effect there, and is
+    several times slower.
 
     Source: Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", 2003.
     """
@@ -33,13 +34,13 @@ def multiscale_similarity(seen: Seen) -> Tensor:
 
 
 def _means(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean SSIM, and mean of its contrast and structure alone, of each frame of (N, H, W)."""
+    """Return the mean SSIM, and the mean of its contrast and structure only, of each frame of (N, H, W)."""
     offsets = torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2
     taps = torch.exp(-offsets.square() / (2 * SSIM_SIGMA**2))
     taps = (taps / taps.sum()).expand(len(x), 1, 1, -1)
 
     def blur(values: Tensor) -> Tensor:
-        # Frames as channels: a depthwise convolution is much faster than one frame a sample.
+        # Frames are channels: a depthwise convolution is much faster than one frame per sample.
         rows = F.conv2d(values[None], taps, groups=len(values))
         return F.conv2d(rows, taps.transpose(-2, -1), groups=len(values))[0]
 

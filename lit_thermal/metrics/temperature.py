@@ -1,4 +1,4 @@
-"""What a thermal user asks of an image: temperatures, which of two points is warmer, and the edges of hot things."""
+"""Metrics for thermal users: temperature errors, the order of temperatures, and the edges of hot objects."""
 
 import torch
 from torch import Tensor
@@ -8,34 +8,34 @@ from lit_thermal.metrics.metric import Seen
 
 
 def knows_kelvin(radiometry: Radiometry) -> bool:
-    """True where counts have a temperature."""
+    """Return whether counts have a known temperature."""
     return radiometry.unit in ("linear", "planck")
 
 
 def kelvin_error(seen: Seen) -> Tensor:
-    """Mean absolute error of each frame in Kelvin, (B, T) float32; NaN for a sample whose temperature is not known.
+    """Compute the mean absolute error of each frame in Kelvin, (B, T) float32; NaN if the temperature is unknown.
 
-    Both sides are mapped by the radiometry of the target's file, emissivity 1.
+    Both images are converted by the radiometry of the target's file, with emissivity 1.
     """
     samples = zip(seen.restored, seen.target, seen.radiometry, strict=True)
     return torch.stack([_in_kelvin(x, y, r) for x, y, r in samples])
 
 
 def counts_error(seen: Seen) -> Tensor:
-    """Mean absolute error of each frame in counts of the target's file, (B, T) float32."""
+    """Compute the mean absolute error of each frame in counts of the target's file, (B, T) float32."""
     gains = torch.tensor([r.gain for r in seen.radiometry], device=seen.target.device)
     return gains[:, None] * (seen.restored - seen.target).abs().mean(dim=(-3, -2, -1))
 
 
 def order_violations(seen: Seen) -> Tensor:
-    """Share of the pairs of neighbouring pixels whose order of temperature is reversed, (B, T) in [0, 1].
+    """Compute the share of pairs of neighbouring pixels whose order of temperature is reversed, (B, T) in [0, 1].
 
-    A pair is a pixel and the one beside or below it; it counts where the target's two differ by more than one count,
-    which noise does not decide. It is violated where the restored two differ the other way; where they are equal,
-    the order is lost but not reversed. 0 where no pair counts. Unchanged by any increasing map of the temperatures
-    that keeps those differences.
+    A pair is a pixel and its right or lower neighbour; it counts if the target's two values differ by more than one
+    count, so that noise does not decide. It is violated if the restored values differ in the other direction; if they
+    are equal, the order is lost but not reversed. The value is 0 if no pair counts. It does not change under any
+    increasing map of the temperatures that preserves those differences.
 
-    The notion is that of Real-IISR's thermal order loss (eq. 3), on pixels in place of patches and counted in place of
+    The idea is that of Real-IISR's thermal order loss (eq. 3), on pixels instead of patches and counted instead of
     weighted.
     """
     gains = torch.tensor([r.gain for r in seen.radiometry], device=seen.target.device).view(-1, 1, 1, 1)
@@ -51,11 +51,11 @@ def order_violations(seen: Seen) -> Tensor:
 
 
 def hot_edge_error(seen: Seen) -> Tensor:
-    """Mean absolute error at the edges of what is warm in the target, weighted by how steep they are; (B, T).
+    """Compute the mean absolute error at the edges of warm regions of the target, weighted by their steepness; (B, T).
 
-    ``sum w |restored - target| / sum w`` with ``w = |grad target|`` where the target is warmer than the mean of its
-    frame, and 0 elsewhere; the gradient is the central difference with replicated border. 0 where a frame has no such
-    edge. Values in [0, 1].
+    It is ``sum w |restored - target| / sum w`` with ``w = |grad target|`` where the target is warmer than the mean of
+    its frame, and 0 elsewhere; the gradient is the central difference with replicated border. It is 0 if a frame has no
+    such edge. Values are in [0, 1].
     """
     target = seen.target
     padded = torch.nn.functional.pad(target.flatten(0, 1), (1, 1, 1, 1), mode="replicate").view(
@@ -69,7 +69,7 @@ def hot_edge_error(seen: Seen) -> Tensor:
 
 
 def _in_kelvin(x: Tensor, y: Tensor, radiometry: Radiometry) -> Tensor:
-    """Mean absolute error of (T, 1, H, W) in Kelvin, (T,)."""
+    """Return the mean absolute error of (T, 1, H, W) in Kelvin, (T,)."""
     if radiometry.unit == "linear":
         return abs(radiometry.constants[1]) * radiometry.gain * (x - y).abs().mean(dim=(-3, -2, -1))
     if not knows_kelvin(radiometry):

@@ -1,4 +1,4 @@
-"""What only a sequence shows: flicker, agreement with heat conduction, the temporal profile."""
+"""Metrics of sequences: flicker, agreement with heat conduction, the temporal profile."""
 
 from torch import Tensor
 
@@ -6,14 +6,14 @@ from lit_thermal.ops.heat_equation import edge_weight, heat_residual
 
 
 def temporal_difference(restored: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of the change from each frame to the next.
+    """Compute the mean absolute error of the change from each frame to the next.
 
-    ``mean |(P_t - P_{t-1}) - (G_t - G_{t-1})|``: zero where the restored sequence changes as the true one,
-    whatever its constant error.
+    It is ``mean |(P_t - P_{t-1}) - (G_t - G_{t-1})|``, which is zero if the restored sequence changes as the true one
+    does, whatever its constant error.
 
     Args:
-        restored: (B, T, 1, H, W) in [0, 1].
-        target: the same shape.
+        restored: (B, T, 1, H, W) results in [0, 1].
+        target: targets of the same shape.
 
     Returns:
         (B, T - 1), for the frames 1 to T - 1.
@@ -22,13 +22,13 @@ def temporal_difference(restored: Tensor, target: Tensor) -> Tensor:
 
 
 def heat_misfit(video: Tensor, target: Tensor, diffusivity: float, alpha: float, dt: float) -> Tensor:
-    """Mean of ``w r^2``: how far a sequence is from the heat equation away from the edges of the target.
+    """Compute the mean of ``w r^2``, the residual of the heat equation away from the edges of the target.
 
-    The same of the target itself is the value to compare with: below it the sequence is too smooth.
+    Compare it with the value of the target itself: a lower value means that the sequence is too smooth.
 
     Args:
         video: (B, T, 1, H, W) in [0, 1], T >= 3.
-        target: the same shape; gives the weight ``w = exp(-alpha |grad|^2)``.
+        target: targets of the same shape, which give the weight ``w = exp(-alpha |grad|^2)``.
         diffusivity: D in pixel^2 per unit of time.
         alpha: strength of the edge weight.
         dt: time from one frame to the next.
@@ -41,11 +41,11 @@ def heat_misfit(video: Tensor, target: Tensor, diffusivity: float, alpha: float,
 
 
 def temporal_profile(video: Tensor, row: int | None = None) -> Tensor:
-    """One row of the frame followed over time, an image with time downwards.
+    """Return one row of the frames over time, as an image whose vertical axis is time.
 
     Args:
         video: (..., T, 1, H, W).
-        row: which row; the middle one unless told.
+        row: index of the row; by default the middle one.
 
     Returns:
         (..., T, W).
@@ -54,11 +54,11 @@ def temporal_profile(video: Tensor, row: int | None = None) -> Tensor:
 
 
 def profile_error(restored: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of the middle row of each frame; its mean over time is that of the profile.
+    """Compute the mean absolute error of the middle row of each frame; its mean over time is that of the profile.
 
     Args:
-        restored: (B, T, 1, H, W) in [0, 1].
-        target: the same shape.
+        restored: (B, T, 1, H, W) results in [0, 1].
+        target: targets of the same shape.
 
     Returns:
         (B, T).

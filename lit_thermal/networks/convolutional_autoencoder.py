@@ -1,4 +1,4 @@
-"""Convolutional encoders and decoders as latent diffusion has them, and their names in the published layouts."""
+"""Convolutional encoders and decoders of latent diffusion, and their parameter names in the published layouts."""
 
 import re
 from collections.abc import Sequence
@@ -20,24 +20,25 @@ PLACES = (
     (r"\.conv_shortcut\.", ".nin_shortcut."),
     (r"\.conv_norm_out\.", ".norm_out."),
 )
-"""Parts of the names here to those of the published layouts."""
+"""Substitutions from parameter names here to those of the published layouts."""
 
 
 def encoder_and_decoder(
     channels: Sequence[int], layers: int, latent_channels: int, groups: int, attention: bool
 ) -> tuple[Any, Any]:
-    """Return an encoder (B, 3, H, W) -> (B, latent_channels, h, w) and the decoder back, of diffusers' parts.
+    """Return an encoder (B, 3, H, W) -> (B, latent_channels, h, w) and its decoder, built from parts of diffusers.
 
-    Residual blocks with group norm (eps 1e-6) and SiLU; one self-attention with a single head in the middle of both; a
-    level is left by a convolution of stride 2 that pads right and bottom by one, or entered by nearest enlargement and
-    a convolution. Nothing limits the output. Norms compute in the type of their weights, under autocast too.
+    Both have residual blocks with group norm (eps 1e-6) and SiLU, and a single-head self-attention in the middle. The
+    encoder downsamples by a convolution of stride 2 with a padding of one at right and bottom; the decoder upsamples by
+    nearest neighbour and a convolution. The output is not bounded. Norms compute in the type of their weights, under
+    autocast too.
 
     Args:
         channels: width of each level, the finest first. Each level but the first halves the size.
-        layers: residual blocks of a level of the encoder; the decoder has one more.
-        latent_channels: of the latent.
-        groups: of every norm.
-        attention: a self-attention with a single head follows each residual block of the coarsest level.
+        layers: number of residual blocks per level of the encoder; the decoder has one more.
+        latent_channels: number of channels of the latent.
+        groups: number of groups of every norm.
+        attention: add a single-head self-attention after each residual block of the coarsest level.
     """
     from diffusers.models.autoencoders.vae import Decoder, Encoder
 
@@ -67,18 +68,18 @@ def encoder_and_decoder(
 
 
 def outside_autocast(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return what a layer gives in the precision of its weights."""
+    """Apply a layer outside autocast, in the precision of its weights."""
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.to(layer.weight.dtype))
 
 
 def released_state(autoencoder: nn.Module) -> dict[str, Tensor]:
-    """Return the state by its names and shapes in the published layout of latent diffusion; it shares memory with ours.
+    """Return the state with names and shapes of latent diffusion's published layout; it shares memory with ours.
 
-    There the projections of an attention are 1x1 convolutions, here they are linear layers.
+    In that layout the projections of an attention are 1x1 convolutions; here they are linear layers.
 
     Args:
-        autoencoder: with an `encoder` and a `decoder` of `encoder_and_decoder`; other names stay as they are.
+        autoencoder: module whose `encoder` and `decoder` come from `encoder_and_decoder`; other names are unchanged.
     """
     decoder: Any = autoencoder.decoder
     levels = len(decoder.up_blocks)
@@ -91,7 +92,7 @@ def released_state(autoencoder: nn.Module) -> dict[str, Tensor]:
 def _released_name(name: str, levels: int) -> str:
     for ours, theirs in PLACES:
         name = re.sub(ours, theirs, name)
-    # the published levels of the decoder count from the finest, as those of the encoder do
+    # The published layout numbers the levels of the decoder from the finest, like those of the encoder.
     return re.sub(r"^decoder\.up\.(\d+)", lambda found: f"decoder.up.{levels - 1 - int(found[1])}", name)
 
 
@@ -100,5 +101,5 @@ def _is_projection(name: str) -> bool:
 
 
 def _own_precision(module: nn.GroupNorm, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Hand a norm its input in the type of its weights: on the CPU, autocast would leave it in the lower one."""
+    """Cast the input of a norm to the type of its weights; on the CPU, autocast would keep the lower precision."""
     return tuple(x.to(module.weight.dtype) for x in inputs)

@@ -1,4 +1,4 @@
-"""First stages: where a diffusion runs, on pixels or on the latents of an autoencoder."""
+"""First stages: the space in which a diffusion runs, pixels or the latents of an autoencoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lit_thermal.blocks.pretrained import check_shapes, pretrained_wanted, read_weights, unwrapped
 from lit_thermal.errors import InputError
+from lit_thermal.files import is_plain
 from lit_thermal.networks.vq_autoencoder import VQAutoencoder
 
 PUBLISHED = "https://github.com/zsyOAOA/ResShift/releases/download/v2.0/autoencoder_vq_f4.pth"
@@ -17,13 +18,13 @@ PUBLISHED = "https://github.com/zsyOAOA/ResShift/releases/download/v2.0/autoenco
 class FirstStage(nn.Module, ABC):
     """Base of the family: maps a thermal image to the latent that is diffused, and a latent back to an image.
 
-    What must hold: each image is mapped by itself; `decode` is differentiable in the latent; values are float32 under
+    Subclasses must map each image independently, make `decode` differentiable in the latent, and return float32, under
     autocast too.
 
     Attributes:
-        channels: of the latent.
-        factor: side of the image over side of the latent.
-        bounded: the latents of images are in [-1, 1], so that estimates of them may be clipped there.
+        channels: number of channels of the latent.
+        factor: ratio of the image's side to the latent's side.
+        bounded: whether the latents of images are in [-1, 1], so that estimates may be clipped to that range.
     """
 
     channels: int
@@ -35,21 +36,21 @@ class FirstStage(nn.Module, ABC):
         """Return the latent (B, channels, H / factor, W / factor) of an image (B, 1, H, W) in [-1, 1].
 
         Raises:
-            InputError: a side is no multiple of `factor`.
+            InputError: a side is not a multiple of `factor`.
         """
 
     @abstractmethod
     def decode(self, latent: Tensor) -> Tensor:
         """Return the image (B, 1, h * factor, w * factor) of a latent (B, channels, h, w).
 
-        It is in [-1, 1] as far as the latent is a good one; nothing limits it.
+        The image is nominally in [-1, 1] and not clamped.
         """
 
     def check(self, image: Tensor) -> None:
-        """Refuse an image (B, 1, H, W) of other sides than multiples of `factor`.
+        """Check that the sides of an image (B, 1, H, W) are multiples of `factor`.
 
         Raises:
-            InputError: a side is none.
+            InputError: a side is not.
         """
         height, width = image.shape[-2:]
         if height % self.factor or width % self.factor:
@@ -60,10 +61,11 @@ class FirstStage(nn.Module, ABC):
 
 
 class PixelSpace(FirstStage):
-    """No first stage: the image itself is diffused. There is nothing to train or to load.
+    """No first stage: the image itself is diffused. There are no weights to train or to load.
 
     Args:
-        unshuffle: side of the squares of pixels that become channels, so that networks see a smaller image; 1: none.
+        unshuffle: side of the squares of pixels that are moved into channels, so that networks process a smaller
+            image; 1 means none.
 
     Raises:
         InputError: unshuffle is less than 1.
@@ -78,34 +80,34 @@ class PixelSpace(FirstStage):
         self.bounded = True
 
     def encode(self, image: Tensor) -> Tensor:
-        """Return the pixels of an image (B, 1, H, W), squares of them as channels."""
+        """Return the pixels of an image (B, 1, H, W), with squares of pixels moved into channels."""
         self.check(image)
         return F.pixel_unshuffle(image.float(), self.factor)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the image (B, 1, H, W) whose pixels these are."""
+        """Return the image (B, 1, H, W) of a latent, with channels moved back into pixels."""
         return F.pixel_shuffle(latent.float(), self.factor)
 
 
 class VQFirstStage(FirstStage):
     """The frozen VQ autoencoder of latent diffusion, by default the "VQ-f4" that ResShift, SinSR and DifIISR use.
 
-    It knows colour images: a thermal image enters as three equal channels, and the mean of the three that come out is
-    taken. The latent is not quantised, `decode` quantises it; the gradient passes that unchanged. It is never trained
-    and always in eval mode. Under autocast its convolutions run in the lower precision; norms, the layers next to the
-    latent, and the distances to codebook entries stay in float32.
+    The autoencoder expects colour images: a thermal image is repeated as three channels, and the three output channels
+    are averaged. The latent is not quantised; `decode` quantises it with a straight-through gradient. The autoencoder
+    is never trained and always in eval mode. Under autocast its convolutions run in the lower precision; norms, the
+    layers next to the latent, and the distances to codebook entries stay in float32.
 
     Args:
         weights: file in the published layout, such as `autoencoder_vq_f4.pth` of ResShift's release v2.0; names may
-            carry `module.` or `_orig_mod.`, and all may lie under `state_dict`. Empty: random weights, for tests, or
-            where a checkpoint brings them.
+            have the prefixes `module.` or `_orig_mod.`, and the weights may be below the key `state_dict`. If empty,
+            weights are random, for tests or because a checkpoint is loaded next.
         channels: width of each level, the finest first; each level but the first halves the size.
-        layers: residual blocks of a level of the encoder; the decoder has one more.
-        codebook: entries of the codebook.
-        latent_channels: channels of the latent.
+        layers: number of residual blocks per level of the encoder; the decoder has one more.
+        codebook: number of entries of the codebook.
+        latent_channels: number of channels of the latent.
 
     Raises:
-        InputError: the file does not exist, cannot be read or holds an autoencoder of other shape; or a size is wrong.
+        InputError: the file does not exist, cannot be read or has other shapes; or a size is invalid.
     """
 
     def __init__(
@@ -127,12 +129,12 @@ class VQFirstStage(FirstStage):
         self.eval()
 
     def train(self, mode: bool = True) -> "VQFirstStage":
-        """Stay in eval mode, whatever the model around it does."""
+        """Stay in eval mode, even if the surrounding model is trained."""
         super().train(False)
         return self
 
     def encode(self, image: Tensor) -> Tensor:
-        """Return the latent of an image (B, 1, H, W) in [-1, 1], not quantised."""
+        """Return the latent of an image (B, 1, H, W) in [-1, 1], without quantisation."""
         self.check(image)
         return self.autoencoder.encode(image.expand(-1, 3, -1, -1)).float()
 
@@ -142,7 +144,7 @@ class VQFirstStage(FirstStage):
 
 
 def _load(autoencoder: VQAutoencoder, path: Path) -> None:
-    if not path.is_file():
+    if not is_plain(path):
         raise InputError(
             f"there is no file {path} with the weights of the first stage: download {PUBLISHED} and give its path by "
             "model.first_stage.weights"

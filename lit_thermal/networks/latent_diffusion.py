@@ -1,6 +1,5 @@
-"""Latent diffusion models of diffusers: the UNet and autoencoder that a method starts from."""
+"""Latent diffusion models from diffusers: the UNet and autoencoder that a method starts from."""
 
-import json
 import os
 import re
 from abc import ABC, abstractmethod
@@ -12,6 +11,8 @@ import torch
 
 from lit_thermal.blocks.pretrained import fetch, pretrained_wanted
 from lit_thermal.errors import InputError
+from lit_thermal.plain_files import read_json
+from lit_thermal.shapes import COUNT, check
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -25,7 +26,7 @@ class LatentDiffusion(ABC):
 
     Attributes:
         text_dim: width of the text embedding that the UNet takes.
-        has_files: the weights come from files, so that a checkpoint may leave out those which are not trained.
+        has_files: whether the weights come from files, so that a checkpoint may omit weights that are not trained.
     """
 
     text_dim: int
@@ -33,17 +34,17 @@ class LatentDiffusion(ABC):
 
     @abstractmethod
     def build(self) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
-        """Return both networks in float32 and in training mode, new at each call."""
+        """Return both networks in float32 and in training mode, newly built at each call."""
 
 
 class SDTurbo(LatentDiffusion):
     """Stability AI's SD-Turbo, or another model of the Stable Diffusion family in the layout of diffusers.
 
-    Where a checkpoint brings all weights (`without_pretrained`), no file is needed: shapes are those of the
-    configuration in the folder where it is there, else the published ones of the Stable Diffusion 2.1 family.
+    Inside `without_pretrained()`, where a checkpoint provides all weights, no file is needed: shapes follow the
+    configuration in the folder if it exists, and otherwise the published Stable Diffusion 2.1 family.
 
     Args:
-        folder: local folder with `unet/` and `vae/`, `~` being the user's home; or a name on the Hugging Face hub.
+        folder: local folder with `unet/` and `vae/`, where `~` is the user's home, or a name on the Hugging Face hub.
 
     Raises:
         InputError: the folder's `unet/` has no readable configuration.
@@ -60,7 +61,8 @@ class SDTurbo(LatentDiffusion):
         """Return both networks with their weights.
 
         Raises:
-            InputError: the folder or one of its files is absent and cannot be fetched, or does not hold such a network.
+            InputError: the folder or one of its files is absent and cannot be downloaded, or does not hold such a
+                network.
         """
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -69,22 +71,23 @@ class SDTurbo(LatentDiffusion):
 
 
 class SmallLatentDiffusion(LatentDiffusion):
-    """The same classes of network built small, to be trained from scratch.
+    """A small UNet and autoencoder of the same classes, to be trained from scratch.
 
-    As in Stable Diffusion, every level of the UNet but the coarsest has transformer blocks, and so has its middle.
+    As in Stable Diffusion, every level of the UNet except the coarsest has transformer blocks, and so has its middle.
 
     Args:
         unet_widths: channels of the UNet's levels, the finest first; each level but the first halves the size.
-        vae_widths: likewise of the autoencoder; a latent is smaller than the image by 2 ** (levels - 1).
-        latent_channels: of the latent.
+        vae_widths: channels of the autoencoder's levels, the finest first; a latent is smaller than the image by
+            2 ** (levels - 1).
+        latent_channels: number of channels of the latent.
         text_dim: width of the text embedding.
-        head_dim: channels of an attention head.
-        layers: residual blocks of a level; the way up has one more.
-        groups: of the group norms.
-        scale: factor from the autoencoder's latents to those of the UNet, so that these have a variance near 1.
+        head_dim: number of channels of an attention head.
+        layers: number of residual blocks per level; each level of the decoder has one more.
+        groups: number of groups of the group norms.
+        scale: factor that scales the autoencoder's latents for the UNet, so that their variance is near 1.
 
     Raises:
-        InputError: a width is no multiple of groups or head_dim, or a size is less than 1.
+        InputError: a width is not a multiple of groups or head_dim, or a size is less than 1.
     """
 
     def __init__(
@@ -123,14 +126,14 @@ class SmallLatentDiffusion(LatentDiffusion):
 
 
 class ConfiguredLatentDiffusion(LatentDiffusion):
-    """Networks as configurations of diffusers describe them, with random weights: a checkpoint brings all of them.
+    """Networks built from diffusers configurations with random weights, for checkpoints that contain all weights.
 
     Args:
-        unet: what `unet/config.json` of a folder of diffusers holds.
-        vae: likewise of `vae/config.json`.
+        unet: contents of `unet/config.json` of a folder in the layout of diffusers.
+        vae: contents of `vae/config.json` of such a folder.
 
     Raises:
-        InputError: the UNet takes no text.
+        InputError: the UNet is not conditioned on text.
     """
 
     def __init__(self, unet: dict[str, Any], vae: dict[str, Any]) -> None:
@@ -156,7 +159,7 @@ class ConfiguredLatentDiffusion(LatentDiffusion):
 def _configured(kind: Any, config: dict[str, Any], part: str) -> Any:
     try:
         return kind.from_config(config)
-    except Exception as error:  # what diffusers trips over first depends on the entry
+    except Exception as error:  # the kind of exception depends on the entry
         raise InputError(f"{part} of ConfiguredLatentDiffusion cannot be built ({_reason(error)})") from error
 
 
@@ -173,7 +176,7 @@ def _unet_config(
         "layers_per_block": layers,
         "norm_num_groups": groups,
         "cross_attention_dim": text_dim,
-        # diffusers counts heads under this name
+        # diffusers uses this name for the number of heads
         "attention_head_dim": tuple(heads),
         "use_linear_projection": True,
     }
@@ -199,7 +202,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def _load(kind: Any, folder: str, part: str) -> Any:
-    """Build a network of diffusers, with the weights of its folder where they are wanted."""
+    """Build a network of diffusers, with the weights of its folder unless inside `without_pretrained()`."""
     local = Path(folder) / part
     if not pretrained_wanted() and not local.is_dir():
         return kind.from_config(_PUBLISHED[part])
@@ -210,7 +213,7 @@ def _load(kind: Any, folder: str, part: str) -> Any:
         network, report = kind.from_pretrained(
             files, use_safetensors=True, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-    except Exception as error:  # what diffusers trips over first depends on the file
+    except Exception as error:  # the kind of exception depends on the file
         raise InputError(f"{files} does not hold the {part} of SD-Turbo ({_reason(error)}): {_advice()}") from error
     if report["missing_keys"]:  # diffusers leaves them random and only logs that
         raise InputError(f"{files / WEIGHTS} has no weights for {report['missing_keys'][0]}: {_advice()}")
@@ -218,7 +221,7 @@ def _load(kind: Any, folder: str, part: str) -> Any:
 
 
 def _files(folder: str, part: str) -> Path:
-    """Return the local folder of a part, fetched from the hub where the folder's name is one there."""
+    """Return the local folder of a part, downloaded from the hub if `folder` is a name there."""
     wanted = ("config.json", WEIGHTS)
     if Path(folder).is_dir():
         absent = [name for name in wanted if not (Path(folder) / part / name).is_file()]
@@ -231,15 +234,16 @@ def _files(folder: str, part: str) -> Path:
         return [fetch(folder, f"{part}/{name}", "model.base.folder") for name in wanted][-1].parent
     except InputError as error:
         raise InputError(
-            f"there is no folder {folder} here, and {part}/ of {folder} could not be had from the Hugging Face hub: "
-            f"{_advice()}"
+            f"there is no folder {folder} here, and {part}/ of {folder} could not be fetched from the Hugging Face "
+            f"hub: {_advice()}"
         ) from error
 
 
 def _text_dim(config: Path) -> int:
     try:
-        return int(json.loads(config.read_text(encoding="utf-8"))["cross_attention_dim"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = check(read_json(config, "a configuration"), {"cross_attention_dim": COUNT}, f"{config}", _advice())
+        return int(record["cross_attention_dim"])
+    except InputError as error:
         raise InputError(f"{config} does not say the cross_attention_dim of a UNet: {_advice()}") from error
 
 

@@ -1,4 +1,4 @@
-"""Attention among tokens of several levels, of which each sees its own and those before; with or without a cache."""
+"""Attention among tokens of several levels, which see their own level and earlier ones; with or without a cache."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from torch.nn import functional as F
 from lit_thermal.blocks.rotary_positions import rotate
 
 SHARPEST = math.log(100)
-"""The logarithm of what multiplies the cosine of a query and a key stays below this."""
+"""Upper bound of the logarithm of the factor that multiplies the cosine of a query and a key."""
 FIRST_SHARPNESS = math.log(4)
-"""The same at the start of training."""
+"""Initial value of the same logarithm."""
 
 
 class KeyValues:
-    """Keys and values of all tokens that one block has seen.
+    """Cache of the keys and values of all tokens that one block has seen.
 
     Args:
-        tokens: how many there will be in the end.
+        tokens: total number of tokens of the complete sequence.
     """
 
     def __init__(self, tokens: int) -> None:
@@ -28,9 +28,9 @@ class KeyValues:
         self._held: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Take those of further tokens, (B, heads, n, dim) each, and return those of all so far."""
+        """Append keys and values (B, heads, n, dim) of further tokens, and return those of all tokens so far."""
         if self._held is None:
-            # All the room at once: growing step by step would hold each block's keys twice.
+            # Allocate the whole cache at once: growing it step by step would hold each block's keys twice.
             self._held = k.new_empty(2, *k.shape[:2], self.tokens, k.shape[-1])
         before, self.seen = self.seen, self.seen + k.shape[2]
         self._held[0, :, :, before : self.seen] = k
@@ -40,16 +40,16 @@ class KeyValues:
 
 
 class LevelAttention(nn.Module):
-    """Multi-head attention in which a token sees those of its own level and of the levels before.
+    """Multi-head attention in which a token sees the tokens of its own level and of the levels before.
 
-    Queries and keys have length one; a learnt factor of each head, at most 100, multiplies their cosine. They are
-    turned by their positions after that. Keys have no bias, since it would not change the softmax.
+    Queries and keys are normalised to length one and then rotated by their positions; a learnt factor per head, at most
+    100, multiplies their cosine. Keys have no bias, as in VAR.
 
-    Tokens of a level see the same keys, and these are the first ones: each level is one attention without a mask.
+    All tokens of a level see the same first keys of the sequence, so that each level is one attention without a mask.
 
     Args:
-        width: channels of a token.
-        heads: a divisor of `width`.
+        width: number of channels of a token.
+        heads: number of attention heads, a divisor of `width`.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -62,13 +62,13 @@ class LevelAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, levels: Sequence[int], rotations: Tensor, past: KeyValues | None = None) -> Tensor:
-        """Attend.
+        """Attend among the tokens of `x` and of the levels before.
 
         Args:
-            x: (B, n, width).
-            levels: how many of the n tokens each level has; first those of the lowest.
-            rotations: (2, n, width / heads / 2) of the tokens; queries and keys are compared in its precision.
-            past: keys and values of the levels before, which takes those of `x`.
+            x: tokens (B, n, width).
+            levels: number of tokens of each level, the lowest first; they sum to n.
+            rotations: rotations (2, n, width / heads / 2) of the tokens; queries and keys are rotated in its precision.
+            past: cache with the keys and values of the levels before, to which those of `x` are appended.
 
         Returns:
             (B, n, width).

@@ -1,4 +1,4 @@
-"""The tokenizer of visual autoregression: images to maps of tokens at several scales, and back."""
+"""The tokenizer of visual autoregression: maps images to maps of tokens at several scales, and back."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ PLACES = (
     (r"(\.attn[._]\d+)\.[qkv]\.", r"\1.qkv."),
     (r"\.phi\.", ".quant_resi.qresi_ls."),
 )
-"""Parts of the names in latent diffusion's layout, or here, to those in this one's."""
+"""Substitutions from names in latent diffusion's layout, or here, to those in the tokenizer's published layout."""
 
 
 class Reconstruction(NamedTuple):
-    """What the training of the tokenizer sees."""
+    """Results of a training step of the tokenizer."""
 
     image: Tensor
-    """(B, 3, H, W), not limited."""
+    """Reconstructed images (B, 3, H, W), not clamped."""
     loss: Tensor
-    """Of the quantiser, ()."""
+    """Loss of the quantiser, ()."""
     ids: list[Tensor]
     """Tokens (B, n) of each scale."""
 
@@ -32,32 +32,32 @@ class Reconstruction(NamedTuple):
 class MultiScaleVQVAE(nn.Module):
     """Convolutional autoencoder whose latent is quantised at several scales (VAR, Tian et al. 2024).
 
-    It is the tokenizer of VAR, VARSR and Real-IISR, built of diffusers' parts: residual blocks with group norm (eps
-    1e-6) and SiLU, self-attention with a single head in the middle and after each block of the coarsest level, 3x3
+    This is the tokenizer of VAR, VARSR and Real-IISR, built from parts of diffusers: residual blocks with group norm
+    (eps 1e-6) and SiLU, single-head self-attention in the middle and after each block of the coarsest level, and 3x3
     convolutions on both sides of the quantiser. Token maps are those of `ResidualQuantizer`.
 
-    At its defaults it has 108,948,355 parameters: the published 108,981,380 without the condition-adaptive codebook.
+    With the defaults it has 108,948,355 parameters: the published 108,981,380 minus the condition-adaptive codebook.
 
     Under autocast, norms, the layers next to the latent and the quantiser keep the precision of their weights; tokens
-    are computed outside autocast altogether.
+    are computed entirely outside autocast.
 
     Args:
-        width: of the finest level; a multiple of `groups`, as each level's.
-        multipliers: of it for each level, the finest first. Each level but the first halves the size.
-        layers: residual blocks of a level of the encoder; the decoder has one more.
-        dim: channels of the latent, and values of a codebook entry.
-        entries: of the codebook.
+        width: number of channels of the finest level; the width of each level must be a multiple of `groups`.
+        multipliers: ratio of each level's width to `width`, the finest first. Each level but the first halves the size.
+        layers: number of residual blocks per level of the encoder; the decoder has one more.
+        dim: number of channels of the latent and of values of a codebook entry.
+        entries: number of entries of the codebook.
         scales: sides of the token maps; the last one is that of the latent.
-        groups: of every norm.
+        groups: number of groups of every norm.
 
     Attributes:
-        factor: side of the image over side of the latent.
-        side: of the images.
-        quantize: the quantiser.
+        factor: ratio of the image's side to the latent's side.
+        side: side of the images in pixels.
+        quantize: quantiser of the latents.
 
     Raises:
-        InputError: a width is no positive multiple of `groups`, scales do not increase, or there are no levels, layers,
-            entries or channels.
+        InputError: a width is not a positive multiple of `groups`, scales do not increase, or there are no levels,
+            layers, entries or channels.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class MultiScaleVQVAE(nn.Module):
     def forward(self, image: Tensor) -> Reconstruction:
         """Encode, quantise and decode images (B, 3, side, side) in [-1, 1] for training.
 
-        The result is not clamped: a clamp would take the gradient of pixels that are too bright or too dark.
+        The result is not clamped, because a clamp would remove the gradient of pixels that are too bright or too dark.
 
         Raises:
-            InputError: images are of another shape.
+            InputError: the images have another shape.
         """
         latent, loss, ids = self.quantize(self.encode(image))
         return Reconstruction(self._decode(latent), loss, ids)
@@ -102,7 +102,7 @@ class MultiScaleVQVAE(nn.Module):
         """Return latents (B, dim, side / factor, side / factor) of images (B, 3, side, side) in [-1, 1], not quantised.
 
         Raises:
-            InputError: images are of another shape.
+            InputError: the images have another shape.
         """
         if image.shape[1:] != (3, self.side, self.side):
             raise InputError(
@@ -116,7 +116,7 @@ class MultiScaleVQVAE(nn.Module):
         """Return the token maps of images (B, 3, side, side) in [-1, 1]: int64 (B, n) for each scale.
 
         Raises:
-            InputError: images are of another shape.
+            InputError: the images have another shape.
         """
         with torch.autocast(image.device.type, enabled=False):
             return self.quantize.encode(self.encode(image))
@@ -125,8 +125,8 @@ class MultiScaleVQVAE(nn.Module):
         """Return the images (B, 3, side, side) in [-1, 1] of codes (B, n, dim) of each scale.
 
         Args:
-            codes: entries of the codebook (`quantize.codes` gives those of tokens), or what a
-                `lit_thermal.blocks.codebook.Codebook` makes of them.
+            codes: entries of the codebook (`quantize.codes` returns those of tokens), or these entries after a
+                `lit_thermal.blocks.codebook.Codebook`.
         """
         return self.decode(self.quantize.compose(codes))
 
@@ -135,15 +135,15 @@ class MultiScaleVQVAE(nn.Module):
         return self._decode(latent).clamp(-1, 1)
 
     def released_state(self) -> dict[str, Tensor]:
-        """Return the weights by their names and shapes in the published layout.
+        """Return the weights with the names and shapes of the published layout.
 
-        There one convolution gives query, key and value of an attention, here three layers do.
+        In that layout one convolution computes query, key and value of an attention; here these are three layers.
         """
         return {name: torch.cat(parts) for name, parts in self._released_parts().items()}
 
     @torch.no_grad()
     def load_released(self, state: Mapping[str, Tensor]) -> None:
-        """Take the weights of a state dict that has exactly the names and shapes of `released_state`."""
+        """Load the weights of a state dict that has exactly the names and shapes of `released_state`."""
         for name, parts in self._released_parts().items():
             for part, value in zip(parts, state[name].chunk(len(parts)), strict=True):
                 part.copy_(value)
@@ -153,7 +153,7 @@ class MultiScaleVQVAE(nn.Module):
         return self.decoder(outside_autocast(self.post_quant_conv, latent))
 
     def _released_parts(self) -> dict[str, list[Tensor]]:
-        """Return by published names what each entry is made of, one after the other; it shares memory with ours."""
+        """Return the tensors that are concatenated to each published entry, by name; they share memory with ours."""
         parts: dict[str, list[Tensor]] = {}
         for name, value in released_state(self).items():
             if name != "quantize.idle":

@@ -1,4 +1,4 @@
-"""Multi-scale residual quantisation: a latent becomes one small map of tokens for each scale, and comes back."""
+"""Multi-scale residual quantisation: maps a latent to one small map of tokens for each scale, and back."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,42 +12,42 @@ from lit_thermal.networks.vq_autoencoder import nearest_entries
 PUBLISHED_SCALES = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
 """Sides of the token maps of VAR, VARSR and Real-IISR at 512 pixels."""
 IDLE_STEPS = 25
-"""Training steps after which an entry that no vector was nearest to starts anew."""
+"""Number of training steps without use after which a codebook entry is replaced."""
 
 
 class ResidualQuantizer(nn.Module):
-    """Quantises latents (B, dim, N, N) scale by scale with one codebook (VAR, Tian et al. 2024), N the last scale.
+    """Quantises latents (B, dim, N, N) scale by scale with one codebook (VAR, Tian et al. 2024); N is the last scale.
 
-    At each scale what is still missing is reduced by area interpolation, replaced by the nearest entries (Euclidean),
-    enlarged bicubically to N x N, passed through phi(x) = x / 2 + conv(x) / 2 and subtracted. A few 3x3 convolutions
-    are shared: scale k of S uses the one whose tick is nearest to k / (S - 1), of equals the later; K ticks lie evenly
-    from 1 / 3K to 1 - 1 / 3K. For the ten published scales that is 0, 0, 1, 1, 1, 2, 2, 3, 3, 3.
+    At each scale the current residual is reduced by area interpolation, replaced by the nearest entries (Euclidean),
+    enlarged bicubically to N x N, passed through phi(x) = x / 2 + conv(x) / 2 and subtracted. The scales share a few
+    3x3 convolutions: scale k of S uses the one whose tick is nearest to k / (S - 1), and the later one of a tie; the K
+    ticks are evenly spaced from 1 / 3K to 1 - 1 / 3K. The ten published scales use 0, 0, 1, 1, 1, 2, 2, 3, 3, 3.
 
-    Token maps are lists over the scales of int64 (B, n) with n = side * side, row by row. The last scale is treated as
-    in Real-IISR: `accumulate` adds its codes as they are, and no one decodes that sum; `compose`, whose result is
-    decoded and which is what `forward` trains, applies phi at every scale.
+    Token maps are lists over the scales of int64 (B, n) with n = side * side, in row-major order. The last scale is
+    treated as in Real-IISR: `accumulate` adds its codes without phi, but that sum is never decoded; `compose`, whose
+    result is decoded and which `forward` trains, applies phi at every scale.
 
     Everything is computed in float32 at least, under autocast too.
 
-    In training, an entry that no vector of the last 25 batches was nearest to, in any process, starts anew as one of
-    the vectors that this batch looked up. Until it is loaded or first used an entry counts as one of those, so that the
-    first batch makes the codebook.
+    In training, an entry that was not the nearest to any vector of the last 25 batches, in any process, is replaced by
+    one of the vectors of the current batch. New entries count as unused until they are loaded or first used, so that
+    the first batch initialises the codebook.
 
     Args:
-        entries: of the codebook.
-        dim: values of an entry, and channels of the latent.
+        entries: number of entries of the codebook.
+        dim: number of values of an entry and of channels of the latent.
         scales: sides of the token maps, increasing.
-        kernels: convolutions that the scales share.
+        kernels: number of convolutions that the scales share.
 
     Attributes:
         scales: sides of the token maps.
-        entries: of the codebook.
-        dim: values of an entry.
-        embedding: the codebook.
-        phi: the convolutions.
+        entries: number of entries of the codebook.
+        dim: number of values of an entry.
+        embedding: codebook.
+        phi: convolutions that the scales share.
 
     Raises:
-        InputError: scales are no increasing positive numbers, or a number is less than 1.
+        InputError: scales are not increasing positive numbers, or a number is less than 1.
     """
 
     idle: Tensor
@@ -71,12 +71,12 @@ class ResidualQuantizer(nn.Module):
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Quantise latents (B, dim, N, N) for the training of an autoencoder.
 
-        The loss is that of VQ-VAE on the sum up to each scale, mean over scales: squared distance of the sum to the
-        latent, which trains entries and phi, and a quarter of the same, which keeps the encoder near its codes.
+        The loss is that of VQ-VAE on the sum up to each scale, averaged over scales: the squared distance of the sum to
+        the latent, which trains entries and phi, plus a quarter of it that keeps the encoder close to its codes.
 
         Returns:
-            What `compose` gives for the codes, with the gradient passed to the latent unchanged (straight-through);
-            the loss (); the token maps.
+            The result of `compose` for the codes, with a straight-through gradient to the latent; the loss (); the
+            token maps.
         """
         latent = _wide(latent)
         total, loss = torch.zeros_like(latent), latent.new_zeros(())
@@ -88,7 +88,7 @@ class ResidualQuantizer(nn.Module):
             vectors.append(query.flatten(2).mT.flatten(0, 1))
         if self.training:
             self._restart(torch.cat(ids, 1), torch.cat(vectors))
-        # the difference is zero in value: what is not finite shows, and the gradient passes
+        # The difference is zero but passes the gradient, and propagates values that are not finite.
         return total.detach() + (latent - latent.detach()), loss / len(self.scales), ids
 
     @torch.no_grad()
@@ -101,13 +101,13 @@ class ResidualQuantizer(nn.Module):
         return [self.embedding(index) for index in ids]
 
     def inputs(self, ids: Sequence[Tensor]) -> Tensor:
-        """Return what a transformer is fed in training to predict all scales but the first.
+        """Return the inputs of a transformer in training, from which it predicts all scales except the first.
 
         Args:
-            ids: of each scale tokens (B, n), or codes (B, n, dim) in their place; the last scale's are not read.
+            ids: tokens (B, n) or codes (B, n, dim) of each scale; those of the last scale are ignored.
 
         Returns:
-            Reductions of the sum so far to each next scale, (B, sum of n without the first, dim), float32 at least.
+            The sum so far reduced to each next scale, (B, sum of n without the first, dim), float32 at least.
         """
         total: Tensor | None = None
         reduced = [_wide(self.embedding.weight.new_zeros(len(ids[0]), 0, self.dim))]
@@ -118,16 +118,16 @@ class ResidualQuantizer(nn.Module):
         return torch.cat(reduced, 1)
 
     def accumulate(self, total: Tensor | None, level: int, ids: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Add one scale to the sum: a step of sampling.
+        """Add one scale to the sum, as in a step of sampling.
 
         Args:
-            total: sum (B, dim, N, N) of the scales before; None at the first.
+            total: sum (B, dim, N, N) of the scales before; None at the first scale.
             level: index of the scale.
-            ids: its tokens (B, n), or codes (B, n, dim).
+            ids: tokens (B, n) or codes (B, n, dim) of the scale.
 
         Returns:
-            The sum with this scale, and its reduction (B, n, dim) to the next one; None after the last, whose codes are
-            added without phi.
+            The sum with this scale, and its reduction (B, n, dim) to the next scale, which is None after the last
+            scale. The codes of the last scale are added without phi.
         """
         codes = ids if ids.is_floating_point() else self.embedding(ids)
         with torch.autocast(codes.device.type, enabled=False):
@@ -139,10 +139,10 @@ class ResidualQuantizer(nn.Module):
             return total, F.interpolate(total, self.scales[level + 1], mode="area").flatten(2).mT
 
     def compose(self, codes: Sequence[Tensor]) -> Tensor:
-        """Return the latent (B, dim, N, N) to decode, of codes (B, n, dim) of each scale; differentiable in them.
+        """Return the latent (B, dim, N, N) to decode from codes (B, n, dim) of each scale; differentiable in the codes.
 
         Args:
-            codes: entries of the codebook, or what a `lit_thermal.blocks.codebook.Codebook` makes of them.
+            codes: entries of the codebook, or these entries after a `lit_thermal.blocks.codebook.Codebook`.
         """
         with torch.autocast(codes[0].device.type, enabled=False):
             total = self._layer(codes[0], 0)
@@ -151,11 +151,11 @@ class ResidualQuantizer(nn.Module):
         return total
 
     def usage(self) -> Tensor:
-        """Return the share () of entries that a vector of the last 25 training batches was nearest to."""
+        """Return the fraction () of entries that were the nearest to a vector of the last 25 training batches."""
         return (self.idle < IDLE_STEPS).float().mean()
 
     def _layers(self, latent: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield of each scale the vectors (B, dim, side, side) to look up, their tokens and their part of the sum."""
+        """Yield for each scale the vectors (B, dim, side, side) to look up, their tokens and their part of the sum."""
         missing = latent.detach()
         with torch.autocast(latent.device.type, enabled=False):
             for level, side in enumerate(self.scales):
@@ -179,7 +179,7 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def _restart(self, ids: Tensor, vectors: Tensor) -> None:
-        """Count who was used, and put vectors (M, dim) of the batch in the place of entries that were not for long."""
+        """Count which entries were used, and replace long unused ones by vectors (M, dim) of the batch."""
         used = torch.zeros_like(self.idle)
         used[ids.flatten()] = 1
         together = distributed.is_available() and distributed.is_initialized()
@@ -189,7 +189,7 @@ class ResidualQuantizer(nn.Module):
         (dead,) = (self.idle >= IDLE_STEPS).nonzero(as_tuple=True)
         if not len(dead):
             return
-        # drawn on the CPU, so that devices agree; with more dead entries than vectors, some are taken twice
+        # Drawn on the CPU, so that devices agree; with more unused entries than vectors, vectors are repeated.
         order = torch.randperm(len(vectors)).repeat(-(-len(dead) // len(vectors)))[: len(dead)]
         fresh = vectors[order.to(vectors.device)].to(self.embedding.weight.dtype)
         if together:
@@ -199,7 +199,7 @@ class ResidualQuantizer(nn.Module):
 
 
 def _nearest_tick(level: int, levels: int, kernels: int) -> int:
-    """Return which of the ticks is nearest to level / (levels - 1), in whole numbers because two of ten levels tie."""
+    """Return the index of the tick nearest to level / (levels - 1), in integers because two of ten levels tie."""
     last, gaps = max(1, levels - 1), max(1, kernels - 1)
     distances = [
         abs(3 * kernels * level * gaps - last * (gaps + index * (3 * kernels - 2))) for index in range(kernels)

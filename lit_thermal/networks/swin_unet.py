@@ -1,4 +1,4 @@
-"""The Swin U-Net of residual-shift diffusion: ResNet blocks told the time, and window attention at each level."""
+"""The Swin U-Net of residual-shift diffusion: ResNet blocks conditioned on time, and window attention at each level."""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +13,15 @@ from lit_thermal.networks.window_attention import SwinLayer, SwinMask
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions, the second of which sees the time by scale and shift and starts at zero; residual.
+    """Residual block of two 3x3 convolutions, conditioned on time by scale and shift before the second.
+
+    The second convolution is initialised with zeros.
 
     Args:
-        dim: channels in.
-        width: channels out; where they differ the input passes a 1x1 convolution before it is added.
+        dim: number of input channels.
+        width: number of output channels; if it differs from `dim`, the residual input passes a 1x1 convolution.
         embedding: width of the embedded time.
-        dropout: before the second convolution.
+        dropout: dropout rate before the second convolution.
     """
 
     def __init__(self, dim: int, width: int, embedding: int, dropout: float) -> None:
@@ -33,7 +35,7 @@ class ResBlock(nn.Module):
         self.skip_connection = nn.Identity() if dim == width else nn.Conv2d(dim, width, 1)
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        """(B, dim, H, W) and embedded times (B, embedding) to (B, width, H, W)."""
+        """Map (B, dim, H, W) and embedded times (B, embedding) to (B, width, H, W)."""
         scale, shift = self.emb_layers(embedded)[..., None, None].chunk(2, dim=1)
         norm, *layers = self.out_layers
         h = torch.addcmul(shift, norm(self.in_layers(x)), 1 + scale)
@@ -46,7 +48,7 @@ class Downsample(nn.Module):
     """3x3 convolution of stride 2.
 
     Args:
-        dim: channels in and out.
+        dim: number of input and output channels.
     """
 
     def __init__(self, dim: int) -> None:
@@ -54,15 +56,15 @@ class Downsample(nn.Module):
         self.op = nn.Conv2d(dim, dim, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim, H, W) to (B, dim, H / 2, W / 2)."""
+        """Map (B, dim, H, W) to (B, dim, H / 2, W / 2)."""
         return self.op(x)
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour to twice the size, then a 3x3 convolution.
+    """Nearest-neighbour upsampling by two, followed by a 3x3 convolution.
 
     Args:
-        dim: channels in and out.
+        dim: number of input and output channels.
     """
 
     def __init__(self, dim: int) -> None:
@@ -70,15 +72,15 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim, H, W) to (B, dim, 2 H, 2 W)."""
+        """Map (B, dim, H, W) to (B, dim, 2 H, 2 W)."""
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 class Stage(nn.ModuleList):
-    """Layers one after the other, of which the ResNet blocks are told the time."""
+    """Sequence of layers, whose ResNet blocks are conditioned on time."""
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        """(B, C, H, W) and embedded times (B, embedding) to the last layer's features."""
+        """Map (B, C, H, W) and embedded times (B, embedding) to the last layer's features."""
         for layer in self:
             x = layer(x, embedded) if isinstance(layer, ResBlock) else layer(x)
         return x
@@ -87,29 +89,29 @@ class Stage(nn.ModuleList):
 class SwinUNet(nn.Module):
     """UNetModelSwin of ResShift, SinSR and DifIISR; the defaults are its published size of 118,593,583 parameters.
 
-    Each level has ResNet blocks and, if its size is listed, one Swin layer after the first of them, on the way down
-    and on the way up; so has the middle between its two ResNet blocks. Modules bear the names of the published
-    weights. Any image size passes: it is padded at its right and bottom, as the released code does before the
-    network, to what the attention's windows and the halvings need, and cropped in the end.
+    On the way down and on the way up, each level has ResNet blocks and, if its size is in `attention_sizes`, one Swin
+    layer after the first of them; the middle has one between its two ResNet blocks. Module names are those of the
+    published weights. Images may have any size: they are padded at right and bottom to the multiples that windows and
+    downsampling need, as the released code does before the network, and the result is cropped.
 
-    Embedded times, normalisations and the output layers are computed in float32 under autocast, as the released
-    half-precision inference has them.
+    Embedded times, normalisations and the output layers are computed in float32 under autocast, as in the released
+    half-precision inference.
 
     Args:
-        channels: of the image that is denoised, and of the output.
-        condition_channels: of the condition, which is joined to the input.
-        width: channels of the first level, an even number.
-        multipliers: channels of each level over `width`, the finest first.
-        res_blocks: ResNet blocks of each level on the way down; there is one more on the way up.
-        image_size: side of the images that the network is configured for. It gives the levels the sizes by which
-            `attention_sizes` calls them, and levels of one window or less are never shifted, even for larger images.
-        attention_sizes: sizes of the levels with Swin layers, at `image_size`; the middle goes with the last level.
-        swin_depth: blocks of a Swin layer, of which every second has shifted windows.
-        swin_width: channels inside a Swin layer.
-        head_width: channels of an attention head, a divisor of `swin_width`.
+        channels: number of channels of the denoised image and of the output.
+        condition_channels: number of channels of the condition, which is concatenated to the input.
+        width: number of channels of the first level, an even number.
+        multipliers: ratio of each level's channels to `width`, the finest first.
+        res_blocks: number of ResNet blocks of each level on the way down; the way up has one more.
+        image_size: side of the images that the network is configured for. It defines the sizes of the levels for
+            `attention_sizes`. Levels no larger than a window are never shifted, even for larger images.
+        attention_sizes: sizes of the levels with Swin layers, at `image_size`; the middle follows the last level.
+        swin_depth: number of blocks of a Swin layer, of which every second has shifted windows.
+        swin_width: number of channels inside a Swin layer.
+        head_width: number of channels of an attention head, a divisor of `swin_width`.
         window: side of a window.
-        mlp_ratio: hidden channels of a Swin block's MLP over `swin_width`.
-        dropout: in the ResNet blocks.
+        mlp_ratio: ratio of the hidden channels of a Swin block's MLP to `swin_width`.
+        dropout: dropout rate in the ResNet blocks, from 0 to 1.
         swin_mask: mask of shifted windows; the published weights need `released`, see `window_attention.shift_mask`.
 
     Raises:
@@ -196,18 +198,18 @@ class SwinUNet(nn.Module):
             return self.time_embed(waves.to(next(self.parameters()).dtype))
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Predict what the network is trained for.
+        """Predict the quantity that the network is trained for.
 
         Args:
-            x: (B, channels, h, w), scaled as the schedule scales its states for the network.
-            t: (B,) raw indices of the schedule, integers or not.
-            condition: (B, condition_channels, h, w), values in [-1, 1].
+            x: noisy states (B, channels, h, w), scaled by the schedule for the network.
+            t: raw indices (B,) of the schedule, which need not be integers.
+            condition: condition (B, condition_channels, h, w) with values in [-1, 1].
 
         Returns:
             (B, channels, h, w) in the type of `x`, not clamped.
 
         Raises:
-            InputError: the condition is not of the size of `x`.
+            InputError: the condition has another size than `x`.
         """
         if condition.shape[-2:] != x.shape[-2:]:
             raise InputError(
@@ -230,9 +232,9 @@ class SwinUNet(nn.Module):
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) at its right and bottom until both sides are multiples.
+    """Pad (B, C, H, W) at right and bottom until both sides are multiples of a number.
 
-    A side is padded by reflection, or by repeating its border where it is too short to be reflected that far.
+    A side is padded by reflection, or by repeating its border if it is too short for the reflection.
     """
     below, right = (-side % multiple for side in x.shape[-2:])
     for missing, side, padding in ((below, x.shape[-2], (0, 0, 0, below)), (right, x.shape[-1], (0, right, 0, 0))):
@@ -250,7 +252,7 @@ def _check_attention(**numbers: int) -> None:
 def _sizes(
     multipliers: Sequence[int], res_blocks: Sequence[int], image_size: int, attention_sizes: Sequence[int]
 ) -> list[int]:
-    """Return the size of each level, the finest first, after checking that the levels fit each other."""
+    """Return the size of each level, the finest first, after checking that the arguments are consistent."""
     levels = len(multipliers)
     if not levels or len(res_blocks) != levels or min(*multipliers, *res_blocks) < 1:
         raise InputError(

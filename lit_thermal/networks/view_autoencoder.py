@@ -1,4 +1,4 @@
-"""The autoencoder of latent diffusion, on batches of views, with skips from its encoder to its decoder."""
+"""The autoencoder of latent diffusion for batches of views, with skips from its encoder to its decoder."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -20,14 +20,14 @@ Latent = Literal["mean", "sample"]
 class ViewAutoencoder(nn.Module):
     """Encodes views (B*V, 3, H, W), view index fastest, to latents and decodes them; the thermal view 0 gets the skips.
 
-    Each image is mapped by itself. Its layers are those of the autoencoder of diffusers, whose switch for gradient
-    checkpointing holds here too. State: `vae` as diffusers names it, and `skip`, which the released 3M-TI has below
-    `decoder` (`decoder.skip_conv_1`...).
+    Each image is mapped independently. The layers are those of diffusers' autoencoder, whose switch for gradient
+    checkpointing applies here too. The state consists of `vae`, with the names of diffusers, and `skip`, which is below
+    `decoder` in the released 3M-TI (`decoder.skip_conv_1`...).
 
     Args:
-        vae: changed by training only.
-        skip: what the decoder sees of the thermal view's encoder.
-        latent: the mean of the posterior, or a sample of it (as the released 3M-TI).
+        vae: autoencoder from diffusers, which is only changed by training.
+        skip: factory that makes the skip connections from the encoder's and the decoder's widths.
+        latent: "mean" of the posterior, or a "sample" of it (as in the released 3M-TI).
     """
 
     def __init__(
@@ -51,16 +51,17 @@ class ViewAutoencoder(nn.Module):
         """Return the scaled latents and the taps of the thermal view.
 
         Args:
-            x: (B*V, 3, H, W) in [-1, 1]; what absent views hold does not matter.
-            views: of this batch.
-            noise: gives unit Gaussian noise like a tensor (B*V, C, h, w), where the latent is a sample.
+            x: views (B*V, 3, H, W) in [-1, 1]; the values of absent views are ignored.
+            views: views of this batch.
+            noise: function that returns unit Gaussian noise like a tensor (B*V, C, h, w), used if the latent is a
+                sample.
 
         Returns:
             Latents (B*V, C, H / factor, W / factor), and the inputs (B, c, h, w) of the encoder's blocks, the finest
             first.
 
         Raises:
-            InputError: a side is no multiple of `factor`.
+            InputError: a side is not a multiple of `factor`.
         """
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
@@ -71,7 +72,7 @@ class ViewAutoencoder(nn.Module):
                 f"{self.factor}; crop or pad it"
             )
         encoder, taps = self.vae.encoder, []
-        # Zeros, not only masks later: gradients of NaN would reach the shared weights.
+        # Absent views are set to zero and not only masked later: gradients of NaN would reach the shared weights.
         features = encoder.conv_in(views.clear(x))
         for block in encoder.down_blocks:
             taps.append(features[:: views.count])
@@ -87,13 +88,13 @@ class ViewAutoencoder(nn.Module):
         return latent * self.scale, taps
 
     def decode(self, latent: Tensor, taps: Sequence[Tensor], views: Views, thermal_only: bool = False) -> Tensor:
-        """Return images (B*V, 3, H, W), nominally in [-1, 1] and not clamped; or (B, 3, H, W), the thermal view's.
+        """Return images (B*V, 3, H, W), nominally in [-1, 1] and not clamped; or only the thermal ones (B, 3, H, W).
 
         Args:
-            latent: (B*V, C, h, w), scaled.
-            taps: of `encode`.
-            views: of this batch.
-            thermal_only: leave the other views out, which inference does not need.
+            latent: scaled latents (B*V, C, h, w).
+            taps: inputs of the encoder's blocks for the thermal view, as returned by `encode`.
+            views: views of this batch.
+            thermal_only: decode only the thermal view, which is sufficient for inference.
         """
         count = views.count
         if thermal_only:
@@ -111,7 +112,7 @@ class ViewAutoencoder(nn.Module):
         thermal = self.skip(level, features[::count], tap)
         if count == 1:
             return thermal
-        # A copy, not a concatenation, keeps the layout in memory, by which convolutions choose how they add up.
+        # Unlike a concatenation, a copy keeps the memory layout, on which the convolutions' order of summation depends.
         joined = features.clone()
         joined[::count] = thermal
         return joined

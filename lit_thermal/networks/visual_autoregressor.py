@@ -1,4 +1,4 @@
-"""The visual autoregressor: a transformer that predicts the tokens of an image scale by scale, each from all before."""
+"""The visual autoregressor: a transformer that predicts an image's tokens scale by scale from all scales before."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from lit_thermal.errors import InputError
 from lit_thermal.networks.level_attention import FIRST_SHARPNESS, KeyValues, LevelAttention
 
 EPSILON = 1e-6
-"""Of every norm."""
+"""Constant added to the variance in every norm."""
 GAMMA, MODULATION, HEAD = 1e-4, 0.5, 0.02
-"""The first weights of a block's gates, of every other modulation and of the head, over those of other layers."""
+"""Factors of the initial weights of a block's gates, of all other modulations and of the head."""
 
 PLACES = (
     ("prefix_positions", "pos_start"),
@@ -34,20 +34,21 @@ PLACES = (
     ("head_modulation.", "head_nm.ada_lin.1."),
     (".modulation.", ".ada_lin.1."),
 )
-"""Parts of the names here to those of the published layout."""
+"""Parts of parameter names here, and their counterparts in the published layout."""
 
 
 class AutoregressorBlock(nn.Module):
-    """Attention and MLP, each between a modulated norm and a gate (adaptive layer norm); residual.
+    """Residual attention and MLP, each between a modulated norm and a gate (adaptive layer norm).
 
-    With gamma, scale and shift from the class: ``x += gamma1 * attention(norm(x) * (1 + scale1) + shift1)``, then
+    With gamma, scale and shift computed from the class, the block applies
+    ``x += gamma1 * attention(norm(x) * (1 + scale1) + shift1)`` and then
     ``x += gamma2 * mlp(norm(x) * (1 + scale2) + shift2)``.
 
     Args:
-        width: channels of a token.
-        heads: a divisor of `width`.
-        mlp_ratio: hidden channels of the MLP over `width`.
-        drop_path: in training, the share of images for which a residual is left out.
+        width: number of channels of a token.
+        heads: number of attention heads, a divisor of `width`.
+        mlp_ratio: ratio of the MLP's hidden channels to `width`.
+        drop_path: probability with which a residual of an image is dropped in training.
     """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, drop_path: float) -> None:
@@ -61,7 +62,7 @@ class AutoregressorBlock(nn.Module):
     def forward(
         self, x: Tensor, modulation: Tensor, levels: Sequence[int], rotations: Tensor, past: KeyValues | None = None
     ) -> Tensor:
-        """(B, n, width) to the same shape; `modulation` is (B, 6 width), the rest as `LevelAttention` takes it."""
+        """Map (B, n, width) to the same shape; `modulation` is (B, 6 width), the rest as for `LevelAttention`."""
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation[:, None].chunk(6, dim=-1)
         mixed = self.attention(_modulated(x, scale1, shift1), levels, rotations, past)
         x = x + self._dropped(gamma1 * mixed)
@@ -76,15 +77,15 @@ class AutoregressorBlock(nn.Module):
 
 @dataclass
 class Cache:
-    """What `VisualAutoregressor.step` keeps between the scales of a batch.
+    """State that `VisualAutoregressor.step` keeps between the scales of a batch.
 
     Attributes:
-        prefix: (B, tokens, width), embedded; dropped after the first scale.
-        modulations: (B, 6 width) of each block.
-        head_modulation: (B, 2 width).
+        prefix: embedded prefix (B, tokens, width), which is dropped after the first scale.
+        modulations: modulation (B, 6 width) of each block.
+        head_modulation: modulation (B, 2 width) of the head.
         past: keys and values of each block.
-        level: index of the scale that is next.
-        features: (B, side^2, width) of the last block at the scale that was last.
+        level: index of the next scale.
+        features: features (B, side^2, width) of the last block at the previous scale.
     """
 
     prefix: Tensor | None
@@ -98,34 +99,34 @@ class Cache:
 class VisualAutoregressor(nn.Module):
     """The next-scale transformer of VARSR and Real-IISR, after VAR; the defaults are Real-IISR's published size.
 
-    Its sequence is a prefix, which is one or more maps of condition tokens and a token of the class, and the inputs
-    of all scales but the first. The class token predicts the first scale; each token of a later scale predicts the
-    entry at its own place. The prefix is of the first level, scale k of level k, and a token sees all tokens of its
-    own level and of lower ones. Tokens know their place by rotation (`blocks.rotary_positions`), their level by an
-    embedding, and those of the prefix by a learnt embedding of each place besides.
+    The sequence consists of a prefix (one or more maps of condition tokens and a class token) and the inputs of all
+    scales except the first. The class token predicts the first scale; each token of a later scale predicts the entry at
+    its own position. The prefix is level 0 together with the first scale, scale k is level k, and a token sees all
+    tokens of its own and lower levels. Positions are encoded by rotation (`blocks.rotary_positions`) and levels by an
+    embedding; tokens of the prefix also have a learnt position embedding.
 
-    Embeddings, modulations, what queries and keys are compared by, and the head keep the precision of the weights
-    under autocast, float32 at least in the comparison.
+    Under autocast, embeddings, modulations, the rotation of queries and keys, and the head keep the precision of the
+    weights, and the rotation is in float32 at least.
 
-    Random weights: normal of deviation sqrt(1 / (3 width)), biases zero; the layers that end a residual are divided
-    by sqrt(2 depth), the head is multiplied by 0.02, modulations by 0.5, and the gates of the blocks by 1e-4 (as
-    VARSR is trained), so that blocks change little at first. Prefix maps are not embedded here: they come as they
-    are, in `width` channels.
+    Weights are initialised with a truncated normal distribution of deviation sqrt(1 / (3 width)), biases with zero. The
+    layers that end a residual are divided by sqrt(2 depth), the head is multiplied by 0.02, modulations by 0.5, and the
+    gates of the blocks by 1e-4 (as in the training of VARSR), so that blocks change little at first. Prefix maps are
+    used without further embedding and must have `width` channels.
 
     Args:
-        depth: blocks.
-        width: channels of a token.
-        heads: of the attention; each has a multiple of 4 channels.
-        entries: of the codebook.
-        token_dim: values of an entry.
-        scales: side of each scale's grid of tokens, rising from 1.
-        prefix_maps: maps of condition tokens in the prefix, each of the side of the last scale: 1 (of the image), or
-            2 (and of its thermal structure, as released).
-        labels: classes of images; the published ones are 0 (wanted) and 1 (unwanted).
-        drop_path: in training, the share of images for which the last block's residuals are left out; rises to it
-            linearly from 0 in the first block. Published: 0.1 at 24 blocks.
-        mlp_ratio: hidden channels of a block's MLP over `width`.
-        checkpoint_blocks: recompute each block in the backward pass, to save memory.
+        depth: number of blocks.
+        width: number of channels of a token.
+        heads: number of attention heads; each must have a multiple of 4 channels.
+        entries: number of entries of the codebook.
+        token_dim: number of values of an entry.
+        scales: side of each scale's grid of tokens, increasing from 1.
+        prefix_maps: number of maps of condition tokens in the prefix, each with the side of the last scale: 1 (the
+            image) or 2 (also its thermal structure, as released).
+        labels: number of image classes; the published ones are 0 (wanted) and 1 (unwanted).
+        drop_path: probability with which the last block's residuals of an image are dropped in training; it increases
+            linearly from 0 in the first block. The published value is 0.1 with 24 blocks.
+        mlp_ratio: ratio of the hidden channels of a block's MLP to `width`.
+        checkpoint_blocks: recompute each block in the backward pass to save memory.
 
     Raises:
         InputError: the arguments do not fit each other.
@@ -179,23 +180,24 @@ class VisualAutoregressor(nn.Module):
         self._start()
 
     def forward(self, prefix: Tensor, label: Tensor, inputs: Tensor) -> Tensor:
-        """Predict the tokens of all scales at once, each from the true ones before (teacher forcing).
+        """Predict the tokens of all scales at once, each scale from the true tokens before (teacher forcing).
 
         Args:
-            prefix: (B, prefix_maps * side^2, width) condition tokens, map by map, row by row.
-            label: (B,) int64.
-            inputs: (B, tokens of all scales but the first, token_dim), what the quantiser has so far at each scale.
+            prefix: condition tokens (B, prefix_maps * side^2, width), map by map in row-major order.
+            label: class of each image (B,), int64.
+            inputs: sum of the quantiser so far, reduced to each scale, (B, tokens of all scales but the first,
+                token_dim).
 
         Returns:
-            (B, tokens of all scales, entries) logits.
+            Logits (B, tokens of all scales, entries).
 
         Raises:
-            InputError: prefix or inputs are of other scales or another width.
+            InputError: prefix or inputs have other scales or another width.
         """
         return self.predict(self.features(prefix, label, inputs), label)
 
     def features(self, prefix: Tensor, label: Tensor, inputs: Tensor) -> Tensor:
-        """Return what the last block gives for all scales, (B, tokens of all scales, width); see `forward`."""
+        """Return the last block's features of all scales, (B, tokens of all scales, width); see `forward`."""
         self._fits("inputs", inputs, sum(self.levels[1:]), self.token_dim)
         x = torch.cat([self._prefix(prefix, label), self._tokens(inputs, range(1, len(self.scales)))], dim=1)
         rotations = self._rotations(x)
@@ -207,28 +209,27 @@ class VisualAutoregressor(nn.Module):
         return x[:, self.prefix_tokens - 1 :]
 
     def predict(self, features: Tensor, label: Tensor) -> Tensor:
-        """Return the logits (B, n, entries) of the last block's (B, n, width)."""
+        """Return the logits (B, n, entries) for features (B, n, width) of the last block."""
         return self._logits(features, self._modulated_by(self.head_modulation, self._conditions(label)))
 
     def condition(self, prefix: Tensor, label: Tensor, trained: bool = False) -> Tensor:
-        """Return the mean (B, width) over the tokens of the prefix, that of the class included.
+        """Return the mean (B, width) over the tokens of the prefix, including the class token.
 
         Args:
-            prefix: as `forward` takes it.
-            label: (B,) int64.
-            trained: with the learnt embeddings of the places. The released code has them when it trains and not when
-                it restores.
+            prefix: condition tokens as in `forward`.
+            label: class of each image (B,), int64.
+            trained: add the learnt position embeddings, as the released code does in training but not at inference.
         """
         tokens = self._prefix_tokens(prefix, label)
         return (tokens + self.prefix_positions if trained else tokens).mean(1)
 
     @torch.no_grad()
     def begin(self, prefix: Tensor, label: Tensor) -> Cache:
-        """Make ready to predict scale by scale; for both branches of guidance, give a batch of twice the size.
+        """Return a cache for prediction scale by scale; both branches of guidance need a batch of twice the size.
 
         Args:
-            prefix: as `forward` takes it.
-            label: (B,) int64.
+            prefix: condition tokens as in `forward`.
+            label: class of each image (B,), int64.
         """
         conditions = self._conditions(label)
         return Cache(
@@ -240,19 +241,19 @@ class VisualAutoregressor(nn.Module):
 
     @torch.no_grad()
     def step(self, cache: Cache, level: int, inputs: Tensor | None = None) -> Tensor:
-        """Predict the tokens of the next scale. The same numbers as from `forward`, but for rounding.
+        """Predict the tokens of the next scale, with the same results as `forward` up to rounding.
 
         Args:
-            cache: of `begin`; takes what this scale adds, and its features.
-            level: index of the scale; they must come one after the other.
-            inputs: (B, side^2, token_dim) of this scale; none for the first.
+            cache: cache from `begin`, which is updated with the keys, values and features of this scale.
+            level: index of the scale; scales must be predicted in order.
+            inputs: inputs (B, side^2, token_dim) of this scale; None for the first.
 
         Returns:
-            (B, side^2, entries) logits.
+            Logits (B, side^2, entries).
 
         Raises:
-            InputError: the inputs are of another scale or width.
-            ValueError: it is another scale's turn, or inputs are missing or too many.
+            InputError: the inputs have another scale or width.
+            ValueError: `level` is not the next scale, or inputs are missing or given for the first scale.
         """
         if level != cache.level or level >= len(self.scales):
             raise ValueError(f"scale {level} was asked for where {cache.level} of {len(self.scales)} is next")
@@ -274,15 +275,15 @@ class VisualAutoregressor(nn.Module):
 
     @torch.no_grad()
     def start_from(self, entries: Tensor) -> None:
-        """Begin a transformer that nobody trained from the entries (entries, token_dim) of a trained codebook (ours).
+        """Initialise an untrained transformer from the entries (entries, token_dim) of a trained codebook (ours).
 
-        A logit begins as the inner product of its entry with a random projection of the features, so that what is
-        learnt of one entry holds for those beside. Attention begins near each token's own place, as queries and keys
-        have one projection and a common part, which the rotation compares; blocks begin half open. A small transformer
-        learns many times faster so: after 100 steps of eight images it restored 26 dB, where either half alone, or the
-        start of VARSR's, restored 20.
+        Each logit starts as the inner product of its entry with a random projection of the features, so that similar
+        entries are learnt together. Attention starts close to each token's own position, because queries and keys share
+        their projection and a common part that is rotated by position; gates start half open. A small transformer
+        learns many times faster this way: after 100 steps of eight images it restored 26 dB, compared with 20 dB for
+        either half alone and for VARSR's initialisation.
         """
-        # the same in all processes of a distributed training, which share no random numbers in its midst
+        # A fixed seed gives the same weights in all processes of a distributed training.
         same = torch.Generator().manual_seed(0)
         spread = entries.std()
         projection = torch.randn(self.token_dim, self.width, generator=same).to(entries) / math.sqrt(self.width)
@@ -298,16 +299,16 @@ class VisualAutoregressor(nn.Module):
             block.attention.log_scale.fill_(math.log(20))
 
     def untrained(self) -> bool:
-        """Tell whether nobody has trained this transformer: the factors of its attention are all as they were made."""
+        """Return whether this transformer is untrained: its attention factors still have their initial value."""
         scales = [cast("AutoregressorBlock", block).attention.log_scale for block in self.blocks]
-        # a checkpoint of half precision has them rounded
+        # The tolerance allows for the rounding in a half-precision checkpoint.
         return all(bool((scale.float() - FIRST_SHARPNESS).abs().max() < 0.005) for scale in scales)
 
     def released_names(self) -> dict[str, str]:
-        """Return our name to the published one of every parameter; shapes are the same.
+        """Return the published name of every parameter by our name; shapes are the same.
 
-        The published layout has entries besides that are no parameters: `blocks.N.attn.zero_k_bias`, which are zeros
-        of the width, `lvl_1L` and `attn_bias_for_masking`.
+        The published layout also has entries that are not parameters: `blocks.N.attn.zero_k_bias` (zeros of the width),
+        `lvl_1L` and `attn_bias_for_masking`.
         """
         names = {}
         for name, _ in self.named_parameters():
@@ -318,7 +319,7 @@ class VisualAutoregressor(nn.Module):
         return names
 
     def _prefix_tokens(self, prefix: Tensor, label: Tensor) -> Tensor:
-        """Condition tokens and class token, (B, prefix_tokens, width)."""
+        """Return condition tokens and class token, (B, prefix_tokens, width)."""
         self._fits("condition tokens", prefix, self.prefix_tokens - 1, self.width)
         token = self.class_embedding(label)[:, None]
         return torch.cat([prefix.to(token.dtype), token], dim=1)
@@ -334,7 +335,7 @@ class VisualAutoregressor(nn.Module):
         return x + torch.cat(of_level) if of_level else x
 
     def _rotations(self, x: Tensor) -> Tensor:
-        """Of all tokens of the sequence, in float32 or better."""
+        """Return the rotations of all tokens of the sequence, in float32 at least."""
         last = self.scales[-1]
         sides = (last,) * self.prefix_maps + self.scales
         dtype = torch.promote_types(x.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""The VQ autoencoder of latent diffusion: images to small latents, and back through the nearest codebook entries."""
+"""The VQ autoencoder of latent diffusion: maps images to small latents, and back through the nearest entries."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,34 +9,34 @@ from lit_thermal.errors import InputError
 from lit_thermal.networks.convolutional_autoencoder import encoder_and_decoder, outside_autocast, released_state
 
 GROUPS = 32
-"""Of every norm; widths are multiples of it."""
+"""Number of groups of every norm; widths are multiples of it."""
 DISTANCES = 2**24
-"""Distances held at once when codebook entries are looked up: 64 MiB, whatever the size of the image."""
+"""Number of distances in memory at once when codebook entries are looked up: 64 MiB for images of any size."""
 
 
 class VQAutoencoder(nn.Module):
-    """Convolutional autoencoder with a codebook (Rombach et al. 2022, "VQ-f4" by default), built of diffusers' parts.
+    """Convolutional autoencoder with a codebook (Rombach et al. 2022, "VQ-f4" by default), with parts of diffusers.
 
-    Residual blocks with group norm (32 groups, eps 1e-6) and SiLU; one self-attention with a single head in the middle
-    of encoder and decoder; a level is left by a convolution of stride 2 that pads right and bottom by one, or entered
-    by nearest enlargement and a convolution. Nothing limits the output. Latents leave `encode` as they are and are
-    quantised in `decode`, so that what works on them sees a continuous space.
+    Encoder and decoder have residual blocks with group norm (32 groups, eps 1e-6) and SiLU, and a single-head
+    self-attention in the middle. The encoder downsamples by a convolution of stride 2 with a padding of one at right
+    and bottom; the decoder upsamples by nearest neighbour and a convolution. The output is not bounded. `encode` does
+    not quantise latents, `decode` does, so that a diffusion works in a continuous space.
 
-    At its defaults it has 55,322,782 parameters.
+    With the defaults it has 55,322,782 parameters.
 
     Under autocast, norms and the layers next to the latent keep the precision of their weights.
 
     Args:
         channels: width of each level, the finest first; multiples of 32. Each level but the first halves the size.
-        layers: residual blocks of a level of the encoder; the decoder has one more.
-        codebook: entries of the codebook.
-        latent_channels: of the latent, and values of one entry.
+        layers: number of residual blocks per level of the encoder; the decoder has one more.
+        codebook: number of entries of the codebook.
+        latent_channels: number of channels of the latent and of values of an entry.
 
     Attributes:
-        factor: side of the image over side of the latent.
+        factor: ratio of the image's side to the latent's side.
 
     Raises:
-        InputError: a width is no positive multiple of 32, or there are no levels, layers, entries or channels.
+        InputError: a width is not a positive multiple of 32, or there are no levels, layers, entries or channels.
     """
 
     def __init__(
@@ -65,31 +65,31 @@ class VQAutoencoder(nn.Module):
         return outside_autocast(self.quant_conv, self.encoder(image.to(self.quant_conv.weight.dtype)))
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Quantise latents (B, latent_channels, h, w) and return images (B, 3, h * factor, w * factor), not limited.
+        """Quantise latents (B, latent_channels, h, w) and return images (B, 3, h * factor, w * factor), not clamped.
 
         The gradient passes the quantisation unchanged (straight-through).
         """
         return self.decoder(outside_autocast(self.post_quant_conv, self.quantize(latent)))
 
     def released_state(self) -> dict[str, Tensor]:
-        """Return the weights by their names and shapes in the published layout; they share memory with ours."""
+        """Return the weights with the names and shapes of the published layout; they share memory with ours."""
         return released_state(self)
 
     @torch.no_grad()
     def load_released(self, state: Mapping[str, Tensor]) -> None:
-        """Take the weights of a state dict that has exactly the names and shapes of `released_state`."""
+        """Load the weights of a state dict that has exactly the names and shapes of `released_state`."""
         for name, value in self.released_state().items():
             value.copy_(state[name])
 
 
 class VectorQuantizer(nn.Module):
-    """Replaces each latent vector by the nearest entry (Euclidean), and passes the gradient on as if it had not.
+    """Replaces each latent vector by the nearest entry (Euclidean), with a straight-through gradient.
 
     The entries themselves get no gradient.
 
     Args:
-        entries: how many there are.
-        dim: values of an entry.
+        entries: number of entries.
+        dim: number of values of an entry.
     """
 
     def __init__(self, entries: int, dim: int) -> None:
@@ -98,34 +98,34 @@ class VectorQuantizer(nn.Module):
         nn.init.uniform_(self.embedding.weight, -1 / entries, 1 / entries)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return float32 latents (B, dim, h, w) of entries only; NaN and infinity come out as NaN."""
+        """Return float32 latents (B, dim, h, w) that consist of entries; NaN and infinity become NaN."""
         latent = latent.float()
         with torch.no_grad():
             entries = self.embedding.weight.float()
             nearest = entries[self.indices(latent)].permute(0, 3, 1, 2)
-        # the difference is zero in value: what is not finite shows, and the gradient passes
+        # The difference is zero but passes the gradient, and propagates values that are not finite.
         return nearest + (latent - latent.detach())
 
     def indices(self, latent: Tensor) -> Tensor:
-        """Return which entry is nearest, the first of equals: int64 (B, h, w) for latents (B, dim, h, w)."""
+        """Return the indices int64 (B, h, w) of the nearest entries to latents (B, dim, h, w), the first in a tie."""
         return nearest_entries(latent, self.embedding.weight)
 
 
 @torch.no_grad()
 def nearest_entries(latent: Tensor, entries: Tensor) -> Tensor:
-    """Return which entry is nearest (Euclidean), the first of equals: int64 (B, h, w).
+    """Return the indices int64 (B, h, w) of the nearest entries (Euclidean), the first in a tie.
 
-    Distances are taken in float32 whatever the types and under autocast too; they are never all in memory at once.
+    Distances are always computed in float32, under autocast too, and are never all in memory at once.
 
     Args:
-        latent: (B, dim, h, w).
-        entries: (N, dim) of a codebook.
+        latent: latents (B, dim, h, w).
+        entries: entries (N, dim) of a codebook.
     """
     entries = entries.float()
     vectors = latent.float().permute(0, 2, 3, 1).flatten(0, 2)
     with torch.autocast(latent.device.type, enabled=False):
         parts = [
-            # sums of squared differences: through a matrix product, near entries would be mistaken for each other
+            # Squared differences are summed directly: a matrix product could not tell close entries apart.
             torch.cdist(part, entries, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
             for part in vectors.split(max(1, DISTANCES // len(entries)))
         ]

@@ -1,4 +1,4 @@
-"""Swin layers over feature maps: attention inside square windows, every other time of a shifted partition."""
+"""Swin layers over feature maps: attention inside square windows, shifted in every other block."""
 
 from collections import OrderedDict
 from functools import lru_cache
@@ -13,22 +13,22 @@ from lit_thermal.errors import InputError
 from lit_thermal.networks.group_norm import WideGroupNorm
 
 SwinMask = Literal["standard", "released"]
-"""Which tokens of a shifted window must not see each other; see `shift_mask`."""
+"""Mask between tokens of a shifted window; see `shift_mask`."""
 
 APART = -100.0
-"""Added to a logit in place of minus infinity: its softmax is zero in float32, and half precision can hold it."""
+"""Used instead of minus infinity for masked logits: the softmax is zero in float32, and it fits into half precision."""
 
 
 class WindowAttention(nn.Module):
     """Multi-head attention among the tokens of a square window, with a learnt bias for each relative position.
 
     Args:
-        dim: channels of a token.
-        head_width: channels of a head, a divisor of `dim`.
+        dim: number of channels of a token.
+        head_width: number of channels of a head, a divisor of `dim`.
         window: side of a window.
 
     Raises:
-        InputError: the heads do not fill the channels.
+        InputError: `head_width` is not a divisor of `dim`.
     """
 
     def __init__(self, dim: int, head_width: int, window: int) -> None:
@@ -45,7 +45,7 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def bias(self) -> Tensor:
-        """Return what is added to the logits, (heads, window^2, window^2) of (query, key)."""
+        """Return the bias of the logits, (heads, window^2, window^2) of (query, key)."""
         index = relative_positions(self.window, self.relative_position_bias_table.device)
         return self.relative_position_bias_table[index].permute(2, 0, 1)
 
@@ -53,11 +53,11 @@ class WindowAttention(nn.Module):
         """Attend within each window.
 
         Args:
-            tokens: (B, windows, window^2, dim), the tokens of a window row by row.
-            mask: (windows, window^2, window^2) added to the logits of (query, key), for all heads alike.
+            tokens: tokens (B, windows, window^2, dim), each window in row-major order.
+            mask: mask (windows, window^2, window^2), added to the logits of (query, key) of all heads.
 
         Returns:
-            As `tokens`.
+            (B, windows, window^2, dim).
         """
         qkv = rearrange(self.qkv(tokens), "b n t (three h d) -> three b n h t d", three=3, d=self.head_width)
         bias = self.bias().to(qkv.dtype)
@@ -65,7 +65,7 @@ class WindowAttention(nn.Module):
             q, k, v = qkv.flatten(1, 2)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
         else:
-            # Windows go with the heads, so that the images of a batch share one mask and it is not copied for each.
+            # Windows are merged with heads, so that all images of a batch share one mask without copies.
             q, k, v = qkv.flatten(2, 3)
             shared = (bias + mask[:, None].to(bias.dtype)).flatten(0, 1)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=shared[None])
@@ -76,14 +76,14 @@ class SwinBlock(nn.Module):
     """``x += attention(norm(x)); x += mlp(norm(x))`` with group normalisation and 1x1 convolutions.
 
     Args:
-        dim: channels.
-        size: side of the feature map that the network is configured for. Where that is one window or less, the
-            partition is never shifted, however large the map turns out to be.
+        dim: number of channels.
+        size: side of the feature map that the network is configured for. If it is at most one window, the partition is
+            never shifted, whatever the size of the actual map.
         shifted: shift the partition by half a window.
-        head_width: channels of an attention head.
+        head_width: number of channels of an attention head.
         window: side of a window.
-        mlp_ratio: hidden channels over `dim`.
-        swin_mask: which mask a shifted partition has.
+        mlp_ratio: ratio of the MLP's hidden channels to `dim`.
+        swin_mask: mask of a shifted partition, `standard` or `released`.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class SwinBlock(nn.Module):
         self.mlp = nn.Sequential(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim, H, W) to the same shape; H and W are multiples of the window."""
+        """Map (B, dim, H, W) to the same shape; H and W are multiples of the window."""
         x = x + self.attend(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -129,17 +129,17 @@ class SwinBlock(nn.Module):
 class SwinLayer(nn.Module):
     """1x1 convolution to the attention's width, Swin blocks of which every second is shifted, 1x1 convolution back.
 
-    Nothing is added to the result: the input passes through the two convolutions or not at all.
+    There is no residual connection around the layer.
 
     Args:
-        dim: channels in and out.
+        dim: number of input and output channels.
         size: side of the feature map that the network is configured for.
-        depth: blocks.
-        swin_width: channels inside.
-        head_width: channels of an attention head.
+        depth: number of blocks.
+        swin_width: number of channels inside the layer.
+        head_width: number of channels of an attention head.
         window: side of a window.
-        mlp_ratio: hidden channels of a block's MLP over `swin_width`.
-        swin_mask: which mask a shifted partition has.
+        mlp_ratio: ratio of the hidden channels of a block's MLP to `swin_width`.
+        swin_mask: mask of a shifted partition, `standard` or `released`.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class SwinLayer(nn.Module):
         swin_mask: SwinMask = "standard",
     ) -> None:
         super().__init__()
-        # In containers of one, because the published weights call them so.
+        # Containers of one layer give the names of the published weights.
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(dim, swin_width, 1)))
         self.blocks = nn.Sequential(
             *[
@@ -165,17 +165,17 @@ class SwinLayer(nn.Module):
         self.patch_unembed = nn.Sequential(OrderedDict(proj=nn.Conv2d(swin_width, dim, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim, H, W) to the same shape; H and W are multiples of the window."""
+        """Map (B, dim, H, W) to the same shape; H and W are multiples of the window."""
         return self.patch_unembed(self.blocks(self.patch_embed(x)))
 
 
 @lru_cache(maxsize=8)
 def relative_positions(window: int, device: torch.device) -> Tensor:
-    """Return for (query, key) of a window the row of the bias table, (window^2, window^2) int64.
+    """Return the row of the bias table for each (query, key) of a window, (window^2, window^2) int64.
 
     With offsets dy, dx from key to query it is ``(dy + window - 1) * (2 window - 1) + dx + window - 1``.
     """
-    # What is made in inference mode cannot be kept for a later backward pass.
+    # Tensors created in inference mode cannot be cached for a later backward pass.
     with torch.inference_mode(False):
         side = torch.arange(window, device=device)
         y, x = side.repeat_interleave(window), side.repeat(window)
@@ -185,19 +185,19 @@ def relative_positions(window: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=8)
 def shift_mask(kind: SwinMask, rows: int, columns: int, window: int, device: torch.device) -> Tensor:
-    """Return the mask of a partition that was shifted by half a window, by rolling the map up and to the left.
+    """Return the mask of a partition that is shifted by half a window, by rolling the map up and to the left.
 
-    Rolling joins opposite borders in the last row and the last column of windows. `standard` keeps them apart, so
-    that tokens attend as in a shifted partition that is cut off at the borders. `released` is what the published
-    weights were trained with: all windows of the last row are split into a left and a right part, in place of an
-    upper and a lower one; all other windows, the last column's too, are whole.
+    Rolling joins opposite borders of the map in the last row and the last column of windows. `standard` separates them,
+    so that tokens attend as in a shifted partition that is cut off at the borders. `released` is the mask with which
+    the published weights were trained: it splits all windows of the last row into a left and a right part instead of an
+    upper and a lower one, and does not split any other windows, including those of the last column.
 
     Args:
-        kind: `standard` or `released`.
-        rows: windows in a column of windows.
-        columns: windows in a row of windows.
+        kind: mask, `standard` or `released`.
+        rows: number of rows of windows.
+        columns: number of columns of windows.
         window: side of a window.
-        device: of the result.
+        device: device of the result.
 
     Returns:
         (rows * columns, window^2, window^2) float32 of (query, key), 0 or `APART`.

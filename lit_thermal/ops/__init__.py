@@ -1,1 +1,1 @@
-"""Pure functions on tensors; the selective scan keeps its slow reference beside its fast paths."""
+"""Pure functions on tensors; the selective scan has a slow reference next to its fast implementations."""

@@ -6,18 +6,18 @@ from torch.nn import functional as F
 
 
 def gaussian_blur(x: Tensor, sigma: float | tuple[float, float]) -> Tensor:
-    """Blur (..., H, W) with a sampled Gaussian cut at four sigma, differentiably; a constant stays constant.
+    """Blur (..., H, W) with a sampled Gaussian truncated at four sigma, differentiably; constants are unchanged.
 
     Args:
         x: floating point tensor of any value range; half precision is computed in float32.
-        sigma: standard deviation in pixels, one for both axes or (vertical, horizontal); 0 leaves the axis as it is.
+        sigma: standard deviation in pixels, one for both axes or (vertical, horizontal); 0 does not blur the axis.
 
     Returns:
-        Tensor of the shape and dtype of `x`. Outside the image lies its mirror, edge repeated, as for `resize`.
+        Tensor of the shape and dtype of `x`. The image is extended by mirroring, edge repeated, as in `resize`.
     """
     y = x if x.dtype in (torch.float32, torch.float64) else x.float()
     shape = y.shape
-    # Images as channels: a convolution by groups is several times faster than a batch of one channel.
+    # Images are passed as channels: a grouped convolution is several times faster than a batch of one channel.
     y = y.reshape(1, -1, *shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
         for axis, s in zip((-2, -1), (sigma, sigma) if isinstance(sigma, int | float) else sigma, strict=True):

@@ -1,24 +1,24 @@
-"""Colour: what makes the brightness and contrast of one image those of another."""
+"""Colour: transfers the brightness and contrast of one image to another."""
 
 import torch
 from torch import Tensor
 
 LEAST_VARIANCE = 1e-5
-"""Added to a variance of values in [0, 1], so that an image without contrast is divided by something."""
+"""Added to the variance of values in [0, 1], so that an image without contrast is not divided by zero."""
 
 
 def adain(image: Tensor, reference: Tensor) -> Tensor:
     """Give each channel of an image the mean and the standard deviation of the reference's (AdaIN).
 
-    ``(image - mean) / std * std_reference + mean_reference`` with ``std = sqrt(variance + 1e-5)``, the variance being
-    that of a sample (n - 1), as in the colour correction of VARSR and Real-IISR.
+    The result is ``(image - mean) / std * std_reference + mean_reference`` with ``std = sqrt(variance + 1e-5)`` and the
+    sample variance (n - 1), as in the colour correction of VARSR and Real-IISR.
 
     Args:
-        image: (B, C, H, W) in [0, 1].
-        reference: (B, C, H', W') in [0, 1], of any size.
+        image: images (B, C, H, W) in [0, 1].
+        reference: reference images (B, C, H', W') in [0, 1], of any size.
 
     Returns:
-        (B, C, H, W) in the type of `image`, not clipped: its values may leave [0, 1].
+        (B, C, H, W) in the type of `image`, not clipped: values may lie outside [0, 1].
 
     Raises:
         ValueError: an image has fewer than two pixels.
@@ -34,6 +34,6 @@ def adain(image: Tensor, reference: Tensor) -> Tensor:
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (B, C, 1, 1) over the pixels."""
+    """Return the mean and the standard deviation (B, C, 1, 1) over the pixels."""
     variance, mean = torch.var_mean(x, dim=(-2, -1), keepdim=True)
     return mean, (variance + LEAST_VARIANCE).sqrt()

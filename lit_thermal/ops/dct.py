@@ -13,7 +13,7 @@ def cosine_basis(position: Tensor, count: int) -> Tensor:
     ``c_n = sqrt(2/count)``. At the nodes 0..count-1 this is the (orthogonal) inverse DCT.
 
     Args:
-        position: (T,), in units of nodes.
+        position: positions (T,), in units of nodes.
         count: number of nodes.
 
     Returns:

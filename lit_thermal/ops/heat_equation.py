@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def laplacian(image: Tensor) -> Tensor:
-    """Five-point Laplacian of (..., H, W) with zero flux through the border (grid step 1 pixel), same shape."""
+    """Return the five-point Laplacian of (..., H, W), with zero flux through the border and a grid step of 1 pixel."""
     flat = image.reshape(-1, 1, *image.shape[-2:])
     p = F.pad(flat, (1, 1, 1, 1), mode="replicate")
     lap = p[..., :-2, 1:-1] + p[..., 2:, 1:-1] + p[..., 1:-1, :-2] + p[..., 1:-1, 2:] - 4 * flat
@@ -14,21 +14,21 @@ def laplacian(image: Tensor) -> Tensor:
 
 
 def heat_residual(video: Tensor, diffusivity: Tensor | float, dt: float) -> Tensor:
-    """Residual ``du/dt - D lap(u)`` of the heat equation in the interior frames.
+    """Return the residual ``du/dt - D lap(u)`` of the heat equation in the interior frames.
 
-    The time derivative is the central difference over two frame steps, the Laplacian is taken in the middle
-    frame with zero-flux (Neumann) border.
+    The time derivative is the central difference over two frame steps; the Laplacian is taken in the middle frame with
+    a zero-flux (Neumann) border.
 
     Args:
-        video: (B, T, C, H, W) with T >= 3.
-        diffusivity: D >= 0 in pixel^2 per unit of time.
+        video: frames (B, T, C, H, W) with T >= 3.
+        diffusivity: diffusivity D >= 0 in pixel^2 per unit of time.
         dt: time between neighbouring frames.
 
     Returns:
         (B, T - 2, C, H, W).
 
     Raises:
-        ValueError: fewer than three frames.
+        ValueError: there are fewer than three frames.
     """
     if video.shape[1] < 3:
         raise ValueError(f"the heat residual needs at least 3 frames, not {video.shape[1]}")
@@ -37,9 +37,9 @@ def heat_residual(video: Tensor, diffusivity: Tensor | float, dt: float) -> Tens
 
 
 def edge_weight(video: Tensor, alpha: float) -> Tensor:
-    """Weight ``exp(-alpha |grad u|^2)`` in (0, 1] of (..., H, W): small on edges, 1 where the image is flat.
+    """Return the weight ``exp(-alpha |grad u|^2)`` in (0, 1] of (..., H, W): small on edges, 1 where the image is flat.
 
-    The gradient is the central difference with replicated border.
+    The gradient is the central difference with a replicated border.
     """
     flat = video.reshape(-1, 1, *video.shape[-2:])
     p = F.pad(flat, (1, 1, 1, 1), mode="replicate")

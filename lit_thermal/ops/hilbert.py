@@ -10,7 +10,7 @@ Vector = tuple[int, int]
 
 
 def hilbert_path(height: int, width: int) -> Tensor:
-    """Visit every cell of a height x width grid once, from a corner, in steps that stay local.
+    """Return a path that starts in a corner and visits every cell of a height x width grid once, in local steps.
 
     The path is the generalised Hilbert curve: a rectangle is cut into three (up, across, down) or, when it is
     long, into two along its longer side, until strips of width 1 remain. At most one step is diagonal (only when
@@ -24,7 +24,7 @@ def hilbert_path(height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _cells(height: int, width: int) -> np.ndarray:
-    # An array and not a tensor: a tensor keeps the mode (inference, export) of whoever asked first.
+    # The cache holds an array, because a tensor would keep the mode (inference, export) of the first call.
     cells: list[Vector] = []
     if width >= height:
         _fill((0, 0), (0, 1), width, (1, 0), height, cells)

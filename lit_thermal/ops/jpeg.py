@@ -1,4 +1,4 @@
-"""What JPEG makes of a gray image: the loss of its cosine coefficients, without the file."""
+"""JPEG artefacts of gray images: quantisation of the cosine coefficients, without writing a file."""
 
 from functools import lru_cache
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from lit_thermal.ops.dct import cosine_basis
 
 BLOCK = 8
-"""Side of the blocks that are transformed, pixels."""
+"""Side in pixels of the blocks that are transformed."""
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -20,25 +20,25 @@ LUMINANCE = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
-"""Steps of the coefficients at quality 50, of 8-bit levels: vertical frequency down, horizontal across."""
+"""Quantisation steps at quality 50, in 8-bit levels; rows are vertical and columns horizontal frequencies."""
 TIE = 1e-9
-"""Added before rounding, so that what is half a step but for rounding errors goes one way on every device."""
+"""Added before rounding, so that values within rounding error of half a step are rounded alike on every device."""
 
 
 def jpeg(x: Tensor, quality: float) -> Tensor:
     """Quantise the 8 x 8 cosine coefficients of gray images (..., H, W), as a JPEG file of this quality does.
 
-    Computed in float64. Neither what goes in nor what comes out is rounded to whole levels, as a file would have it:
-    round both for the pixels of a file. They are met but for coefficients near half a step, since encoders and
-    decoders transform in whole numbers. No gradient passes the rounding.
+    The result is computed in float64. Unlike in a file, neither input nor output is rounded to whole levels; round both
+    to get the pixels of a file. These then agree except for coefficients near half a step, because encoders and
+    decoders transform in integers. No gradient passes the rounding.
 
     Args:
-        x: values in [0, 1], which stand for levels of 8 bits; what lies outside is clipped.
-        quality: 1 to 100 in libjpeg's scale; fractions are fine.
+        x: values in [0, 1], which correspond to 8-bit levels; values outside are clipped.
+        quality: quality from 1 to 100 in libjpeg's scale, which may be fractional.
 
     Returns:
-        Values in [0, 1] of the shape, dtype and device of `x`. Sides that are no multiples of 8 are filled up with
-        the edge pixels for the transform.
+        Values in [0, 1] of the shape, dtype and device of `x`. For the transform, sides that are not multiples of 8 are
+        padded with the edge pixels.
 
     Raises:
         ValueError: the quality is out of range.
@@ -59,7 +59,7 @@ def jpeg(x: Tensor, quality: float) -> Tensor:
 
 
 def luminance_steps(quality: float) -> Tensor:
-    """Steps (8, 8) of the luminance coefficients at a quality of 1 to 100, whole float64 numbers from 1 to 255.
+    """Return the quantisation steps (8, 8) of luminance at a quality of 1 to 100: whole numbers from 1 to 255, float64.
 
     Raises:
         ValueError: the quality is out of range.
@@ -73,6 +73,6 @@ def luminance_steps(quality: float) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _basis(device: torch.device) -> Tensor:
-    """The orthonormal cosine basis (pixel, frequency) of a block on a device."""
+    """Return the orthonormal cosine basis (pixel, frequency) of a block on a device."""
     with torch.inference_mode(False):
         return cosine_basis(torch.arange(BLOCK, device=device), BLOCK)

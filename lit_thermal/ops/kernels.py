@@ -7,16 +7,18 @@ from torch import Tensor
 
 
 def gaussian_kernel(size: int, sigma: float | tuple[float, float], angle: float = 0.0, beta: float = 1.0) -> Tensor:
-    """Generalised Gaussian exp(-q^beta / 2) of the quadratic form q = p' S^-1 p over pixel positions p; sums to 1.
+    """Return the kernel exp(-q^beta / 2) with the quadratic form q = p' S^-1 p over pixel positions p; it sums to 1.
+
+    This is the generalised Gaussian.
 
     Args:
         size: side of the kernel in pixels, odd.
-        sigma: standard deviation along both axes of the ellipse in pixels; one number: isotropic.
-        angle: of the first axis to the horizontal, radians.
-        beta: shape; 1 is the Gaussian, below it has heavier tails, above it is flatter.
+        sigma: standard deviations in pixels along both axes of the ellipse; a single number is isotropic.
+        angle: angle of the first axis to the horizontal in radians.
+        beta: shape exponent; 1 is the Gaussian, smaller values have heavier tails, larger values are flatter.
 
     Returns:
-        (size, size) float64 on the CPU, unchanged by half a turn.
+        (size, size) float64 on the CPU, symmetric under rotation by 180 degrees.
 
     Raises:
         ValueError: the size is even or not positive, or a standard deviation is not positive.
@@ -28,7 +30,7 @@ def gaussian_kernel(size: int, sigma: float | tuple[float, float], angle: float 
 
 
 def plateau_kernel(size: int, sigma: float | tuple[float, float], angle: float = 0.0, beta: float = 1.0) -> Tensor:
-    """Plateau-shaped kernel 1 / (1 + q^beta), with the arguments, result and errors of `gaussian_kernel`.
+    """Return the plateau-shaped kernel 1 / (1 + q^beta); arguments, result and errors are as for `gaussian_kernel`.
 
     Source: Wang et al., "Real-ESRGAN", ICCV workshops 2021, section 3.1.
     """
@@ -37,16 +39,16 @@ def plateau_kernel(size: int, sigma: float | tuple[float, float], angle: float =
 
 
 def sinc_kernel(size: int, cutoff: float) -> Tensor:
-    """Circular low-pass filter, cut to a square: cutoff / (2 pi r) J1(cutoff r) at distance r; sums to 1.
+    """Return a circular low-pass filter cut to a square: cutoff / (2 pi r) J1(cutoff r) at distance r; it sums to 1.
 
-    It rings, as sharpening and compression do; some of its values are negative.
+    The filter causes ringing like that of sharpening and compression; some of its values are negative.
 
     Args:
         size: side of the kernel in pixels, odd.
-        cutoff: angular frequency that it cuts at, radians per pixel; above pi it cuts nothing but the corners.
+        cutoff: angular cut-off frequency in radians per pixel; above pi, only corners of the spectrum are cut.
 
     Returns:
-        (size, size) float64 on the CPU, unchanged by turns and mirrors.
+        (size, size) float64 on the CPU, symmetric under quarter turns and mirroring.
 
     Raises:
         ValueError: the size is even or not positive, or the cut-off is not positive.
@@ -64,13 +66,13 @@ def sinc_kernel(size: int, cutoff: float) -> Tensor:
 
 
 def disc_kernel(radius: float) -> Tensor:
-    """Uniform disc, the blur of a lens out of focus: each pixel weighs what the disc covers of it; sums to 1.
+    """Return a uniform disc, the blur of a defocused lens: pixels are weighted by their covered area; it sums to 1.
 
     Args:
-        radius: of the disc in pixels; 0 blurs nothing.
+        radius: radius of the disc in pixels; 0 does not blur.
 
     Returns:
-        (k, k) float64 on the CPU, k odd, unchanged by quarter turns and mirrors.
+        (k, k) float64 on the CPU, k odd, symmetric under quarter turns and mirroring.
 
     Raises:
         ValueError: the radius is negative or not finite.
@@ -78,21 +80,23 @@ def disc_kernel(radius: float) -> Tensor:
     _check_length(radius, "radius of a disc kernel")
     reach = max(0, math.ceil(radius - 0.5))
     offset = _fine(2 * reach + 1)
-    # A disc within one cell covers none of its sample points and yet belongs to it.
+    # A disc smaller than one cell may cover no sample point, but still belongs to its pixel.
     covered = (offset[:, None] ** 2 + offset**2 <= max(radius, 1 / _FINE) ** 2).double()
     kernel = covered.reshape(2 * reach + 1, _FINE, 2 * reach + 1, _FINE).sum((1, 3))
     return kernel / kernel.sum()
 
 
 def motion_kernel(length: float, angle: float) -> Tensor:
-    """Straight motion at constant speed while a frame is taken: a line through the middle, weighed linearly; sums to 1.
+    """Return the blur of straight motion at constant speed: a linearly interpolated line through the middle.
+
+    The kernel sums to 1.
 
     Args:
-        length: of the way in pixels; 0 blurs nothing.
-        angle: of the way to the horizontal, radians, counterclockwise on the screen.
+        length: length of the motion in pixels; 0 does not blur.
+        angle: angle of the motion to the horizontal in radians, counterclockwise on the screen.
 
     Returns:
-        (k, k) float64 on the CPU, k odd, unchanged by half a turn.
+        (k, k) float64 on the CPU, k odd, symmetric under rotation by 180 degrees.
 
     Raises:
         ValueError: the length is negative or not finite.
@@ -106,20 +110,20 @@ def motion_kernel(length: float, angle: float) -> Tensor:
         (1 - (offset - place[:, None]).abs()).clamp(min=0) for place in (way * math.cos(angle), -way * math.sin(angle))
     )
     kernel = down.mT @ across
-    # Symmetric to the last bit: a blur must not displace.
+    # Make the kernel exactly symmetric, because a blur must not displace the image.
     kernel = kernel + kernel.flip(0, 1)
     return kernel / kernel.sum()
 
 
 def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
-    """Weigh the neighbourhood of each pixel of (..., H, W) by one kernel, as `conv2d` does, differentiably.
+    """Filter (..., H, W) with one kernel by correlation, as `conv2d` does, differentiably.
 
-    Outside the image lies its mirror, edge not repeated; the image may be smaller than the kernel. Computed by the
-    Fourier transform, whose cost hardly grows with the kernel.
+    The image is extended by mirroring, edge not repeated, and may be smaller than the kernel. The Fourier transform is
+    used, whose cost hardly grows with the kernel.
 
     Args:
-        x: float32 or float64 of any value range and device.
-        kernel: (k, k) floating point, k odd.
+        x: images (..., H, W), float32 or float64, of any value range and device.
+        kernel: floating point kernel (k, k), k odd.
 
     Returns:
         Tensor of the shape, dtype and device of `x`.
@@ -129,17 +133,17 @@ def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
     rows, columns = (_mirrored(length, radius, x.device) for length in (height, width))
     padded = x.index_select(-2, rows).index_select(-1, columns)
     size = (height + 2 * radius, width + 2 * radius)
-    # The conjugate turns the convolution into a correlation, whose whole results begin at the first pixel.
+    # The conjugate turns the convolution into a correlation, whose valid results begin at the first pixel.
     weights = torch.fft.rfft2(kernel.to(x), s=size).conj()
     return torch.fft.irfft2(torch.fft.rfft2(padded) * weights, s=size)[..., :height, :width]
 
 
 _FINE = 16
-"""Sample points per pixel, each way, of a shape that covers part of one."""
+"""Sample points per pixel along each axis, for shapes that cover a pixel partly."""
 
 
 def _fine(size: int) -> Tensor:
-    """Places of the sample points along an axis of `size` pixels, from its middle."""
+    """Return the positions of the sample points along an axis of `size` pixels, relative to its middle."""
     return (torch.arange(size * _FINE, dtype=torch.float64) + 0.5) / _FINE - size / 2
 
 
@@ -149,7 +153,7 @@ def _check_length(value: float, what: str) -> None:
 
 
 def _quadratic_form(size: int, sigma: float | tuple[float, float], angle: float) -> Tensor:
-    """Return p' S^-1 p at each position p, S having these standard deviations along axes turned by `angle`."""
+    """Return p' S^-1 p at each position p, where S has standard deviations `sigma` along axes rotated by `angle`."""
     first, second = (sigma, sigma) if isinstance(sigma, int | float) else sigma
     if not min(first, second) > 0:
         raise ValueError(f"the standard deviations of a kernel are {sigma}; they must be above 0")
@@ -159,7 +163,7 @@ def _quadratic_form(size: int, sigma: float | tuple[float, float], angle: float)
 
 
 def _positions(size: int) -> tuple[Tensor, Tensor]:
-    """Return x and y of each pixel of a kernel from its middle, (size, size) float64."""
+    """Return x and y of each pixel of a kernel relative to its middle, (size, size) float64."""
     if size < 1 or size % 2 == 0:
         raise ValueError(f"a kernel of {size} pixels has no middle; the size must be odd")
     offset = torch.arange(size, dtype=torch.float64) - size // 2
@@ -168,7 +172,7 @@ def _positions(size: int) -> tuple[Tensor, Tensor]:
 
 
 def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:
-    """Indices that extend an axis by `radius` at both ends with its mirror, edge not repeated."""
+    """Return indices that extend an axis by `radius` at both ends by mirroring, edge not repeated."""
     period = max(1, 2 * (length - 1))
     index = torch.arange(-radius, length + radius, device=device) % period
     return torch.minimum(index, period - index)

@@ -1,4 +1,4 @@
-"""How far two views of one scene are displaced, by phase correlation, and what both of them show."""
+"""Registration of two views of one scene: their displacement by phase correlation, and their common view."""
 
 import math
 
@@ -12,46 +12,46 @@ Displacement = tuple[int, int]
 
 
 LIMIT = 8.0
-"""Displacements are looked for up to so many pixels of the input along each axis."""
+"""Largest displacement along each axis that is searched for, in pixels of the input."""
 BLUR = 2.0
-"""Standard deviation in pixels of the Gaussian that both images are seen through.
+"""Standard deviation in pixels of the Gaussian by which both images are filtered.
 
-Defocus of radius r turns the sign of frequencies above 0.61 / r: those that this Gaussian leaves are below that for any
-r up to 3 pixels of the input.
+Defocus of radius r inverts the sign of frequencies above 0.61 / r. The frequencies that pass this Gaussian are below
+that for any r up to 3 pixels of the input.
 """
 STEPS = 16
 """Positions per pixel at which the correlation is evaluated."""
 _TAPER = 0.1
-"""Share of a side over which an image fades out at either end, so that its border is no edge."""
+"""Fraction of a side over which an image fades out at either end, so that its border is not an edge."""
 
 
 def phase_correlation(x: Tensor, y: Tensor, limit: float = LIMIT, blur: float = BLUR) -> tuple[float, float]:
-    """How far `y` is displaced against `x`: what `x` shows at (i, j) is at (i + down, j + right) of `y`.
+    """Return the displacement of `y` relative to `x`: the content of `x` at (i, j) is at (i + down, j + right) of `y`.
 
     The cross-power spectrum is divided by its amplitude, weighted by a Gaussian and transformed back at `STEPS`
-    positions per pixel. Gain and offset of either image, and any blur that turns no sign below the Gaussian's
-    frequencies, leave the place of its peak as it is. Both images are seen through one window, which draws the peak
-    towards 0: cut them to their common view by what was found and ask again.
+    positions per pixel. The position of the peak does not depend on gain and offset of either image, nor on a blur that
+    does not invert the sign of frequencies that pass the Gaussian. Both images are multiplied by the same window, which
+    draws the peak towards 0: cut them to their common view with the result and call the function again.
 
     Args:
-        x: (h, w), any range.
-        y: (h, w).
-        limit: greatest displacement along an axis in pixels.
-        blur: standard deviation in pixels of the Gaussian, which leaves out what noise and blur have destroyed.
+        x: first image (h, w), any range.
+        y: second image (h, w), any range.
+        limit: largest displacement along an axis in pixels.
+        blur: standard deviation in pixels of the Gaussian, which removes frequencies destroyed by noise and blur.
 
     Returns:
         Pixels down and right, multiples of 1 / `STEPS`.
 
     Raises:
-        ValueError: the images are not two of one size.
+        ValueError: the arguments are not two images of the same size.
 
-    Source: Kuglin and Hines, "The phase correlation image alignment method", 1975; the matrices instead of a padded
-    transform are those of Guizar-Sicairos et al., "Efficient subpixel image registration algorithms", 2008.
+    Source: Kuglin and Hines, "The phase correlation image alignment method", 1975; the matrix products instead of a
+    padded transform follow Guizar-Sicairos et al., "Efficient subpixel image registration algorithms", 2008.
     """
     if x.ndim != 2 or x.shape != y.shape:
         raise ValueError(f"phase_correlation takes two images of one size, not {tuple(x.shape)} and {tuple(y.shape)}")
     window = _taper(x.shape[0])[:, None] * _taper(x.shape[1])
-    # On the CPU in double precision: the displacement that an image gets is the same on every device.
+    # Computed on the CPU in double precision, so that the displacement of an image is the same on every device.
     first, second = (
         torch.fft.fft2((image - (image * window).sum() / window.sum()) * window)
         for image in (x.detach().cpu().double(), y.detach().cpu().double())
@@ -68,21 +68,21 @@ def phase_correlation(x: Tensor, y: Tensor, limit: float = LIMIT, blur: float = 
 
 
 def register(lr: Tensor, hr: Tensor) -> Displacement:
-    """How far a target is displaced against its input, in whole pixels of the target, from these two alone.
+    """Return the displacement of a target relative to its input, in whole pixels of the target.
 
-    Phase correlation of the input with the blurred reduction of the target; then once more on the common view of both.
-    A displacement that correlates no better than none is none. Whole pixels: the target is cut, never interpolated.
+    The input is phase-correlated with the reduced target, and then again on their common view. The displacement is 0 if
+    it does not correlate better than none. It is rounded to whole pixels, so that targets are cut, never interpolated.
 
     Args:
-        lr: (1, h, w), any range.
-        hr: (1, H, W), larger by one factor each way.
+        lr: input image (1, h, w), any range.
+        hr: target image (1, H, W), larger by the same factor along both axes.
 
     Returns:
-        What `lr`, enlarged, shows at (i, j) is at (i + down, j + right) of `hr`; at most `LIMIT` pixels of `lr`, and a
-        quarter of its sides, each way.
+        Pixels (down, right): the content of the enlarged `lr` at (i, j) is at (i + down, j + right) of `hr`. They are
+        limited to `LIMIT` pixels of `lr` and a quarter of its sides.
 
     Raises:
-        ValueError: the sides of `hr` are not one multiple of those of `lr`.
+        ValueError: the sides of `hr` are not the same multiple of those of `lr`.
     """
     (height, width), scale = lr.shape[-2:], hr.shape[-1] // lr.shape[-1]
     if tuple(hr.shape[-2:]) != (height * scale, width * scale):
@@ -101,7 +101,7 @@ def register(lr: Tensor, hr: Tensor) -> Displacement:
 
 
 def common_view(x: Tensor, y: Tensor, displacement: Displacement) -> tuple[Tensor, Tensor]:
-    """Cut (..., H, W) to what both show: (i, j) of `x` and (i + down, j + right) of `y` come to lie at one place."""
+    """Cut two images (..., H, W) to their common view, which aligns (i, j) of `x` with (i + down, j + right) of `y`."""
     spans = [_spans(length, d) for length, d in zip(x.shape[-2:], displacement, strict=True)]
     (rows, moved_rows), (columns, moved_columns) = spans
     return x[..., rows, columns], y[..., moved_rows, moved_columns]
@@ -113,13 +113,13 @@ def _spans(length: int, distance: int) -> tuple[slice, slice]:
 
 
 def _correlation(x: Tensor, y: Tensor) -> float:
-    """Pearson's; NaN where one is flat."""
+    """Return Pearson's correlation, which is NaN if one image is flat."""
     x, y = x - x.mean(), y - y.mean()
     return float((x * y).sum() / (x.norm() * y.norm()))
 
 
 def _taper(length: int) -> Tensor:
-    """(length,) Tukey window: 1 but for a raised cosine at either end."""
+    """Return a Tukey window (length,): 1 except for a raised cosine at either end."""
     place = (torch.arange(length, dtype=torch.float64) + 0.5) / length
     edge = torch.minimum(place, 1 - place).clamp(max=_TAPER)
     return 0.5 - 0.5 * torch.cos(math.pi * edge / _TAPER)

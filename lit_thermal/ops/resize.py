@@ -1,8 +1,8 @@
-"""Resizing of the last two axes by separable weight matrices that are made in float64.
+"""Resizing of the last two axes by separable weight matrices that are computed in float64.
 
-One function covers what the field compares against: MATLAB's ``imresize`` (a = -0.5, antialiased, symmetric
-border), torch's plain bicubic (a = -0.75, not antialiased, replicated border) and bilinear, and Pillow's
-filters away from the border. Pixel centres lie at half integers in all of them (``align_corners=False``).
+One function covers the common conventions: MATLAB's ``imresize`` (a = -0.5, antialiased, symmetric border), torch's
+plain bicubic (a = -0.75, not antialiased, replicated border) and bilinear, and Pillow's filters away from the border.
+Pixel centres lie at half integers in all of them (``align_corners=False``).
 """
 
 from functools import lru_cache
@@ -27,19 +27,21 @@ def resize(
 ) -> Tensor:
     """Resize (..., H, W) to (..., *size), differentiably; a constant image stays constant.
 
-    Each axis is one product with a matrix whose rows sum to 1. The cubic kernel overshoots, so the
-    result may leave the range of the input: clip it where that matters.
+    Each axis is multiplied by a matrix whose rows sum to 1. The cubic kernel overshoots, so that the result may leave
+    the range of the input: clip it if necessary.
 
     Args:
         x: floating point tensor of any value range; half precision is computed in float32.
-        size: (H', W'), or one number for both.
-        kernel: "cubic" (Keys, 4 taps), "linear" (2 taps) or "nearest" (1 tap, torch's "nearest-exact").
-        a: the cubic kernel's slope at distance 1: -0.5 in MATLAB and Pillow, -0.75 in torch and OpenCV.
-        antialias: widen the kernel by the factor of reduction. Without effect on enlarging and on "nearest".
-        border: what lies outside the image: its mirror, edge repeated (MATLAB), or its edge pixel (torch).
+        size: new size (H', W'), or one number for both.
+        kernel: interpolation kernel, "cubic" (Keys, 4 taps), "linear" (2 taps) or "nearest" (1 tap, torch's
+            "nearest-exact").
+        a: slope of the cubic kernel at distance 1: -0.5 in MATLAB and Pillow, -0.75 in torch and OpenCV.
+        antialias: widen the kernel by the factor of reduction; has no effect on enlargement and on "nearest".
+        border: extension of the image, "symmetric" by mirroring with the edge repeated (MATLAB) or "replicate" by the
+            edge pixel (torch).
 
     Returns:
-        Tensor of the dtype and device of `x`; `x` itself where the size does not change.
+        Tensor of the dtype and device of `x`; `x` itself if the size does not change.
 
     Raises:
         ValueError: a size is not positive, a name is unknown, or `x` is not floating point.
@@ -53,7 +55,7 @@ def resize(
         return x
     with torch.autocast(x.device.type, enabled=False):
         y = x if x.dtype in (torch.float32, torch.float64) else x.float()
-        # The axis that shrinks most goes first: the second product is then the cheaper one.
+        # The axis that shrinks most is resized first, which makes the second product cheaper.
         axes = sorted(((height / x.shape[-2], -2, height), (width / x.shape[-1], -1, width)))
         for _, axis, length in axes:
             if length == x.shape[axis]:
@@ -72,7 +74,7 @@ def resize_weights(
     antialias: bool = True,
     border: Border = "symmetric",
 ) -> np.ndarray:
-    """The (new_length, length) float64 matrix that resizes one axis; rows sum to 1, read only."""
+    """Return the read-only float64 matrix (new_length, length) that resizes one axis; its rows sum to 1."""
     if length < 1 or new_length < 1:
         raise ValueError(f"cannot resize an axis from {length} to {new_length} pixels: both must be >= 1")
     if kernel not in get_args(Kernel) or border not in get_args(Border):
@@ -106,7 +108,7 @@ def resize_weights(
 
 
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
-    """Keys' kernel at non-negative distances; zero from 2 on."""
+    """Return Keys' kernel at non-negative distances; it is zero from 2 on."""
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((distance - 5) * distance + 8) * distance * a - 4 * a
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
@@ -123,8 +125,8 @@ def _matrix(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """The weights as a tensor of `dtype` on `device`."""
-    # A tensor born in inference mode could not take part in a later training step; the cache outlives both.
+    """Return the weights as a tensor of `dtype` on `device`."""
+    # A cached tensor that was created in inference mode could not be used in a later training step.
     with torch.inference_mode(False):
         weights = np.array(resize_weights(length, new_length, kernel, a, antialias, border))
         return torch.from_numpy(weights).to(device=device, dtype=dtype)

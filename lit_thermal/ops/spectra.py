@@ -1,4 +1,4 @@
-"""Amplitude spectra of images, compressed by a logarithm and normalised, as losses and pictures compare them."""
+"""Logarithmic and normalised amplitude spectra of images, for losses and figures."""
 
 from typing import Literal, get_args
 
@@ -8,20 +8,20 @@ from torch import Tensor
 Normalization = Literal["image", "batch"]
 
 _LEAST_DEVIATION = 1e-8
-"""Added to a standard deviation, so that a spectrum without variation is divided by something."""
+"""Added to the standard deviation, so that a spectrum without variation is not divided by zero."""
 
 
 def log_spectrum(image: Tensor) -> Tensor:
-    """Compress the amplitudes of the discrete Fourier transform of the last two axes: ``log(1 + |F|)``.
+    """Return the log amplitudes ``log(1 + |F|)`` of the discrete Fourier transform over the last two axes.
 
-    The transform is not scaled (DifIISR, eq. 10): the amplitude at frequency zero is the sum of the pixels. It lies at
-    ``(H // 2, W // 2)`` of the result.
+    The transform is not scaled (DifIISR, eq. 10): the amplitude at frequency zero is the absolute sum of the pixels. It
+    is at ``(H // 2, W // 2)`` of the result.
 
     Args:
-        image: (..., H, W), any range and size.
+        image: images (..., H, W) of any range and size.
 
     Returns:
-        (..., H, W), at least 0; float32, or float64 of float64.
+        (..., H, W), at least 0; float64 for float64 input, otherwise float32.
     """
     with torch.autocast(image.device.type, enabled=False):
         # Transforms in half precision need sides that are powers of two, and their sums of pixels overflow.
@@ -30,22 +30,22 @@ def log_spectrum(image: Tensor) -> Tensor:
 
 
 def normalized_spectrum(image: Tensor, over: Normalization = "image") -> Tensor:
-    """Log spectrum with zero mean and unit variance, which forgets the contrast of an image and keeps its pattern.
+    """Return the log spectrum with zero mean and unit variance, which keeps the pattern of an image, not its contrast.
 
-    Over the `image`: each with its own mean and standard deviation (DifIISR, eq. 11), so that the spectrum of an image
-    does not depend on its batch. Over the `batch`: with those of the whole tensor, the standard deviation being that
-    of a sample (n - 1), as in the released code. That code transforms three channels; where they are equal copies of
-    one, the values differ from those of the one by that n - 1 alone, in the order of 1 / n.
+    With "image" each image has its own mean and standard deviation (DifIISR, eq. 11), so that its spectrum does not
+    depend on its batch. With "batch" those of the whole tensor are used, with the sample standard deviation (n - 1), as
+    in the released code. That code transforms three channels; if these are equal copies of one channel, the result
+    differs from that of the single channel only through n - 1, in the order of 1 / n.
 
     Args:
-        image: (B, C, H, W), any range and size.
-        over: what the mean and the standard deviation are taken over.
+        image: images (B, C, H, W) of any range and size.
+        over: normalise over each "image" or over the whole "batch".
 
     Returns:
-        (B, C, H, W); float32, or float64 of float64. Zeros for an image without any signal.
+        (B, C, H, W); float64 for float64 input, otherwise float32. It is zero for an image without any signal.
 
     Raises:
-        ValueError: `over` is neither.
+        ValueError: `over` is neither "image" nor "batch".
     """
     if over not in get_args(Normalization):
         raise ValueError(f"a spectrum is normalised over one of {get_args(Normalization)}, not {over!r}")

@@ -1,4 +1,4 @@
-"""Large images in tiles that overlap and are blended."""
+"""Processing of large images in overlapping tiles that are blended."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles of one size begin along an axis: evenly spread, neighbours sharing at least `overlap` pixels.
+    """Return the first pixels of evenly spread tiles along an axis, whose neighbours share at least `overlap` pixels.
 
     Raises:
-        ValueError: the overlap is negative or not below the tile.
+        ValueError: the overlap is negative or not smaller than the tile.
     """
     if not 0 <= overlap < tile:
         raise ValueError(f"overlap {overlap} must be at least 0 and below the tile's {tile} pixels")
@@ -21,17 +21,17 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def blend_weights(starts: Sequence[int], length: int, tile: int, overlap: int) -> Tensor:
-    """Weights (tiles, tile) float64 of tiles along one axis; over all tiles they sum to 1 at each pixel.
+    """Return float64 weights (tiles, tile) of tiles along one axis; over all tiles they sum to 1 at each pixel.
 
-    Across the overlap a weight stays 0 for a quarter, rises linearly for a half and stays 1 for the last quarter:
-    what a tile computes near its cut, where it lacks its surroundings, is not used. So tiles equal the whole for
-    every function that looks no farther than a quarter of the overlap.
+    Across the overlap a weight is 0 in the first quarter, rises linearly in the middle half and is 1 in the last
+    quarter. Results near the cut of a tile, which lack context, are therefore not used, and the tiled result equals
+    that of the whole image for any function whose receptive field reaches no farther than a quarter of the overlap.
     """
     rise = torch.ones(tile, dtype=torch.float64)
     across = (torch.arange(overlap, dtype=torch.float64) + 0.5) / max(overlap, 1)
     rise[:overlap] = (2 * across - 0.5).clamp(0, 1)[:tile]
     fall = rise.flip(0)
-    # The image's own borders are no cuts, so the first tile does not rise and the last does not fall.
+    # The borders of the image are not cuts, so the first tile does not rise and the last does not fall.
     weights = torch.ones(len(starts), tile, dtype=torch.float64)
     weights[1:] *= rise
     weights[:-1] *= fall
@@ -44,20 +44,20 @@ def blend_weights(starts: Sequence[int], length: int, tile: int, overlap: int) -
 def tiled(function: Callable[[Tensor], Tensor], x: Tensor, *, tile: int, overlap: int, scale: int) -> Tensor:
     """Apply an enlarging function to overlapping tiles of (..., h, w) and blend them into one image.
 
-    One tile's result and the image are held at a time. An image that fits one tile is not cut.
+    Only one tile's result and the whole result are in memory at a time. An image that fits into one tile is not cut.
 
     Args:
-        function: maps (..., th, tw) to (..., scale * th, scale * tw); the leading axes may change.
-        x: the image or clip, any size, odd ones too.
+        function: function that maps (..., th, tw) to (..., scale * th, scale * tw); the leading axes may change.
+        x: image or clip (..., h, w) of any size, including odd sizes.
         tile: side of a tile in pixels of `x`.
-        overlap: pixels of `x` that neighbours share at least.
-        scale: how much larger the function's result is.
+        overlap: minimum number of pixels of `x` that neighbouring tiles share.
+        scale: factor by which the function enlarges.
 
     Returns:
         (..., scale * h, scale * w), of the dtype and device of the function's results.
 
     Raises:
-        ValueError: the overlap is negative or not below the tile, or the function does not enlarge by `scale`.
+        ValueError: the overlap is negative or not smaller than the tile, or the function does not enlarge by `scale`.
     """
     height, width = x.shape[-2:]
     rows, columns = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)

@@ -1,4 +1,4 @@
-"""Moving and warping the last two axes of an image."""
+"""Translation and warping of the last two axes of an image."""
 
 import math
 from typing import Literal
@@ -8,21 +8,21 @@ from torch import Tensor
 
 
 def translate(x: Tensor, dx: float, dy: float, fill: float | Literal["edge"] = "edge") -> Tensor:
-    """Move (..., H, W) by `dx` pixels to the right and `dy` down, differentiably; whole pixels stay exact.
+    """Move (..., H, W) by `dx` pixels to the right and `dy` down, differentiably; moves by whole pixels are exact.
 
-    Pixel (i, j) of the result is pixel (i - dy, j - dx) of `x`; between pixels it is interpolated linearly.
+    Pixel (i, j) of the result is pixel (i - dy, j - dx) of `x`, with linear interpolation between pixels.
 
     Args:
-        x: tensor of any value range; floating point where a displacement is not whole.
-        dx: displacement to the right in pixels, negative to the left, of any size.
-        dy: displacement down.
-        fill: what moves in from outside: the edge pixel repeated, or this value.
+        x: tensor (..., H, W) of any value range, which must be floating point if a displacement is not whole.
+        dx: displacement to the right in pixels, of any size; negative values move to the left.
+        dy: displacement down in pixels; negative values move up.
+        fill: "edge" repeats the edge pixel outside the image; a number is used as a constant value.
 
     Returns:
         Tensor of the shape and dtype of `x`.
 
     Raises:
-        ValueError: a displacement is not a number, or not whole where `x` is not floating point.
+        ValueError: a displacement is not finite, or is not whole and `x` is not floating point.
     """
     for axis, distance in ((-1, dx), (-2, dy)):
         if not math.isfinite(distance):
@@ -44,17 +44,17 @@ def warp(
 ) -> Tensor:
     """Warp (..., H, W) by a homography, differentiably; where it moves by whole pixels the result is exact.
 
-    What lies at (x, y) of the input comes to `matrix` (x, y, 1), divided by its third component. Coordinates are those
-    of pixel centres, x to the right and y down, (0, 0) in the upper left pixel. Between pixels it is interpolated
-    linearly; nothing is averaged where the image shrinks.
+    The point (x, y) of the input is mapped to `matrix` (x, y, 1), divided by its third component. Coordinates refer to
+    pixel centres, x to the right and y down, with (0, 0) in the upper left pixel. Values are interpolated linearly
+    between pixels, without antialiasing where the image shrinks.
 
     Args:
-        x: floating point tensor of any value range.
-        matrix: (3, 3), for all images of `x` alike; its third component is positive where `x` is seen. The result is
-            differentiable in it too.
+        x: floating point tensor (..., H, W) of any value range.
+        matrix: homography (3, 3), used for all images of `x`; its third component is positive where `x` is seen. The
+            result is differentiable in it too.
         size: height and width of the result; by default those of `x`.
-        fill: what is seen outside of `x`: this value, or `x` mirrored at the centres of its edge pixels. What no pixel
-            can reach, at and beyond the horizon of a perspective, is this value or 0.
+        fill: constant value outside `x`, or "reflect" to mirror `x` at the centres of its edge pixels. Points at and
+            beyond the horizon of a perspective get the constant, or 0 with "reflect".
 
     Returns:
         Tensor (..., *size) of the dtype of `x`.
@@ -68,7 +68,7 @@ def warp(
     if known.shape != (3, 3) or not known.isfinite().all() or not torch.linalg.det(known):
         raise ValueError(f"warp takes a finite matrix of 3 x 3 that has an inverse, not {matrix.tolist()}")
     height, width = x.shape[-2:] if size is None else size
-    # Double precision keeps whole pixels whole far beyond the size of any image.
+    # Double precision keeps coordinates of whole pixels exact far beyond the size of any image.
     inverse = torch.linalg.inv(matrix.to(x.device, torch.float64))
     column = torch.arange(width, dtype=torch.float64, device=x.device)
     row = torch.arange(height, dtype=torch.float64, device=x.device)[:, None]
@@ -80,7 +80,7 @@ def warp(
         places = [torch.where(seen, _mirrored(place, length), -2.0) for place, length in lengths]
     below = [place.detach().floor() for place in places]
     y, z = ((place - whole).to(x.dtype) for place, whole in zip(places, below, strict=True))
-    # Beyond the image lies what it is filled with, two pixels deep: all that is farther out is taken from there.
+    # The image is framed by two pixels of the fill value; all points farther out are read from this frame.
     framed = torch.nn.functional.pad(x, (2, 2, 2, 2), value=0.0 if fill == "reflect" else fill)
     corner = [(whole.clamp(-2, n) + 2).long() for whole, n in zip(below, x.shape[-2:], strict=True)]
     step = framed.shape[-1]
@@ -91,17 +91,17 @@ def warp(
 
 
 _HORIZON = 1e-9
-"""What is nearer to the horizon than this share of the matrix's largest entry is beyond it."""
+"""Least depth of a visible point, relative to the largest entry of the inverse matrix."""
 
 
 def _mirrored(place: Tensor, length: int) -> Tensor:
-    """Coordinates brought to [0, length - 1] by reflection at its ends."""
+    """Return coordinates reflected into [0, length - 1]."""
     last = length - 1
     return last - (place.remainder(2 * last) - last).abs() if last else torch.zeros_like(place)
 
 
 def _taken(x: Tensor, place: Tensor) -> Tensor:
-    """The pixels of (..., H, W) at the numbers `place` (h, w): (..., h, w)."""
+    """Return the pixels (..., h, w) of (..., H, W) at the flat indices `place` (h, w)."""
     return x.flatten(-2).index_select(-1, place.flatten()).unflatten(-1, place.shape)
 
 

@@ -1,1 +1,1 @@
-"""W&B sweep files run without W&B: their points, one process for each, and what is left of them."""
+"""Runs W&B sweep files without W&B: each point in its own process, with a record of the results."""

@@ -1,4 +1,4 @@
-"""The points of a sweep: grid and random search with the meaning that W&B gives to them."""
+"""The points of a sweep: grid and random search with the same meaning as in W&B."""
 
 import itertools
 import math
@@ -9,31 +9,34 @@ from typing import Any
 import numpy as np
 
 from lit_thermal.errors import InputError
+from lit_thermal.shapes import LARGEST
 from lit_thermal.sweeping.sweep_file import SweepFile
 
 Point = dict[str, Any]
-"""Name of a parameter to its value."""
+"""Value of each parameter by name."""
 
 MOST = 10_000
-"""A grid of more points is a mistake: nobody runs it."""
+"""Most points of a grid; a larger one is refused as a mistake."""
 
 
 def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
     """Return the points of a sweep in the order in which they run.
 
-    A grid is the product of its values over the parameters in the order of their names, as on W&B's server, the last
-    one varying fastest, every point once, cut at `run_cap`. A random search draws every parameter by itself; point
-    number n is the same in every run, however many are asked for.
+    A grid is the product of the parameters' values, with parameters in the order of their names, as on W&B's server:
+    the last one varies fastest, every point occurs once, and the grid is cut at `run_cap`. A random search draws every
+    parameter independently; point number n is the same in every run, however many points are requested.
 
     Args:
-        sweep: the file.
-        count: how many points at most; a random search needs it here or as `run_cap`.
+        sweep: sweep file.
+        count: maximum number of points; a random search needs it here or as `run_cap`.
 
     Raises:
-        InputError: a specification cannot be understood, a value is null, or a number of points is missing.
+        InputError: a specification is invalid, a value is null, or the number of points is missing.
     """
     limits = [limit for limit in (count, sweep.run_cap) if limit is not None]
     most = min(limits, default=None)
+    if sweep.method == "random" and most is not None and most > MOST:
+        raise InputError(f"{sweep.path} would have {most} points; {MOST} are the most that are run")
     if sweep.method == "random":
         if most is None:
             raise InputError(f"{sweep.path} draws its points at random; say how many by --count N or run_cap")
@@ -49,13 +52,14 @@ def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
 
 
 def named_points(sweep: SweepFile, count: int | None = None) -> dict[str, Point]:
-    """Return the points of a sweep by their names, for tables and folders.
+    """Return the points of a sweep by name, for tables and folders.
 
-    A point of one `config` is named by that file's stem, any other by what the sweep varies: `beta=0.1, head=residual`,
-    with the last part of each dotted name where that tells them apart. The name of a point does not depend on `count`.
+    A point with only a `config` is named by that file's stem, any other by what the sweep varies: `beta=0.1,
+    head=residual`, with only the last part of each dotted name if that is unique. The name of a point does not depend
+    on `count`.
 
     Raises:
-        InputError: as `points`.
+        InputError: a specification is invalid, a value is null, or the number of points is missing.
     """
     found = points(sweep, count)
     fixed = {
@@ -79,7 +83,7 @@ def _label(name: str, value: Any) -> str:
 
 
 def _grid(sweep: SweepFile, name: str) -> list[Any]:
-    """The values that a grid gives to a parameter."""
+    """Return the values that a grid gives to a parameter."""
     given = sweep.parameters[name]
     kind = _kind(sweep, name)
     if kind == "constant":
@@ -88,11 +92,15 @@ def _grid(sweep: SweepFile, name: str) -> list[Any]:
         values = [value for number, value in enumerate(given["values"]) if value not in given["values"][:number]]
     elif kind == "int_uniform":
         low, high = _whole_range(sweep, name)
+        if high - low >= MOST:
+            raise InputError(
+                f"the grid of {sweep.path} has {high - low + 1} points of {name} alone; {MOST} are the most"
+            )
         values = list(range(low, high + 1))
     elif kind == "q_uniform":
         low, high = _range(sweep, name)
         step = _step(sweep, name)
-        # without its upper end, as W&B's server makes it
+        # The upper end is excluded, as on W&B's server.
         values = np.arange(low, high, step).tolist() if (high - low) / step <= MOST else [low] * (MOST + 1)
     else:
         drawn = "values with probabilities" if kind == "categorical" else kind
@@ -104,7 +112,7 @@ def _grid(sweep: SweepFile, name: str) -> list[Any]:
 
 
 def _draw(sweep: SweepFile, name: str, rng: random.Random) -> Any:
-    """One value of a parameter."""
+    """Draw a value of a parameter."""
     given = sweep.parameters[name]
     kind = _kind(sweep, name)
     if kind == "constant":
@@ -118,11 +126,15 @@ def _draw(sweep: SweepFile, name: str, rng: random.Random) -> Any:
     quantized = kind.startswith("q_")
     try:
         value = _CONTINUOUS[kind.removeprefix("q_")](rng, lambda key, default=None: _number(sweep, name, key, default))
+        if not math.isfinite(value):
+            raise ValueError(f"it gives {value}")
     except (ValueError, OverflowError, ZeroDivisionError) as error:
         raise InputError(f"{sweep.path}: the parameter {name} cannot be drawn from {kind}: {error}") from error
     if not quantized:
         return value
     step = _step(sweep, name)
+    if not math.isfinite(value / step):
+        raise InputError(f"{sweep.path}: q of the parameter {name} is {step}, which is too small for {value}")
     rounded = round(value / step) * step
     return rounded if isinstance(step, float) else int(rounded)
 
@@ -131,7 +143,7 @@ _KEYS = {"distribution", "value", "values", "probabilities", "min", "max", "mu",
 Constant = Callable[..., float]
 _CONTINUOUS: dict[str, Callable[[random.Random, Constant], float]] = {
     "uniform": lambda rng, of: rng.uniform(of("min"), of("max")),
-    # W&B's bounds of log_uniform are exponents of e, those of log_uniform_values the values themselves
+    # W&B's bounds of log_uniform are exponents of e; those of log_uniform_values are the values themselves.
     "log_uniform": lambda rng, of: math.exp(rng.uniform(of("min"), of("max"))),
     "log_uniform_values": lambda rng, of: math.exp(rng.uniform(math.log(of("min")), math.log(of("max")))),
     "inv_log_uniform": lambda rng, of: math.exp(-rng.uniform(of("min"), of("max"))),
@@ -142,11 +154,11 @@ _CONTINUOUS: dict[str, Callable[[random.Random, Constant], float]] = {
     "log_normal": lambda rng, of: rng.lognormvariate(of("mu", 0.0), of("sigma", 1.0)),
     "beta": lambda rng, of: rng.betavariate(of("a", 1), of("b", 1)),
 }
-"""Distributions by W&B's names; each also with `q_` before it, rounded to multiples of `q`."""
+"""Distributions by W&B's names; each also exists with the prefix `q_`, rounded to multiples of `q`."""
 
 
 def _kind(sweep: SweepFile, name: str) -> str:
-    """The distribution of a parameter, guessed as W&B does where none is stated."""
+    """Return the distribution of a parameter, inferred as W&B does if none is stated."""
     given = sweep.parameters[name]
     if unknown := sorted(map(str, given.keys() - _KEYS)):
         raise InputError(f"{sweep.path}: the parameter {name} has the key {unknown[0]!r}, which is not known")
@@ -177,6 +189,8 @@ def _number(sweep: SweepFile, name: str, key: str, default: float | None = None)
     value = sweep.parameters[name].get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{sweep.path}: {key} of the parameter {name} is {value!r} and must be a number")
+    if not abs(value) <= LARGEST:
+        raise InputError(f"{sweep.path}: {key} of the parameter {name} is beyond {LARGEST:g}: give a smaller one")
     return value
 
 
@@ -210,7 +224,7 @@ def _probabilities(sweep: SweepFile, name: str) -> list[float] | None:
     weights = given["probabilities"]
     if not isinstance(weights, list) or len(weights) != len(given["values"]):
         raise InputError(f"{sweep.path}: the parameter {name} has not one probability for each of its values")
-    if not all(isinstance(w, (int, float)) and w >= 0 for w in weights) or not sum(weights) > 0:
+    if not all(isinstance(w, (int, float)) and 0 <= w <= LARGEST for w in weights) or not sum(weights) > 0:
         raise InputError(f"{sweep.path}: probabilities of the parameter {name} must be numbers from 0 up, not all 0")
     return weights
 

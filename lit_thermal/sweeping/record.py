@@ -1,71 +1,90 @@
-"""What a sweep leaves: `sweep.json`, and for each point and seed a folder with `point.json` and the run itself."""
+"""Record of a sweep: `sweep.json`, and for each point and seed a folder with `point.json` and the run itself."""
 
-import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lit_thermal.errors import InputError
+from lit_thermal.files import write_json
+from lit_thermal.plain_files import inside, read_json
+from lit_thermal.shapes import Each, Number, OneOf, check
 
 SWEEP, POINT, PROGRESS, LOG = "sweep.json", "point.json", "progress.json", "log.txt"
+_SEED = Number(low=0, high=2**64, whole=True)
+_SWEEP = {
+    "name": str,
+    "file": str,
+    "text": str,
+    "seeds": _SEED,
+    "overrides": [str],
+    "points": [{"name": str, "parameters": Each(object), "seed": _SEED, "folder": str}],
+}
+"""The shape of `sweep.json`."""
+_POINT = {
+    "state": OneOf(("finished", "failed", "missing")),
+    "run?": (None, str),
+    "seconds?": (None, Number(low=0)),
+    "command?": [str],
+    "files?": Each(str),
+    "returncode?": (None, Number(whole=True)),
+}
+"""The shape of `point.json`."""
+_WRITTEN = "is not what `sweep` writes"
 
 
 @dataclass(frozen=True)
 class PointRecord:
-    """How one point ended under one seed."""
+    """Result of one point under one seed."""
 
     name: str
-    """As it is shown: the stem of its overlay file, or what varies."""
+    """Displayed name: the stem of the point's overlay file, or the varied parameters."""
     parameters: dict[str, Any]
     seed: int
     state: str
-    """`finished`, `failed`, or `missing` where it has not ended yet."""
+    """`finished`, `failed`, or `missing` if it has not ended yet."""
     folder: Path
-    """Of the point and seed."""
+    """Folder of the point and seed."""
     run: Path | None
-    """The run's own folder, where it finished."""
+    """Folder of the run itself, if it finished."""
     seconds: float | None
     command: tuple[str, ...]
-    """Words after `python -m lit_thermal`."""
+    """Words of the command after `python -m lit_thermal`."""
 
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep and its points, finished or not."""
+    """A sweep and its points, whether finished or not."""
 
     name: str
-    """The stem of its file."""
+    """Stem of the sweep file."""
     folder: Path
     file: str
     text: str
     seeds: int
     overrides: tuple[str, ...]
-    """Words that were added to the command of every point."""
+    """Words added to the command of every point."""
     points: tuple[PointRecord, ...]
 
 
 def read_sweep(folder: Path) -> SweepRecord:
-    """Read what a sweep left so far.
+    """Read the record of a sweep, which may still be incomplete.
 
     Raises:
         InputError: the folder holds no sweep, or its record is broken.
     """
-    path = folder / SWEEP
-    if not path.is_file():
+    path = inside(folder, SWEEP, folder)
+    if not path.exists():
         raise InputError(f"{folder} is no folder of a sweep: it holds no {SWEEP}; run `sweep FILE` first")
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        points = tuple(_read_point(folder, point) for point in given["points"])
-        return SweepRecord(
-            given["name"], folder, given["file"], given["text"], given["seeds"], tuple(given["overrides"]), points
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not what `sweep` writes ({error}); remove the folder and sweep again") from error
+    advice = "remove the folder and sweep again"
+    given = check(read_json(path, "what `sweep` writes", advice), _SWEEP, f"{path} {_WRITTEN}", advice)
+    points = tuple(_read_point(folder, point) for point in given["points"])
+    return SweepRecord(
+        given["name"], folder, given["file"], given["text"], given["seeds"], tuple(given["overrides"]), points
+    )
 
 
 def write_sweep(record: SweepRecord) -> None:
-    """Write `sweep.json`; of the points their names, parameters, seeds and folders."""
+    """Write `sweep.json`; of the points it stores names, parameters, seeds and folders."""
     points = [
         {"name": p.name, "parameters": p.parameters, "seed": p.seed, "folder": p.folder.name} for p in record.points
     ]
@@ -74,44 +93,36 @@ def write_sweep(record: SweepRecord) -> None:
 
 
 def write_point(record: PointRecord, **more: Any) -> None:
-    """Write `point.json`, which says that the point has ended.
+    """Write `point.json`, which marks the point as ended.
 
     Args:
-        record: of the point.
-        more: what to keep besides.
+        record: record of the point.
+        more: additional entries to store.
     """
     content = {key: value for key, value in asdict(record).items() if key != "folder"}
     write_json(record.folder / POINT, content | {"run": record.run and record.run.name} | more)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file so that a reader finds the old or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, path)
-
-
 def read_point(folder: Path) -> dict[str, Any]:
-    """Read `point.json`; nothing where the point has not ended.
+    """Read `point.json`; an empty mapping if the point has not ended.
 
     Raises:
-        InputError: it is broken.
+        InputError: the file is broken.
     """
-    path = folder / POINT
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise InputError(f"{path} is not what `sweep` writes ({error}); remove {folder} and sweep again") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not what `sweep` writes; remove {folder} and sweep again")
+    path = inside(folder, POINT, folder)
+    if not path.exists():
+        return {}
+    advice = f"remove {folder} and sweep again"
+    content: dict[str, Any] = check(
+        read_json(path, "what `sweep` writes", advice), _POINT, f"{path} {_WRITTEN}", advice
+    )
     return content
 
 
 def _read_point(folder: Path, given: dict[str, Any]) -> PointRecord:
-    own = folder / given["folder"]
+    own = _below(folder, given["folder"], SWEEP)
     ended = read_point(own)
-    run = own / ended["run"] if ended.get("run") else None
+    run = _below(own, ended["run"], POINT) if ended.get("run") else None
     return PointRecord(
         given["name"],
         given["parameters"],
@@ -122,3 +133,10 @@ def _read_point(folder: Path, given: dict[str, Any]) -> PointRecord:
         ended.get("seconds"),
         tuple(ended.get("command", ())),
     )
+
+
+def _below(folder: Path, name: str, record: str) -> Path:
+    """The path of a folder that a record beside it names: one name, and no link to elsewhere."""
+    if len(Path(name).parts) != 1:
+        raise InputError(f"{folder / record} {_WRITTEN}: it names the folder {name[:120]!r}; sweep again")
+    return inside(folder, name, folder / record)

@@ -1,8 +1,7 @@
-"""Runs the points of a sweep, each in a process of its own, one after the other or several at once."""
+"""Runs the points of a sweep, each in its own process, one after another or several at once."""
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -13,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, short
+from lit_thermal.files import check_folder, locked
+from lit_thermal.plain_files import read_bytes, read_json
+from lit_thermal.shapes import COUNT, Number, check
 from lit_thermal.sweeping.command import program, words_of_point
 from lit_thermal.sweeping.points import Point
 from lit_thermal.sweeping.record import (
@@ -32,26 +32,30 @@ from lit_thermal.sweeping.record import (
 from lit_thermal.sweeping.sweep_file import SweepFile
 
 POLL = 0.5
-"""Seconds between two looks at the running processes."""
+"""Seconds between two checks of the running processes."""
 GRACE = 30.0
-"""Seconds that an interrupted process has to end by itself."""
+"""Seconds that an interrupted process gets to end by itself."""
 PROGRESS_FILE = "LIT_THERMAL_PROGRESS"
-"""Environment variable that tells a run where to keep note of how far it is."""
+"""Environment variable with the file in which a run records its progress."""
 SWEEP_PROCESS = "LIT_THERMAL_SWEEP_PROCESS"
-"""Environment variable that tells a run the process without which it is to end."""
+"""Environment variable with the process of the sweep; a run ends when that process is gone."""
+
+
+_PROGRESS = {"phase": str, "step": COUNT, "steps?": (None, Number()), "val/psnr?": (None, float)}
+"""The shape of what a run notes of itself."""
 
 
 class Watcher(Protocol):
-    """Who is told how a sweep goes."""
+    """Observer of the progress of a sweep."""
 
     def started(self, point: PointRecord) -> None:
-        """A process was started."""
+        """Handle the start of a process."""
 
     def running(self, point: PointRecord, progress: dict[str, Any]) -> None:
-        """What a run noted of itself: `phase`, `step`, `steps`, and `val/psnr` where it was measured."""
+        """Handle the progress that a run recorded: `phase`, `step`, `steps`, and `val/psnr` if it was measured."""
 
     def ended(self, point: PointRecord) -> None:
-        """A process ended, well or not."""
+        """Handle the end of a process, whether it succeeded or not."""
 
 
 @dataclass
@@ -66,13 +70,13 @@ class _Process:
 def plan(
     sweep: SweepFile, named: Mapping[str, Point], seeds: int, folder: Path, overrides: Sequence[str]
 ) -> SweepRecord:
-    """Lay out a sweep: every point under the first seed, then every point under the next.
+    """Plan a sweep: every point under the first seed, then every point under the next.
 
     Args:
-        sweep: the file.
-        named: its points that are to run, by their names.
-        seeds: how often each point runs, under the seeds 0, 1, ...
-        folder: of the sweep.
+        sweep: sweep file.
+        named: points to run, by name.
+        seeds: number of runs of each point, under the seeds 0, 1, ...
+        folder: folder of the sweep.
         overrides: words added to the command of every point.
     """
     records = []
@@ -81,6 +85,8 @@ def plan(
             own = folder / f"{_file_name(name)}-seed{seed}"
             words = [*words_of_point(sweep, point), *overrides, f"--seed_everything={seed}"]
             words += ["--trainer.logger=true", f"--trainer.default_root_dir={folder}", f"--experiment={own.name}"]
+            if (odd := next((word for word in words if "\0" in word or not _is_whole(word)), None)) is not None:
+                raise InputError(f"{sweep.path}: {odd[:80]!r} cannot be a word of a command; give other values")
             records.append(PointRecord(name, point, seed, "missing", own, None, None, tuple(words)))
     if len({record.folder for record in records}) < len(records):
         raise InputError(f"{sweep.path} has two points of the same name; give their parameters other values")
@@ -90,42 +96,32 @@ def plan(
 def run(
     planned: SweepRecord, watcher: Watcher, places: Sequence[dict[str, str]], files: Callable[[PointRecord], list[Path]]
 ) -> SweepRecord:
-    """Run what is not finished yet; a point that fails is kept note of and the others go on.
+    """Run the points that are not finished yet; a point that fails is recorded, and the others continue.
 
-    What an earlier, interrupted sweep left of a point that had not ended is removed and the point runs again. Points
-    of the same sweep that ran before and are not asked for stay in its record.
+    A point that an earlier, interrupted sweep left unfinished is removed and run again. Points of the same sweep that
+    ran before but are not requested now stay in its record.
 
     Args:
-        planned: the sweep.
-        watcher: is told what happens.
-        places: what the environment of a process is to have, for each that may run at a time.
-        files: the config files that the command of a point names.
+        planned: planned sweep.
+        watcher: observer that is notified of the progress.
+        places: additional environment variables of a process, one mapping for each process that may run at a time.
+        files: function that returns the config files named by the command of a point.
 
     Returns:
-        The sweep as it ended.
+        The sweep with the results of its points.
 
     Raises:
-        InputError: another sweep runs in the folder, it holds points of other settings, or it cannot be made.
-        KeyboardInterrupt: the processes were ended before.
+        InputError: another sweep runs in the folder, it holds points with other settings, or it cannot be created.
+        KeyboardInterrupt: the sweep was interrupted; its processes are ended first.
     """
-    try:
-        planned.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {planned.folder} cannot be made: {error.strerror}") from error
-    lock = FileLock(planned.folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"another sweep runs in {planned.folder}; wait for it, or give another --out") from None
-    try:
-        earlier = read_sweep(planned.folder) if (planned.folder / SWEEP).is_file() else None
+    check_folder(planned.folder, "--out")
+    with locked(planned.folder / ".lock", f"the sweep {planned.folder}"):
+        earlier = read_sweep(planned.folder) if os.path.lexists(planned.folder / SWEEP) else None
         if earlier is not None:
             _check_same(planned, earlier, files)
         write_sweep(planned if earlier is None else _with_others(planned, earlier))
         todo = [p for p in planned.points if read_point(p.folder).get("state") != "finished"]
         _work(todo, watcher, places, files)
-    finally:
-        lock.release()
     return read_sweep(planned.folder)
 
 
@@ -158,20 +154,25 @@ def _work(
 
 def _start(point: PointRecord, place: int, environment: dict[str, str], files: list[Path]) -> _Process:
     digests = {str(file): _digest(file) for file in files}
+    if point.folder.is_symlink():
+        point.folder.unlink()  # what it leads to belongs to somebody else
     shutil.rmtree(point.folder, ignore_errors=True)
-    # a process that a killed sweep left may still write there until it notices
-    point.folder.mkdir(parents=True, exist_ok=True)
     told = {PROGRESS_FILE: str(point.folder / PROGRESS), SWEEP_PROCESS: str(os.getpid())}
-    with (point.folder / LOG).open("wb") as log:
-        process = subprocess.Popen(
-            program(point.command),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=os.environ | environment | told,
-            # Ctrl-C reaches the sweep alone, which then ends its processes one by one
-            start_new_session=True,
-        )
+    try:
+        # a process that a killed sweep left may still write there until it notices
+        point.folder.mkdir(parents=True, exist_ok=True)
+        with (point.folder / LOG).open("wb") as log:
+            process = subprocess.Popen(
+                program(point.command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | environment | told,
+                # Ctrl-C reaches the sweep alone, which then ends its processes one by one
+                start_new_session=True,
+            )
+    except (OSError, ValueError) as error:
+        raise InputError(f"{point.folder} cannot be made, or its run started ({short(error)}): make room") from error
     return _Process(point, process, time.perf_counter(), place, digests)
 
 
@@ -187,7 +188,7 @@ def _finish(one: _Process) -> PointRecord:
 
 
 def _stop(running: list[_Process]) -> None:
-    """End processes: by asking, and after some time by force."""
+    """End processes: by a request first, and after some time by force."""
     for one in running:
         with contextlib.suppress(ProcessLookupError):
             one.process.send_signal(signal.SIGINT)
@@ -196,14 +197,14 @@ def _stop(running: list[_Process]) -> None:
         try:
             one.process.wait(max(0.0, last - time.perf_counter()))
         except subprocess.TimeoutExpired:
-            # its group: processes of a distributed run and of its data loaders too
+            # The whole process group, including processes of a distributed run and of its data loaders.
             os.killpg(one.process.pid, signal.SIGKILL)
             one.process.wait()
 
 
 @contextlib.contextmanager
 def _terminated_as_interrupt() -> Iterator[None]:
-    """Take a request to terminate as Ctrl-C, so that the processes of the points are ended too."""
+    """Handle a request to terminate like Ctrl-C, so that the processes of the points are ended too."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -220,12 +221,12 @@ def _terminated_as_interrupt() -> Iterator[None]:
 
 
 def _check_same(planned: SweepRecord, earlier: SweepRecord, files: Callable[[PointRecord], list[Path]]) -> None:
-    """Refuse to mix points of other settings with those that are finished."""
+    """Refuse to mix points with other settings and finished ones."""
     finished = {point.folder: point for point in earlier.points if point.state == "finished"}
     for point in planned.points:
         if point.folder not in finished:
             continue
-        # by their order in the command: a path depends on where the sweep was started
+        # Compared by their order in the command, because a path depends on where the sweep was started.
         then = list(read_point(point.folder).get("files", {}).values())
         changed = [file.name for file, digest in zip(files(point), then, strict=False) if _digest(file) != digest]
         if _settings(finished[point.folder]) != _settings(point) or changed:
@@ -243,7 +244,7 @@ def _check_same(planned: SweepRecord, earlier: SweepRecord, files: Callable[[Poi
 
 
 def _with_others(planned: SweepRecord, earlier: SweepRecord) -> SweepRecord:
-    """Add the points that an earlier run of the same sweep had and this one was not asked for, in their places."""
+    """Add the points of an earlier run of the same sweep that this one was not asked for, at their places."""
     if (earlier.text, earlier.overrides) != (planned.text, planned.overrides):
         return planned
     points = {point.folder: point for point in (*earlier.points, *planned.points)}
@@ -253,23 +254,35 @@ def _with_others(planned: SweepRecord, earlier: SweepRecord) -> SweepRecord:
 
 
 def _settings(point: PointRecord) -> list[str]:
-    """The words of a point's command that decide what it measures: not where it lies."""
+    """Return the words of a point's command that affect its result, without paths of outputs."""
     return [word for word in point.command if not word.startswith("--trainer.default_root_dir=")]
 
 
 def _progress(point: PointRecord) -> dict[str, Any]:
     try:
-        return json.loads((point.folder / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content: dict[str, Any] = check(
+            read_json(point.folder / PROGRESS, "progress", nan=True), _PROGRESS, PROGRESS, ""
+        )
+    except InputError:  # not there yet
         return {}
+    return content
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path, "a configuration")).hexdigest()
+
+
+def _is_whole(word: str) -> bool:
+    """Whether a word can be given to a process: it holds no half of a character."""
+    try:
+        os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _file_name(name: str) -> str:
-    """A point's name as that of a folder; a long one is cut and told apart by its digest."""
+    """Turn a point's name into a folder name; a long one is cut and made unique by its digest."""
     short = "".join(c if c.isalnum() or c in "=.-_+" else "_" for c in name.replace(", ", "+")) or "point"
     if len(short.encode()) > 200:  # file systems take 255 bytes, and a seed follows
         short = f"{short[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

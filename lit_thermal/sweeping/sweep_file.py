@@ -4,26 +4,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from lit_thermal import plain_yaml
 from lit_thermal.errors import InputError
+from lit_thermal.plain_files import read_text
+from lit_thermal.shapes import check_plain
 
 METHODS = ("grid", "random")
 KNOWN = {"program", "project", "entity", "name", "description", "method", "metric", "parameters", "command"}
-"""Keys of a sweep file that are heeded here or say nothing of the points."""
+"""Keys of a sweep file that are used here or do not affect the points."""
 LEFT_OUT = {"early_terminate": "points run to their end"}
-"""Keys that W&B heeds and this runner does not, with what happens instead."""
+"""Keys that W&B uses and this runner does not, with the behaviour here instead."""
 
 
 @dataclass(frozen=True)
 class SweepFile:
-    """A sweep as its file states it."""
+    """A sweep as stated in its file."""
 
     path: Path
     text: str
     method: str
     parameters: dict[str, dict[str, Any]]
-    """Name to its specification: `value`, `values`, or `distribution` with its constants."""
+    """Specifications by name: `value`, `values`, or `distribution` with its constants."""
     command: tuple[str, ...]
     run_cap: int | None
     left_out: tuple[str, ...]
@@ -31,7 +32,7 @@ class SweepFile:
 
     @property
     def name(self) -> str:
-        """The file's name without its ending."""
+        """The file's stem."""
         return self.path.stem
 
 
@@ -39,15 +40,15 @@ def read_sweep_file(path: Path) -> SweepFile:
     """Read a sweep file.
 
     Raises:
-        InputError: it cannot be read, is no sweep file, or asks for what only W&B's server can do.
+        InputError: the file cannot be read, is no sweep file, or needs W&B's server.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the sweep file {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is no YAML: {error}") from error
+    text = read_text(path, "a sweep file", "give another file", most=1 << 20)
+    content = plain_yaml.load(text, path)
+    given = content.get("parameters") if isinstance(content, dict) else None
+    for name in given if isinstance(given, dict) else ():
+        if not isinstance(name, str):
+            raise InputError(f"{path}: a parameter has the name {name!r:.60}, which is no text")
+    check_plain(content, f"{path}", "correct it", most=20_000)
     if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict) or not content["parameters"]:
         raise InputError(f"{path} is no sweep file: it needs `parameters`, a mapping of each name to its values")
     if unknown := sorted(set(content) - KNOWN - set(LEFT_OUT) - {"run_cap"}):
@@ -59,8 +60,6 @@ def read_sweep_file(path: Path) -> SweepFile:
             f"{' and '.join(METHODS)} run without it"
         )
     for name, specification in content["parameters"].items():
-        if not isinstance(name, str):
-            raise InputError(f"{path}: a parameter has the name {name!r}, which is no text")
         if not isinstance(specification, dict):
             raise InputError(f"{path}: the parameter {name} needs `value`, `values` or `distribution`, as a mapping")
         if "parameters" in specification:

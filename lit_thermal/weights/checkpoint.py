@@ -2,22 +2,36 @@
 
 import argparse
 import os
-import pickle
-import struct
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
 import lit_thermal
+from lit_thermal import trust
 from lit_thermal.blocks.pretrained import without_pretrained
 from lit_thermal.errors import InputError
+from lit_thermal.files import is_plain
 from lit_thermal.methods.base import SuperResolver
+from lit_thermal.shapes import COUNT, check
 from lit_thermal.weights.surgery import compare
+from lit_thermal.weights_file import check_finite, check_kinds, check_tensors, named_as, read_file, save_file
+
+STATES = ("state_dict", "current_model_state")
+"""Keys of a checkpoint under which weights lie: those to restore with, and with a moving average those in training."""
+
+
+_TRAINING = {
+    "epoch": COUNT,
+    "global_step": COUNT,
+    "loops": {"fit_loop": dict},
+    "callbacks?": dict,
+    "optimizer_states": [{"state": dict, "param_groups": [dict]}],
+    "lr_schedulers": list,
+}
+"""The shape of what a training goes on from, beside the weights."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -27,21 +41,32 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         What Lightning saved: `state_dict`, optimizer states, and `lit_thermal`, the record of the model.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or it holds no weights.
+        InputError: there is no such file, it cannot be read or is damaged, or it holds no weights.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder, not a checkpoint file; give a file such as {path / 'best.ckpt'}")
-    if not path.is_file():
+    if not is_plain(path):
         raise InputError(f"there is no checkpoint {path}{_beside(path)}")
-    checkpoint = read_values(path)
+    return as_checkpoint(read_values(path), path)
+
+
+def as_checkpoint(checkpoint: Any, path: str | Path) -> dict[str, Any]:
+    """Return what was read from a file where that is a checkpoint with weights.
+
+    Raises:
+        InputError: it is something else, or its weights are no dense tensors.
+    """
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise InputError(f"{path} holds no weights under 'state_dict'; give a checkpoint that `fit` wrote")
+    for key in STATES:
+        if isinstance(state := checkpoint.get(key), dict):
+            check_tensors(state, path)
     return checkpoint
 
 
 def read_values(path: Path, mapped: bool = False) -> Any:
-    """Return what `torch.save` wrote to a file, onto the CPU; only tensors and plain values are unpickled.
+    """Return what `torch.save` wrote to a file, or .safetensors, onto the CPU, as `weights_file.read_file` does.
 
     Args:
         path: of the file.
@@ -49,23 +74,9 @@ def read_values(path: Path, mapped: bool = False) -> Any:
             written to meanwhile.
 
     Raises:
-        InputError: it cannot be read, or holds more than that.
+        InputError: it cannot be read, is damaged, or holds more than tensors and plain values.
     """
-    try:
-        # files of old versions of torch cannot be mapped
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error):
-            raise InputError(
-                f"{path} holds more than tensors and plain values, and is not read because loading it could run "
-                "code; save its state dict alone"
-            ) from error
-        raise InputError(_unreadable(path)) from error
-    except (  # what the reader of pickles trips over first depends on where a file is damaged
-        *(RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError),
-        *(struct.error, AssertionError, AttributeError, TypeError),
-    ) as error:
-        raise InputError(_unreadable(path)) from error
+    return read_file(path, "a checkpoint", mapped=mapped)
 
 
 def load_model(path: str | Path) -> SuperResolver:
@@ -92,35 +103,49 @@ def rebuild(checkpoint: dict[str, Any], path: str | Path) -> SuperResolver:
     if config is None:
         raise InputError(f"{path} does not say what model it belongs to; give a checkpoint that `fit` wrote")
     try:
-        model = build_model(config)
-    except argparse.ArgumentError as error:
+        model = build_model(config, f"the model recorded in {path}")
+    except InputError:
+        raise
+    except Exception as error:  # the record is of others: null or a size below 0 makes a constructor raise anything
         version = checkpoint["lit_thermal"].get("version")
         raise InputError(
             f"{path} was made by lit_thermal {version}, and version {lit_thermal.__version__} cannot build its model "
-            f"({config.get('class_path')}): {' '.join(str(error).split())[:300]}"
+            f"({config.get('class_path')}): {' '.join(str(error).split())[:300] or type(error).__name__}"
         ) from error
     check_fit(model, checkpoint, path)
     model.load_state_dict(checkpoint["state_dict"])
     return model.eval()
 
 
-def build_model(config: dict[str, Any]) -> SuperResolver:
+def build_model(config: dict[str, Any], where: str = "the config of a model") -> SuperResolver:
     """Build the model that a config names, to be given all its weights: none are fetched to start from.
 
     Args:
         config: class path and arguments as plain values; the model keeps it for its checkpoints.
+        where: what the config comes from, for the sentence.
 
     Raises:
         argparse.ArgumentError: there is no such class, or it does not take these arguments.
+        InputError: it names what a checkpoint may not name.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(SuperResolver, "model", required=True)
-    namespace = parser.parse_object({"model": config})
-    try:
-        with without_pretrained():
-            model = parser.instantiate(namespace)["model"]
-    except ValueError as error:
-        raise constructor_error(error) from None
+    packages = trust.allowed(trust.CHECKPOINTS)
+    trust.check_values(config, where, packages)
+    trust.check_named(config, Path(), packages)
+    with trust.only(packages):
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(SuperResolver, "model", required=True)
+        try:
+            namespace = parser.parse_object({"model": config})
+        except argparse.ArgumentError as error:
+            if why := trust.refused_import(str(error), packages):
+                raise InputError(f"{where}: {why}") from error
+            raise
+        trust.check_classes(namespace, where, packages)
+        try:
+            with without_pretrained():
+                model = parser.instantiate(namespace)["model"]
+        except ValueError as error:
+            raise constructor_error(error) from None
     model.config = config
     return model
 
@@ -138,15 +163,7 @@ def save_model(model: SuperResolver, path: Path) -> None:
     checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "epoch": 0, "global_step": 0}
     checkpoint["pytorch-lightning_version"] = lightning.__version__
     model.on_save_checkpoint(checkpoint)
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        with open(aside, "wb") as file:
-            torch.save(checkpoint, file)
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    save_file(checkpoint, path)
 
 
 def constructor_error(error: ValueError) -> BaseException:
@@ -159,11 +176,15 @@ def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     """Return class path and arguments of the model that a checkpoint was made by, where it says so."""
     record = checkpoint.get("lit_thermal")
     config = record.get("model") if isinstance(record, dict) else None
-    return config if isinstance(config, dict) else None
+    if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
+        return None
+    return config if isinstance(config.get("init_args", {}), dict) else None
 
 
 def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Check that a checkpoint holds exactly the weights of the model, by name and shape.
+    """Check that a checkpoint holds exactly the weights of the model, by name, shape and kind, and that all are finite.
+
+    Words that wrappers put into the names (`module.`, `_orig_mod.`) are taken off in the checkpoint.
 
     Raises:
         InputError: it does not; the sentence counts what is missing, unexpected and of another shape, and names the
@@ -174,15 +195,37 @@ def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) ->
     method = type(model).__name__
     if made_by and made_by != method:
         raise InputError(f"{path} was made by {made_by} and does not fit {method}; give the config of {made_by}")
-    if differences := compare(model.state_dict(), checkpoint["state_dict"]).told():
+    own = model.state_dict()
+    for key in STATES:
+        if isinstance(state := checkpoint.get(key), dict):
+            checkpoint[key] = named_as(own, state, path)
+    if differences := compare(own, checkpoint["state_dict"]).told():
         others = _other_settings(made, getattr(model, "config", None) or {})
         raise InputError(
             f"{path} does not fit the model: of its weights {differences}{others}; give it by --from to keep what "
             "fits, or build the model that it was made by"
         )
+    for key in STATES:
+        if isinstance(state := checkpoint.get(key), dict):
+            check_kinds(state, own, path)
+            check_finite(state, own, path)
 
 
-def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str | Path) -> None:
+def check_training(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Check that the state of a training, where a checkpoint has one, is as a training wrote it.
+
+    Raises:
+        InputError: it is not; Lightning would fail on it, or begin anew without a word.
+    """
+    if "optimizer_states" not in checkpoint:
+        return
+    advice = "take another checkpoint, or give it by --from"
+    check(checkpoint, _TRAINING, f"{path} is damaged", advice)
+    if not checkpoint["optimizer_states"]:
+        raise InputError(f"{path} is damaged: it holds no state of an optimizer; {advice}")
+
+
+def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str | Path, schedule: str = "") -> None:
     """Check that training can go on from a checkpoint as the config says.
 
     The optimizer's and the schedule's settings lie in their state, which a resumed run loads: other settings in the
@@ -192,6 +235,7 @@ def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str 
         config: class path and arguments of the model.
         checkpoint: what the training goes on from.
         path: where it was read from.
+        schedule: what the learning rate does when the training goes on, in words.
 
     Raises:
         InputError: the checkpoint has no training state, or one of other settings.
@@ -204,9 +248,13 @@ def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str 
         if old != new:
             name, was, now = _differing(old, new)
             keep = f" by --model.{key}.{name}={was}" if name not in ("", "class_path") else ""
+            goes_on = ""
+            if key == "lr_scheduler" and schedule:
+                goes_on = f"a training that goes on keeps the one there, by which {schedule}; to go on so, "
             raise InputError(
                 f"{path} carries the state of another model.{key}: {f'{name} {was}'.strip()} there and {now} here; "
-                f"keep the old setting{keep}, or give it by --from to start a new training with its weights"
+                f"{goes_on}keep the old setting{keep}, or give it by --from to start a new training with its weights"
+                f"{' and a schedule of its own' * bool(goes_on)}"
             )
 
 
@@ -230,13 +278,9 @@ def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
     return key, old, new
 
 
-def _unreadable(path: Path) -> str:
-    return f"{path} cannot be read as a checkpoint: it is truncated or of another kind ({path.stat().st_size} bytes)"
-
-
 def _beside(path: Path) -> str:
     """Return which checkpoints lie where one was looked for."""
-    names = sorted(p.name for p in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
+    names = sorted(p.name for p in path.parent.glob("*.ckpt")) if os.path.isdir(path.parent) else []
     if names:
         return f"; {path.parent} has {', '.join(names[:5])}"
-    return "" if path.parent.is_dir() else f": the folder {path.parent} does not exist"
+    return "" if os.path.isdir(path.parent) else f": the folder {path.parent} does not exist"

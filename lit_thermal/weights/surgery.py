@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_thermal.errors import InputError
+from lit_thermal.weights_file import check_finite, check_kinds, named_as
 
 _TOLD = 10
 """Modules of one fate that a table names: networks of two kinds differ in a hundred places."""
@@ -78,13 +79,14 @@ def transplant(model: nn.Module, checkpoint: Mapping[str, Tensor], origin: str) 
 
     Args:
         model: receives the weights; what does not fit keeps its values.
-        checkpoint: state dict to take them from.
+        checkpoint: state dict to take them from; words of wrappers (`module.`, `_orig_mod.`) are taken off its names.
         origin: where it comes from, for the sentence.
 
     Raises:
-        InputError: nothing fits.
+        InputError: nothing fits, or what fits is of another kind or not finite.
     """
     own = model.state_dict()
+    checkpoint = named_as(own, checkpoint, origin)
     found = compare(own, checkpoint)
     lost = {*found.unexpected, *(name for name, _, _ in found.reshaped)}
     kept = {name: value for name, value in checkpoint.items() if name not in lost}
@@ -92,6 +94,8 @@ def transplant(model: nn.Module, checkpoint: Mapping[str, Tensor], origin: str) 
         raise InputError(
             f"none of the {len(checkpoint)} weights of {origin} fits {type(model).__name__} by name and shape"
         )
+    check_kinds(kept, own, origin)
+    check_finite(kept, own, origin)
     model.load_state_dict(kept, strict=False)
     return Transplant(
         kept=_shapes(kept, kept), dropped=_shapes(checkpoint, lost), new=_shapes(own, set(own).difference(kept))

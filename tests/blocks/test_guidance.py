@@ -246,7 +246,7 @@ def test_nothing_is_trained_or_saved(guidance):
         ({"start": -1}, "start is -1"),
         ({"every": 0}, "every is 0"),
         ({"steps": (3, -1)}, r"steps are \[3, -1\]"),
-        ({"sign": "ascend"}, "choose of descend, released"),
+        ({"sign": "ascend"}, "must be one of descend, released"),
     ],
 )
 def test_bad_arguments(options, told):

@@ -137,5 +137,5 @@ def test_weights(member):
 
 
 def test_an_unknown_normalisation_is_refused():
-    with pytest.raises(InputError, match="choose of image, batch"):
+    with pytest.raises(InputError, match="must be one of image, batch"):
         SpectrumTerm(normalization="pixel")  # type: ignore[arg-type]

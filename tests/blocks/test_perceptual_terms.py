@@ -309,17 +309,17 @@ def test_files_that_do_not_fit(vgg, sam, tmp_path):
 
     state = load_file(Path(sam, "model.safetensors"))
     save_file({k: v for k, v in state.items() if "neck" not in k}, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match=r"is no SAM, or not whole: 6 weights are missing, vision_encoder\.neck"):
+    with pytest.raises(InputError, match=r"is not a complete SAM: 6 weights are missing, vision_encoder\.neck"):
         SegmentationTerm(model=str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: VGGTerm(network="vgg11"), "network is 'vgg11'; choose of vgg16, vgg19"),
+        (lambda: VGGTerm(network="vgg11"), "network is 'vgg11'; must be one of vgg16, vgg19"),
         (lambda: VGGTerm(layer="relu5_4"), "vgg16 has no layer 'relu5_4'; VGGTerm's layer is one of relu1_1"),
         (lambda: VGGTerm(weight=-1), "VGGTerm's weight is -1"),
-        (lambda: SegmentationTerm(compare="logits"), "choose of masks, embeddings"),
+        (lambda: SegmentationTerm(compare="logits"), "must be one of masks, embeddings"),
         (lambda: SegmentationTerm(points=0), "points is 0"),
         (lambda: RandomFeatureTerm(widths=()), "widths are"),
         (lambda: RandomFeatureTerm(widths=(4, 0)), r"widths are \[4, 0\]"),

@@ -214,11 +214,11 @@ def test_an_image_that_is_not_in_the_file(build, prompt_file, sd):
 
 
 def test_a_file_is_read_late_where_a_checkpoint_follows(sd, tmp_path):
-    with pytest.raises(InputError, match=r"absent.txt cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"absent.txt does not exist"):
         FilePrompts(DIM, str(tmp_path / "absent.txt"), encoder=sd)
     with without_pretrained():
         prompt = FilePrompts(DIM, str(tmp_path / "absent.txt"), encoder=sd)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         prompt(["a"], None, None, "cpu")
 
 
@@ -228,7 +228,7 @@ def test_bad_files(tmp_path):
         b"a.png: tree\nno colon here\n": "line 2 of the prompt file .*'no colon here'",
         b": tree\n": "line 1",
         b"a.png: tree\na.png: car\n": "line 2 .*'a.png' other tags",
-        b"a.png: tr\xff\xfe": "it is not UTF-8",
+        b"a.png: tr\xff\xfe": "is not in UTF-8",
     }.items():
         path.write_bytes(text)
         with pytest.raises(InputError, match=words):
@@ -347,10 +347,10 @@ def test_bad_taggers(taggers, tmp_path, monkeypatch, sd):
         ImageTagger(folder, TAGS, 0.0, 0, cache)
     with pytest.raises(InputError, match=r"guide of 'x' is of \(3, 0, 4\)"):
         ImageTagger(folder, TAGS, 0.0, 1, cache)("x", torch.zeros(3, 0, 4))
-    with pytest.raises(InputError, match=r"no CLIP or SigLIP model|cannot be read"):
+    with pytest.raises(InputError, match=r"not a complete CLIP or SigLIP model|cannot be read"):
         ImageTagger(sd + "/text_encoder", TAGS, 0.0, 1, cache)("x", guides(1)[0])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"owner/model could not be had.*hf download.*model.prompt.model") as told:
+    with pytest.raises(InputError, match=r"owner/model could not be fetched.*hf download.*model.prompt.model") as told:
         ImageTagger("owner/model", TAGS, 0.0, 1, cache)("x", guides(1)[0])
     assert "\n" not in str(told.value)
     (tmp_path / "file").write_text("")

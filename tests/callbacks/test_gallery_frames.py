@@ -12,6 +12,7 @@ from PIL import Image
 
 from lit_thermal.batch import Radiometry, output_times
 from lit_thermal.callbacks import GalleryFrames
+from lit_thermal.callbacks.file_name import file_name
 from lit_thermal.data.frames import read_frame
 from lit_thermal.errors import InputError
 from lit_thermal.metrics.baselines import reference_baseline
@@ -53,7 +54,7 @@ def test_the_first_images_of_each_set(tmp_path):
     assert (record["method"], record["scale"]) == ("Method", 4)
     assert [e["name"] for e in record["datasets"]["noisy"]] == ["a", "b/c", "d"]
     entry = record["datasets"]["clean"][1]
-    assert entry["files"]["restored"] == ["clean/b_c/restored.png"] and entry["size"] == [16, 24]
+    assert entry["files"]["restored"] == [f"clean/{file_name('b/c')}/restored.png"] and entry["size"] == [16, 24]
     assert set(entry["files"]) == {"lr", "bicubic", "restored", "hr"}
     batch = images(["a", "b/c"])
     # what is written is what is measured: clipped and rounded

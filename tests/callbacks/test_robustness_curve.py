@@ -96,7 +96,7 @@ def test_table_and_picture_of_all_conditions(tmp_path):
     assert rows["displaced_2"]["varied"] == "displacement of the guide" and not rows["complete"]["varied"]
     baseline = list(rows)[-1]
     assert baseline.startswith("baseline: ") and {row["images"] for row in rows.values()} == {"5"}
-    summary = model.scores.summary()
+    summary = model.evaluator.scores.summary()
     for condition, dataset in (("complete", "pairs"), ("guide_only", "pairs_guide_only")):
         for metric in ("psnr", "ssim"):
             assert float(rows[condition][metric]) == pytest.approx(summary[dataset]["Guided"]["all"][metric])
@@ -147,7 +147,7 @@ def test_worse_inputs_have_a_panel_each_and_the_baseline_suffers_too(tmp_path):
         "displacement of the guide": [0, 4],
     }, "the data as they are begin each curve"
     assert list(baselines) == ["noise of the input", "blur of the input"], "a guide does not reach a baseline"
-    summary = model.scores.summary()
+    summary = model.evaluator.scores.summary()
     name = baselines["noise of the input"][0].condition.removeprefix(BASELINE)
     for number, dataset in enumerate(("pairs", "pairs_netd_500", "pairs_netd_2000")):
         assert ours["noise of the input"][number].values["psnr"] == summary[dataset]["Guided"]["all"]["psnr"]

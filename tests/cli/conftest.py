@@ -38,7 +38,8 @@ class Outcome(NamedTuple):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with `toy.yaml`."""
+    """An empty working directory with `toy.yaml`, whose classes the user allowed."""
+    monkeypatch.setenv("LIT_THERMAL_ALLOW", "stand_in")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.yaml").write_text(CONFIG)
     return tmp_path

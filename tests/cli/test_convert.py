@@ -107,6 +107,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
 
 
+@pytest.mark.slow
 def test_convert_then_test_and_predict(reference, weights, run, folder, offline):
     (folder / "small.yaml").write_text(CONFIG + DATA)
     done = run("convert", "corefusion", "reference.pth", "ours.ckpt")
@@ -137,6 +138,7 @@ def test_convert_then_test_and_predict(reference, weights, run, folder, offline)
     assert "the network is unreachable" in error
 
 
+@pytest.mark.slow
 def test_the_words_that_it_tells_do(reference, run, folder, offline):
     """The experiment of the paper, here with other data."""
     (folder / "data.yaml").write_text(DATA)
@@ -148,6 +150,7 @@ def test_the_words_that_it_tells_do(reference, run, folder, offline):
     assert list(folder.glob("runs/*/*/metrics.json"))
 
 
+@pytest.mark.slow
 def test_training_goes_on_without_the_files_that_the_weights_replace(reference, run, folder, offline):
     (folder / "data.yaml").write_text(DATA)
     told = run("convert", "corefusion", "reference.pth", "ours.ckpt").out.splitlines()[3]
@@ -157,6 +160,7 @@ def test_training_goes_on_without_the_files_that_the_weights_replace(reference, 
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_the_option_is_in_the_checkpoint(reference, run, folder):
     assert run("convert", "corefusion", "reference.pth", "ours.ckpt", "--upsampling=bilinear").code == 0
     model = load_model(folder / "ours.ckpt")

@@ -68,6 +68,7 @@ def test_train_test_predict(run, folder):
         assert image.size == (64, 64) and np.asarray(image).dtype == np.uint16
 
 
+@pytest.mark.slow
 def test_a_run_that_drops_cameras_resumes_to_the_same_weights(run, folder):
     words = ["--model.lr_scheduler.T_max=6", "--model.drop_guide=0.4"]
     common = ["fit", "-c", "corefusion", *SMALL, *SIMULATED, AVERAGED, *words]

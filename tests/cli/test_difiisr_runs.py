@@ -73,7 +73,7 @@ def test_train_test_predict(run, folder, caplog):
         assert image.size == (64, 64) and np.asarray(image).dtype == np.uint16
 
 
-@pytest.mark.parametrize("objective", ["Denoising", "Distillation"])
+@pytest.mark.parametrize("objective", ["Denoising", pytest.param("Distillation", marks=pytest.mark.slow)])
 def test_a_resumed_training_ends_at_the_same_weights(run, folder, objective):
     common = ["fit", *SMALL, AVERAGED, "--model.lr_scheduler.T_max=6", f"--model.objective={objective}"]
     assert run(*common, "--experiment=whole").code == 0
@@ -97,6 +97,7 @@ def test_without_strength_a_run_is_the_unguided_run(run, folder):
     assert all(torch.equal(unguided["state_dict"][name], value) for name, value in still["state_dict"].items())
 
 
+@pytest.mark.slow
 def test_a_student_of_a_trained_model(run, folder):
     assert run("fit", *SMALL, PLAIN).code == 0
     first = newest(folder, "fit") / "checkpoints" / "last.ckpt"
@@ -107,6 +108,7 @@ def test_a_student_of_a_trained_model(run, folder):
     assert teacher and all(torch.equal(before[f"network.{name}"], value) for name, value in teacher.items())
 
 
+@pytest.mark.slow
 def test_folders_of_images(run, folder):
     for i in range(6):
         pixels = np.random.default_rng(i).integers(0, 255, (70 + i, 90, 1), dtype=np.uint8).repeat(3, 2)

@@ -105,6 +105,7 @@ def test_the_tokenizer_stays_when_its_steps_are_over(run, folder):
     assert {name.split(".")[1] for name in moved} >= {"transformer", "encoder", "structure", "codebook"}
 
 
+@pytest.mark.slow
 def test_a_training_cut_in_either_phase_ends_at_the_same_weights(run, folder):
     common = ["fit", *SMALL, PLAIN, "--data.samples_per_epoch=4", "--trainer.limit_val_batches=1"]
     assert run(*common, "--experiment=whole").code == 0

@@ -171,11 +171,11 @@ def test_prompts_of_a_file(run, folder, turbo):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--model.base=SDTurbo", "--model.train=lora"], "unet/ of stabilityai/sd-turbo could not be had from the"),
+        (["--model.base=SDTurbo", "--model.train=lora"], "unet/ of stabilityai/sd-turbo could not be fetched from the"),
         (["--model.base=SDTurbo", "--model.base.folder=my/own/turbo"], "there is no folder my/own/turbo with SD-Turbo"),
         (
             [*TURBO_TEXT, "--model.prompt=FilePrompts", "--model.prompt.file=none.txt"],
-            "none.txt cannot be read",
+            "none.txt does not exist",
         ),
         (["--model.prompt=FixedPrompt"], "text_encoder/ and tokenizer/ of stabilityai/sd-turbo where there is a"),
         (["--model.train=loar"], "lora_and_unet"),

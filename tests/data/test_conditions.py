@@ -245,5 +245,5 @@ def test_misaligned_guide():
     assert len(set(steps)) >= 9, "directions differ from image to image"
     nothing = ConditionedSamples(images, ThermalOnly())[0]
     assert same(MisalignedGuide()(dict(nothing), 0, images), nothing)
-    with pytest.raises(InputError, match="severity of MisalignedGuide is 'bad'; choose of light, medium, strong"):
+    with pytest.raises(InputError, match="severity of MisalignedGuide is 'bad'; must be one of light, medium, strong"):
         MisalignedGuide(severity="bad")

@@ -136,7 +136,7 @@ def test_labels_are_groups(tmp_path):
         ("image,blur\na,b\n", "has no column 'name'"),
         ("name,scene\n000000_0,all\n", "has the label 'all'"),
         ("name,scene\n000000_0.bmp,car\n", "names 000000_0.bmp and none of .* such as 000000_0: .* suffix"),
-        ("name,scene\n000000_0,caf\xe9\n", "labels.csv cannot be read .it is not UTF-8."),
+        ("name,scene\n000000_0,caf\xe9\n", "labels.csv is not in UTF-8"),
     ],
 )
 def test_bad_labels(tmp_path, text, words):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.clips import find_clips, open_clip
-from lit_thermal.data.frames import FolderClip, read_frame, read_header, write_frame
+from lit_thermal.data.frames import RESTORED_TOLERANCE, FolderClip, read_frame, read_header, write_frame
 from lit_thermal.data.radiometry import clip_radiometry, display_range, histogram, percentile, to_values
 from lit_thermal.data.video_file import VideoClip, VideoWriter
 from lit_thermal.errors import InputError
@@ -250,7 +250,7 @@ def test_clips_of_a_folder_have_one_name_each(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     assert list(find_clips(tmp_path)) == ["a9", "a10", "b"]
     (tmp_path / "b.mp4").write_bytes(b"")
-    with pytest.raises(InputError, match="two clips named 'b'"):
+    with pytest.raises(InputError, match=r"holds b and b\.mp4, which have one name"):
         find_clips(tmp_path)
 
 
@@ -259,7 +259,7 @@ def test_the_range_of_a_clip_is_fixed_and_invertible(tmp_path: Path) -> None:
     frames[2, 3, 4] = 9000
     write_clip(tmp_path / "a", frames)
     clip = open_clip(tmp_path / "a")
-    exact = clip_radiometry(clip)
+    exact = clip_radiometry(clip, "minmax")
     values = to_values(frames, exact)
     assert exact.bits == 16 and values.min() > 0 and values.max() < 1
     assert np.array_equal(exact.to_counts(values).round().numpy(), frames)
@@ -288,3 +288,44 @@ def test_values_that_are_no_numbers_are_not_written(tmp_path):
     with pytest.raises(InputError, match=r"a\.png would have 1 of 20 pixels that are NaN: .* another checkpoint"):
         write_frame(tmp_path / "a.png", values, Radiometry())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_channels_of_restored_images_may_differ_by_three_levels(
+    tmp_path: Path, bits: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = 257 if bits == 16 else 1
+    gray = np.clip(counts(9, 6, bits=bits).astype(int), 0, 2**bits - 1 - 3 * step)
+    three = np.stack([gray, gray + step, gray + 3 * step], -1).astype(np.uint16 if bits == 16 else np.uint8)
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(tmp_path / name, three, photometric="rgb")
+        found = read_frame(tmp_path / name, RESTORED_TOLERANCE)
+        assert np.array_equal(found, np.rint(three.mean(-1))) and found.dtype == three.dtype
+        with pytest.raises(InputError, match="in colour"):
+            read_frame(tmp_path / name)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and "channels that differ by up to 3 levels of 255: they are averaged" in said[0]
+    three[0, 0, 2] += 1
+    tifffile.imwrite(tmp_path / "a.tif", three, photometric="rgb")
+    with pytest.raises(InputError, match="in colour"):
+        read_frame(tmp_path / "a.tif", RESTORED_TOLERANCE)
+
+
+def test_transparency_is_told_and_is_no_colour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gray, alpha = counts(6, 7), counts(6, 7, seed=1)
+    both = np.stack([gray, alpha], -1)
+    tifffile.imwrite(tmp_path / "a.tif", both, photometric="minisblack", extrasamples=["unassalpha"])
+    assert np.array_equal(read_frame(tmp_path / "a.tif"), gray)
+    assert "a.tif has transparent pixels" in caplog.text
+
+
+def test_a_picture_beside_measurements_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    colour = np.stack([ramp(1, 32, 32)[0], ramp(1, 32, 32)[0] // 2, ramp(1, 32, 32)[0]], -1)
+    for name, image in (("gray.jpg", colour[..., 0]), ("colour's.jpg", colour)):
+        Image.fromarray(image).save(tmp_path / name)
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[:2] + b"\xff\xe1\0\x0aFLIR\0\1\0\0" + data[2:])
+    assert read_frame(tmp_path / "gray.jpg").shape == (32, 32)
+    assert "gray.jpg is taken by its 8-bit picture alone; it holds radiometric data (FLIR)" in caplog.text
+    with pytest.raises(InputError, match=r"in colour .* it holds radiometric data \(FLIR\), which are not read yet"):
+        read_frame(tmp_path / "colour's.jpg")

@@ -104,7 +104,8 @@ def test_prediction_needs_inputs_alone(tmp_path: Path, layout: str) -> None:
     batches = list(folder.predict_dataloader())
     assert names(batches) == ["frame_0", "frame_1", "frame_2"]
     for index, batch in enumerate(batches):
-        assert list(batch) == ["lr", "radiometry", "name"]
+        assert list(batch) == ["lr", "radiometry", "name", "source"]
+        assert [path.stem for path in batch["source"]] == batch["name"]
         assert np.array_equal(counts(batch["lr"]), picture(8, 12, seed=index))
     with pytest.raises(InputError, match=r"no images for train|no images: expected targets in"):
         data(tmp_path, "fit")

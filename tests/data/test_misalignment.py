@@ -215,7 +215,7 @@ def test_data_take_it_for_training_alone():
         (lambda: Perspective(0.4), "corners of Perspective is 0.4; it must lie from 0 to 0.25"),
         (lambda: Combined(5), "number of Combined is 5; it must lie from 1 to 4"),
         (lambda: Combined(corners=0.3), "corners of Perspective is 0.3"),
-        (lambda: Shift(fill="white"), "fill of Shift is 'white'; choose of black, reflect"),
+        (lambda: Shift(fill="white"), "fill of Shift is 'white'; must be one of black, reflect"),
     ],
 )
 def test_bad_arguments(make, words):

@@ -139,8 +139,11 @@ def test_unguided():
         ({"test_images": -3}, "data.test_images is -3"),
         ({"eval_batch_size": 0}, "data.eval_batch_size is 0"),
         ({"guide_shift": -1.0}, "data.guide_shift is -1.0; it must lie from 0 to data.size 64"),
-        ({"second_camera": "tablet"}, "data.second_camera 'tablet' is unknown; choose of coaxial, phone_light, phone"),
-        ({"scenario": "rain"}, "data.scenario 'rain' is unknown; choose of standard, fast_motion"),
+        (
+            {"second_camera": "tablet"},
+            "data.second_camera 'tablet' is unknown; must be one of coaxial, phone_light, phone",
+        ),
+        ({"scenario": "rain"}, "data.scenario 'rain' is unknown; must be one of standard, fast_motion"),
         ({"test_scenario": "rain"}, "data.test_scenario 'rain' is unknown"),
     ],
 )

@@ -76,3 +76,37 @@ def test_rate(fall, middle):
     assert rate(10) == pytest.approx(1.0)
     assert rate(60) == pytest.approx(middle)
     assert rate(110) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"step": "4"}, "step is '4' and must be a whole number"),
+        ({"record": {"steps": None}}, "record.steps is None"),
+        ({"record": [1]}, "record is a list and must be a mapping"),
+        ({"record": {"steps": 1, "classes": [3]}}, r"record.classes\[0\] is 3 and must be text"),
+    ],
+)
+def test_an_edited_checkpoint_is_told(tmp_path, changed, says):
+    torch.save({"record": {"steps": 4}, "state_dict": {}, "step": 4} | changed, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=says):
+        read_trained(tmp_path / "a.pt")
+
+
+def test_a_full_disk_leaves_nothing_of_a_checkpoint(tmp_path, monkeypatch):
+    def full(saved, path):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1 vs 2")
+
+    monkeypatch.setattr(torch, "save", full)
+    network = torch.nn.Linear(1, 1)
+    with pytest.raises(InputError, match="cannot be written"):
+        train(
+            network,
+            lambda step: network(torch.ones(1)).sum(),
+            torch.optim.SGD(network.parameters(), 0.1),
+            lambda step: 1.0,
+            steps=1,
+            file=tmp_path / "out" / "a.pt",
+            record={},
+        )
+    assert list((tmp_path / "out").iterdir()) == []

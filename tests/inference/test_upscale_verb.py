@@ -178,8 +178,8 @@ from standin import Blend
 
 torch.set_num_threads(1)
 source, target = Path(sys.argv[1]), Path(sys.argv[2])
-clip = open_input(source, target, False)
-written = upscale(clip, target, Blend(), temporal_scale=2)
+with open_input(source, target, False) as clip:
+    written = upscale(clip, target, Blend(), temporal_scale=2)
 # Not ru_maxrss: that starts at what the process that started this one had.
 status = Path("/proc/self/status")
 print(written, status.read_text().split("VmHWM:")[1].split()[0] if status.exists() else 0)
@@ -192,6 +192,7 @@ def start(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     peaks = []
@@ -211,15 +212,41 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
 def test_a_killed_run_leaves_no_output_and_runs_again(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "in", images(400, 48, 64, 8))
     process = start(str(source), str(tmp_path / "out"))
-    part = tmp_path / ".out.part"
     deadline = time.monotonic() + 60
-    while not (part.is_dir() and len(list(part.iterdir())) > 20):
+    while not (parts := list(tmp_path.glob(".out.*.part"))) or len(list(parts[0].iterdir())) < 20:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
+    with pytest.raises(InputError, match=r"another process is at work in OUTPUT .*out"):
+        run(source, tmp_path / "out")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "out").exists() and part.is_dir()
+    assert not (tmp_path / "out").exists() and parts[0].is_dir()
     for file in list(source.iterdir())[5:]:
         file.unlink()
     assert run(source, tmp_path / "out") == 0
-    assert len(list((tmp_path / "out").iterdir())) == 2 * 5 - 1 + 1 and not part.exists()
+    assert len(list((tmp_path / "out").iterdir())) == 2 * 5 - 1 + 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+@pytest.mark.parametrize("level", [0, 65535])
+def test_a_dead_pixel_changes_nothing_elsewhere_and_comes_back(tmp_path: Path, level: int) -> None:
+    clean = images(6, 21, 30, 16)
+    dead = clean.copy()
+    dead[:, 9, 12] = level
+    found = []
+    for name, frames in (("clean", clean), ("dead", dead)):
+        assert run(write_folder(tmp_path / name, frames), tmp_path / f"{name}_out") == 0
+        files = sorted((tmp_path / f"{name}_out").glob("*.png"))
+        found.append(np.stack([read_frame(file) for file in files]).astype(int))
+    assert (found[1][:, 36:40, 48:52] == level).all()
+    away = np.abs(found[1] - found[0])
+    away[:, 36 - 16 : 40 + 16, 48 - 16 : 52 + 16] = 0
+    assert away.max() <= 1
+
+
+def test_what_is_hot_in_one_frame_comes_back_in_it_and_after(tmp_path: Path) -> None:
+    frames = images(6, 21, 30, 16)
+    frames[3, 9, 12] = 50000
+    assert run(write_folder(tmp_path / "in", frames), tmp_path / "out") == 0
+    hot = [(read_frame(file) == 50000).sum() for file in sorted((tmp_path / "out").glob("*.png"))]
+    assert hot == [0] * 6 + [16, 16] + [0] * 3

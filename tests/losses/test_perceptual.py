@@ -184,7 +184,7 @@ def test_shapes_are_checked():
 
 
 def test_unknown_network():
-    with pytest.raises(InputError, match="'squeeze'; choose of vgg, alex"):
+    with pytest.raises(InputError, match="'squeeze'; must be one of vgg, alex"):
         LPIPS("squeeze")  # type: ignore[arg-type]
 
 
@@ -200,7 +200,7 @@ def test_bad_files(files, tmp_path):
     with pytest.raises(InputError, match=r"there is no file .*vgg16-397923af.pth.*LPIPS' `weights`"):
         LPIPS("vgg", str(tmp_path / "absent.pth")).prepare()
     (tmp_path / "damaged.pth").write_bytes(b"not weights")
-    with pytest.raises(InputError, match="cannot be read for LPIPS"):
+    with pytest.raises(InputError, match="cannot be read as weights for LPIPS"):
         LPIPS("vgg", str(tmp_path / "damaged.pth")).prepare()
     torch.save(Path("code"), tmp_path / "code.pth")
     with pytest.raises(InputError, match="holds more than tensors"):

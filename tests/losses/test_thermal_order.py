@@ -141,7 +141,7 @@ def test_options_that_are_none(wrong):
 
 @pytest.mark.parametrize("size", [(7, 64), (8, 8), (15, 15), (4, 4)])
 def test_images_without_two_patches(size):
-    with pytest.raises(InputError, match=r"hold no two patches of 8 x 8 to compare"):
+    with pytest.raises(InputError, match=r"do not hold two patches of 8 x 8 to compare"):
         ThermalOrderLoss()(images(1, 1, *size), images(1, 1, *size))
     assert ThermalOrderLoss()(images(1, 1, 8, 16), images(1, 1, 8, 16)) == 0
 

@@ -475,11 +475,11 @@ def test_the_chain_with_guidance_has_the_lower_loss():
         ({"sampling_guidance": partial(LossGradientGuidance, terms=[SpectrumTerm])}, "at test time"),
         ({"sampling_guidance": partial(LossSum, terms=[SpectrumTerm])}, "at test time"),
         ({"guidance": partial(LossGradientGuidance, terms=[SpectrumTerm], steps=[15])}, "0 to 14"),
-        ({"prediction": "x1"}, "choose of x0"),
+        ({"prediction": "x1"}, "must be one of x0"),
         ({"samples": 0}, "samples"),
         ({"seed": -1}, "seed"),
         ({"objective": partial(Distillation, inverse_weight=-1)}, "inverse_weight"),
-        ({"objective": partial(Distillation, teacher_noise="none")}, "choose of estimated, released"),
+        ({"objective": partial(Distillation, teacher_noise="none")}, "must be one of estimated, released"),
     ],
 )
 def test_blocks_that_do_not_go_together(changes, said):

@@ -138,7 +138,7 @@ def test_measures_and_baselines_do_not_depend_on_the_precision_of_the_model(tmp_
     for kind in (Guided, HalfBatches):
         model = kind()
         model.validation_step(collate([pair("0"), pair("1")]), 0)
-        scores.append([row.values for row in model.scores.rows])
+        scores.append([row.values for row in model.evaluator.scores.rows])
     assert scores[0] == scores[1]
 
 

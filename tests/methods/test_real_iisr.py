@@ -231,6 +231,10 @@ def test_a_tokenizer_restores_from_the_input_alone():
     restored = model.restore({"lr": images["lr"], "name": images["name"]})
     assert restored.shape == images["hr"].shape
     assert torch.equal(model.ceilings(images)["reconstruction"], restored), "here the target is the enlarged input"
+    outlier = images | {"hr": images["hr"].clone()}
+    outlier["hr"][..., 3, 3] = -16.0
+    plain = images | {"hr": outlier["hr"].clamp(0, 1)}
+    assert torch.equal(model.ceilings(outlier)["reconstruction"], model.ceilings(plain)["reconstruction"])
 
 
 def test_the_published_layout_is_read(tmp_path):

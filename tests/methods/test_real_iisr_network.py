@@ -155,7 +155,7 @@ def test_parts_of_other_sizes_are_refused() -> None:
     with pytest.raises(InputError, match=r"smaller by 4 where the tokenizer's are smaller by 2"):
         RealIISRNetwork(tokenizer, 1, 16, 2, 0.0, encoder, NoStructure)
     net = network()
-    with pytest.raises(InputError, match="choose of straight_through, soft, argmax"):
+    with pytest.raises(InputError, match="must be one of straight_through, soft, argmax"):
         net.expected(net.look(images()), labels(POSITIVE), torch.zeros(2, sum(net.tokens), 16), "hard")
     with pytest.raises(InputError, match="give it images"):
         net.logits(net.look(torch.zeros(2, 3, 32, 32).double()), labels(POSITIVE), net.tokenizer.tokens(images()))

@@ -1,14 +1,21 @@
 """Which metrics there are, where they apply, and why one was not measured."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from lit_thermal.batch import Radiometry
+from lit_thermal.cli.dispatch import main
 from lit_thermal.errors import InputError
-from lit_thermal.metrics.catalogue import ON_REQUEST, QUALITY, STANDARD, by_name
+from lit_thermal.evaluation.published.tables import read_tables
+from lit_thermal.evaluation.report import words
+from lit_thermal.metrics import report, tables
+from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, by_name, on_request, shown, standard
 from lit_thermal.metrics.metric import Metric, Seen, Unavailable
-from lit_thermal.metrics.scores import Scores
+from lit_thermal.metrics.scores import Scores, Targets
 from lit_thermal.metrics.structure import multiscale_similarity
 
 KELVIN = Radiometry(0.0, 1000.0, 16, "linear", (250.0, 0.1))
@@ -18,21 +25,71 @@ def add(scores: Scores, restored: torch.Tensor, target: torch.Tensor, *radiometr
     count = target.shape[:2]
     frames = torch.arange(count[1]).expand(count)
     names = [f"clip {b}" for b in range(count[0])]
-    scores.add("d", names, frames, frames % 2 == 0, "M", restored, target, radiometry or [Radiometry()] * count[0])
+    targets = Targets("d", names, frames, frames % 2 == 0, target, radiometry or [Radiometry()] * count[0])
+    scores.add(targets, "M", restored)
     return scores.clips()["d"]["M"]["all"]
 
 
 def test_names_are_one_each_and_unknown_ones_are_told():
-    names = [metric.name for metric in (*STANDARD, *ON_REQUEST)]
-    assert len(set(names)) == len(names) and STANDARD[:2] == QUALITY
-    assert all(metric.text and metric.on_request for metric in ON_REQUEST)
-    assert not any(metric.on_request for metric in STANDARD)
+    names = [metric.name for metric in (*standard(), *on_request())]
+    assert len(set(names)) == len(names) and standard()[:2] == QUALITY
+    assert all(name == metric.name and metric.label for name, metric in CATALOGUE.items())
+    assert all(metric.text and metric.on_request for metric in on_request())
+    assert not any(metric.on_request for metric in standard())
     chosen = {metric.name: metric for metric in by_name(["tof", "lpips", "dover=x.onnx"])}
     assert [n for n, metric in chosen.items() if metric.on_request] == ["lpips", "tof", "dover"]
-    assert list(chosen)[: len(STANDARD)] == [metric.name for metric in STANDARD]
+    assert list(chosen)[: len(standard())] == [metric.name for metric in standard()]
     for word in ("psnr_y", "tof=x", "dvoer=x.onnx"):
-        with pytest.raises(InputError, match=f"there is no metric '{word}'; choose of psnr, ssim, .*dover=FILE.onnx"):
+        with pytest.raises(
+            InputError, match=f"there is no metric '{word}'; it must be one of psnr, ssim, .*dover=FILE.onnx"
+        ):
             by_name([word])
+
+
+def test_values_are_written_with_the_digits_of_their_record():
+    assert CATALOGUE["psnr"].written(31.4159) == "31.42" and CATALOGUE["psnr"].heading == "PSNR in dB"
+    assert CATALOGUE["counts_mae"].written(7.4567) == "7.46" and CATALOGUE["counts_mae"].written(745.67) == "746"
+    assert shown("odd_metric").label == "Odd metric" and shown("odd_metric").direction is None
+
+
+def brightness(seen: Seen) -> torch.Tensor:
+    return (seen.restored.mean(dim=(2, 3, 4)) - seen.target.mean(dim=(2, 3, 4))).abs()
+
+
+MADE = Metric("brightness_error", "Brightness error", "error of the mean", unit="%", decimals=1, measure=brightness)
+
+
+def test_a_new_metric_is_one_record_and_appears_everywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(CATALOGUE, MADE.name, MADE)
+    monkeypatch.setitem(CATALOGUE, "asked_for", replace(MADE, name="asked_for", on_request=True))
+    scores = Scores()
+    target = torch.rand(1, 1, 1, 16, 16).mul(255).round() / 255
+    found = add(scores, (target + 0.5).clamp(max=1), target)
+    assert found["clip 0"]["brightness_error"] > 0 and "asked_for" not in found["clip 0"]
+    tables.show(scores)
+    assert "Brightness error in %" in capsys.readouterr().out
+    report.write(scores, tmp_path, 1.0, None)
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert "brightness_error: error of the mean." in record["protocol"]["text"]
+    assert "brightness_error" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    assert words.heading(shown("brightness_error")) == "Brightness error, % \N{DOWNWARDS ARROW}"
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert "asked_for" in capsys.readouterr().out
+    paper = tmp_path / "paper.yaml"
+    paper.write_text(PAPER)
+    assert read_tables(paper)[0].metrics == (MADE,)
+
+
+PAPER = """
+protocols: {theirs: {text: as they say, channel: gray}}
+tables:
+  - number: Table 1
+    caption: Brightness.
+    protocol: theirs
+    columns: {set: [brightness_error]}
+    rows: [{name: ours, values: "1.5"}]
+"""
 
 
 def test_kelvin_where_it_is_known_and_counts_elsewhere():
@@ -50,7 +107,7 @@ def test_too_small_and_missing_are_skipped_by_name(tmp_path, monkeypatch):
         calls.append(1)
         raise Unavailable("never needs what is not there")
 
-    scores = Scores(metrics=(*STANDARD, Metric("never", never, "nothing")))
+    scores = Scores(metrics=(*standard(), Metric("never", "Never", "nothing", measure=never)))
     small, large = torch.rand(1, 1, 1, 64, 64), torch.rand(1, 1, 1, 180, 177)
     add(scores, small, small)
     assert scores.skipped["ms_ssim"] == "ms_ssim needs frames of at least 176 x 176, and clip 0 is 64 x 64"
@@ -83,6 +140,6 @@ def test_frames_below_0_count_for_their_neighbours_alone():
     scores = Scores()
     target = torch.rand(1, 4, 1, 16, 16)
     frames = torch.tensor([[-1, 5, 6, -1]])
-    scores.add("d", ["a"], frames, frames > 0, "M", target, target, [Radiometry()])
+    scores.add(Targets("d", ["a"], frames, frames > 0, target, [Radiometry()]), "M", target)
     assert {row.frame: "temporal_difference" in row.values for row in scores.rows} == {5: True, 6: True}
     assert all("heat_residual" in row.values for row in scores.rows)

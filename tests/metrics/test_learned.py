@@ -66,5 +66,5 @@ def test_missing_weights_are_named_and_not_fetched(tmp_path, monkeypatch):
             metric(pair)
     weights_file().parent.mkdir()
     weights_file().write_bytes(b"no weights")
-    with pytest.raises(Unavailable, match=r"lpips: weights .* cannot be read"):
+    with pytest.raises(Unavailable, match=r"lpips: .*alexnet.* cannot be read as weights for LPIPS"):
         perceptual_distance(pair)

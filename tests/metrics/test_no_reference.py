@@ -15,7 +15,7 @@ from lit_thermal.metrics import no_reference
 from lit_thermal.metrics.catalogue import by_name
 from lit_thermal.metrics.metric import Seen, Unavailable
 from lit_thermal.metrics.no_reference import by_pyiqa, dover
-from lit_thermal.metrics.scores import TARGET, Scores
+from lit_thermal.metrics.scores import TARGET, Scores, Targets
 
 
 def seen(video: Tensor) -> Seen:
@@ -67,7 +67,7 @@ def test_missing_weights_and_a_missing_package_are_named(pyiqa, monkeypatch):
         by_pyiqa("clip_iqa")(seen(video))
     (folder / "pyiqa" / "ckpt_koniq10k.pt").touch()
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-    with pytest.raises(Unavailable, match="maniqa needs timm's vit_base_patch8_224 beside its weights"):
+    with pytest.raises(Unavailable, match="maniqa needs timm's vit_base_patch8_224 in addition to its weights"):
         by_pyiqa("maniqa")(seen(video))
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     monkeypatch.setitem(sys.modules, "pyiqa.utils.download_util", None)
@@ -82,7 +82,8 @@ def test_the_target_has_a_row_of_its_own(pyiqa):
     target = torch.full((1, 1, 1, 16, 16), 0.4)
     zero = torch.zeros(1, 1, dtype=torch.long)
     for method, value in (("Ours", 0.6), ("bilinear", 0.2)):
-        scores.add("d", ["a"], zero, zero == 0, method, torch.full_like(target, value), target, [Radiometry()])
+        targets = Targets("d", ["a"], zero, zero == 0, target, [Radiometry()])
+        scores.add(targets, method, torch.full_like(target, value))
     summary = scores.summary()["d"]
     assert {m: round(found["all"]["musiq"], 4) for m, found in summary.items()} == {"Ours": 0.6, "bilinear": 0.2}
     assert scores.references() == {"d": {TARGET: {"musiq": pytest.approx(0.4)}}}

@@ -246,5 +246,7 @@ def test_a_perfect_gray_image_stays_finite():
 
 def test_protocols_have_names():
     assert protocols_by_name(["y_bt601", "notebook", "Gray8"]) == [BT601Y, CoReFusionNotebook, Gray8]
-    with pytest.raises(InputError, match="there is no protocol 'y_bt709'; choose of trainer, notebook, gray8, y_bt601"):
+    with pytest.raises(
+        InputError, match="there is no protocol 'y_bt709'; it must be one of trainer, notebook, gray8, y_bt601"
+    ):
         protocols_by_name(["y_bt709"])

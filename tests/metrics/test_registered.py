@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.metrics import Scores, psnr, quantize, ssim
+from lit_thermal.metrics import Scores, psnr, quantize, report, ssim, tables
 from lit_thermal.metrics.registered import REGISTERED, registered_quality
 from lit_thermal.metrics.report import compare
+from lit_thermal.metrics.scores import Targets
 
 PLACES = [(2, -5), (0, 0), (-3, 0)]
 GROUPS = [["optical blur", "car"], ["motion blur", "car", "complex scene"], []]
@@ -35,18 +36,10 @@ def filled() -> Scores:
     scores, names, zero = Scores(), ["a", "b", "c"], torch.zeros(3, 1, dtype=torch.long)
     for method, level in (("Ours", 0.02), ("bilinear", 0.05), ("nearest", 0.1)):
         noise = level * torch.randn(restored.shape, generator=torch.Generator().manual_seed(1))
-        scores.add(
-            "flir",
-            names,
-            zero,
-            zero == 0,
-            method,
-            restored + noise,
-            target,
-            [Radiometry()] * 3,
-            groups=GROUPS,
-            displacements=PLACES,
+        targets = Targets(
+            "flir", names, zero, zero == 0, target, [Radiometry()] * 3, groups=GROUPS, displacements=PLACES
         )
+        scores.add(targets, method, restored + noise)
     return scores
 
 
@@ -82,7 +75,7 @@ def test_groups_are_means_over_their_images():
 
 
 def test_the_record_says_what_was_done_to_which_image(tmp_path: Path):
-    filled().write(tmp_path, seconds=1.0, config=None)
+    report.write(filled(), tmp_path, 1.0, None)
     record = json.loads((tmp_path / "metrics.json").read_text())
     data = record["data"]["flir"]
     assert data["displacements"] == {"a": [2, -5], "b": [0, 0], "c": [-3, 0]}
@@ -96,7 +89,7 @@ def test_the_record_says_what_was_done_to_which_image(tmp_path: Path):
 
 
 def test_the_tables_have_them_side_by_side(capsys):
-    filled().print()
+    tables.show(filled())
     out = capsys.readouterr().out
     whole, groups = out.split("by group;")
     heading = next(line for line in whole.splitlines() if "method" in line)
@@ -109,9 +102,9 @@ def test_the_tables_have_them_side_by_side(capsys):
 def test_without_either_nothing_changes(tmp_path: Path, capsys):
     restored, target = images()
     scores, zero = Scores(), torch.zeros(3, 1, dtype=torch.long)
-    scores.add("flir", ["a", "b", "c"], zero, zero == 0, "Ours", restored, target, [Radiometry()] * 3)
-    scores.write(tmp_path, seconds=1.0, config=None)
-    scores.print()
+    scores.add(Targets("flir", ["a", "b", "c"], zero, zero == 0, target, [Radiometry()] * 3), "Ours", restored)
+    report.write(scores, tmp_path, 1.0, None)
+    tables.show(scores)
     text = (tmp_path / "metrics.json").read_text() + (tmp_path / "metrics.csv").read_text() + capsys.readouterr().out
     assert "registered" not in text and "group" not in text and "displace" not in text
 
@@ -119,7 +112,8 @@ def test_without_either_nothing_changes(tmp_path: Path, capsys):
 def test_groups_alone_need_no_displacement(capsys):
     restored, target = images()
     scores, zero = Scores(), torch.zeros(3, 1, dtype=torch.long)
-    scores.add("flir", ["a", "b", "c"], zero, zero == 0, "Ours", restored, target, [Radiometry()] * 3, groups=GROUPS)
-    scores.print()
+    targets = Targets("flir", ["a", "b", "c"], zero, zero == 0, target, [Radiometry()] * 3, groups=GROUPS)
+    scores.add(targets, "Ours", restored)
+    tables.show(scores)
     out = capsys.readouterr().out
     assert "by group" in out and "registered" not in out

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.metrics import Scores, psnr, quantize, ssim
+from lit_thermal.errors import InputError
+from lit_thermal.metrics import Scores, psnr, quantize, report, ssim, tables
 from lit_thermal.metrics.report import compare
+from lit_thermal.metrics.scores import Targets
 from lit_thermal.metrics.statistics import mean_interval
 
 SHAPE = (1, 16, 18)
@@ -44,7 +46,8 @@ def fill(scores: Scores, level: float = 0.02) -> dict[str, dict[str, Tensor]]:
         numbers, observed, target = window(first, clips)
         for method, factor in (("Ours", 1.0), ("bilinear", 3.0), ("nearest", 5.0)):
             restored = noisy(target, level * factor, seed=first)
-            scores.add("simulated", ["a", "b"], numbers, observed, method, restored, target, [Radiometry()] * 2)
+            targets = Targets("simulated", ["a", "b"], numbers, observed, target, [Radiometry()] * 2)
+            scores.add(targets, method, restored)
             if method == "Ours":
                 values = quantize(restored, 255), quantize(target, 255)
                 expected[first] = {"psnr": psnr(*values), "ssim": ssim(*values)}
@@ -68,11 +71,11 @@ def test_clips_weigh_the_same_whatever_their_length() -> None:
     short, long = clip(0, 7), clip(1, 7)
     for first, frames in ((0, 7), (7, 7), (14, 7)):
         numbers = torch.arange(first, first + frames)[None]
-        scores.add(
-            "d", ["long"], numbers, numbers % 2 == 0, "M", noisy(long[None], 0.01, 0), long[None], [Radiometry()]
-        )
+        targets = Targets("d", ["long"], numbers, numbers % 2 == 0, long[None], [Radiometry()])
+        scores.add(targets, "M", noisy(long[None], 0.01, 0))
     numbers = torch.arange(7)[None]
-    scores.add("d", ["short"], numbers, numbers % 2 == 0, "M", noisy(short[None], 0.1, 0), short[None], [Radiometry()])
+    targets = Targets("d", ["short"], numbers, numbers % 2 == 0, short[None], [Radiometry()])
+    scores.add(targets, "M", noisy(short[None], 0.1, 0))
     found = scores.clips()["d"]["M"]["all"]
     mean = (found["long"]["psnr"] + found["short"]["psnr"]) / 2
     assert scores.summary()["d"]["M"]["all"]["psnr"] == pytest.approx(mean)
@@ -85,7 +88,8 @@ def test_the_earliest_window_counts_in_whatever_order_they_come() -> None:
         scores = Scores()
         for first in order:
             numbers, observed, target = window(first, [clip(0, 11)])
-            scores.add("d", ["a"], numbers, observed, "M", noisy(target, 0.02, first), target, [Radiometry()])
+            targets = Targets("d", ["a"], numbers, observed, target, [Radiometry()])
+            scores.add(targets, "M", noisy(target, 0.02, first))
         results.append(scores.rows)
     assert results[0] == results[1]
 
@@ -94,16 +98,8 @@ def test_images_have_the_group_all_only_and_no_measures_of_time() -> None:
     scores = Scores()
     target = torch.rand(3, 1, *SHAPE)
     one = torch.zeros(3, 1, dtype=torch.long)
-    scores.add(
-        "images",
-        ["a", "b", "c"],
-        one,
-        one == 0,
-        "M",
-        noisy(target, 0.02, 0),
-        target,
-        [*EIGHT, *EIGHT, WIDE],
-    )
+    targets = Targets("images", ["a", "b", "c"], one, one == 0, target, [*EIGHT, *EIGHT, WIDE])
+    scores.add(targets, "M", noisy(target, 0.02, 0))
     summary = scores.summary()["images"]["M"]
     assert list(summary) == ["all"]
     assert set(summary["all"]) == {
@@ -119,7 +115,7 @@ def test_images_have_the_group_all_only_and_no_measures_of_time() -> None:
 def test_measures_of_time_belong_to_the_frames_that_have_neighbours() -> None:
     scores = Scores()
     numbers, observed, target = window(0, [clip(0, 7)])
-    scores.add("d", ["a"], numbers, observed, "M", noisy(target, 0.02, 0), target, [Radiometry()])
+    scores.add(Targets("d", ["a"], numbers, observed, target, [Radiometry()]), "M", noisy(target, 0.02, 0))
     has = {name: [r.frame for r in scores.rows if name in r.values] for name in scores.rows[3].values}
     assert "spectrum_distance" not in has
     assert has["temporal_difference"] == [1, 2, 3, 4, 5, 6]
@@ -132,11 +128,12 @@ def test_values_are_rounded_to_the_counts_of_each_file() -> None:
     restored = target + 1e-3
     scores = Scores()
     one = torch.zeros(2, 1, dtype=torch.long)
-    scores.add("d", ["8", "16"], one, one == 0, "M", restored, target, [Radiometry(), WIDE])
+    scores.add(Targets("d", ["8", "16"], one, one == 0, target, [Radiometry(), WIDE]), "M", restored)
     found = scores.clips()["d"]["M"]["all"]
     assert found["8"]["psnr"] == 100  # both are 128 of 255
     assert found["16"]["psnr"] == pytest.approx(60, abs=0.1)
-    scores.add("narrow", ["16"], one[:1], one[:1] == 0, "M", restored[:1], target[:1], [Radiometry(0, 300, 16)])
+    targets = Targets("narrow", ["16"], one[:1], one[:1] == 0, target[:1], [Radiometry(0, 300, 16)])
+    scores.add(targets, "M", restored[:1])
     assert scores.clips()["narrow"]["M"]["all"]["16"]["psnr"] == 100
 
 
@@ -144,7 +141,7 @@ def test_written_record_equals_recomputation(tmp_path: Path) -> None:
     scores = Scores()
     fill(scores)
     config = {"class_path": "THERIS", "init_args": {"scale": 4, "blocks": [1, 2]}}
-    scores.write(tmp_path / "run", seconds=1.5, config=config)
+    report.write(scores, tmp_path / "run", 1.5, config)
     record = json.loads((tmp_path / "run" / "metrics.json").read_text())
     lines = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
 
@@ -180,7 +177,7 @@ def test_the_record_has_intervals_over_clips_and_what_was_skipped(tmp_path: Path
     scores = Scores()
     fill(scores)
     scores.cost = {"parameters": 3}
-    scores.write(tmp_path, seconds=0.0, config=None)
+    report.write(scores, tmp_path, 0.0, None)
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert record["cost"] == {"parameters": 3} and set(record["skipped"]) >= {"ms_ssim"}
     for method, groups in record["results"]["simulated"].items():
@@ -197,15 +194,15 @@ def test_a_large_table_is_parquet_where_it_can_be(
     parquet = pytest.importorskip("pyarrow.parquet")
     scores = Scores()
     fill(scores)
-    scores.write(tmp_path, seconds=0.0, config=None)
+    report.write(scores, tmp_path, 0.0, None)
     lines = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     monkeypatch.setattr("lit_thermal.metrics.report.LARGE", len(lines) - 1)
-    scores.write(tmp_path, seconds=0.0, config=None)
+    report.write(scores, tmp_path, 0.0, None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.json", "metrics.parquet"]
     found = parquet.read_table(tmp_path / "metrics.parquet").to_pylist()
     assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in found] == lines
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    scores.write(tmp_path, seconds=0.0, config=None)
+    report.write(scores, tmp_path, 0.0, None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.csv", "metrics.json"]
     assert "pip install 'lit_thermal[metrics]' for Parquet" in caplog.text
 
@@ -215,7 +212,8 @@ def test_comparison_names_the_strongest_baseline_and_the_clips_below(tmp_path: P
     fill(scores)
     numbers, observed, target = window(0, [clip(2, 7)])
     for method, level in (("Ours", 0.1), ("bilinear", 0.05), ("nearest", 0.2)):
-        scores.add("simulated", ["lost"], numbers, observed, method, noisy(target, level, 0), target, [Radiometry()])
+        targets = Targets("simulated", ["lost"], numbers, observed, target, [Radiometry()])
+        scores.add(targets, method, noisy(target, level, 0))
     found = compare(scores)["simulated"]
     assert found.strongest == "bilinear"
     assert found.below == ["lost"]
@@ -232,7 +230,8 @@ def test_a_variant_is_ours_in_another_way_and_no_baseline(tmp_path: Path, capsys
     for method, level in (("Ours", 0.1), ("Ours mean of 4", 0.02), ("bilinear", 0.15), ("nearest", 0.2)):
         variant = method == "Ours mean of 4"
         restored = noisy(target, level, 1)
-        scores.add("d", ["a", "b", "c"], one, one == 0, method, restored, target, [Radiometry()] * 3, variant=variant)
+        targets = Targets("d", ["a", "b", "c"], one, one == 0, target, [Radiometry()] * 3)
+        scores.add(targets, method, restored, variant=variant)
     scores.gather()
     assert (scores.variants, scores.baselines) == (["Ours mean of 4"], ["bilinear", "nearest"])
     found, summary = compare(scores)["d"], scores.summary()["d"]
@@ -243,11 +242,11 @@ def test_a_variant_is_ours_in_another_way_and_no_baseline(tmp_path: Path, capsys
     assert found.variants == {
         "Ours mean of 4": {"all": pytest.approx(summary["Ours mean of 4"]["all"]["psnr"] - strongest)}
     }
-    scores.print()
+    tables.show(scores)
     text = capsys.readouterr().out
     assert f"Ours mean of 4: {found.variants['Ours mean of 4']['all']:+.2f} dB" in text
-    assert "spectrum distance" in text and f"{summary['Ours']['all']['spectrum_distance']:.4f}" in text
-    scores.write(tmp_path, seconds=0.0, config=None)
+    assert "Spectrum distance" in text and f"{summary['Ours']['all']['spectrum_distance']:.4f}" in text
+    report.write(scores, tmp_path, 0.0, None)
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert record["method"] == "Ours" and record["against_baselines"]["d"]["variants"] == found.variants
     assert record["results"]["d"]["Ours mean of 4"]["all"]["spectrum_distance"] > 0
@@ -261,7 +260,8 @@ def test_a_variant_is_ours_in_another_way_and_no_baseline(tmp_path: Path, capsys
     alone = Scores()
     for method in ("Ours", "Ours mean of 4"):
         restored, variant = noisy(target, 0.1, 1), method != "Ours"
-        alone.add("d", ["a", "b", "c"], one, one == 0, method, restored, target, [Radiometry()] * 3, variant=variant)
+        targets = Targets("d", ["a", "b", "c"], one, one == 0, target, [Radiometry()] * 3)
+        alone.add(targets, method, restored, variant=variant)
     assert compare(alone) == {} and alone.baselines == []
 
 
@@ -269,10 +269,10 @@ def test_nan_counts_as_below_and_is_written_as_null(tmp_path: Path) -> None:
     scores = Scores()
     target = torch.rand(1, 1, *SHAPE)
     one = torch.zeros(1, 1, dtype=torch.long)
-    scores.add("d", ["a"], one, one == 0, "Ours", torch.full_like(target, math.nan), target, [Radiometry()])
-    scores.add("d", ["a"], one, one == 0, "nearest", noisy(target, 0.1, 0), target, [Radiometry()])
+    scores.add(Targets("d", ["a"], one, one == 0, target, [Radiometry()]), "Ours", torch.full_like(target, math.nan))
+    scores.add(Targets("d", ["a"], one, one == 0, target, [Radiometry()]), "nearest", noisy(target, 0.1, 0))
     assert compare(scores)["d"].below == ["a"]
-    scores.write(tmp_path, seconds=0.0, config=None)
+    report.write(scores, tmp_path, 0.0, None)
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert record["results"]["d"]["Ours"]["all"]["psnr"] is None
     assert record["config_digest"] is None
@@ -283,8 +283,8 @@ def test_a_table_for_each_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     fill(scores)
     target = torch.rand(1, 1, *SHAPE)
     one = torch.zeros(1, 1, dtype=torch.long)
-    scores.add("images", ["x"], one, one == 0, "Ours", noisy(target, 0.02, 0), target, [Radiometry()])
-    scores.print()
+    scores.add(Targets("images", ["x"], one, one == 0, target, [Radiometry()]), "Ours", noisy(target, 0.02, 0))
+    tables.show(scores)
     text = capsys.readouterr().out
     first, second = text.split("images: 1 image;")
     assert "simulated: 2 clips, 22 frames (12 observed, 10 interpolated)" in first
@@ -298,15 +298,15 @@ def test_a_table_for_each_data_set(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = Scores()
     fill(scores)
-    scores.write(tmp_path, seconds=0.0, config=None)
+    report.write(scores, tmp_path, 0.0, None)
     before = (tmp_path / "metrics.json").read_text()
 
     def fail(*args: object, **options: object) -> int:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Path, "write_text", fail)
-    with pytest.raises(OSError, match="disk is full"):
-        scores.write(tmp_path, seconds=9.0, config=None)
+    with pytest.raises(InputError, match="disk is full"):
+        report.write(scores, tmp_path, 9.0, None)
     assert (tmp_path / "metrics.json").read_text() == before
 
 
@@ -322,8 +322,8 @@ def test_gather_in_one_process_changes_nothing() -> None:
 def test_an_empty_run_writes_an_empty_record(tmp_path: Path) -> None:
     scores = Scores()
     scores.gather()
-    scores.print()
-    scores.write(tmp_path, seconds=0.0, config=None)
+    tables.show(scores)
+    report.write(scores, tmp_path, 0.0, None)
     assert json.loads((tmp_path / "metrics.json").read_text())["results"] == {}
 
 
@@ -334,7 +334,8 @@ def _rank(rank: int, port: int, folder: str) -> None:
     first = 4 if rank == 0 else 0  # the later window on the first rank
     numbers, observed, target = window(first, [clip(0, 11), clip(1, 11)])
     for _ in range(2):
-        scores.add("d", ["a", "b"], numbers, observed, "Ours", noisy(target, 0.02, first), target, [Radiometry()] * 2)
+        targets = Targets("d", ["a", "b"], numbers, observed, target, [Radiometry()] * 2)
+        scores.add(targets, "Ours", noisy(target, 0.02, first))
     scores.gather()
     torch.save([list(row) for row in scores.rows], f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
@@ -348,6 +349,7 @@ def test_ranks_agree_with_a_single_process(tmp_path: Path) -> None:
     single = Scores()
     for first in (0, 4):
         numbers, observed, target = window(first, [clip(0, 11), clip(1, 11)])
-        single.add("d", ["a", "b"], numbers, observed, "Ours", noisy(target, 0.02, first), target, [Radiometry()] * 2)
+        targets = Targets("d", ["a", "b"], numbers, observed, target, [Radiometry()] * 2)
+        single.add(targets, "Ours", noisy(target, 0.02, first))
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == [list(row) for row in single.rows]

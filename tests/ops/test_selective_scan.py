@@ -271,9 +271,56 @@ def test_block_rule() -> None:
     assert blocked.block_rule(4096, 16384, "cpu") == (32, 1)
     assert blocked.block_rule(10**9, 7, "cpu") == (1, 1)
     assert blocked.block_rule(4096, 114_688, "cuda") == (16_384, 128)
-    for lanes, length, device in itertools.product((1, 300, 10**8), (1, 2, 9999), ("cpu", "cuda")):
-        block, chunks = blocked.block_rule(lanes, length, device)
+    lengths = (1, 2, 3, 5, 7, 113, 1792, 7168, 9999, 28_672, 114_688)
+    lanes = [1, 300, 10**8, *(batch * per for batch in range(1, 33) for per in (128, 256, 1024, 4096, 6144))]
+    for many, length, device in itertools.product(lanes, lengths, ("cpu", "cuda")):
+        block, chunks = blocked.block_rule(many, length, device)
         assert 1 <= chunks <= block <= length
+        assert block % chunks == 0  # else a block reaches into the next one, which repeats those steps
+
+
+CHANNELS, STATES = 16, 8
+
+
+def edges(batch: int, longest: int) -> list[int]:
+    """Lengths around the ends of blocks and chunks as the rule for the CPU lays them."""
+    block, chunks = blocked.block_rule(batch * CHANNELS * STATES, longest, "cpu")
+    near = {k * block + step for k in (1, 2, 3) for step in (-chunks, -1, 0, 1, chunks - 1, chunks, chunks + 1)}
+    return sorted(length for length in {1, 2, chunks, *near} if 0 < length <= longest)
+
+
+@pytest.mark.parametrize("batch", range(1, 33))
+def test_real_rule_on_the_cpu(batch: int) -> None:
+    """Values at every edge and gradients behind one, by the rule as it is, against the loop in float64."""
+    longest = 3 * (2**17 // (batch * CHANNELS * STATES)) + 9
+    arguments = inputs(longest, batch=batch, channels=CHANNELS, states=STATES, dtype=torch.float64)
+    plain = {name: value.detach() if isinstance(value, Tensor) else value for name, value in arguments.items()}
+    expected = selective_scan(**plain, backend="reference")
+    for length in edges(batch, longest):
+        cut = {
+            name: value[..., :length] if name in ("u", "delta", "z", "B", "C") else value
+            for name, value in plain.items()
+        }
+        out = selective_scan(**cut, backend="torch")
+        assert (out - expected[..., :length]).abs().max() <= 1e-10 * expected.abs().max(), length
+    block, chunks = blocked.block_rule(batch * CHANNELS * STATES, 10**6, "cpu")
+    for length in {block + 1, block + chunks}:
+        arguments = inputs(length, batch=batch, channels=CHANNELS, states=STATES)
+        assert_near(run("torch", arguments), run("reference", arguments), gradient=1e-9, value=1e-10)
+
+
+@pytest.mark.parametrize(
+    "batch", [pytest.param(b, marks=() if b in (3, 7) else pytest.mark.slow) for b in range(1, 33)]
+)
+def test_real_rule_of_accelerators(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule for CUDA where its blocks end, on the CPU: lanes are as many as the base preset of THERIS has."""
+    rule = blocked.block_rule
+    monkeypatch.setattr(blocked, "block_rule", lambda lanes, length, _: rule(64 * lanes, length, "cuda"))
+    block, chunks = blocked.block_rule(batch * 64, 10**6, "")
+    assert block == rule(batch * 256 * 16, 10**6, "cuda")[0]
+    for length in {block + 1, block + chunks - 1}:
+        arguments = inputs(length, batch=batch, channels=16, states=4)
+        assert_near(run("torch", arguments), run("cpp" if has_kernel() else "reference", arguments), 1e-9, 1e-10)
 
 
 class Scan(torch.nn.Module):
@@ -301,6 +348,7 @@ def test_reference_differentiates_twice() -> None:
     assert torch.autograd.grad(first.sum(), arguments["A"])[0].abs().sum() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
 @pytest.mark.parametrize("backend", ["torch", CPP])
 def test_memory_of_a_long_sequence(backend: str) -> None:

@@ -187,11 +187,11 @@ def test_a_sweep_goes_on_from_another_working_directory(sweep, tmp_path, monkeyp
 
 def test_a_folder_that_cannot_be_made_and_a_broken_point_are_told(sweep, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InputError, match="out cannot be made: File exists"):
+    with pytest.raises(InputError, match=r"out is a file; name a folder"):
         sweep()
     (tmp_path / "out").unlink()
     (sweep().points[0].folder / "point.json").write_text("{")
-    with pytest.raises(InputError, match=r"point\.json is not what `sweep` writes"):
+    with pytest.raises(InputError, match=r"point\.json cannot be read as what `sweep` writes"):
         sweep()
 
 
@@ -205,7 +205,7 @@ def test_long_names_get_folders_of_their_own(tmp_path):
 
 def test_two_sweeps_do_not_run_in_one_folder(sweep, tmp_path):
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out/.lock"), pytest.raises(InputError, match="another sweep runs"):
+    with FileLock(tmp_path / "out/.lock"), pytest.raises(InputError, match="another process is at work in the sweep"):
         sweep()
 
 
@@ -225,5 +225,5 @@ def test_a_command_of_another_program_is_refused(tmp_path):
         runner.plan(file, named_points(file), 1, tmp_path, ())
     path.write_text(SWEEP.replace("base.yaml", '"${program}"'))
     file = read_sweep_file(path)
-    with pytest.raises(InputError, match="W&B's agent alone"):
+    with pytest.raises(InputError, match="which only W&B's agent knows"):
         runner.plan(file, named_points(file), 1, tmp_path, ())

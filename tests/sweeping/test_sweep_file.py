@@ -3,6 +3,8 @@
 import pytest
 
 from lit_thermal.errors import InputError
+from lit_thermal.sweeping.command import words_of_point
+from lit_thermal.sweeping.points import points
 from lit_thermal.sweeping.sweep_file import read_sweep_file
 
 GOOD = """
@@ -42,7 +44,7 @@ def test_words_of_a_command_may_be_numbers(tmp_path):
         (("run_cap: 3", "run_cap: true"), "run_cap is True"),
         (("  a: {values", "  3: {values"), "the name 3"),
         (("run_cap: 3", "run_caps: 3"), "key 'run_caps'"),
-        (("method: grid", "method: [grid"), "no YAML"),
+        (("method: grid", "method: [grid"), "not YAML"),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path, change, told):
@@ -54,5 +56,22 @@ def test_what_is_wrong_is_told(tmp_path, change, told):
 
 
 def test_a_missing_file_is_told(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_sweep_file(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("  a: {", "  allow: {"),
+        (" -c, theris", ' "--allow=mine"'),
+        (" -c, theris", " --allow, mine"),
+        ("values: [1, 2]", "value: 1}\n  allow: {value: m"),
+    ],
+)
+def test_a_sweep_file_allows_no_packages(tmp_path, change):
+    path = tmp_path / "some.yaml"
+    path.write_text(GOOD.replace(*change))
+    sweep = read_sweep_file(path)
+    with pytest.raises(InputError, match="gives --allow"):
+        words_of_point(sweep, points(sweep)[0])

@@ -10,7 +10,7 @@ from lit_thermal.blocks.spectral_mask import NoSpectralMask
 from lit_thermal.errors import InputError
 from lit_thermal.methods.theris.module import THERIS
 from lit_thermal.weights import check_fit, load_model, read_checkpoint
-from lit_thermal.weights.checkpoint import check_resumes
+from lit_thermal.weights.checkpoint import check_resumes, check_training
 
 
 def test_a_missing_file_names_what_lies_beside(tmp_path):
@@ -110,3 +110,27 @@ def test_a_foreign_checkpoint_names_both_methods():
     checkpoint = {"state_dict": {}, "lit_thermal": {"model": {"class_path": "lit_thermal.methods.x.Other"}}}
     with pytest.raises(InputError, match=r"a\.ckpt was made by Other and does not fit Linear"):
         check_fit(torch.nn.Linear(2, 2), checkpoint, "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer_states": []},
+        {"optimizer_states": [5]},
+        {"epoch": "x"},
+        {"loops": {}},
+        {"lr_schedulers": 5},
+        {"callbacks": 5},
+    ],
+)
+def test_a_damaged_state_of_training_is_refused(change):
+    whole = {
+        "epoch": 1,
+        "global_step": 2,
+        "loops": {"fit_loop": {}},
+        "optimizer_states": [{"state": {}, "param_groups": [{}]}],
+        "lr_schedulers": [],
+    }
+    check_training(whole, "x.ckpt")
+    with pytest.raises(InputError, match=r"x\.ckpt is damaged"):
+        check_training(whole | change, "x.ckpt")

@@ -1,34 +1,34 @@
-"""The embedded data: a renderer of thermal scenes, seeded and fast, with the truth in Kelvin.
+"""A fast, seeded renderer of thermal scenes with true temperatures in Kelvin.
 
-    scene = make_scene(seed=0, index=3, scenario="standard")   # what there is, drawn once
+    scene = make_scene(seed=0, index=3, scenario="standard")   # contents of the scene, drawn once
     clip = render(scene, truth=True)                           # 7 frames of 128 x 128, boxes, masks, temperatures
     image = render(scene, np.array([2.5]))                     # one frame, at any time
-    scene = make_scene(0, 3, visible=True, margin=16)          # with colours, and room to look beside
-    guide = render_visible(scene, 0.0, Camera(shift=(4, 0)))   # seen by a second camera beside; `RIGS` has some by name
+    scene = make_scene(0, 3, visible=True, margin=16)          # with colours, and a margin for a second camera
+    guide = render_visible(scene, 0.0, Camera(shift=(4, 0)))   # view of a second camera; `RIGS` has named ones
 
-A scene is a background of surfaces, each with temperature, emissivity and colour, and bodies that move over it at
-constant velocity. Every frame is composed on subpixels, at the exact place of everything: temperatures become
-radiance between 8 and 14 um (Planck; `planck` states the error), surfaces reflect the sky for the rest of their
-emissivity, optics and pixels blur and average it, the sensor adds noise of a stated NETD and turns it into 16-bit
-apparent temperature over one range for the clip. Same arguments, same bits, in any process of a platform; numbers
-come from NumPy alone, so that threads do not matter.
+A scene consists of a background of surfaces, each with temperature, emissivity and colour, and of bodies that move
+over it at constant velocity. Every frame is composed on subpixels with exact positions. Temperatures become radiance
+between 8 and 14 um (Planck; `planck` states the error), surfaces reflect the sky with one minus their emissivity,
+optics and pixels blur and average the radiance, and the sensor adds noise of a given NETD and converts the result to
+16-bit apparent temperature over one range for the clip. The same arguments give the same bits in every process on a
+platform; only NumPy is used, so that the result does not depend on threads.
 
-What is simplified:
+Simplifications:
 
-- Geometry is flat: layers that move in the image plane. Bodies do not grow as they come nearer, and the ground's
-  perspective is in its marks and grain only.
-- A second camera at a distance sees bodies move against the background, each as a whole, and the ground with the
-  background; its light falls into the lens as a halo, a veil and three ghosts.
-- Heat (`heat`) flows in the image plane, across all background surfaces alike, at one diffusivity a scene, 0.03 to
-  0.3 pixels squared a frame, and cools to the air at 0.5 to 5 % a frame. That is the heat equation, exactly solved, but
-  on a clock that runs thousands of times faster than asphalt's at 30 frames a second: true conduction would not show
-  within a clip. The pattern that surfaces have without switching sources is taken as held by the weather.
-- Bodies have fixed temperatures and warm what they pass; the heat they leave is put down once a frame.
+- Geometry is flat: layers move in the image plane. Bodies do not grow as they come nearer, and the ground shows
+  perspective only in its marks and grain.
+- For a second camera at a distance, each body moves against the background as a whole, and the ground moves with the
+  background. Glare in its lens is a halo, a veil and three ghosts.
+- Heat (`heat`) flows in the image plane, equally across all background surfaces, with one diffusivity per scene, 0.03
+  to 0.3 pixels squared per frame, and cools to the air at 0.5 to 5 % per frame. The heat equation is solved exactly,
+  but runs thousands of times faster than in asphalt at 30 frames per second, because true conduction would not be
+  visible within a clip. The pattern of surfaces without switching sources is assumed to be maintained by the weather.
+- Bodies have fixed temperatures and warm the ground they pass; this heat is deposited once per frame.
 - All surfaces reflect one sky temperature, diffusely. There is no atmosphere, no shadow in the visible view and no
   sunlight in the band.
-- Optics are one Gaussian all over the image; the detector has no time lag. Noise is white, with an offset for each
-  pixel and each column that stays through the clip.
-- Edges on the 2 x 2 subpixels of a pixel mix temperatures instead of radiances.
+- Optics are the same Gaussian over the whole image; the detector has no time lag. Noise is white, plus an offset of
+  each pixel and each column that is constant through the clip.
+- At edges within the 2 x 2 subpixels of a pixel, temperatures are mixed instead of radiances.
 """
 
 from lit_thermal.data.simulator.render import Camera, Clip, Flare, Truth, render, render_visible

@@ -1,7 +1,7 @@
-"""Things that move: people, animals, hot plates; and what stands before them. Vehicles have a file of their own.
+"""Moving bodies (people, animals, hot plates) and foreground objects; vehicles are in their own file.
 
-A body is painted around its own origin, the point where it touches the ground (its centre, seen from above). All its
-looks are drawn when the scene is made, so that painting it at any time needs no randomness.
+A body is painted around its own origin, the point where it touches the ground (or its centre, if seen from above). Its
+appearance is drawn when the scene is made, so that painting it at any time needs no random numbers.
 """
 
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ SKIN = 306.0
 
 
 class Shape:
-    """How a body looks.
+    """Appearance of a body.
 
     Attributes:
-        tag: the word for it.
-        bounds: (left, top, right, bottom) around the origin, HR pixels, that hold it at all times.
-        rigid: it looks the same at all times, so that it is painted once and then only moved.
+        tag: name of the kind of body.
+        bounds: rectangle (left, top, right, bottom) around the origin, in HR pixels, that always contains the body.
+        rigid: whether the body looks the same at all times, so that it is painted once and then only moved.
     """
 
     tag: str = "object"
@@ -30,33 +30,34 @@ class Shape:
     bounds: tuple[float, float, float, float]
 
     def paint(self, canvas: Canvas, time: float) -> None:
-        """Paint it as it looks at `time` (HR frames), its origin at (0, 0)."""
+        """Paint the body as it looks at `time` (HR frames), with its origin at (0, 0)."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it looks")
 
 
 @dataclass(frozen=True)
 class Path:
-    """Motion of a body's origin over the world: position ``start + velocity * t`` in HR pixels and frames."""
+    """Motion of a body's origin over the background: position ``start + velocity * t`` in HR pixels and frames."""
 
     start: tuple[float, float]
     velocity: tuple[float, float]
 
     def at(self, time: float) -> tuple[float, float]:
-        """Position at `time`."""
+        """Return the position at `time`."""
         return self.start[0] + self.velocity[0] * time, self.start[1] + self.velocity[1] * time
 
 
 @dataclass(frozen=True)
 class Body:
-    """A shape on its way.
+    """A shape and its motion.
 
     Attributes:
-        shape: how it looks.
-        path: how it moves over the world.
-        nearness: how much faster than the background it moves when the camera turns or shifts; 1 is the background.
-        is_object: it has a box, a mask and a tag; scenery in front has none.
-        closeness: share of a second camera's baseline by which it stands out from the background, from 0 at the
-            horizon to 1 at the lower edge of the view.
+        shape: appearance of the body.
+        path: motion of the body over the background.
+        nearness: ratio of the body's motion to that of the background when the camera turns or shifts; 1 moves with the
+            background.
+        is_object: whether the body has a box, a mask and a tag; foreground scenery has none.
+        closeness: fraction of a second camera's baseline by which the body is displaced against the background, from 0
+            at the horizon to 1 at the lower edge of the view.
     """
 
     shape: Shape
@@ -68,7 +69,7 @@ class Body:
 
 @dataclass
 class Person(Shape):
-    """A walking person: bare face and hands, clothes of three temperatures, limbs that swing."""
+    """A walking person with bare face and hands, clothes of three temperatures and swinging limbs."""
 
     height: float
     facing: float
@@ -89,7 +90,7 @@ class Person(Shape):
     def draw(
         cls, rng: Generator, look: Generator, ambient: float, height: float, speed: float, extra: float
     ) -> "Person":
-        """A random person of `height` HR pixels who walks `speed` pixels a frame (signed), `extra` Kelvin hotter."""
+        """Draw a person of `height` HR pixels, walking `speed` pixels per frame (signed) and `extra` Kelvin hotter."""
         cloth = [ambient + share * (SKIN - ambient) + extra for share in rng.uniform(0.15, 0.6, 3)]
         kelvin = {"skin": SKIN + extra, "hair": cloth[2] + 1.0, "coat": cloth[0], "legs": cloth[1], "bag": ambient}
         colours: dict[str, Colour] = {"skin": (0.75, 0.58, 0.48), "hair": (0.15, 0.12, 0.1)}
@@ -108,7 +109,7 @@ class Person(Shape):
         )
 
     def paint(self, canvas: Canvas, time: float) -> None:
-        """Far limbs first, then the trunk and the head, then the near arm."""
+        """Paint the far limbs first, then the trunk, the near limbs and the head."""
         h, k, colour, face = self.height, self.kelvin, self.colours, self.facing
         swing = 0.45 * float(np.sin(self.phase + self.stride * time))
         hip, shoulder = -0.5 * h, -0.8 * h
@@ -117,7 +118,7 @@ class Person(Shape):
         if self.bag:
             canvas.paint(canvas.ellipse(-face * 0.12 * h, -0.68 * h, 0.07 * h, 0.12 * h), k["bag"], 0.93, colour["bag"])
         canvas.paint(canvas.capsule(0, hip, 0, shoulder, 0.095 * h, 0.11 * h), k["coat"], 0.95, colour["coat"])
-        # A fold of the coat, which only the thermal view sees.
+        # A fold of the coat is visible only in the thermal view.
         canvas.paint(canvas.capsule(-0.03 * h, hip, 0.02 * h, -0.6 * h, 0.03 * h), k["coat"] - 0.8, 0.95, None)
         self._leg(canvas, hip, swing)
         self._arm(canvas, shoulder, -swing)
@@ -126,12 +127,12 @@ class Person(Shape):
         canvas.paint(canvas.ellipse(face * 0.022 * h, -0.91 * h, 0.05 * h, 0.062 * h), k["skin"], 0.98, colour["skin"])
 
     def _leg(self, canvas: Canvas, hip: float, angle: float) -> None:
-        """Thigh and shank; the knee of the leg behind bends."""
+        """Paint thigh and shank; the knee of the rear leg is bent."""
         knee = self.facing * max(0.0, -angle * self.facing) * 1.3
         self._limb(canvas, hip, (angle, angle - knee), (0.25, 0.24), 0.055, "legs")
 
     def _arm(self, canvas: Canvas, shoulder: float, angle: float) -> None:
-        """Upper arm, forearm and a bare hand."""
+        """Paint upper arm, forearm and a bare hand."""
         x, y = self._limb(canvas, shoulder, (angle, angle + 0.3 * self.facing), (0.17, 0.15), 0.042, "coat")
         hand = canvas.ellipse(x, y, 0.032 * self.height, 0.036 * self.height)
         canvas.paint(hand, self.kelvin["skin"] - 1.5, 0.98, self.colours["skin"])
@@ -145,7 +146,10 @@ class Person(Shape):
         radius: float,
         part: str,
     ) -> tuple[float, float]:
-        """Two segments from (0, root); angles from straight down, lengths and radius in heights. Returns the end."""
+        """Paint two segments from (0, root) and return the end of the second.
+
+        Angles are measured from straight down; lengths and radius are fractions of the height.
+        """
         h, x, y = self.height, 0.0, root
         for angle, length, thick in zip(angles, lengths, (1.0, 0.8), strict=True):
             x1, y1 = x + length * h * float(np.sin(angle)), y + length * h * float(np.cos(angle))
@@ -157,7 +161,7 @@ class Person(Shape):
 
 @dataclass
 class Animal(Shape):
-    """A four-legged animal: warm head and legs, insulating coat."""
+    """A four-legged animal with warm head and legs and an insulating coat."""
 
     size: float
     facing: float
@@ -173,7 +177,7 @@ class Animal(Shape):
         self.bounds = (-0.95 * s, -1.05 * s, 0.95 * s, 0.05 * s)
 
     def paint(self, canvas: Canvas, time: float) -> None:
-        """Legs, trunk, neck, head, tail."""
+        """Paint legs, trunk, tail, neck and head."""
         s, f = self.size, self.facing
         for i, x in enumerate((-0.42, -0.3, 0.3, 0.42)):
             reach = 0.14 * s * np.sin(self.pace * time + 1.7 * i)
@@ -203,7 +207,7 @@ class Animal(Shape):
 
 @dataclass
 class Slab(Shape):
-    """A hot plate with a sharp rim and a pattern, as of metal on a belt: the hardest moving boundary."""
+    """A hot plate with a sharp rim and a pattern, like metal on a conveyor belt: the sharpest moving boundary."""
 
     width: float
     height: float
@@ -217,7 +221,7 @@ class Slab(Shape):
         self.bounds = (-0.55 * self.width, -1.05 * self.height, 0.55 * self.width, 0.05 * self.height)
 
     def paint(self, canvas: Canvas, time: float) -> None:
-        """A plate with bars of other temperature."""
+        """Paint a plate with bars of other temperatures."""
         w, h = self.width, self.height
         outline = canvas.ellipse(0, -h / 2, w / 2, h / 2) if self.round else canvas.box(-w / 2, -h, w / 2, 0)
         canvas.paint(outline, self.hot, 0.9, (0.25, 0.22, 0.2))
@@ -228,7 +232,7 @@ class Slab(Shape):
 
 
 class Foreground(Shape):
-    """A pole, tree or fence between the camera and the scene, which hides what passes behind."""
+    """A pole, tree or fence between the camera and the scene, which occludes bodies behind it."""
 
     def __init__(self, stage: Stage, kind: str, height: float) -> None:
         self.tag = kind
@@ -245,7 +249,7 @@ class Foreground(Shape):
             fence(s, left, right, 0, min(height, 18 * stage.zoom))
 
     def paint(self, canvas: Canvas, time: float) -> None:
-        """Copy what was painted when the scene was made; the canvases have the same size."""
+        """Copy the canvas that was painted when the scene was made, which has the same size."""
         canvas.kelvin[...], canvas.emissivity[...] = self._canvas.kelvin, self._canvas.emissivity
         for name in ("alpha", "rgb"):
             source, target = getattr(self._canvas, name), getattr(canvas, name)

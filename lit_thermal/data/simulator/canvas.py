@@ -1,7 +1,8 @@
-"""Where a scene is painted: temperature, emissivity and colour on one grid finer than the HR pixels.
+"""The canvas of a scene: temperature, emissivity and colour on one grid finer than the HR pixels.
 
-Shapes are exact in position: each returns the share of every subpixel that it covers, so edges are smooth and move
-by any fraction of a pixel. Painting blends over what is there. Coordinates are HR pixels, x to the right, y down.
+Shapes have exact positions: each returns the share of every subpixel that it covers, so that edges are smooth and move
+by any fraction of a pixel. Painting blends over the existing content. Coordinates are HR pixels, x to the right, y
+down.
 """
 
 from typing import NamedTuple
@@ -13,11 +14,11 @@ Array = NDArray[np.float32]
 Colour = tuple[float, float, float]
 
 SUPERSAMPLING = 2
-"""Subpixels per HR pixel, each way."""
+"""Number of subpixels per HR pixel along each axis."""
 
 
 class Cover(NamedTuple):
-    """The share (rows, columns) in [0, 1] of each subpixel in a window of the canvas that a shape covers."""
+    """Share in [0, 1], (rows, columns), of each subpixel in a window of the canvas that is covered by a shape."""
 
     rows: slice
     cols: slice
@@ -29,11 +30,11 @@ class Canvas:
 
     Args:
         left: x of the left edge in HR pixels.
-        top: y of the upper edge.
-        width: in HR pixels.
-        height: in HR pixels.
-        visible: also paint the colours that the visible view sees.
-        transparent: start empty and keep `alpha`, as a moving body needs.
+        top: y of the upper edge in HR pixels.
+        width: width in HR pixels.
+        height: height in HR pixels.
+        visible: also paint the colours of the visible view.
+        transparent: start empty and record `alpha`, as needed for a moving body.
     """
 
     def __init__(
@@ -59,12 +60,12 @@ class Canvas:
 
     @property
     def right(self) -> float:
-        """The right edge's x."""
+        """Position x of the right edge in HR pixels."""
         return self.left + self.width
 
     @property
     def bottom(self) -> float:
-        """The lower edge's y."""
+        """Position y of the lower edge in HR pixels."""
         return self.top + self.height
 
     def paint(
@@ -74,12 +75,12 @@ class Canvas:
         emissivity: float | None = None,
         rgb: Colour | Array | None = None,
     ) -> None:
-        """Blend a surface over the canvas; what is None shows through (a mark that one of the views does not see).
+        """Blend a surface over the canvas; properties that are None are unchanged, as for marks seen in one view only.
 
         Args:
-            cover: a shape, or None where it lies outside the canvas.
+            cover: area of a shape, or None if it lies outside the canvas.
             kelvin: temperature, a number or an array of the cover's shape.
-            emissivity: in (0, 1].
+            emissivity: emissivity in (0, 1].
             rgb: reflectance in [0, 1], three numbers or an array (3, rows, columns).
         """
         if cover is None:
@@ -103,17 +104,17 @@ class Canvas:
                 field += weight * (value - field)
 
     def warm(self, cover: Cover | None, kelvin: float | Array) -> None:
-        """Add `kelvin` to the temperature of what is there; the visible view does not change."""
+        """Add `kelvin` to the temperature of the canvas; the visible view does not change."""
         if cover is not None:
             self.kelvin[cover.rows, cover.cols] += cover.alpha * kelvin
 
     def shade(self, cover: Cover | None, factor: float) -> None:
-        """Multiply the colour of what is there by `factor`; the temperature does not change."""
+        """Multiply the colour of the canvas by `factor`; the temperature does not change."""
         if cover is not None and self.rgb is not None:
             self.rgb[:, cover.rows, cover.cols] *= 1 + cover.alpha * (factor - 1)
 
     def box(self, x0: float, y0: float, x1: float, y1: float) -> Cover | None:
-        """An upright rectangle, covered exactly."""
+        """Return the exact cover of an upright rectangle."""
         window = self._window(x0, y0, x1, y1)
         if window is None:
             return None
@@ -127,9 +128,9 @@ class Canvas:
         columns: tuple[float, float, float],
         rows: tuple[float, float, float],
     ) -> Cover | None:
-        """A lattice of equal rectangles inside `bounds` = (x0, y0, x1, y1).
+        """Return the cover of a lattice of equal rectangles inside `bounds` = (x0, y0, x1, y1).
 
-        `columns` and `rows` are (first edge, pitch, size): windows of a facade, planks, bars of a fence.
+        `columns` and `rows` are (first edge, pitch, size), for example of windows of a facade, planks or fence bars.
         """
         window = self._window(*bounds)
         if window is None:
@@ -141,7 +142,7 @@ class Canvas:
         return Cover(*window, inside.alpha * (down[:, None] * across))
 
     def ellipse(self, x: float, y: float, rx: float, ry: float) -> Cover | None:
-        """An upright ellipse, by a first-order distance to its edge."""
+        """Return the cover of an upright ellipse, from a first-order distance to its edge."""
         window = self._window(x - rx, y - ry, x + rx, y + ry)
         if window is None:
             return None
@@ -152,7 +153,7 @@ class Canvas:
         return Cover(rows, cols, _soft((radius - 1) / slope))
 
     def capsule(self, x0: float, y0: float, x1: float, y1: float, r0: float, r1: float | None = None) -> Cover | None:
-        """A thick line with round ends, of half width `r0` at its start and `r1` at its end."""
+        """Return the cover of a thick line with round ends, of half width `r0` at its start and `r1` at its end."""
         r1 = r0 if r1 is None else r1
         r = max(r0, r1, 0.25)
         window = self._window(min(x0, x1) - r, min(y0, y1) - r, max(x0, x1) + r, max(y0, y1) + r)
@@ -165,7 +166,7 @@ class Canvas:
         np.clip(along, 0, 1, out=along)
         px, py = dx - along * ax, dy - along * ay
         distance = np.sqrt(px * px + py * py)
-        # A line thinner than a subpixel keeps its width and grows faint.
+        # A line thinner than a subpixel is painted with the width of a subpixel and a lower weight.
         wide0, wide1 = max(r0, 0.25), max(r1, 0.25)
         distance -= wide0 if wide0 == wide1 else wide0 + (wide1 - wide0) * along
         alpha = _soft(distance)
@@ -174,7 +175,7 @@ class Canvas:
         return Cover(rows, cols, alpha)
 
     def polygon(self, points: list[tuple[float, float]]) -> Cover | None:
-        """A convex polygon, its corners in order, either way round."""
+        """Return the cover of a convex polygon, with corners in clockwise or counterclockwise order."""
         xs, ys = [p[0] for p in points], [p[1] for p in points]
         window = self._window(min(xs), min(ys), max(xs), max(ys))
         if window is None:
@@ -192,11 +193,11 @@ class Canvas:
         return Cover(rows, cols, alpha)
 
     def whole(self) -> Cover:
-        """All of the canvas."""
+        """Return the cover of the whole canvas."""
         return Cover(slice(None), slice(None), np.ones(self.shape, np.float32))
 
     def _window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice] | None:
-        """Subpixels that a shape within these bounds can touch; None if it lies outside."""
+        """Return the window of subpixels that a shape within these bounds can touch, or None if it lies outside."""
         s = SUPERSAMPLING
         c0 = max(0, int((x0 - self.left) * s) - 1)
         c1 = min(self.shape[1], int((x1 - self.left) * s) + 2)
@@ -206,25 +207,25 @@ class Canvas:
 
 
 def _soft(distance: Array) -> Array:
-    """Share of a subpixel inside an edge at signed `distance` (HR pixels, negative inside); in place."""
+    """Return the share of a subpixel inside an edge at signed `distance` (HR pixels, negative inside), in place."""
     distance *= -SUPERSAMPLING
     distance += 0.5
     return np.clip(distance, 0, 1, out=distance)
 
 
 def _overlap(centres: Array, low: float, high: float) -> Array:
-    """Share of each subpixel interval around `centres` within [low, high]."""
+    """Return the share of each subpixel interval around `centres` that lies within [low, high]."""
     half = 0.5 / SUPERSAMPLING
     share = (np.minimum(centres + half, high) - np.maximum(centres - half, low)) * SUPERSAMPLING
     return np.clip(share, 0, 1)
 
 
 def _comb(centres: Array, first: float, pitch: float, size: float) -> Array:
-    """Share of each subpixel within any of the intervals [first + n pitch, first + n pitch + size]."""
+    """Return the share of each subpixel within any of the intervals [first + n pitch, first + n pitch + size]."""
     half = 0.5 / SUPERSAMPLING
 
     def below(edge: Array) -> Array:
-        """Length of all intervals left of `edge`."""
+        """Return the length of all intervals left of `edge`."""
         whole = np.floor((edge - first) / pitch)
         return whole * size + np.minimum(edge - first - whole * pitch, size)
 

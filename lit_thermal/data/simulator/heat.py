@@ -1,9 +1,9 @@
 """Conduction and cooling on the scene's surfaces, solved exactly.
 
 The excess temperature u over a surface's steady state obeys ``du/dt = D lap(u) - u / tau + s(x, t)`` on a
-rectangle with insulated edges (Neumann). On the half-sample grid its eigenfunctions are the DCT-II cosines, so each
-coefficient decays by itself with rate ``D |k|^2 + 1 / tau``, and sources that are constant between switching times
-integrate in closed form: there is no time step and no stability bound.
+rectangle with insulated edges (Neumann). On the half-sample grid its eigenfunctions are the DCT-II cosines, so that
+each coefficient decays independently with rate ``D |k|^2 + 1 / tau``, and sources that are constant between switching
+times are integrated in closed form, without a time step or stability bound.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ Real = NDArray[np.float64]
 
 
 class Pattern(NamedTuple):
-    """A separable shape: its value at row y and column x is ``column[y] * row[x]``."""
+    """A separable pattern, whose value at row y and column x is ``column[y] * row[x]``."""
 
     column: Real
     row: Real
@@ -30,12 +30,12 @@ class _Event(NamedTuple):
 class HeatField:
     """Excess temperature in Kelvin over time on a (height, width) grid of pitch 1 pixel.
 
-    Exact for what the grid can represent, to rounding. Times are in HR frames.
+    The solution is exact up to rounding for fields that the grid can represent. Times are in HR frames.
 
     Args:
-        shape: (height, width).
-        diffusivity: D in pixels squared per frame, >= 0; one value for all surfaces.
-        cooling: 1 / tau per frame, >= 0: loss to the air in proportion to the excess (Newton).
+        shape: shape (height, width) of the grid.
+        diffusivity: diffusivity D >= 0 in pixels squared per frame, the same for all surfaces.
+        cooling: rate 1 / tau >= 0 per frame of the loss to the air, proportional to the excess (Newton).
     """
 
     def __init__(self, shape: tuple[int, int], diffusivity: float, cooling: float = 0.0) -> None:
@@ -47,16 +47,16 @@ class HeatField:
         self._rate = diffusivity * (ky[:, None] ** 2 + kx**2) + cooling
 
     def deposit(self, pattern: Pattern | Real, time: float = 0.0) -> None:
-        """Add `pattern` (Kelvin) at once at `time`: an initial state, or heat that a passing body leaves."""
+        """Add `pattern` (Kelvin) instantly at `time`, as an initial state or the heat left by a passing body."""
         self._events.append(_Event(time, self._spectrum(pattern), True))
 
     def heat(self, pattern: Pattern | Real, start: float, stop: float) -> None:
-        """Add a source of `pattern` (Kelvin per frame) that works from `start` to `stop`."""
+        """Add a source of `pattern` (Kelvin per frame) that is active from `start` to `stop`."""
         spectrum = self._spectrum(pattern)
         self._events += [_Event(start, spectrum, False), _Event(stop, -spectrum, False)]
 
     def at(self, times: Real) -> NDArray[np.float32]:
-        """Excess temperature (T, height, width) at `times`, ascending; what happened before the first counts."""
+        """Return the excess temperature (T, height, width) at ascending `times`, including earlier events' effects."""
         events = sorted(self._events, key=lambda event: event.time)
         fields = np.zeros((len(times), *self.shape), np.float32)
         if not events:
@@ -102,7 +102,7 @@ class HeatField:
 
 
 def dct(x: Real) -> Real:
-    """DCT-II of the last axis, ``sum_n x_n cos(pi k (n + 1/2) / N)``, by one FFT (Makhoul 1980)."""
+    """Return the DCT-II of the last axis, ``sum_n x_n cos(pi k (n + 1/2) / N)``, computed by one FFT (Makhoul 1980)."""
     n = x.shape[-1]
     half = np.fft.rfft(np.concatenate([x[..., ::2], x[..., 1::2][..., ::-1]], -1))
     half *= np.exp(-0.5j * np.pi * np.arange(n // 2 + 1) / n)
@@ -113,7 +113,7 @@ def dct(x: Real) -> Real:
 
 
 def idct(x: Real) -> Real:
-    """Inverse of `dct` along the last axis."""
+    """Return the inverse of `dct` along the last axis."""
     n = x.shape[-1]
     mirrored = np.zeros((*x.shape[:-1], n // 2 + 1))
     mirrored[..., 1:] = x[..., : -(n // 2) - 1 : -1]

@@ -1,4 +1,4 @@
-"""Whole backgrounds: a street, a park, a facade, and a view from above."""
+"""Complete backgrounds: a street, a park, a facade, and an aerial view."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from lit_thermal.data.simulator.texture import texture
 
 @dataclass(frozen=True)
 class Layout:
-    """What bodies and heat sources need to know of a background.
+    """Properties of a background that bodies and heat sources depend on.
 
     Attributes:
-        tags: words for what is to be seen.
-        horizon: y where the ground begins.
+        tags: words that describe the visible contents.
+        horizon: y coordinate at which the ground begins.
         person: height of a person in HR pixels at the horizon and at the lower edge.
-        from_above: bodies are seen from the top.
+        from_above: whether bodies are seen from above.
     """
 
     tags: tuple[str, ...]
@@ -42,13 +42,13 @@ class Layout:
     from_above: bool = False
 
     def person_height(self, canvas: Canvas, y: float) -> float:
-        """Height of a person whose feet are at `y`."""
+        """Return the height of a person whose feet are at `y`."""
         share = (y - self.horizon) / max(canvas.bottom - self.horizon, 1.0)
         return self.person[0] + (self.person[1] - self.person[0]) * share
 
 
 def street(s: Stage) -> Layout:
-    """Sky, a row of houses and trees, a road with marks, poles and wires."""
+    """Paint sky, a row of houses and trees, a road with marks, poles and wires."""
     c, rng = s.canvas, s.rng
     horizon = c.top + c.height * rng.uniform(0.35, 0.55)
     sky(s, horizon + 2)
@@ -70,7 +70,7 @@ def street(s: Stage) -> Layout:
 
 
 def park(s: Stage) -> Layout:
-    """Sky, far trees, grass, near trees, a fence, sometimes a pylon."""
+    """Paint sky, far trees, grass, near trees, and sometimes a fence or a pylon."""
     c, rng = s.canvas, s.rng
     horizon = c.top + c.height * rng.uniform(0.3, 0.55)
     sky(s, horizon + 2)
@@ -93,7 +93,7 @@ def park(s: Stage) -> Layout:
 
 
 def facade(s: Stage) -> Layout:
-    """A wall that fills the view: windows, joints, pipes, units, boards, a pavement."""
+    """Paint walls that fill the view, with windows, joints, pipes, air conditioners, signs and a pavement."""
     c, rng = s.canvas, s.rng
     foot = c.bottom - c.height * rng.uniform(0.12, 0.3)
     ground(s, foot - 3, s.warmth(-1, 5), rng.uniform(0.2, 0.5), (0.5, 0.5, 0.48))
@@ -115,7 +115,7 @@ def facade(s: Stage) -> Layout:
 
 
 def above(s: Stage) -> Layout:
-    """Roofs, roads with marks, parked cars and trees from above."""
+    """Paint a road with marks, roofs and trees from above."""
     c, rng = s.canvas, s.rng
     whole = c.whole()
     base, rough = s.warmth(-3, 2), rng.uniform(0.3, 0.7)
@@ -162,7 +162,7 @@ def above(s: Stage) -> Layout:
 def _roof(
     s: Stage, slab: Callable[..., list[tuple[float, float]]], u: float, v: float, length: float, width: float
 ) -> None:
-    """Two slopes of different warmth, a ridge, skylights, vents and a rim."""
+    """Paint two slopes of different temperature, a rim, seams, skylights and vents."""
     c, rng = s.canvas, s.rng
     red = s.colour((0.5, 0.35, 0.3), 0.1)
     c.paint(c.polygon(slab(u - 1, v - 1, length + 2, width + 2)), s.warmth(-4, 2), 0.93, s.colour((0.6, 0.6, 0.6)))
@@ -182,7 +182,7 @@ def _roof(
 
 
 def _skyline(s: Stage, horizon: float, houses: float) -> None:
-    """Houses and trees side by side along the horizon; `houses` is their share."""
+    """Paint houses and trees side by side along the horizon; `houses` is the share of houses."""
     c, rng = s.canvas, s.rng
     x = c.left - s.span(0, 20)
     while x < c.right:

@@ -1,4 +1,4 @@
-"""From a scene to frames: the thermal clip with its truth, and the visible view."""
+"""Rendering of a scene: the thermal clip with its ground truth, and the visible view."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,11 +16,11 @@ from lit_thermal.errors import InputError
 
 @dataclass(frozen=True)
 class Flare:
-    """A bright source that glares into the lens: a halo around it, a veil over all, ghosts across the centre.
+    """Glare of a bright source in the lens: a halo around it, a veil over the picture, ghosts across the centre.
 
     Attributes:
-        place: (x, y) of the source from the centre of the picture, in shares of its width and height.
-        strength: light that it adds at its place, 1 being white.
+        place: position (x, y) of the source relative to the centre, as fractions of the picture's width and height.
+        strength: light that is added at the position of the source, where 1 is white.
     """
 
     place: tuple[float, float]
@@ -29,15 +29,16 @@ class Flare:
 
 @dataclass(frozen=True)
 class Camera:
-    """A second camera beside the thermal one.
+    """A second camera next to the thermal one.
 
     Attributes:
-        shift: how far its view lies right of and below the thermal view, HR pixels.
-        baseline: (x, y) that a body of closeness 1 moves against the background by, HR pixels; one of nearness n moves
-            by (n - 1) of it more.
-        delay: its picture is taken so many frames later.
-        view: how many times wider and higher its view is than the thermal one, brought to as many pixels.
-        flare: light that falls into its lens.
+        shift: displacement (x, y) of its view to the right of and below the thermal view, in HR pixels.
+        baseline: displacement (x, y) of a body of closeness 1 against the background, in HR pixels; a body of nearness
+            n is displaced by (n - 1) times the baseline more.
+        delay: number of frames by which its picture is taken later.
+        view: ratio of the width and height of its view to those of the thermal one; the picture is resized to the same
+            number of pixels.
+        flare: glare in its lens, if any.
     """
 
     shift: tuple[float, float] = (0.0, 0.0)
@@ -49,13 +50,13 @@ class Camera:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of a rendered clip.
+    """Ground truth of a rendered clip.
 
     Attributes:
-        kelvin: (T, H, W) temperature of the surfaces themselves, averaged over each pixel, before the camera.
-        boxes: (T, N, 4) float32, left, top, right, bottom of each object; zeros where nothing of it is seen.
-        masks: (T, N, H, W) bool, where an object covers more than half of a pixel and nothing covers it.
-        labels: N words.
+        kelvin: true temperature (T, H, W) of the surfaces, averaged over each pixel, without camera effects.
+        boxes: float32 boxes (T, N, 4), left, top, right and bottom of each object; zeros if it is not visible.
+        masks: bool masks (T, N, H, W), true where the visible part of an object covers more than half of a pixel.
+        labels: names of the N objects.
     """
 
     kelvin: Array
@@ -69,11 +70,11 @@ class Clip:
     """A thermal clip as the camera stores it.
 
     Attributes:
-        counts: (T, H, W) 16-bit; ``counts / 65535`` is the value in [0, 1].
-        radiometry: from that value to Kelvin.
-        tags: words for what is to be seen.
-        name: of the clip.
-        truth: where it was asked for.
+        counts: 16-bit counts (T, H, W); ``counts / 65535`` is the value in [0, 1].
+        radiometry: conversion of these values to Kelvin.
+        tags: words that describe the visible contents.
+        name: name of the clip.
+        truth: ground truth, if it was requested.
     """
 
     counts: NDArray[np.uint16]
@@ -87,10 +88,10 @@ def render(scene: Scene, times: NDArray[np.float64] | None = None, *, frames: in
     """Render the thermal clip at `times` (HR frames, ascending; by default 0 to frames - 1).
 
     Args:
-        scene: from `make_scene`; its background must reach as far as the camera turns until the last time.
-        times: any real times from 0 on; one time gives a single image.
-        frames: how many, where `times` is not given.
-        truth: also work out the temperatures, boxes and masks, which takes as long again.
+        scene: scene from `make_scene`, whose background must cover the camera's motion until the last time.
+        times: real times of the frames, at least 0 and ascending; one time gives a single image.
+        frames: number of frames if `times` is not given.
+        truth: also compute temperatures, boxes and masks, which doubles the time.
     """
     times = np.arange(frames, dtype=np.float64) if times is None else np.asarray(times, np.float64)
     excess = scene.heat.at(times)
@@ -116,7 +117,7 @@ def render_visible(scene: Scene, time: float = 0.0, camera: Camera | None = None
     """Render the visible view at `time`: (3, H, W) float32 in [0, 1]; dark and grainy at night.
 
     Raises:
-        InputError: the scene was made without colours, or the camera looks beyond the scene's margin.
+        InputError: the scene was made without colours, or the camera's view exceeds the scene's margin.
     """
     camera = camera or Camera()
     rgb, time = scene.surface.rgb, time + camera.delay
@@ -124,7 +125,7 @@ def render_visible(scene: Scene, time: float = 0.0, camera: Camera | None = None
         raise InputError("the scene has no colours to show; make it with visible=True")
     night = scene.weather.sun == 0
     height, width = (round(n * wide) for n, wide in zip(scene.size, camera.view[::-1], strict=True))
-    # The wider view has the same centre.
+    # The second camera's view has the same centre as the thermal view before shifts.
     corner = (scene.size[1] - width) / 2, (scene.size[0] - height) / 2
     aimed = replace(camera, shift=(camera.shift[0] + corner[0], camera.shift[1] + corner[1]))
     fine = _compose(scene, np.array([time]), lambda _, crop: crop(rgb), _colours, aimed, size=(height, width))[0]
@@ -140,11 +141,11 @@ def render_visible(scene: Scene, time: float = 0.0, camera: Camera | None = None
 
 
 _GHOSTS = ((0.35, 0.05, (0.5, 0.9, 0.6)), (0.8, 0.11, (0.9, 0.6, 0.4)), (1.3, 0.07, (0.5, 0.6, 1.0)))
-"""Distance across the centre in distances of the source, radius in shares of the shorter side, and colour of each."""
+"""Ghosts: distance across the centre relative to the source's distance, radius relative to the shorter side, colour."""
 
 
 def _glare(flare: Flare, size: tuple[int, int]) -> Array:
-    """The light (3, H, W) that a source scatters over the picture."""
+    """Return the light (3, H, W) that a source scatters over the picture."""
     unit = min(size)
     y, x = ((np.arange(n, dtype=np.float32) + 0.5 - n / 2) / unit for n in size)
     px, py = (share * n / unit for share, n in zip(flare.place, size[::-1], strict=True))
@@ -161,13 +162,13 @@ def _glare(flare: Flare, size: tuple[int, int]) -> Array:
 
 
 def _reduced(picture: Array, size: tuple[int, int]) -> Array:
-    """A picture (3, h, w) brought to another size as guides in files are."""
+    """Resize a picture (3, h, w) in the same way as guides from files."""
     planes = [Image.fromarray(plane).resize(size[::-1], Image.Resampling.BICUBIC) for plane in picture]
     return np.stack([np.asarray(plane) for plane in planes])
 
 
 def _truth(scene: Scene, times: NDArray[np.float64], excess: Array) -> Truth:
-    """Temperatures and objects, by the same composition without emissivity and optics."""
+    """Return true temperatures and objects, composed like the clip but without emissivity and optics."""
     kelvin = scene.surface.kelvin
     fine = _compose(
         scene, times, lambda i, crop: (crop(kelvin) + crop(_double(excess[i])))[None], lambda c: c.kelvin[None]
@@ -192,7 +193,7 @@ def _truth(scene: Scene, times: NDArray[np.float64], excess: Array) -> Truth:
 
 
 class _Crop:
-    """Cuts from a field of the surface what one frame needs, three subpixels more than its size each way."""
+    """Cuts the part of a surface's field that one frame needs: its size plus three subpixels along each axis."""
 
     def __init__(self, surface: Canvas, corner: tuple[float, float], size: tuple[int, int]) -> None:
         self.shape = tuple(SUPERSAMPLING * (n + 2 * MARGIN) for n in size)
@@ -220,16 +221,16 @@ def _compose(
     shown: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Array:
-    """Lay the bodies over the background at each time: (T, C, h, w) in subpixels, with the optics' margin.
+    """Compose the bodies over the background at each time: (T, C, h, w) in subpixels, with the optics' margin.
 
     Args:
-        scene: what to render.
-        times: of the frames.
-        background: gives the (C, ...) field of frame i, cut by the crop that it gets.
-        look: gives a body's (C, ...) field from its canvas.
-        camera: looks from beside; None is the thermal camera.
-        shown: only this body has its look, the others are zero (they still hide it).
-        size: height and width of the view; by default those of the thermal one.
+        scene: scene to render.
+        times: times of the frames.
+        background: function that returns the field (C, ...) of frame i, cut by the given crop.
+        look: function that returns a body's field (C, ...) from its canvas.
+        camera: second camera; None is the thermal camera.
+        shown: index of the only body whose field is used; others are zero but still occlude it. None uses all.
+        size: height and width of the view; by default those of the thermal view.
     """
     camera = camera or Camera()
     visible = look is _colours
@@ -246,7 +247,7 @@ def _compose(
             ]
             if n not in rigid or not body.shape.rigid:
                 left, top, right, bottom = body.shape.bounds
-                if not body.shape.rigid:  # painted where it belongs: its subpixels are the frame's
+                if not body.shape.rigid:  # painted on the frame's own subpixel grid
                     right, bottom = right + 1, bottom + 1
                     left = np.floor((origin[0] + left) * SUPERSAMPLING) / SUPERSAMPLING - origin[0]
                     top = np.floor((origin[1] + top) * SUPERSAMPLING) / SUPERSAMPLING - origin[1]
@@ -262,10 +263,10 @@ def _compose(
 
 
 def _lay(frame: Array, sprite: Array, top: float, left: float) -> None:
-    """Put a premultiplied `sprite` (C + 1, h, w; alpha last) over `frame` (C, H, W), its corner at real subpixels."""
+    """Composite a premultiplied `sprite` (C + 1, h, w; alpha last) over `frame` (C, H, W) at fractional subpixels."""
     rows, cols = round(top), round(left)
     if abs(top - rows) + abs(left - cols) > 1e-4:
-        # Three subpixels of nothing around it: (h + 3, w + 3) are left after shifting.
+        # Pad with three empty subpixels on each side, of which (h + 3, w + 3) remain after shifting.
         rows, cols = int(np.floor(top)) - 1, int(np.floor(left)) - 1
         sprite = _shift(np.pad(sprite, ((0, 0), (3, 3), (3, 3))), rows + 2 - top, cols + 2 - left)
     height, width = sprite.shape[1:]
@@ -280,7 +281,7 @@ def _lay(frame: Array, sprite: Array, top: float, left: float) -> None:
 
 
 def _shift(field: Array, y: float, x: float) -> Array:
-    """Read `field` (C, h + 3, w + 3) at rows 1 + y + i and columns 1 + x + j, 0 <= y, x <= 1, by cubic weights."""
+    """Interpolate `field` (C, h + 3, w + 3) cubically at rows 1 + y + i and columns 1 + x + j, 0 <= y, x <= 1."""
     height, width = field.shape[1] - 3, field.shape[2] - 3
     if y:
         field = _weigh([field[:, k : k + height] for k in range(4)], y)
@@ -292,7 +293,7 @@ def _shift(field: Array, y: float, x: float) -> Array:
 
 
 def _weigh(taps: list[Array], at: float) -> Array:
-    """Keys' cubic (a = -0.5) at `at` between the second and the third of four taps."""
+    """Interpolate at `at` between the second and the third of four taps with Keys' cubic (a = -0.5)."""
     weights = (
         ((-0.5 * at + 1) * at - 0.5) * at,
         (1.5 * at - 2.5) * at * at + 1,
@@ -307,7 +308,7 @@ def _weigh(taps: list[Array], at: float) -> Array:
 
 
 def _double(field: Array) -> Array:
-    """Bilinear enlargement of (h, w) to subpixels, its edge repeated."""
+    """Enlarge (h, w) bilinearly to subpixels, with the edge repeated."""
     for axis in (0, 1):
         f = field if axis == 0 else field.T
         out = np.empty((2 * f.shape[0], f.shape[1]), np.float32)
@@ -320,13 +321,13 @@ def _double(field: Array) -> Array:
 
 
 def _average(fine: Array) -> Array:
-    """Mean of each pixel's subpixels, without the optics' margin: (..., H, W)."""
+    """Return the mean (..., H, W) of each pixel's subpixels, without the optics' margin."""
     *lead, height, width = fine.shape
     cells = fine.reshape(*lead, height // SUPERSAMPLING, SUPERSAMPLING, width // SUPERSAMPLING, SUPERSAMPLING)
     return np.ascontiguousarray(cells.mean((-3, -1))[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
 def _colours(canvas: Canvas) -> Array:
-    """A body's reflectance (3, h, w)."""
+    """Return a body's reflectance (3, h, w)."""
     assert canvas.rgb is not None
     return canvas.rgb

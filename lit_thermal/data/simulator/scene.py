@@ -1,4 +1,4 @@
-"""A scene: everything that a rendering needs, drawn once from (seed, stream, index)."""
+"""Scenes: everything that rendering needs, drawn once from (seed, stream, index)."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -29,17 +29,17 @@ ScenarioName = Literal["standard", "fast_motion", "switching_sources", "hot_boun
 
 @dataclass(frozen=True)
 class Scenario:
-    """What sets a named kind of scene apart.
+    """Parameters of a named kind of scene.
 
     Attributes:
-        speed: least and greatest speed of bodies over the image, in shares of `max_speed`.
-        pan: the same for the camera, where it turns.
+        speed: minimum and maximum speed of bodies over the image, as fractions of `max_speed`.
+        pan: minimum and maximum speed of the camera, if it moves, as fractions of `max_speed`.
         still: probability that the camera stands still.
-        bodies: least and greatest number of moving bodies.
-        sources: the same of heat sources on surfaces that switch during the clip.
-        hot: least and greatest extra temperature of bodies, Kelvin.
+        bodies: minimum and maximum number of moving bodies.
+        sources: minimum and maximum number of heat sources on surfaces that switch during the clip.
+        hot: minimum and maximum extra temperature of bodies in Kelvin.
         slabs: share of the bodies that are hot plates.
-        contact: heat that bodies leave on the ground, Kelvin per frame of contact.
+        contact: minimum and maximum heat that bodies leave on the ground, in Kelvin per frame of contact.
     """
 
     speed: tuple[float, float] = (0.1, 1.0)
@@ -62,18 +62,18 @@ SCENARIOS: dict[str, Scenario] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """One place with its bodies, as `render` takes it.
+    """A place with its bodies, the input of `render`.
 
     Attributes:
-        name: of the clip.
+        name: name of the clip.
         size: height and width of a frame in HR pixels.
-        surface: the background, larger than a frame where the camera turns; coordinates are those of frame 0.
-        heat: excess temperature of the background over time, on pixels of the surface.
-        bodies: from the farthest to the nearest.
-        pan: velocity (HR pixels a frame) and acceleration of the view over the background, (x, y) each.
-        weather: of the place.
-        sensor: the thermal camera.
-        tags: words for what is to be seen.
+        surface: background, which is larger than a frame if the camera moves; coordinates are those of frame 0.
+        heat: excess temperature of the background over time, on the pixels of the surface.
+        bodies: bodies, from the farthest to the nearest.
+        pan: velocity (HR pixels per frame) and acceleration of the view over the background, (x, y) each.
+        weather: weather, which determines temperatures.
+        sensor: thermal camera.
+        tags: words that describe the visible contents.
         entropy: seeds of the sensor's noise.
     """
 
@@ -89,7 +89,7 @@ class Scene:
     entropy: tuple[int, ...]
 
     def view(self, time: float) -> tuple[float, float]:
-        """Upper left corner (x, y) of the frame at `time` on the background."""
+        """Return the upper left corner (x, y) of the frame at `time` on the background."""
         return _view(self.pan, time)
 
 
@@ -105,19 +105,19 @@ def make_scene(
     visible: bool = False,
     margin: int = 0,
 ) -> Scene:
-    """Draw the scene number `index`.
+    """Draw the scene with number `index`.
 
     Args:
-        seed: of the whole data set.
-        index: of the scene.
-        stream: separates sets that share a seed (training, validation, test).
-        size: of a frame in HR pixels, one number or (height, width).
-        frames: the camera's way is planned for times 0 to frames - 1.
-        scenario: one of `SCENARIOS`.
-        max_speed: greatest speed over the image in HR pixels a frame; scenarios take shares of it.
-        visible: also paint colours, for `render_visible`. The thermal scene does not depend on it.
-        margin: background kept around all frames in HR pixels, for a second camera that looks beside. The place is
-            laid out over it too, so that another margin gives another scene.
+        seed: seed of the whole data set.
+        index: index of the scene.
+        stream: index that separates data sets with the same seed (training, validation, test).
+        size: size of a frame in HR pixels, one number or (height, width); sides are at least 16.
+        frames: number of frames; the camera's motion is planned for times 0 to frames - 1.
+        scenario: name of the scenario, one of `SCENARIOS`.
+        max_speed: maximum speed over the image in HR pixels per frame, of which scenarios use fractions.
+        visible: also paint colours, for `render_visible`. The thermal scene does not depend on this.
+        margin: width of extra background around all frames in HR pixels, for the view of a second camera. The place is
+            laid out over the margin too, so that another margin gives another scene.
 
     Raises:
         InputError: the scenario is unknown or a number is out of range.
@@ -173,14 +173,14 @@ def _view(pan: Pan, time: float) -> tuple[float, float]:
 
 
 def _direction(rng: Generator) -> tuple[float, float]:
-    """A unit vector, more often level than not."""
+    """Draw a unit vector, which is nearly horizontal in most cases."""
     angle = rng.uniform(-0.5, 0.5) if rng.random() < 0.7 else rng.uniform(-np.pi / 2, np.pi / 2)
     sign = 1 if rng.random() < 0.5 else -1
     return float(sign * np.cos(angle)), float(np.sin(angle))
 
 
 def _draw_pan(rng: Generator, kind: Scenario, max_speed: float, frames: int) -> Pan:
-    """The camera's turn: it speeds up or slows down by up to a third over the clip and never passes its limit."""
+    """Draw the camera's motion, whose speed changes by up to 30 % over the clip and never exceeds its limit."""
     x, y = _direction(rng)
     still = rng.random() < kind.still
     speed = 0.0 if still else float(rng.uniform(*kind.pan)) * max_speed
@@ -191,7 +191,7 @@ def _draw_pan(rng: Generator, kind: Scenario, max_speed: float, frames: int) -> 
 
 
 def _make_surface(pan: Pan, size: tuple[int, int], frames: int, margin: int, visible: bool) -> Canvas:
-    """An empty background that holds every frame with what optics and resampling look at beyond it."""
+    """Return an empty background that contains every frame and the border that optics and resampling need."""
     reach = MARGIN + 2 + margin
     ways = np.array([_view(pan, t) for t in np.arange(0, max(frames - 1, 0) + 0.25, 0.25)])
     low, high = np.floor(ways.min(0)) - reach, np.ceil(ways.max(0)) + reach
@@ -202,7 +202,7 @@ def _make_surface(pan: Pan, size: tuple[int, int], frames: int, margin: int, vis
 def _draw_bodies(
     stage: Stage, layout: Layout, kind: Scenario, pan: Pan, size: tuple[int, int], frames: int, max_speed: float
 ) -> list[Body]:
-    """Bodies that are in the frame at mid-clip, far ones first, and sometimes something in front of them all."""
+    """Draw bodies that are in the frame at mid-clip, far ones first, and sometimes a foreground object."""
     rng = stage.rng
     middle = (frames - 1) / 2
     view = np.array(_view(pan, middle))
@@ -241,7 +241,7 @@ def _draw_bodies(
 def _draw_shape(
     stage: Stage, layout: Layout, kind: Scenario, tall: float, size: tuple[int, int], velocity: np.ndarray
 ) -> Shape:
-    """A body that suits the place; `tall` is the height of a person where it stands."""
+    """Draw a body that suits the place; `tall` is the height of a person at its position."""
     rng, look, ambient = stage.rng, stage.look, stage.weather.ambient
     extra = float(rng.uniform(*kind.hot))
     facing = 1.0 if velocity[0] >= 0 else -1.0
@@ -266,7 +266,7 @@ def _draw_shape(
 
 
 def _draw_heat(stage: Stage, layout: Layout, kind: Scenario, bodies: list[Body], frames: int) -> HeatField:
-    """Warm patches from before, sources that switch, and what bodies leave where they touch the ground."""
+    """Draw initial patches of excess temperature, switching sources, and the heat that bodies leave on the ground."""
     c, rng = stage.canvas, stage.rng
     shape = c.shape[0] // SUPERSAMPLING, c.shape[1] // SUPERSAMPLING
     field = HeatField(shape, float(rng.uniform(0.03, 0.3)), float(rng.uniform(0.005, 0.05)))
@@ -277,7 +277,7 @@ def _draw_heat(stage: Stage, layout: Layout, kind: Scenario, bodies: list[Body],
         return Pattern(np.exp(-(((y - y0) / ry) ** 2) / 2), np.exp(-(((x - x0) / rx) ** 2) / 2))
 
     def patch(x0: float, y0: float, rx: float, ry: float) -> Pattern:
-        """A rectangle whose edges are one pixel soft."""
+        """Return a rectangle with linear edges that are one pixel wide."""
         return Pattern(np.clip(ry + 0.5 - abs(y - y0), 0, 1), np.clip(rx + 0.5 - abs(x - x0), 0, 1))
 
     def place() -> tuple[float, float, float, float]:

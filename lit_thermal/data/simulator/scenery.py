@@ -1,8 +1,8 @@
-"""Things that stand still: sky, ground, roads, buildings, trees, poles, wires, fences, signs.
+"""Static scenery: sky, ground, roads, buildings, trees, poles, wires, fences, signs.
 
-Each painter takes a `Stage` and puts a surface with temperature, emissivity and colour on its canvas. Thermal detail
-comes from the stage's `rng`; colours come from its `look`, a stream of their own, so that a scene is thermally the
-same whether or not its visible view is painted. Lengths are HR pixels and grow with the stage's zoom.
+Each painter takes a `Stage` and paints a surface with temperature, emissivity and colour on its canvas. Thermal detail
+is drawn from the stage's `rng` and colours from its `look`, a separate stream, so that the thermal scene does not
+depend on whether the visible view is painted. Lengths are HR pixels and are multiplied by the stage's zoom.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from lit_thermal.data.simulator.texture import Kind, perspective_texture, textur
 
 @dataclass(frozen=True)
 class Weather:
-    """What the scene's temperatures hang on.
+    """Weather, which determines the temperatures of a scene.
 
     Attributes:
         ambient: air temperature in Kelvin.
-        sky: apparent temperature of the clear zenith in the band, Kelvin; what surfaces reflect.
-        sun: 0 at night to 1 in full sun: warms dark surfaces and lights the visible view.
+        sky: apparent temperature in Kelvin of the clear zenith in the band, which surfaces reflect.
+        sun: sunshine from 0 at night to 1 in full sun, which warms surfaces and lights the visible view.
     """
 
     ambient: float
@@ -32,7 +32,7 @@ class Weather:
 
 @dataclass(frozen=True)
 class Stage:
-    """What every painter needs: where to paint, the two random streams, the weather and the scale."""
+    """Context of all painters: the canvas, the two random streams, the weather and the scale."""
 
     canvas: Canvas
     rng: Generator
@@ -41,22 +41,22 @@ class Stage:
     zoom: float
 
     def warmth(self, low: float, high: float) -> float:
-        """A surface temperature between `low` and `high` Kelvin above the air."""
+        """Draw a surface temperature between `low` and `high` Kelvin above the air temperature."""
         return self.weather.ambient + float(self.rng.uniform(low, high))
 
     def colour(self, base: Colour, spread: float = 0.08) -> Colour:
-        """A reflectance near `base`: as light or dark as `spread` says, its hue a little off."""
+        """Draw a reflectance near `base`, with standard deviation `spread` in lightness and less in hue."""
         light, hue = self.look.normal(0, spread), self.look.normal(0, 0.4 * spread, 3)
         r, g, b = (float(np.clip(c + light + h, 0.02, 0.98)) for c, h in zip(base, hue, strict=True))
         return r, g, b
 
     def span(self, low: float, high: float) -> float:
-        """A length in HR pixels, drawn between `low` and `high` at zoom 1."""
+        """Draw a length in HR pixels, between `low` and `high` at zoom 1."""
         return float(self.rng.uniform(low, high)) * self.zoom
 
 
 def sky(s: Stage, horizon: float) -> None:
-    """Cold zenith, warmer horizon, clouds; paints everything above `horizon`."""
+    """Paint the sky above `horizon`, with a cold zenith, a warmer horizon and clouds."""
     c, rng = s.canvas, s.rng
     cover = c.box(c.left, c.top, c.right, horizon)
     if cover is None:
@@ -76,7 +76,7 @@ def sky(s: Stage, horizon: float) -> None:
 
 
 def ground(s: Stage, horizon: float, kelvin: float, rough: float, base: Colour, kind: Kind = "soil") -> None:
-    """A plane from `horizon` to the lower edge, its grain growing towards the viewer."""
+    """Paint a plane from `horizon` to the lower edge, whose grain becomes coarser towards the viewer."""
     c = s.canvas
     cover = c.box(c.left, horizon, c.right, c.bottom)
     if cover is None:
@@ -94,14 +94,17 @@ def ground(s: Stage, horizon: float, kelvin: float, rough: float, base: Colour, 
 
 
 def _depth(c: Canvas, cover: Cover, horizon: float) -> np.ndarray:
-    """Distance of each row of the ground, 1 at the canvas's lower edge."""
+    """Return the distance of each row of the ground, 1 at the canvas's lower edge."""
     return (c.bottom - horizon) / np.maximum(c.y[cover.rows] - horizon, 0.7).astype(np.float64)
 
 
 def band(
     s: Stage, x_far: float, x_near: float, half: float, horizon: float, depths: tuple[float, float]
 ) -> Cover | None:
-    """A strip of ground that runs to the vanishing point (x_far, horizon), between two depths (near first)."""
+    """Return the cover of a strip of ground that runs to the vanishing point (x_far, horizon).
+
+    The strip lies between two depths (near first) and is `half` wide on each side of `x_near` at depth 1.
+    """
     c = s.canvas
     points = []
     for depth, side in ((depths[0], -1), (depths[0], 1), (depths[1], 1), (depths[1], -1)):
@@ -111,7 +114,7 @@ def band(
 
 
 def road(s: Stage, horizon: float) -> None:
-    """Asphalt to the vanishing point, with kerbs, dashes and sometimes a crossing."""
+    """Paint asphalt to the vanishing point, with kerbs, lane marks and sometimes a crossing."""
     c, rng = s.canvas, s.rng
     x_far = c.left + c.width * rng.uniform(0.25, 0.75)
     x_near = c.left + c.width * rng.uniform(0.2, 0.8)
@@ -143,7 +146,7 @@ def road(s: Stage, horizon: float) -> None:
 
 
 def building(s: Stage, x0: float, y0: float, x1: float, y1: float) -> None:
-    """A wall with courses, windows, frames, a cornice, pipes and a warm unit; no perspective."""
+    """Paint a wall with windows, frames, a cornice, and sometimes courses, a pipe and a warm unit; no perspective."""
     c, rng, z = s.canvas, s.rng, s.zoom
     wall = c.box(x0, y0, x1, y1)
     if wall is None:
@@ -152,7 +155,7 @@ def building(s: Stage, x0: float, y0: float, x1: float, y1: float) -> None:
     tint = s.colour((0.55, 0.48, 0.42), 0.12)
     c.paint(wall, base + 0.22 * texture(rng, "cloud", *wall.alpha.shape), rng.uniform(0.9, 0.96), tint)
     course = s.span(2.5, 5)
-    if rng.random() < 0.6:  # courses of stone: joints that one view or both see
+    if rng.random() < 0.6:  # courses of stone, with joints visible in the thermal and the visible view
         joint = rng.uniform(-0.9, 0.9)
         c.warm(c.grid((x0, y0, x1, y1), (x0, 1e4, 1e4), (y0, course, 0.8)), joint)
         c.shade(c.grid((x0, y0, x1, y1), (x0, 1e4, 1e4), (y0, course, 0.7)), 0.8)
@@ -175,7 +178,7 @@ def building(s: Stage, x0: float, y0: float, x1: float, y1: float) -> None:
                 0.86,
                 s.colour((0.16, 0.2, 0.25), 0.03),
             )
-    for _ in range(int(rng.integers(0, 4))):  # rooms with the light or the heating on
+    for _ in range(int(rng.integers(0, 4))):  # rooms with light or heating turned on
         column, row = rng.integers(0, (max(1, int((x1 - x0) / pitch_x)), max(1, int((y1 - y0) / pitch_y))))
         left, top = inside[0] + column * pitch_x + rim, inside[1] + row * pitch_y + rim
         room = c.box(left, top, min(left + wide - 2 * rim, x1), min(top + high - 2 * rim, y1))
@@ -191,7 +194,7 @@ def building(s: Stage, x0: float, y0: float, x1: float, y1: float) -> None:
 
 
 def unit(s: Stage, x: float, y: float) -> None:
-    """An air conditioner: a warm box with a grille."""
+    """Paint an air conditioner, a warm box with a grille."""
     w, h = s.span(5, 9), s.span(4, 6)
     s.canvas.paint(s.canvas.box(x, y, x + w, y + h), s.warmth(3, 9), 0.92, s.colour((0.8, 0.8, 0.78)))
     grille = s.canvas.grid((x + 1, y + 1, x + w - 1, y + h - 1), (x, 1e4, 1e4), (y + 1, 1.6, 0.8))
@@ -199,7 +202,7 @@ def unit(s: Stage, x: float, y: float) -> None:
 
 
 def foliage(s: Stage, x: float, y: float, rx: float, ry: float, kelvin: float, dense: float = 0.9) -> None:
-    """A crown or a bush: leaves in clusters, with holes towards the rim."""
+    """Paint a crown or a bush, with leaves in clusters and holes towards the rim."""
     c = s.canvas
     cover = c.ellipse(x, y, rx, ry)
     if cover is None:
@@ -216,7 +219,7 @@ def foliage(s: Stage, x: float, y: float, rx: float, ry: float, kelvin: float, d
 
 
 def tree(s: Stage, x: float, y: float, height: float, bare: bool = False) -> None:
-    """Trunk, forks and crown on the ground at (x, y)."""
+    """Paint a tree with trunk, branches and, unless `bare`, leaves, on the ground at (x, y)."""
     rng, c = s.rng, s.canvas
     bark, leaf = s.warmth(-0.5, 3.5), s.warmth(-2.0, 1.5)
     brown = s.colour((0.3, 0.24, 0.18), 0.05)
@@ -240,7 +243,7 @@ def tree(s: Stage, x: float, y: float, height: float, bare: bool = False) -> Non
 
 
 def pole(s: Stage, x: float, y: float, height: float) -> None:
-    """A mast with an arm and a lamp."""
+    """Paint a mast with an arm and a lamp."""
     c, rng = s.canvas, s.rng
     kelvin, grey, r = s.warmth(-3, 4), s.colour((0.5, 0.5, 0.5)), s.span(0.4, 1.1)
     c.paint(c.capsule(x, y, x, y - height, r * 1.2, r * 0.7), kelvin, 0.9, grey)
@@ -250,7 +253,7 @@ def pole(s: Stage, x: float, y: float, height: float) -> None:
 
 
 def wire(s: Stage, x0: float, y0: float, x1: float, y1: float, sag: float) -> None:
-    """A cable that hangs between two points."""
+    """Paint a cable that hangs between two points."""
     kelvin, half = s.warmth(-1, 3), s.span(0.25, 0.45)
     t = np.linspace(0, 1, 9)
     xs, ys = x0 + (x1 - x0) * t, y0 + (y1 - y0) * t + 4 * sag * t * (1 - t)
@@ -260,7 +263,7 @@ def wire(s: Stage, x0: float, y0: float, x1: float, y1: float, sag: float) -> No
 
 
 def fence(s: Stage, x0: float, x1: float, y: float, height: float) -> None:
-    """Upright bars and two rails."""
+    """Paint a fence of upright bars and two rails."""
     kelvin, c = s.warmth(-3, 4), s.canvas
     colour = s.colour((0.45, 0.42, 0.4), 0.15)
     bars = (x0, s.span(4.5, 7.0), s.span(0.9, 1.6))
@@ -270,7 +273,7 @@ def fence(s: Stage, x0: float, x1: float, y: float, height: float) -> None:
 
 
 def lattice(s: Stage, x: float, y: float, height: float) -> None:
-    """A pylon of braced struts."""
+    """Paint a pylon of braced struts."""
     kelvin, c = s.warmth(-1, 4), s.canvas
     half, top, levels = height * 0.16, height * 0.03, 6
     rungs = [(y - height * i / levels, half + (top - half) * i / levels) for i in range(levels + 1)]
@@ -284,7 +287,7 @@ def lattice(s: Stage, x: float, y: float, height: float) -> None:
 
 
 def sign(s: Stage, x: float, y: float, width: float, height: float, seen: float = 0.7) -> None:
-    """A board with rows of marks like writing; thermally seen with probability `seen`, always in the visible."""
+    """Paint a board with rows of marks like writing, which are visible thermally only with probability `seen`."""
     c, rng = s.canvas, s.rng
     base = s.warmth(-4, 4)
     c.paint(c.box(x, y, x + width, y + height), base, rng.uniform(0.85, 0.95), s.colour((0.75, 0.7, 0.6), 0.2))
@@ -298,7 +301,7 @@ def sign(s: Stage, x: float, y: float, width: float, height: float, seen: float 
 def glyphs(
     c: Canvas, rng: Generator, x: float, y: float, width: float, line: float, kelvin: float | None, rgb: Colour | None
 ) -> None:
-    """One line of marks on cells of 3 x 5, about `line` pixels high."""
+    """Paint one line of marks of 3 x 5 cells, about `line` pixels high."""
     cell = max(1, round(line / 5 * SUPERSAMPLING))
     letters = int(width * SUPERSAMPLING // (4 * cell))
     if letters < 1:
@@ -310,7 +313,7 @@ def glyphs(
 
 
 def stamp(c: Canvas, x: float, y: float, alpha: Array) -> Cover | None:
-    """A cover given as subpixels, its upper left corner at the subpixel nearest to (x, y)."""
+    """Return a cover with given subpixels, whose upper left corner is at the subpixel nearest to (x, y)."""
     r0, c0 = round((y - c.top) * SUPERSAMPLING), round((x - c.left) * SUPERSAMPLING)
     r1, c1 = min(r0 + alpha.shape[0], c.shape[0]), min(c0 + alpha.shape[1], c.shape[1])
     top, left = max(r0, 0), max(c0, 0)

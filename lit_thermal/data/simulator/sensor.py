@@ -11,7 +11,7 @@ from lit_thermal.data.simulator.canvas import SUPERSAMPLING, Array
 from lit_thermal.data.simulator.planck import apparent_kelvin, band_radiance, radiance_per_kelvin
 
 MARGIN = 3
-"""HR pixels that a frame must reach beyond its edge, for the optics to look at."""
+"""Number of HR pixels beyond the edge of a frame that are rendered for the blur of the optics."""
 
 _TAPS = 2 * SUPERSAMPLING * MARGIN
 _NOISE_PER_KELVIN = radiance_per_kelvin(300.0)
@@ -19,17 +19,19 @@ _NOISE_PER_KELVIN = radiance_per_kelvin(300.0)
 
 @dataclass(frozen=True)
 class Sensor:
-    """What a camera does to the radiance that reaches it.
+    """Blur, noise and digitisation of a camera.
 
-    Noise is given in mK as NETD is: as the temperature change of a 300 K scene that gives as much signal. It is the
-    same amount of radiance everywhere, so a cold sky is noisier in Kelvin.
+    Noise is given in mK like NETD: as the temperature change of a 300 K scene that causes the same signal. The noise of
+    the radiance is the same everywhere, so that a cold sky is noisier in Kelvin.
 
     Attributes:
-        psf: standard deviation of the Gaussian optics blur in pixels, 0 to 1.2, on top of the square pixel's average.
-        netd: standard deviation of the noise of each pixel in each frame, mK.
-        fixed_pattern: the same, of the offset that a pixel keeps through the clip.
-        stripes: the same, of the offset that a column keeps.
-        saturated: share of the clip's pixels left below and above the range, so that one hot spot does not take it.
+        psf: standard deviation of the Gaussian optics blur in pixels, 0 to 1.2, in addition to the average over the
+            square pixel.
+        netd: standard deviation in mK of the noise of each pixel in each frame.
+        fixed_pattern: standard deviation in mK of the offset of each pixel, which is constant through the clip.
+        stripes: standard deviation in mK of the offset of each column, which is constant through the clip.
+        saturated: fraction of the clip's pixels below and above the range, so that a single hot spot does not
+            determine it.
     """
 
     psf: float = 0.7
@@ -51,7 +53,7 @@ class Sensor:
         first = MARGIN * SUPERSAMPLING - (_TAPS - SUPERSAMPLING) // 2
 
         def gather(field: Array, count: int) -> Array:
-            """Reduce the second last axis."""
+            """Reduce the second to last axis."""
             total, term = None, None
             for tap, weight in enumerate(weights):
                 if weight < 1e-7:
@@ -70,7 +72,7 @@ class Sensor:
         return gather(np.ascontiguousarray(rows.swapaxes(-1, -2)), width).swapaxes(-1, -2)
 
     def noise(self, shape: tuple[int, ...], rng: Generator) -> Array:
-        """Noise of the radiance, (T, H, W) in W / (m2 sr)."""
+        """Return noise of the radiance, (T, H, W) in W / (m2 sr)."""
         scale = 1e-3 * _NOISE_PER_KELVIN
         noise = rng.standard_normal(shape, dtype=np.float32)
         noise *= self.netd * scale
@@ -80,7 +82,7 @@ class Sensor:
         return noise
 
     def choose_range(self, radiance: Array) -> tuple[float, float]:
-        """Lowest and highest apparent temperature (K) of the range for a clip (T, H, W) without its noise."""
+        """Return the lowest and highest apparent temperature (K) of the range for a noise-free clip (T, H, W)."""
         sample = np.sort(radiance[::3, ::2, ::2], axis=None)
         low, high = (sample[round(share * (sample.size - 1))] for share in (self.saturated[0], 1 - self.saturated[1]))
         low, high = (float(k) for k in apparent_kelvin(np.array([low, high], np.float32)))
@@ -88,7 +90,7 @@ class Sensor:
         return low - slack, high + slack
 
     def digitise(self, radiance: Array, low: float, high: float) -> NDArray[np.uint16]:
-        """Apparent temperature as 16-bit counts, 0 at `low` and 65535 at `high` Kelvin; what lies beyond saturates."""
+        """Return the apparent temperature as 16-bit counts, 0 at `low` and 65535 at `high` Kelvin, with saturation."""
         value = apparent_kelvin(radiance)
         value -= np.float32(low)
         value *= np.float32(65535 / (high - low))
@@ -97,12 +99,12 @@ class Sensor:
 
 
 def radiometry(low: float, high: float) -> Radiometry:
-    """The record of `Sensor.digitise`: the camera has linearised its signal, so counts are linear in Kelvin."""
+    """Return the radiometry of `Sensor.digitise`: the signal is linearised, so that counts are linear in Kelvin."""
     return Radiometry(0.0, 65535.0, 16, "linear", (low, (high - low) / 65535))
 
 
 def surface_radiance(kelvin: Array, emissivity: Array, reflected: float) -> Array:
-    """What leaves a surface: its own radiance and, for the rest of its emissivity, the `reflected` sky's (K)."""
+    """Return a surface's radiance: emitted with its emissivity, and reflected from a sky at `reflected` K otherwise."""
     mirror = float(band_radiance(np.array([reflected], np.float32))[0])
     radiance = band_radiance(kelvin)
     radiance -= np.float32(mirror)

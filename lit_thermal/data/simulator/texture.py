@@ -1,7 +1,7 @@
-"""Random textures: tiles that are made once per process, of which a scene takes flipped pieces.
+"""Random textures: tiles that are made once per process, and from which a scene takes random pieces.
 
-A tile is a fixed Gaussian random field of zero mean and unit variance. Making a new one for every scene would cost
-more than all the rest of the rendering.
+A tile is a fixed Gaussian random field of zero mean and unit variance. Making a new one for every scene would cost more
+than the rest of the rendering.
 """
 
 from functools import lru_cache
@@ -15,12 +15,12 @@ Array = NDArray[np.float32]
 Kind = Literal["cloud", "soil", "leaf", "grass"]
 
 TILE = 512
-"""Side of a tile in subpixels, as the canvas counts them."""
+"""Side of a tile in subpixels of the canvas."""
 
 
 @lru_cache(maxsize=8)
 def _tile(kind: Kind) -> Array:
-    """One (2 TILE, 2 TILE) float32 tile: a periodic field, twice each way so that any piece is one slice."""
+    """Return a float32 tile (2 TILE, 2 TILE): a periodic field, repeated along both axes so that pieces are slices."""
     seed = {"cloud": 1, "soil": 2, "leaf": 3, "grass": 4}[kind]
     noise = np.random.default_rng(seed).standard_normal((TILE, TILE))
     fy, fx = np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)
@@ -42,7 +42,10 @@ def _tile(kind: Kind) -> Array:
 
 
 def texture(rng: Generator, kind: Kind, height: int, width: int) -> Array:
-    """A (height, width) read-only piece of the tile `kind` in subpixels, at a random place, maybe mirrored."""
+    """Return a piece (height, width) of a tile in subpixels, at a random position and possibly mirrored.
+
+    The piece must not be modified.
+    """
     y, x, mirror = (int(n) for n in rng.integers(0, (TILE, TILE, 2)))
     tile = _tile(kind)
     if height > TILE or width > TILE:
@@ -53,13 +56,13 @@ def texture(rng: Generator, kind: Kind, height: int, width: int) -> Array:
 
 
 def perspective_texture(rng: Generator, kind: Kind, depth: NDArray[np.float64], width: int, centre: float) -> Array:
-    """A texture that lies on the ground: row i is seen at `depth[i]` (1 at the lowest row), (len(depth), width).
+    """Return a texture (len(depth), width) on the ground, whose row i is seen at distance `depth[i]`.
 
     Args:
-        rng: where the piece comes from.
-        kind: which tile.
-        depth: distance of each row, in units where a subpixel of the tile is a subpixel of the canvas at 1.
-        width: columns.
+        rng: random generator for the position of the piece.
+        kind: tile from which the piece is taken.
+        depth: distance of each row, 1 at the lowest; at distance 1 a subpixel of the tile is one of the canvas.
+        width: number of columns.
         centre: column of the vanishing point.
     """
     y, x = rng.integers(0, TILE, 2)

@@ -1,4 +1,4 @@
-"""Vehicles from the side, from behind and from above, all running.
+"""Running vehicles, seen from the side, from behind and from above.
 
 Engine, tyres, brakes, exhaust and underside are warm; glass reflects the cold sky; seams and plates are fine detail.
 """
@@ -19,7 +19,7 @@ GLASS: Colour = (0.14, 0.17, 0.21)
 
 @dataclass
 class Car(Shape):
-    """A car from the side, `length` HR pixels long; shares of the length place its parts."""
+    """A car seen from the side, `length` HR pixels long; positions of its parts are fractions of the length."""
 
     length: float
     facing: float
@@ -34,11 +34,11 @@ class Car(Shape):
 
     @classmethod
     def draw(cls, rng: Generator, look: Generator, ambient: float, length: float, facing: float, extra: float) -> "Car":
-        """A random car that drives to the right (`facing` 1) or left (-1), its driven parts `extra` Kelvin hotter."""
+        """Draw a car that drives to the right (`facing` 1) or left (-1), with running parts `extra` Kelvin hotter."""
         return cls(length, facing, engine_heat(rng, ambient, extra), _paint(look))
 
     def paint(self, canvas: Canvas, time: float) -> None:
-        """Drawn facing right and mirrored."""
+        """Paint the car; coordinates are for a car facing right and are mirrored if it faces left."""
         c, n, k, f = canvas, self.length, self.kelvin, self.facing
 
         def poly(points: Points, kelvin: float, emissivity: float, rgb: Colour | None) -> None:
@@ -67,7 +67,7 @@ class Car(Shape):
 
 @dataclass
 class Rear(Shape):
-    """A car or lorry straight from behind, `width` HR pixels wide and `tall` times as high."""
+    """A car or truck seen from behind, `width` HR pixels wide and `tall` times as high."""
 
     width: float
     tall: float
@@ -83,13 +83,13 @@ class Rear(Shape):
 
     @classmethod
     def draw(cls, rng: Generator, look: Generator, ambient: float, width: float, extra: float) -> "Rear":
-        """A random vehicle; `plate` seeds the marks on its number plate."""
+        """Draw a vehicle; `plate` is the seed of the marks on its number plate."""
         tall = float(rng.uniform(0.75, 1.35))
         heat, plate = engine_heat(rng, ambient, extra), int(rng.integers(1 << 30))
         return cls(width, tall, heat, _paint(look), plate, "car" if tall < 1.05 else "truck")
 
     def paint(self, canvas: Canvas, time: float) -> None:
-        """Underside and tyres, hull, window, seams, lamps, plate, exhaust."""
+        """Paint underside, tyres, hull, window, seams, lamps, plate and exhaust."""
         c, n, k, top = canvas, self.width, self.kelvin, -self.tall
 
         def box(x0: float, y0: float, x1: float, y1: float, kelvin: float, rgb: Colour) -> None:
@@ -118,7 +118,7 @@ class Rear(Shape):
 
 @dataclass
 class Top(Shape):
-    """A car from above, its front towards `angle`."""
+    """A car seen from above, with its front towards `angle` (radians)."""
 
     length: float
     angle: float
@@ -133,11 +133,11 @@ class Top(Shape):
 
     @classmethod
     def draw(cls, rng: Generator, look: Generator, ambient: float, length: float, angle: float, extra: float) -> "Top":
-        """A random car."""
+        """Draw a car."""
         return cls(length, angle, engine_heat(rng, ambient, extra), _paint(look))
 
     def paint(self, canvas: Canvas, time: float) -> None:
-        """Slabs across the car's axis."""
+        """Paint slabs across the car's axis."""
         n, k = self.length, self.kelvin
         cos, sin = float(np.cos(self.angle)), float(np.sin(self.angle))
 
@@ -156,7 +156,7 @@ class Top(Shape):
 
 
 def engine_heat(rng: Generator, ambient: float, extra: float) -> dict[str, float]:
-    """Temperatures of a running vehicle's parts in Kelvin; `extra` heats what is driven."""
+    """Draw the temperatures of a running vehicle's parts in Kelvin; `extra` is added, in part, to running parts."""
     body = ambient + rng.uniform(-2, 5)
     return {
         "body": body,
@@ -173,6 +173,6 @@ def engine_heat(rng: Generator, ambient: float, extra: float) -> dict[str, float
 
 
 def _paint(look: Generator) -> Colour:
-    """A car's paint."""
+    """Draw the colour of a car's paint."""
     r, g, b = np.clip(look.uniform(0.08, 0.9) + look.normal(0, 0.15, 3), 0.03, 0.95)
     return float(r), float(g), float(b)

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import yaml
-
+from lit_thermal import plain_yaml
 from lit_thermal.errors import InputError
+from lit_thermal.metrics.catalogue import CATALOGUE
+from lit_thermal.metrics.metric import Metric
+from lit_thermal.shapes import LARGEST, Each, check, check_plain
 
 FOLDER = Path(__file__).parent
 PAPERS = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
@@ -25,44 +27,19 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:±\d+(?:\.\d+)?)?")
 _TABLE = ({"number", "caption", "protocol", "columns", "rows"}, {"sweep", "reference", "condition"})
 _ROW = ({"name", "values"}, {"point"})
 _PROTOCOL = ({"text", "channel"}, {"notes", "same_as"})
+_TEXT = (None, str)
+_PROTOCOL_SHAPE = {"text": str, "channel": str, "notes?": str, "same_as?": _TEXT}
+_TABLE_SHAPE = {
+    "number": str,
+    "caption": str,
+    "protocol": str,
+    "columns": Each([str]),
+    "rows": [object],
+    "sweep?": _TEXT,
+    "reference?": _TEXT,
+    "condition?": _TEXT,
+}
 _Keys = tuple[set[str], set[str]]
-
-
-class Metric(NamedTuple):
-    """A metric of a table."""
-
-    name: str
-    """In this package."""
-    label: str
-    """In a heading."""
-    unit: str = ""
-    """Empty where it has none."""
-    direction: Literal["higher", "lower"] | None = "higher"
-    """Which values are better; None where neither are."""
-
-
-_METRICS = (
-    Metric("psnr", "PSNR", "dB"),
-    Metric("ssim", "SSIM"),
-    Metric("lpips", "LPIPS", direction="lower"),
-    Metric("musiq", "MUSIQ"),
-    Metric("maniqa", "MANIQA"),
-    Metric("clip_iqa", "CLIP-IQA"),
-    Metric("dover", "DOVER"),
-    Metric("map", "mAP", "%"),
-    Metric("miou", "mIoU", "%"),
-    Metric("ap_gain", "AP over the next best", "%"),
-    Metric("iou_gain", "IoU over the next best", "%"),
-    Metric("precision", "Precision"),
-    Metric("recall", "Recall"),
-    Metric("f1", "F1"),
-    Metric("iou", "IoU"),
-    Metric("fps", "Frames per second", "1/s"),
-    Metric("parameters", "Parameters", "M", "lower"),
-    Metric("epoch", "Epoch", direction=None),
-)
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
-"""Every metric that a table has, by its name."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +105,7 @@ class Table:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Metrics of all data sets, each once."""
-        return tuple(dict.fromkeys(METRICS[name] for names in self.columns.values() for name in names))
+        return tuple(dict.fromkeys(CATALOGUE[name] for names in self.columns.values() for name in names))
 
     def row(self, name: str) -> Row:
         """The row of this name.
@@ -171,17 +148,15 @@ def read_tables(file: Path) -> list[Table]:
     Raises:
         InputError: it cannot be read, or something in it is missing, unknown, or no number.
     """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    content = plain_yaml.read(file)
+    check_plain(content, f"{file}", "correct it")
     _check(content, ({"protocols", "tables"}, set()), f"{file}")
-    protocols = {
-        name: Protocol(name=name, **_check(entry, _PROTOCOL, f"{file}, protocol {name!r}"))
-        for name, entry in content["protocols"].items()
-    }
+    check(content, {"protocols": Each(dict), "tables": [object]}, f"{file}", "correct it")
+    protocols = {}
+    for name, entry in content["protocols"].items():
+        where = f"{file}, protocol {name!r}"
+        told = check(_check(entry, _PROTOCOL, where), _PROTOCOL_SHAPE, where, "correct it")
+        protocols[name] = Protocol(name=name, **told)
     return [_table(entry, protocols, file) for entry in content["tables"]]
 
 
@@ -193,14 +168,14 @@ def _packaged(paper: str) -> tuple[Table, ...]:
 def _table(entry: Any, protocols: Mapping[str, Protocol], file: Path) -> Table:
     number = entry.get("number") if isinstance(entry, dict) else entry
     where = f"{file}, table {number!r}"
-    _check(entry, _TABLE, where)
+    check(_check(entry, _TABLE, where), _TABLE_SHAPE, where, "correct it")
     if entry["protocol"] not in protocols:
         known = ", ".join(protocols)
         raise InputError(f"{where}: protocol {entry['protocol']!r} is none of the file's, which are {known}")
     columns = {dataset: tuple(metrics) for dataset, metrics in entry["columns"].items()}
     for metric in (metric for metrics in columns.values() for metric in metrics):
-        if metric not in METRICS:
-            raise InputError(f"{where}, columns: {metric!r} is no metric; the metrics are {', '.join(METRICS)}")
+        if metric not in CATALOGUE:
+            raise InputError(f"{where}, columns: {metric!r} is no metric; the metrics are {', '.join(CATALOGUE)}")
     rows = tuple(_row(row, columns, where) for row in entry["rows"])
     names = [row.name for row in rows]
     if len(set(names)) < len(names):
@@ -218,6 +193,7 @@ def _table(entry: Any, protocols: Mapping[str, Protocol], file: Path) -> Table:
 def _row(entry: Any, columns: Mapping[str, tuple[str, ...]], where: str) -> Row:
     where = f"{where}, row {entry.get('name') if isinstance(entry, dict) else entry!r}"
     _check(entry, _ROW, where)
+    check(entry, {"name": str, "point?": (None, Each(object))}, where, "correct it")
     if not isinstance(entry["values"], str):
         raise InputError(
             f"{where}: values must be text, or zeros at the end are lost; put {entry['values']!r} in quotes"
@@ -236,8 +212,8 @@ def _number(text: str, where: str) -> Number:
     if text == NOT_PRINTED:
         return Number(None, text)
     found = _NUMBER.fullmatch(text)
-    if found is None:
-        raise InputError(f"{where}: {text!r} is no number; write {NOT_PRINTED!r} for a value that is not printed")
+    if found is None or float(found[1]) > LARGEST:
+        raise InputError(f"{where}: {text[:60]!r} is no number; write {NOT_PRINTED!r} for a value that is not printed")
     return Number(float(found[1]), text)
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lit_thermal.errors import InputError
-from lit_thermal.evaluation.published import Metric, Number, Table
+from lit_thermal.evaluation.published import Number, Table
 from lit_thermal.evaluation.report.read import Row, Run, Study
+from lit_thermal.metrics.metric import Metric
 from lit_thermal.metrics.statistics import Interval, difference_over_seeds
 
 Verdict = Literal["agrees", "disagrees", "undecided", "not printed", "not measured", "reference"]

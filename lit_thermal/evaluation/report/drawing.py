@@ -124,10 +124,16 @@ def as_panel(figure: Any, name: str, words: str) -> Panel:
         words: what it shows.
     """
     import matplotlib
+    from matplotlib.text import Text
 
+    # Names of others are no formulas, whatever signs they hold.
+    for found in figure.findobj(Text):
+        found.set_parse_math(False)
     text = io.StringIO()
     # Text stays text, in the page's font; ids depend on nothing but the name and the figure.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "axes.unicode_minus": True}):
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False, "axes.unicode_minus": True}
+    ):
         figure.patch.set_alpha(0)
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = text.getvalue()

@@ -23,7 +23,8 @@ from lit_thermal.evaluation.report.drawing import (
 )
 from lit_thermal.evaluation.report.read import Row, Run, Study
 from lit_thermal.evaluation.report.sheets import mean_cost, slug
-from lit_thermal.evaluation.report.words import count, plural, shown
+from lit_thermal.evaluation.report.words import count, heading, plural
+from lit_thermal.metrics.catalogue import shown
 from lit_thermal.metrics.levels import Level, curves
 
 _MEASURED = ("psnr", "ssim")
@@ -47,7 +48,7 @@ def differences(ablation: Ablation, name: str) -> Figure | None:
         if not lines:
             continue
         one = shown(metric)
-        figure, axes = panel(one.heading, height=1.15 + 0.42 * len(lines))
+        figure, axes = panel(heading(one), height=1.15 + 0.42 * len(lines))
         axes.axvline(0, color=MUTED, linewidth=1)
         for at, line in enumerate(lines):
             cell = line.cells[metric]
@@ -81,7 +82,7 @@ def training(rows: Sequence[Row], name: str) -> Figure | None:
     runs = [run for row in rows for run in row.runs]
     logged = dict.fromkeys(key for run in runs for line in run.logged for key in line if key != "step")
     metrics = [m for m in _MEASURED if f"val/{m}" in logged or f"train/{m}" in logged]
-    names = [(shown(m).heading, [(f"train/{m}", 1), (f"val/{m}", 0)]) for m in metrics]
+    names = [(heading(shown(m)), [(f"train/{m}", 1), (f"val/{m}", 0)]) for m in metrics]
     if not any(f"train/{m}" in logged for m in _MEASURED):
         terms = [key for key in logged if key.startswith("train/")]
         losses = [key for key in ("train/loss", "train/pixel", *terms) if key in logged]
@@ -113,7 +114,7 @@ def speed(rows: Sequence[Row], dataset: str, name: str) -> Figure | None:
     points = []
     for index, row in enumerate(rows):
         seconds, parameters = mean_cost(row, "seconds_per_image"), mean_cost(row, "parameters")
-        if seconds and parameters is not None:
+        if seconds and seconds > 1e-12 and parameters is not None:
             points.append((index, 1 / seconds, parameters))
     if not points:
         return None
@@ -124,7 +125,7 @@ def speed(rows: Sequence[Row], dataset: str, name: str) -> Figure | None:
         found = {i: v for i, v in values.items() if v is not None}
         if not found:
             continue
-        figure, axes = panel(shown(metric).heading)
+        figure, axes = panel(heading(shown(metric)))
         for index, fps, parameters in points:
             if index in found:
                 area = max(30.0, 900 * parameters / largest)
@@ -151,7 +152,7 @@ def robustness(rows: Sequence[Row], table: str, name: str) -> list[Figure]:
         places = sorted({level.at or 0.0 for points in found.values() for level in points.get(varied, ())})
         unit = next(level.unit for points in found.values() for level in points.get(varied, ()))
         for metric in _MEASURED:
-            figure, axes = panel(shown(metric).heading)
+            figure, axes = panel(heading(shown(metric)))
             drawn = [(i, points[varied], color(i), dash(i)) for i, points in found.items() if varied in points]
             drawn += [(None, simple[varied], MUTED, (0, (1, 1.4)))] if varied in simple else []  # type: ignore[list-item]
             for _, points, ink, line in drawn:

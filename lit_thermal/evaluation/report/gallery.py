@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.frames import read_frame
-from lit_thermal.errors import InputError
+from lit_thermal.data.frames import read_header, read_pixels, reduce_to_gray
+from lit_thermal.errors import InputError, reading
 from lit_thermal.evaluation.report.drawing import Key, Panel, key
 from lit_thermal.evaluation.report.figures import profile
 from lit_thermal.evaluation.report.pictures import (
@@ -25,7 +24,15 @@ from lit_thermal.evaluation.report.pictures import (
     visible,
 )
 from lit_thermal.evaluation.report.read import Row, Run
-from lit_thermal.evaluation.report.words import number, shown
+from lit_thermal.evaluation.report.words import number
+from lit_thermal.files import is_plain
+from lit_thermal.metrics.catalogue import shown
+from lit_thermal.plain_files import inside
+
+MOST_PIXELS = 1 << 25
+"""Of a picture: a page cannot show larger ones."""
+MOST_FRAMES = 500
+"""Of a clip's window."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,9 @@ def _scene(
     entry = entries[first]
     known: dict[str, Any] = entry["radiometry"]
     radiometry = Radiometry(**known)._replace(constants=tuple(known["constants"]))
-    times = entry.get("time", [0.0])
+    times = entry.get("time") or [0.0]
+    if len(times) > MOST_FRAMES:
+        raise InputError(f"the gallery of {runs[first].folder} lists {len(times)} frames of {name}; {_AGAIN}")
     middle = _middle(times)
     picked = list(range(len(times))) if whole else [middle]
 
@@ -113,10 +122,26 @@ def _scene(
         files = entries[index]["files"].get(kind)
         if not files:
             return None
-        folder = runs[index].folder / "gallery"
-        return np.stack([measured(_read(folder / files[n]), radiometry) for n in which or picked])
+        wanted = list(which or picked)
+        if len(files) <= max(wanted):
+            raise InputError(
+                f"the gallery of {runs[index].folder} lists {len(files)} pictures of the kind {kind} of {name}, which "
+                f"has {len(times)} frames; {_AGAIN}"
+            )
+        pictures = [measured(_read(runs[index].folder, files[n]), radiometry) for n in wanted]
+        sizes = {picture.shape for picture in pictures}
+        if kind in _OF_TARGETS:
+            sizes |= {known.shape[1:] for known in shapes}
+        if len(sizes) > 1:
+            raise InputError(f"the pictures of {name} in the gallery of {runs[index].folder} differ in size; {_AGAIN}")
+        if not all(np.isfinite(picture).all() for picture in pictures):
+            raise InputError(f"{runs[first].folder}: the radiometry of {name} fits no temperature; {_AGAIN}")
+        return np.stack(pictures)
 
+    shapes: list[np.ndarray] = []
     target = frames(first, "hr")
+    if target is not None:
+        shapes.append(target)
     restored = {i: x for i in entries if (x := frames(i, "restored")) is not None}
     if target is None or not restored:
         raise InputError(f"the gallery of {runs[first].folder} has no target or no result of {name}; run `test` again")
@@ -166,7 +191,7 @@ def _scene(
         errors,
         row,
         profile(lines, scale.unit, f"profile-{dataset}-{name}", f"Values along line {row}"),
-        visible(np.asarray(Image.open(runs[first].folder / "gallery" / guide[0]).convert("RGB"))) if guide else None,
+        visible(_read_guide(runs[first].folder, guide[0])) if guide else None,
     )
 
 
@@ -203,9 +228,10 @@ def _middle(times: Sequence[float]) -> int:
 
 def _inputs(entry: Mapping[str, Any], picked: Sequence[int]) -> list[int]:
     """The last input frame at or before each of the frames to show."""
-    if "time" not in entry:
+    if not entry.get("time"):
         return [0]
-    return [max(0, sum(t <= entry["time"][n] + 1e-4 for t in entry["lr_time"]) - 1) for n in picked]
+    known = entry.get("lr_time", [])
+    return [max(0, sum(t <= entry["time"][n] + 1e-4 for t in known) - 1) for n in picked]
 
 
 def _crop(error: np.ndarray, share: float = 0.36) -> tuple[int, int, int, int]:
@@ -228,7 +254,39 @@ def _psnr(run: Run, dataset: str, name: str) -> str:
     return "" if value is None else f"{number(value, shown('psnr').decimals)} dB"
 
 
-def _read(file: Path) -> np.ndarray:
-    if not file.is_file():
-        raise InputError(f"{file} is listed in gallery.json and is not there; run `test` again")
-    return read_frame(file)
+_AGAIN = "run `test` again"
+_OF_TARGETS = ("hr", "restored", "bicubic")
+"""Kinds of pictures that have one size."""
+
+
+def _read(run: Path, name: str) -> np.ndarray:
+    """A thermal picture that the list of a run names, (H, W) counts."""
+    file = _picture(run, name)
+    return reduce_to_gray(read_pixels(file), 0, f"{file}")
+
+
+def _read_guide(run: Path, name: str) -> np.ndarray:
+    """A visible picture, (H, W, 3) uint8."""
+    file = _picture(run, name)
+    pixels = read_pixels(file)
+    if pixels.dtype != np.uint8:
+        raise InputError(f"{file} is of 16 bit, and visible pictures have 8; {_AGAIN}")
+    colours = pixels if pixels.ndim == 3 else pixels[..., None]
+    return colours[..., :3] if colours.shape[-1] >= 3 else colours[..., :1].repeat(3, axis=-1)
+
+
+def _picture(run: Path, name: str) -> Path:
+    """The file of a picture: a PNG in the folder of its list, of a size that a page can show."""
+    file = inside(run / "gallery", name, run / "gallery" / "gallery.json")
+    if not is_plain(file):
+        raise InputError(f"{file} is listed in gallery.json and is not there; {_AGAIN}")
+    if file.suffix.lower() != ".png":
+        raise InputError(f"{file} is listed in gallery.json and is no PNG; {_AGAIN}")
+    with reading(file, "a PNG", _AGAIN):
+        with file.open("rb") as start:
+            if start.read(8) != b"\x89PNG\r\n\x1a\n":
+                raise InputError(f"{file} is listed in gallery.json and is no PNG; {_AGAIN}")
+        height, width, _ = read_header(file)
+    if not 0 < height * width <= MOST_PIXELS:
+        raise InputError(f"{file} is {width}x{height}, and a page shows at most {MOST_PIXELS:,} pixels; {_AGAIN}")
+    return file

@@ -3,7 +3,6 @@
 import base64
 import itertools
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 import lit_thermal
-from lit_thermal.errors import InputError
+from lit_thermal.errors import reading
 from lit_thermal.evaluation.published import Protocol, Table, tables_of_sweep
 from lit_thermal.evaluation.report import figures, sheets
 from lit_thermal.evaluation.report.ablation import Ablation, ablations, find, find_reference
@@ -22,10 +21,15 @@ from lit_thermal.evaluation.report.gallery import Scene, profile_keys, scenes
 from lit_thermal.evaluation.report.pictures import gradient
 from lit_thermal.evaluation.report.read import Row, Study
 from lit_thermal.evaluation.report.sheet import Sheet, SheetRow
-from lit_thermal.evaluation.report.words import listed, plural, shown
+from lit_thermal.evaluation.report.words import listed, plural
+from lit_thermal.files import write_text
+from lit_thermal.metrics.catalogue import shown
+from lit_thermal.plain_files import printable
 
 INDEX = "index.html"
 TABLES = "tables"
+_LONGEST_STEM = 120
+"""Letters of the name of a table's files."""
 
 
 @dataclass(frozen=True)
@@ -95,22 +99,44 @@ def write_report(studies: Sequence[Study], out: Path, options: Options = Options
     Raises:
         InputError: the folder cannot be written, or an option fits no study.
     """
-    stems = [sheets.slug(study.stem or "runs") for study in studies]
-    sections = [
-        section(study, f"s{number}", options, stem if stems.count(stem) == 1 else f"{stem}-{number}")
-        for number, (study, stem) in enumerate(zip(studies, stems, strict=True), start=1)
-    ]
-    page = render(sections)
-    try:
-        (out / TABLES).mkdir(parents=True, exist_ok=True)
-        for part in sections:
-            for block in blocks_of(part):
-                _write(out / TABLES / f"{block.sheet.stem}.csv", block.sheet.as_csv())
-                _write(out / TABLES / f"{block.sheet.stem}.tex", block.sheet.as_latex())
-        _write(out / INDEX, page)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written ({error.strerror}); name another folder") from error
+    stems = [sheets.slug(study.stem or "runs") or "runs" for study in studies]
+    sections = []
+    for number, (study, stem) in enumerate(zip(studies, stems, strict=True), start=1):
+        where = study.runs[0].folder if study.stem is None else study.runs[0].folder.parents[1]
+        with reading(where, "a tested run or a sweep", "run `test` again"):
+            found = section(study, f"s{number}", options, stem if stems.count(stem) == 1 else f"{stem}-{number}")
+        sections.append(found)
+    sections = _named_apart(sections)
+    # The page first: where there is no room for it, no table stands without it.
+    write_text(out / INDEX, render(sections))
+    for part in sections:
+        for block in blocks_of(part):
+            write_text(out / TABLES / f"{block.sheet.stem}.csv", printable(block.sheet.as_csv()))
+            write_text(out / TABLES / f"{block.sheet.stem}.tex", printable(block.sheet.as_latex()))
     return out / INDEX
+
+
+def _named_apart(sections: Sequence[Section]) -> list[Section]:
+    """The same sections with a name of its own for the files of each table: names differ in letters that files lack."""
+    taken: set[str] = set()
+
+    def apart(block: Block) -> Block:
+        stem, number = block.sheet.stem[:_LONGEST_STEM], 1
+        while (own := stem if number == 1 else f"{stem}-{number}") in taken:
+            number += 1
+        taken.add(own)
+        return replace(block, sheet=replace(block.sheet, stem=own))
+
+    return [
+        replace(
+            part,
+            blocks=tuple(map(apart, part.blocks)),
+            others=tuple(map(apart, part.others)),
+            cost=apart(part.cost) if part.cost else None,
+            measurements=tuple(map(apart, part.measurements)),
+        )
+        for part in sections
+    ]
 
 
 def render(sections: Sequence[Section]) -> str:
@@ -137,7 +163,8 @@ def render(sections: Sequence[Section]) -> str:
         "What each row was measured to, beside what the paper prints, with how sure each difference is, what it costs, "
         "and what it looks like."
     )
-    return environment.get_template("page.html.j2").render(sections=sections, title=listed(titles), lead=lead) + "\n"
+    page = environment.get_template("page.html.j2").render(sections=sections, title=listed(titles), lead=lead)
+    return printable(page) + "\n"
 
 
 def blocks_of(part: Section) -> list[Block]:
@@ -340,7 +367,7 @@ def _tables_of(study: Study) -> list[str]:
 
 
 def _data_uri(text: str, kind: str) -> str:
-    return f"data:{kind};charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
+    return f"data:{kind};charset=utf-8;base64," + base64.b64encode(printable(text).encode()).decode()
 
 
 def _grouped(rows: Sequence[SheetRow]) -> list[tuple[str, list[SheetRow]]]:
@@ -359,9 +386,3 @@ def _contents(part: Section) -> list[tuple[str, str]]:
 
 def _others(part: Section) -> list[str]:
     return list(dict.fromkeys(block.ablation.dataset for block in part.others if block.ablation))
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(aside, path)

@@ -1,22 +1,30 @@
 """What runs and sweeps left behind, as a report reads it: rows, each of one run or of one run a seed."""
 
-import csv
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lit_thermal.errors import InputError
+from lit_thermal import plain_yaml
+from lit_thermal.errors import InputError, reading
+from lit_thermal.evaluation.report.records import GALLERY, METRICS
+from lit_thermal.files import is_plain
 from lit_thermal.metrics.levels import Level, read_levels
+from lit_thermal.plain_files import inside, printable, read_json, read_table
+from lit_thermal.shapes import LARGEST, check
 from lit_thermal.sweeping.record import SWEEP, PointRecord, read_sweep
 
 Values = dict[str, dict[str, dict[str, float]]]
 """Data set, metric, image or clip: the number; a metric that is not finite on all of them is left out."""
+
+
+MOST_ROWS = 300
+"""A page of more rows cannot be read, nor drawn in a few minutes."""
+_AGAIN = "run `test` again"
 
 
 class NothingFinite(InputError):
@@ -111,15 +119,22 @@ def read_studies(paths: Sequence[Path], names: Sequence[str] = ()) -> list[Study
     Raises:
         InputError: a folder is neither, or nothing in it was measured, or names are not one for each run.
     """
-    studies = [_read_sweep(path) for path in paths if (path / SWEEP).is_file()]
-    folders = [path for path in paths if not (path / SWEEP).is_file()]
+    if len(paths) > MOST_ROWS:
+        raise InputError(f"{len(paths)} folders are too many for one page: give at most {MOST_ROWS}")
+    sweeps = [path for path in paths if os.path.lexists(path / SWEEP)]
+    studies = [_read_sweep(path) for path in sweeps]
+    folders = [path for path in paths if path not in sweeps]
     if names and len(set(names)) != len(folders):
         raise InputError(f"--names gives {len(set(names))} different names for {len(folders)} runs; give each its own")
     if folders:
-        shown = list(names) or _names(folders)
+        shown = [printable(name) for name in names] or _names(folders)
         rows = tuple(Row(name, (read_run(path),)) for name, path in zip(shown, folders, strict=True))
         studies.append(Study(" and ".join(shown) if len(shown) < 4 else f"{len(shown)} runs", rows))
     for study in studies:
+        if len(study.rows) > MOST_ROWS:
+            raise InputError(
+                f"the sweep {study.name} has {len(study.rows)} points, and a page at most {MOST_ROWS} rows"
+            )
         if not study.runs:
             raise InputError(f"no point of the sweep {study.name} has finished; wait, or start the sweep again")
     return studies
@@ -133,19 +148,16 @@ def read_run(folder: Path, seed: int = 0) -> Run:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; give folders of tested runs, or of sweeps")
-    file = folder / "metrics.json"
-    if not file.is_file():
+    if not os.path.lexists(folder / "metrics.json"):
         raise InputError(
             f"{folder} holds neither {SWEEP} nor metrics.json: it is no sweep, and no run that was tested; give the "
             "folder of a `test`, such as runs/theris/<time>-test"
         )
-    record = _json(file)
-    if not isinstance(record.get("method"), str) or not isinstance(record.get("results"), dict):
-        raise InputError(f"{file} names no method or results; run `test` again")
-    config = _yaml(folder / "config.yaml")
+    record = _json(folder, "metrics.json", METRICS)
+    config = _yaml(folder, "config.yaml")
     training = _training_folder(folder, config)
     logged = _logged(training)
-    tables = sorted(folder.glob("robustness*.csv"))
+    tables = [inside(folder, path.name, folder) for path in sorted(folder.glob("robustness*.csv"))]
     return Run(
         folder,
         seed,
@@ -153,8 +165,8 @@ def read_run(folder: Path, seed: int = 0) -> Run:
         read_values(folder, record["method"]),
         logged,
         {table.stem: read_levels(table) for table in tables},
-        _json(folder / "gallery" / "gallery.json") if (folder / "gallery" / "gallery.json").is_file() else {},
-        _steps(record, logged, _yaml(training / "config.yaml")),
+        _json(folder, "gallery/gallery.json", GALLERY) if os.path.lexists(folder / "gallery/gallery.json") else {},
+        _steps(record, logged, _yaml(training, "config.yaml")),
     )
 
 
@@ -170,9 +182,11 @@ def read_values(folder: Path, method: str) -> Values:
     result: Values = {}
     broken: set[tuple[str, str]] = set()
     for line in _lines(folder):
-        if line.get("method") != method or line.get("group", "all") != "all":
-            continue
         key = "image" if "image" in line else "clip"
+        if lacking := [column for column in ("dataset", key, "method") if column not in line]:
+            raise InputError(f"the table of images in {folder} has no column {lacking[0]!r}; {_AGAIN}")
+        if line["method"] != method or line.get("group", "all") != "all":
+            continue
         for metric, text in line.items():
             if metric in _KEYS or not text:
                 continue
@@ -197,18 +211,18 @@ _KEYS = {"dataset", "image", "clip", "method", "group", "groups", "frames", "dow
 
 def _lines(folder: Path) -> list[dict[str, str]]:
     """The table of images, which is a CSV or, where it would be large, Parquet."""
-    file = folder / "metrics.csv"
-    if file.is_file():
-        with file.open(encoding="utf-8", newline="") as text:
-            return list(csv.DictReader(text))
-    large = folder / "metrics.parquet"
-    if not large.is_file():
+    if os.path.lexists(folder / "metrics.csv"):
+        return read_table(inside(folder, "metrics.csv", folder), "a table of images", _AGAIN)
+    large = inside(folder, "metrics.parquet", folder)
+    if not is_plain(large):
         raise InputError(f"{folder} has a metrics.json and no metrics.csv beside it; run `test` again")
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise InputError(f"{large} needs pyarrow: pip install 'lit_thermal[metrics]'") from error
-    return [{k: "" if v is None else str(v) for k, v in line.items()} for line in parquet.read_table(large).to_pylist()]
+    with reading(large, "a table of images", _AGAIN):
+        lines = parquet.read_table(large).to_pylist()
+        return [{k: "" if v is None else str(v) for k, v in line.items()} for line in lines]
 
 
 def _read_sweep(folder: Path) -> Study:
@@ -235,14 +249,22 @@ def _names(folders: Sequence[Path]) -> list[str]:
     """The experiment of each run, and the run too where one experiment has several."""
     places = [folder.absolute() for folder in folders]
     experiments = [place.parent.name for place in places]
-    return [e if experiments.count(e) == 1 else f"{e} {p.name}" for e, p in zip(experiments, places, strict=True)]
+    names = [e if experiments.count(e) == 1 else f"{e} {p.name}" for e, p in zip(experiments, places, strict=True)]
+    return [printable(name) for name in names]
 
 
 def _training_folder(folder: Path, config: Mapping[str, Any]) -> Path:
     """Where the weights of a run were trained: the run itself, or that of the checkpoint it tested."""
     checkpoint = config.get("ckpt_path")
-    trained = Path(checkpoint).parent.parent if checkpoint else None
-    return trained if trained is not None and (trained / "csv").is_dir() else folder
+    if not isinstance(checkpoint, str) or not checkpoint or "\0" in checkpoint:
+        return folder
+    trained = Path(checkpoint).parent.parent
+    try:
+        near = trained.resolve().is_relative_to(folder.resolve().parent) and (trained / "csv").is_dir()
+    except (OSError, RuntimeError):
+        near = False
+    # A configuration is not asked for what lies elsewhere: it may come from anybody.
+    return trained if near else folder
 
 
 def _logged(folder: Path) -> list[dict[str, float]]:
@@ -250,50 +272,48 @@ def _logged(folder: Path) -> list[dict[str, float]]:
     files = sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda f: int(re.sub(r"\D", "", f.parent.name) or 0))
     merged: dict[int, dict[str, float]] = {}
     for file in files:
-        with file.open(encoding="utf-8", newline="") as text:
-            for line in csv.DictReader(text):
-                values = {
-                    k: n for k, v in line.items() if k.startswith(("train/", "val/")) and (n := _number(v)) is not None
-                }
-                if values and (step := _number(line.get("step", ""))) is not None:
-                    merged.setdefault(int(step), {"step": step}).update(values)
+        own = inside(folder, str(file.relative_to(folder)), folder)
+        for line in read_table(own, "the log of a training", "remove it"):
+            values = {
+                k: n for k, v in line.items() if k.startswith(("train/", "val/")) and (n := _number(v)) is not None
+            }
+            if values and (step := _number(line.get("step", ""))) is not None:
+                merged.setdefault(int(step), {"step": step}).update(values)
     return [merged[step] for step in sorted(merged)]
 
 
 def _steps(record: Mapping[str, Any], logged: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -> int | None:
     """How many steps a model was trained, by the first that says: its record, its configuration, its log."""
     told = (record.get("cost") or {}).get("training_steps")
-    planned = (config.get("trainer") or {}).get("max_steps")
+    trainer = config.get("trainer")
+    planned = trainer.get("max_steps") if isinstance(trainer, dict) else None
     if told:
         return int(told)
-    if isinstance(planned, int) and planned > 0:
+    if isinstance(planned, int) and 0 < planned < LARGEST:
         return planned
     return int(logged[-1]["step"]) + 1 if logged else None
 
 
 def _number(text: str | None) -> float | None:
-    """A finite number, or None."""
+    """A finite number that is no mistake, or None."""
     try:
         value = float(text or "nan")
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) and abs(value) <= LARGEST else None
 
 
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}); run `test` again") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file} is not what `test` writes; run `test` again")
+def _json(folder: Path, name: str, shape: Any) -> dict[str, Any]:
+    file = inside(folder, name, folder)
+    found = read_json(file, "what `test` writes", _AGAIN)
+    content: dict[str, Any] = check(found, shape, f"{file} is not what `test` writes", _AGAIN)
     return content
 
 
-def _yaml(file: Path) -> dict[str, Any]:
+def _yaml(folder: Path, name: str) -> dict[str, Any]:
     """A configuration; nothing where it is missing or was written by hand and is broken."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        content = plain_yaml.read(inside(folder, name, folder))
+    except InputError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -1,11 +1,11 @@
 """A table as a report has it in the page, as CSV and as LaTeX."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from lit_thermal.plain_files import as_csv
 
 _LATEX = str.maketrans(
     {
@@ -21,6 +21,13 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
+        # after the end of a line these would be read as its options
+        "[": "{[}",
+        "]": "{]}",
+        "*": "{*}",
+        "\n": " ",
+        "\r": " ",
+        "\t": " ",
         "\N{MINUS SIGN}": "$-$",
         "\N{PLUS-MINUS SIGN}": r"$\pm$",
         "\N{MULTIPLICATION SIGN}": r"$\times$",
@@ -105,16 +112,14 @@ class Sheet:
         head = [*(["metric"] if grouped else []), self.first.lower()]
         for column, has_span in zip(self.columns, spans, strict=True):
             head += [column.label, *([f"{column.label} low", f"{column.label} high"] if has_span else [])]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*head, *(["protocol of the paper"] if self.protocol else [])])
+        lines = [[*head, *(["protocol of the paper"] if self.protocol else [])]]
         for row in self.rows:
             line: list[Any] = [*([row.group] if grouped else []), row.name]
             for entry, has_span in zip(row.entries, spans, strict=True):
                 line.append(_plain(entry))
                 line += [_finite(end) for end in entry.ends or ("", "")] if has_span else []
-            writer.writerow([*line, *([self.protocol] if self.protocol else [])])
-        return text.getvalue()
+            lines.append([*line, *([self.protocol] if self.protocol else [])])
+        return as_csv(lines)
 
     def as_latex(self) -> str:
         """A `table` of booktabs, whose intervals stand in brackets."""

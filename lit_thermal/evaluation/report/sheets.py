@@ -9,17 +9,18 @@ from lit_thermal.evaluation.report.read import Row, Study
 from lit_thermal.evaluation.report.sheet import Column, Entry, Sheet, SheetRow
 from lit_thermal.evaluation.report.words import (
     NONE,
-    Shown,
     count,
     decimals_of,
     duration,
+    heading,
     listed,
     number,
     plural,
-    shown,
     size,
     span,
 )
+from lit_thermal.metrics.catalogue import shown
+from lit_thermal.metrics.metric import Metric
 
 _NOT_RECORDED = "not recorded"
 
@@ -41,7 +42,7 @@ def ablation_sheet(ablation: Ablation, stem: str) -> Sheet:
             entries = [_value(cell.ours, one, _absent(line)), _difference(cell, one)]
             entries += _printed(cell, digits) if table else []
             entries += [Entry(number(cell.by_protocol, one.decimals), cell.by_protocol)] if with_protocol else []
-            rows.append(SheetRow(line.name, tuple(entries), line.reference, _row_note(line), one.heading))
+            rows.append(SheetRow(line.name, tuple(entries), line.reference, _row_note(line), heading(one)))
     caption = f"Ablation on {ablation.dataset}"
     if table:
         caption += f" beside {table.number} of {paper_name(table.paper)} ({ablation.printed_dataset})"
@@ -67,10 +68,10 @@ def measurements_sheet(study: Study, dataset: str, stem: str) -> Sheet:
     record = study.runs[0].record
     strongest = record.get("against_baselines", {}).get(dataset, {}).get("strongest")
     if strongest:
-        found = record["results"][dataset][strongest]["all"]
+        found = record["results"].get(dataset, {}).get(strongest, {}).get("all", {})
         cells = tuple(Entry(number(found.get(m), shown(m).decimals), found.get(m)) for m in metrics)
         rows.append(SheetRow(strongest, cells, note="strongest simple baseline"))
-    columns = tuple(Column(shown(metric).heading) for metric in metrics)
+    columns = tuple(Column(heading(shown(metric))) for metric in metrics)
     return Sheet(stem, f"All metrics on {dataset}", "Row", columns, tuple(rows), f"{images_of(study, dataset)}.")
 
 
@@ -120,7 +121,7 @@ def images_of(study: Study, dataset: str) -> str:
     data = next((run.record.get("data", {}).get(dataset) for run in study.runs if dataset in run.values), None) or {}
     if "images" in data:
         return plural(data["images"], "image")
-    if "clips" in data:
+    if "clips" in data and "all" in data:
         return f"{plural(data['clips'], 'clip')} of {plural(data['all'], 'frame')} together"
     values = next(iter(next(run.values[dataset] for run in study.runs if dataset in run.values).values()))
     return plural(len(values), "image")
@@ -178,14 +179,14 @@ def _printed(cell: Cell, digits: int) -> list[Entry]:
     return [told, Entry(cell.verdict, kind=cell.verdict.replace(" ", "-")), value]
 
 
-def _value(found: Estimate | None, metric: Shown, absent: str = "not measured") -> Entry:
+def _value(found: Estimate | None, metric: Metric, absent: str = "not measured") -> Entry:
     if found is None:
         return Entry(absent, kind="absent")
     mean, low, high = found.interval
     return Entry(number(mean, metric.decimals), mean, (low, high), span(low, high, metric.decimals))
 
 
-def _difference(cell: Cell, metric: Shown) -> Entry:
+def _difference(cell: Cell, metric: Metric) -> Entry:
     if cell.difference is None:
         return Entry(NONE)
     mean, low, high = cell.difference.interval

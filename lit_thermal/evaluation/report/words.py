@@ -2,69 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from lit_thermal.evaluation.published import METRICS
+from lit_thermal.metrics.metric import Metric
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
 """Stands where there is no number."""
 
 
-class Shown(NamedTuple):
-    """How a metric is shown."""
-
-    label: str
-    unit: str = ""
-    decimals: int | None = None
-    """None: three significant digits."""
-    direction: str | None = None
-    """`higher` or `lower` is better, or None where neither is."""
-
-    @property
-    def heading(self) -> str:
-        """Label, unit and an arrow towards better."""
-        arrow = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}", None: ""}[self.direction]
-        return f"{self.label}{f', {self.unit}' if self.unit else ''}{arrow}"
-
-
-_DECIMALS = {"psnr": 2, "ssim": 4, "lpips": 4, "musiq": 2, "maniqa": 4, "clip_iqa": 4, "dover": 4} | {
-    "map": 1,
-    "miou": 1,
-    "precision": 3,
-    "recall": 3,
-    "f1": 3,
-    "iou": 3,
-    "fps": 2,
-    "parameters": 2,
-}
-_OURS = {
-    "ms_ssim": Shown("MS-SSIM", "", 4, "higher"),
-    "spectrum_distance": Shown("Spectrum distance", direction="lower"),
-    "profile_error": Shown("Profile error", direction="lower"),
-    "temporal_difference": Shown("Temporal difference", direction="lower"),
-    "kelvin_mae": Shown("Mean error", "K", 3, "lower"),
-    "counts_mae": Shown("Mean error", "counts", None, "lower"),
-    "order_violations": Shown("Order violations", "", 4, "lower"),
-    "hot_edge_error": Shown("Error at hot edges", "", 4, "lower"),
-    "tof": Shown("tOF", direction="lower"),
-    "warping_error": Shown("Warping error", direction="lower"),
-    "tlpips": Shown("tLPIPS", direction="lower"),
-    "heat_residual": Shown("Heat residual"),
-    "heat_residual_of_target": Shown("Heat residual of the target"),
-    "psnr_registered": Shown("PSNR registered", "dB", 2, "higher"),
-    "psnr_unregistered": Shown("PSNR unregistered", "dB", 2, "higher"),
-    "ssim_registered": Shown("SSIM registered", "", 4, "higher"),
-    "ssim_unregistered": Shown("SSIM unregistered", "", 4, "higher"),
-}
-
-
-def shown(metric: str) -> Shown:
-    """How a metric is shown, by its name in `metrics.json`; one that is not known by that name and three digits."""
-    if metric in METRICS:
-        known = METRICS[metric]
-        return Shown(known.label, known.unit, _DECIMALS.get(metric, 3), known.direction)
-    return _OURS.get(metric) or Shown(metric.replace("_", " ").capitalize())
+def heading(metric: Metric) -> str:
+    """Return label, unit and an arrow towards better."""
+    arrow = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}", None: ""}[metric.direction]
+    return f"{metric.label}{f', {metric.unit}' if metric.unit else ''}{arrow}"
 
 
 def number(value: float | None, decimals: int | None = None, sign: bool = False) -> str:

@@ -27,39 +27,42 @@ Upsampling = Literal["nearest", "bilinear", "bicubic"]
 class CoReFusion(SuperResolver):
     """Guided thermal super-resolution that survives a missing camera (CoReFusion, PBVS workshop at CVPR 2023).
 
-    The thermal image is enlarged to the size of the result, encoded beside the visible image, fused with it at every
-    level and decoded. Training minimises ``pixel + 0.1 (1 - SSIM) + 0.1 (1 - PSNR / 40) + beta C`` (paper eq. 8) on
-    values in [-1, 1]; C is the contrast between both cameras' embeddings of the same scene (eq. 6 and 7). A batch may
-    mix samples with both cameras, with the thermal one alone and with the visible one alone, by `has_lr`, `has_guide`.
+    The thermal image is enlarged to the size of the result, encoded, fused with the encoded visible image at every
+    level, and decoded. Training minimises ``pixel + 0.1 (1 - SSIM) + 0.1 (1 - PSNR / 40) + beta C`` (paper eq. 8) on
+    values in [-1, 1]; C is the contrastive loss between the embeddings of both cameras for the same scene (eqs. 6 and
+    7). A batch may mix samples that have both cameras, only the thermal one, or only the visible one; `has_lr` and
+    `has_guide` mark which are present.
 
-    Paper and released code differ. The defaults are the paper's: bilinear enlargement (released: nearest), SSIM and
-    PSNR of each image (released: `PooledStructuralSimilarity`, `PooledPSNR` over the batch). The temperature, the sizes
-    of the heads and the batch normalisation are the released ones, since the paper does not say.
+    The paper and the released code differ. The defaults follow the paper: bilinear enlargement (released: nearest),
+    SSIM and PSNR of each image (released: `PooledStructuralSimilarity` and `PooledPSNR` over the batch). The
+    temperature, the sizes of the heads and the batch normalisation follow the released code, since the paper does not
+    state them.
 
     Args:
         scale: how many times wider and higher the result is.
         guide_encoder: encoder of the visible image.
         thermal_encoder: encoder of the enlarged thermal image.
-        fusion: of the two cameras' features at each level.
-        projection: contrastive head of each camera.
-        decoder_channels: of the decoder's blocks, the deepest first.
-        head: `direct` as in the paper, or `residual`, which adds the output to the enlarged input.
-        activation: of the direct head.
-        upsampling: how the thermal input is enlarged.
+        fusion: block that fuses guide and thermal features at each level.
+        projection: contrastive head, one per camera.
+        decoder_channels: channels of the decoder blocks, the deepest first.
+        head: output head: `direct` as in the paper, or `residual`, which adds the output to the enlarged input.
+        activation: output activation of the direct head.
+        upsampling: interpolation that enlarges the thermal input.
         pixel_loss: distance to the target.
         ssim_loss: one minus structural similarity.
-        psnr_loss: one minus PSNR over its ceiling.
-        contrastive_loss: contrast between the embeddings.
+        psnr_loss: one minus PSNR divided by its ceiling.
+        contrastive_loss: contrastive loss between the embeddings of both cameras.
         pixel_weight: weight of `pixel_loss`.
         ssim_weight: weight of `ssim_loss`.
         psnr_weight: weight of `psnr_loss`.
-        beta: weight of `contrastive_loss`. With the three weights above at 0 the encoders alone are trained, by
-            contrast, and nothing is decoded.
-        drop_guide: in training, the share of complete samples whose visible image is taken away.
-        drop_thermal: the same of the thermal image; never both of a sample.
-        protocols: how a test measures, besides the standard way; by default both ways of the paper's tables.
+        beta: weight of `contrastive_loss`. If the three weights above are 0, only the encoders are trained, by the
+            contrastive loss, and nothing is decoded.
+        drop_guide: share of the complete training samples whose visible image is removed.
+        drop_thermal: share of the complete training samples whose thermal image is removed; no sample loses both.
+        protocols: evaluation protocols of a test in addition to the standard one; by default both of the paper's
+            tables.
         optimizer: makes the optimizer.
-        lr_scheduler: makes the schedule, stepped per optimizer step.
+        lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class CoReFusion(SuperResolver):
                 "numbers from 0 on whose sum is at most 1"
             )
         if upsampling not in get_args(Upsampling):
-            raise InputError(f"model.upsampling is {upsampling!r}; choose of {', '.join(get_args(Upsampling))}")
+            raise InputError(f"model.upsampling is {upsampling!r}; must be one of {', '.join(get_args(Upsampling))}")
         self.network = CoReFusionNetwork(
             guide_encoder, thermal_encoder, fusion, projection, decoder_channels, head, activation
         )
@@ -122,7 +125,7 @@ class CoReFusion(SuperResolver):
         return ((image + 1) / 2).clamp(0, 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The terms of the paper's eq. 8 for one batch."""
+        """Compute the weighted sum of the losses of the paper's eq. 8 for one batch."""
         need(batch, "hr", by="CoReFusion")
         guide, thermal, has_guide, has_thermal = self._inputs(batch)
         has_guide, has_thermal = self._drop(has_guide, has_thermal)
@@ -143,16 +146,16 @@ class CoReFusion(SuperResolver):
         loss = torch.stack([factor[name] * value for name, value in terms.items()]).sum()
         self.log("train/loss", loss, prog_bar=True)
         if self.network.deepest > self.network.stride or not (has_guide & has_thermal).any():
-            # DDP waits for every parameter, also of an encoder, its deepest levels or a fusion that have no use here.
+            # DDP waits for a gradient of every parameter, also of an encoder, levels or a fusion that are unused here.
             loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         return loss
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Visible image and enlarged thermal image of one size, and who has them.
+        """Return the visible image and the enlarged thermal image at one size, and which samples have each.
 
         Raises:
-            InputError: a sample has neither, the two do not show the same field of view, or it is a clip or of several
-                views.
+            InputError: a sample has neither image, the two show different fields of view, or the batch holds clips or
+                several guide views.
         """
         need(batch, "lr", by="CoReFusion")
         lr = batch["lr"]
@@ -186,7 +189,7 @@ class CoReFusion(SuperResolver):
         return guide, F.interpolate(lr, size, mode=self.upsampling, **corners), has_guide, has_thermal
 
     def _drop(self, has_guide: Tensor, has_thermal: Tensor) -> tuple[Tensor, Tensor]:
-        """Take one camera away from some of the complete samples."""
+        """Remove one camera from some of the complete samples."""
         if self.drop_guide + self.drop_thermal == 0:
             return has_guide, has_thermal
         complete = has_guide & has_thermal

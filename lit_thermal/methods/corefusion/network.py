@@ -17,40 +17,40 @@ Activation = Literal["Tanh", "ReLU", "Sigmoid"]
 
 
 class Restored(NamedTuple):
-    """What a forward pass gives."""
+    """Result of a forward pass."""
 
     image: Tensor
     """(B, 1, H, W), black at -1 and white at 1, not clipped."""
     guide_embedding: Tensor | None
-    """(N, width) of the N complete samples, in their order; none outside training."""
+    """(N, width) visible embeddings of the N complete samples, in batch order; None outside training."""
     thermal_embedding: Tensor | None
-    """The same of the thermal images."""
+    """(N, width) thermal embeddings of the same samples; None outside training."""
 
 
 class CoReFusionNetwork(nn.Module):
-    """Restores a thermal image of full size from its enlarged low-resolution version and a visible image.
+    """Restore a full-size thermal image from its enlarged low-resolution version and a visible image.
 
-    Both encoders' features are fused at every stride that both have; the decoder starts from the deepest and takes
-    the others as skips. A sample that lacks one camera is decoded from the other encoder's features alone, as `fusion`
-    says. An encoder sees only the samples that have its camera, so what is absent is never read, and in eval mode a
-    sample does not depend on the others of its batch.
+    Features are fused at every stride that both encoders share; the decoder starts from the deepest and takes the
+    others as skips. A sample that lacks one camera is decoded from the other encoder's features alone, as `fusion`
+    defines. An encoder processes only the samples that have its camera, so absent images are never read, and in eval
+    mode a sample does not depend on the others in its batch.
 
     Args:
         guide_encoder: makes the encoder of the visible image.
-        thermal_encoder: makes the encoder of the thermal image, which is repeated to three channels. Its widths are
-            those of the fused features; a 1x1 convolution brings the guide's to them where they differ.
-        fusion: makes the fusion of a level from its channels.
+        thermal_encoder: makes the encoder of the thermal image, which is repeated to three channels. The fused features
+            have its widths; where the guide's widths differ, a 1x1 convolution maps them.
+        fusion: makes the fusion block of a level from its number of channels.
         projection: makes a contrastive head from the channels of the deepest level; it reads the features of one
             camera before the fusion.
-        decoder_channels: of the decoder's blocks, the deepest first, each at twice the resolution of the one before.
-            As many as the deepest stride needs are used, counted from the last.
+        decoder_channels: channels of the decoder blocks, the deepest first; each block doubles the resolution. If the
+            deepest stride needs fewer blocks, the last entries are used.
         head: `direct` gives the activation of the last convolution (paper); `residual` adds that convolution,
             initialised to zero, to the enlarged input (to middle gray where there is none).
-        activation: of the direct head (paper: Tanh). Sigmoid and ReLU give values in [0, 1], which are mapped to
-            [-1, 1] with black at -1.
+        activation: output activation of the direct head (paper: Tanh). Outputs of Sigmoid and ReLU in [0, 1] are mapped
+            to [-1, 1] with black at -1.
 
     Raises:
-        InputError: the encoders have no stride in common, or there are too few decoder channels.
+        InputError: the encoders share no stride, or there are too few decoder channels.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class CoReFusionNetwork(nn.Module):
         super().__init__()
         for name, value, choices in (("head", head, Head), ("activation", activation, Activation)):
             if value not in get_args(choices):
-                raise InputError(f"{name} of CoReFusion is {value!r}; choose of {', '.join(get_args(choices))}")
+                raise InputError(f"{name} of CoReFusion is {value!r}; must be one of {', '.join(get_args(choices))}")
         self.guide_encoder, self.thermal_encoder = guide_encoder(), thermal_encoder()
         guide, thermal = self.guide_encoder.widths, self.thermal_encoder.widths
         self.strides = [stride for stride in thermal if stride in guide]
@@ -80,9 +80,9 @@ class CoReFusionNetwork(nn.Module):
         )
         self.fusions = nn.ModuleList(fusion(thermal[s]) for s in self.strides)
         self.stride = self.strides[-1]
-        """Of the deepest features that both have."""
+        """Stride of the deepest features that both encoders have."""
         self.deepest = max(*guide, *thermal)
-        """Sides are padded to multiples of it: an encoder may go deeper than the other one."""
+        """Image sides are padded to multiples of this, the deepest stride of either encoder."""
         self.guide_head, self.thermal_head = projection(guide[self.stride]), projection(thermal[self.stride])
         steps = self.stride.bit_length() - 1
         if len(decoder_channels) < steps or min(decoder_channels) < 1:
@@ -91,7 +91,7 @@ class CoReFusionNetwork(nn.Module):
                 f"{self.stride}"
             )
         widths = [thermal[self.stride], *decoder_channels[len(decoder_channels) - steps :]]
-        # A block takes the skip of the stride that it doubles to, where there is one.
+        # A decoder block takes the skip whose stride equals its output stride, if there is one.
         finer = [self.stride >> step for step in range(1, steps + 1)]
         skips = [thermal[stride] if stride in self.strides else 0 for stride in finer]
         self.decoder = nn.ModuleList(
@@ -111,11 +111,12 @@ class CoReFusionNetwork(nn.Module):
         """Restore a batch.
 
         Args:
-            guide: (B, 3, H, W) visible images in [0, 1], any content where absent.
-            thermal: (B, 1, H, W) enlarged thermal images in [0, 1], any content where absent.
-            has_guide: (B,) bool.
-            has_thermal: (B,) bool; each sample has at least one of the two.
-            decode: give the image; without it, for contrastive pretraining, the thermal input is returned in its place.
+            guide: (B, 3, H, W) visible images in [0, 1]; content is ignored where absent.
+            thermal: (B, 1, H, W) enlarged thermal images in [0, 1]; content is ignored where absent.
+            has_guide: (B,) bool, which samples have a visible image.
+            has_thermal: (B,) bool, which samples have a thermal image; each sample has at least one of the two.
+            decode: whether to decode the image; if False, as in contrastive pretraining, the thermal input is returned
+                instead.
         """
         height, width = thermal.shape[-2:]
         guide, thermal = self._padded(guide), self._padded(thermal)
@@ -125,7 +126,7 @@ class CoReFusionNetwork(nn.Module):
         base = torch.where(has_thermal.view(-1, 1, 1, 1), 2 * thermal - 1, 0.0)
         if not decode:
             return Restored(base[..., :height, :width], *embeddings)
-        # In full precision also under autocast: bfloat16 is no finer than the gray levels of 8 bits.
+        # Full precision also under autocast: bfloat16 is no finer than the gray levels of 8 bits.
         image = self._decode(self._fuse(seen, warm, has_guide, has_thermal)).float()
         if self.head == "residual":
             image = base + image
@@ -136,15 +137,15 @@ class CoReFusionNetwork(nn.Module):
         return Restored(image[..., :height, :width], *embeddings)
 
     def _padded(self, image: Tensor) -> Tensor:
-        """Repeat the right and bottom edge until both sides are multiples of the deepest stride of an encoder."""
+        """Pad by repeating the right and bottom edges until both sides are multiples of the deepest stride."""
         down, right = (-side % self.deepest for side in image.shape[-2:])
         return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
 
     def _encode(self, encoder: ImageEncoder, image: Tensor, present: Tensor) -> Pyramid:
-        """Features of the samples that are present, in their order; no entries where there is none.
+        """Return the features of the samples that are present, in batch order; an empty pyramid if there are none.
 
         Raises:
-            InputError: in training, the deepest features are a single value a channel, which cannot be normalised.
+            InputError: the deepest features have a single value per channel in training, which cannot be normalised.
         """
         if not present.any():
             return {}
@@ -161,19 +162,19 @@ class CoReFusionNetwork(nn.Module):
     def _embed(
         self, seen: Pyramid, warm: Pyramid, has_guide: Tensor, has_thermal: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Contrastive embeddings of the complete samples; they serve training alone."""
+        """Return the contrastive embeddings of the complete samples, which only training uses."""
         if not self.training:
             return None, None
         complete = has_guide & has_thermal
         embeddings = []
         for head, features, present in ((self.guide_head, seen, has_guide), (self.thermal_head, warm, has_thermal)):
-            # An encoder that saw nothing gives an empty set of features, so that every process calls every head.
+            # An encoder without samples gives an empty set of features, so that every process still calls every head.
             deepest = features[self.stride] if features else torch.zeros(0, head.dim, 1, 1, device=complete.device)
             embeddings.append(head(deepest[complete[present]]))
         return embeddings[0], embeddings[1]
 
     def _fuse(self, seen: Pyramid, warm: Pyramid, has_guide: Tensor, has_thermal: Tensor) -> list[Tensor]:
-        """Fused features of each stride, the finest first."""
+        """Return the fused features of each stride, the finest first."""
         complete = has_guide & has_thermal
         all_complete, some_complete = bool(complete.all()), bool(complete.any())
         fused: list[Tensor] = []
@@ -211,7 +212,7 @@ class CoReFusionNetwork(nn.Module):
 
 
 def _decoder_block(dim: int, width: int) -> nn.Sequential:
-    """Twice a 3x3 convolution, batch normalisation and ReLU."""
+    """Return two 3x3 convolutions, each followed by batch normalisation and ReLU."""
     layers: list[nn.Module] = []
     for before in (dim, width):
         convolution = nn.Conv2d(before, width, 3, padding=1, bias=False)

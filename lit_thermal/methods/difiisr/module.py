@@ -28,35 +28,35 @@ from lit_thermal.networks.swin_unet import SwinUNet
 class DifIISR(SuperResolver):
     """Residual-shift diffusion whose training is guided by gradients of visual and perceptual losses (CVPR 2025).
 
-    The target's latent is diffused towards that of the enlarged input; a Swin U-Net estimates it from any state in
-    between. From iteration `guidance.start` on, the gradient of the guided loss moves what the network is trained to
-    (paper eqs. 8 and 9). Nothing of the target is read at test time.
+    The target's latent is diffused towards the latent of the enlarged input; a Swin U-Net estimates the target's latent
+    from any state in between. From iteration `guidance.start` on, the gradient of the guided loss shifts the training
+    target of the network (paper eqs. 8 and 9). The target is never read at test time.
 
-    Paper and released code differ. The defaults are the paper's: denoising, guided from `guidance.start` on, and all
-    steps of the chain; but two: the input is seen as it is (`RawLR`), as released, where the paper's Fig. 2 has an
-    encoder (`ConditionEncoder`), and the gradient of guidance passes by the network, see `LossGradientGuidance`. The
-    experiment paper/difiisr has the paper's in both. The released recipe, a distillation to one step, is
-    `objective: Distillation` with `sampler: OneStep`.
+    The paper and the released code differ. The defaults follow the paper: denoising, guidance from `guidance.start` on,
+    and all steps of the chain. Two defaults do not: the condition is the raw input (`RawLR`), as in the released code,
+    where the paper's Fig. 2 has an encoder (`ConditionEncoder`); and the gradient of guidance does not pass through the
+    network, see `LossGradientGuidance`. The experiment paper/difiisr follows the paper in both. The released recipe, a
+    distillation to one step, is `objective: Distillation` with `sampler: OneStep`.
 
     Args:
         scale: how many times wider and higher the restored image is.
-        unet: the denoiser; the method gives it its channels.
-        first_stage: encoder and decoder of images.
-        condition: what the denoiser sees of the input beside the noisy latent.
-        schedule: of the noise.
-        prediction: what the denoiser gives: `x0`, the clean latent; `residual`; `noise`; `scaled_noise`.
-        sampler: how an image is drawn.
-        samples: how many drawn images the restored one is the mean of.
-        also: other ways to restore, by name; a test measures each beside the one above.
-        guidance: of the training.
-        sampling_guidance: moves each estimate of the chain at test time; its terms must need no target.
-        objective: what the denoiser is trained to.
-        seed: of the noise that images are drawn from; each image has its own, by its name.
+        unet: makes the denoiser from the channels of the latent and of the condition.
+        first_stage: encoder and decoder between images and latents.
+        condition: block that prepares the input as a condition for the denoiser, in addition to the noisy latent.
+        schedule: noise schedule.
+        prediction: quantity that the denoiser outputs: `x0` (the clean latent), `residual`, `noise` or `scaled_noise`.
+        sampler: sampler that draws an image.
+        samples: number of drawn images that are averaged to the restored one.
+        also: further ways to restore, by name; a test measures each in addition to `sampler`.
+        guidance: guidance of the training.
+        sampling_guidance: guidance of each estimate of the chain at test time; its terms must not need the target.
+        objective: training objective of the denoiser.
+        seed: seed of the noise that images are drawn from; each image has its own noise, derived from its name.
         optimizer: makes the optimizer.
-        lr_scheduler: makes the schedule, stepped per optimizer step.
+        lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step.
 
     Raises:
-        InputError: blocks do not go together.
+        InputError: blocks do not fit together.
     """
 
     def __init__(
@@ -100,15 +100,15 @@ class DifIISR(SuperResolver):
         return self._draw(batch, self.drawing)
 
     def variants(self, batch: Batch) -> dict[str, Tensor]:
-        """Restore by each of the other ways in `also`."""
+        """Restore the batch in each of the other ways in `also`."""
         return {name: self._draw(batch, drawing) for name, drawing in self.also.items()}
 
     def on_fit_start(self) -> None:
-        """Let the objective prepare from the weights that training starts from."""
+        """Let the objective prepare itself from the weights that training starts from."""
         self.objective.begin(self.network)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The terms of the objective for one batch, guided from `guidance.start` on."""
+        """Compute the terms of the objective for one batch, guided from `guidance.start` on."""
         need(batch, "hr", by="DifIISR")
         lr, hr = self._images(batch), 2 * batch["hr"] - 1
         guided = self.guidance.active(self.global_step)
@@ -130,9 +130,10 @@ class DifIISR(SuperResolver):
 
     @torch.no_grad()
     def guided_terms(self, example: Example) -> dict[str, Tensor]:
-        """Name of each term of the guidance to its mean over a batch, of what one step from the last index gives.
+        """Return each term of the guidance by name, averaged over a batch, for a single step from the last index.
 
-        Not weighted, and of the estimate that no gradient has moved: it says what guidance does to the network.
+        The terms are unweighted and belong to the estimate before the gradient shifts it, so they show how guidance
+        changes the network.
         """
         schedule, given = self.network.schedule, example.given
         last = steps_of(len(given.y), schedule.steps - 1, given.y.device)
@@ -143,27 +144,27 @@ class DifIISR(SuperResolver):
         return {name: value.mean() for name, value in terms.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the objective holds beside the model's weights."""
+        """Save the objective's state in addition to the model's weights."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["objective"] = self.objective.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Give the objective back what it held."""
+        """Restore the objective's state."""
         super().on_load_checkpoint(checkpoint)
         if state := checkpoint.get("objective"):
             self.objective.load_state_dict(state, self.network)
 
     def chain(self, batch: Batch, guided: bool) -> list[ChainStep]:
-        """The estimates of one drawing in the order of the chain, for a picture.
+        """Return the estimates of one drawing in the order of the chain, for a figure.
 
         Args:
-            batch: with `hr`, which measures the guided loss.
-            guided: the training's guidance moves each estimate, as the paper's sampling has it. It reads the target, so
-                this shows what the gradient does and is no restoration.
+            batch: batch with `hr`, from which the guided loss is measured.
+            guided: whether the training's guidance moves each estimate, as in the paper's sampling. It reads the
+                target, so this shows the effect of the gradient and is not a restoration.
         """
         with _plain_tensors():
             given = self.network.look(self._images(batch).clone())
-            hr = 2 * batch["hr"].clone() - 1
+            hr = 2 * batch["hr"].clone().clamp(0, 1) - 1
             sampler = Deterministic() if isinstance(self.drawing.sampler, OneStep) else self.drawing.sampler
             steps: list[ChainStep] = []
 
@@ -177,10 +178,10 @@ class DifIISR(SuperResolver):
         return steps
 
     def _images(self, batch: Batch) -> Tensor:
-        """The inputs in [-1, 1].
+        """Return the inputs in [-1, 1].
 
         Raises:
-            InputError: they are clips.
+            InputError: the batch holds clips.
         """
         need(batch, "lr", by="DifIISR")
         if batch["lr"].ndim != 4:
@@ -188,7 +189,7 @@ class DifIISR(SuperResolver):
         return 2 * batch["lr"] - 1
 
     def _draw(self, batch: Batch, drawing: Drawing) -> Tensor:
-        """Restore a batch by one way: the mean of its drawings."""
+        """Restore a batch in one way: average its drawings."""
         need(batch, "lr", "name", by="DifIISR")
         with _plain_tensors():
             given = self.network.look(self._images(batch).clone())
@@ -208,7 +209,7 @@ class DifIISR(SuperResolver):
         hr: Tensor | None = None,
         watch: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
-        """A clean latent, each of whose estimates guidance moves."""
+        """Draw a clean latent, with guidance applied to each estimate."""
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             estimate = self.network.estimate(x, t, given)
@@ -221,7 +222,7 @@ class DifIISR(SuperResolver):
 
 @contextmanager
 def _plain_tensors() -> Iterator[None]:
-    """Neither inference mode, whose tensors guidance cannot take gradients through, nor a graph that is kept."""
-    # In this order: leaving the inference mode switches gradients on.
+    """Leave inference mode, whose tensors guidance cannot take gradients through, without recording a graph."""
+    # The order matters: leaving inference mode switches gradients on.
     with torch.inference_mode(False), torch.no_grad():
         yield

@@ -1,4 +1,4 @@
-"""What DifIISR's denoiser is trained to: the paper's denoising, or the released distillation to one step."""
+"""Training objectives of DifIISR's denoiser: the paper's denoising, or the released distillation to one step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lit_thermal.blocks.guidance import Guidance
 from lit_thermal.blocks.pretrained import read_weights, unwrapped
 from lit_thermal.errors import InputError
+from lit_thermal.files import is_plain
 from lit_thermal.generative.sampler import Deterministic
 from lit_thermal.methods.difiisr.network import DifIISRNetwork, Given, steps_of
 from lit_thermal.networks.swin_unet import SwinUNet
@@ -31,43 +32,43 @@ class Example(NamedTuple):
 
 
 class Objective(ABC):
-    """Terms of the training loss of a batch.
+    """Base of the training objectives, which compute the loss terms of a batch.
 
-    An objective is no module: what it holds besides the network serves training alone, and is kept in a checkpoint
-    beside the model's weights, not among them.
+    An objective is not an `nn.Module`: its state serves training only, and a checkpoint keeps it apart from the model's
+    weights.
     """
 
     @abstractmethod
     def terms(self, network: DifIISRNetwork, example: Example, guidance: Guidance, guided: bool) -> dict[str, Tensor]:
-        """Name to a term of the loss, each a scalar.
+        """Return the terms of the loss by name, each a scalar.
 
         Args:
-            network: that is trained.
-            example: the batch.
-            guidance: block of the method.
-            guided: the iteration is one of those that `guidance` acts in.
+            network: network that is trained.
+            example: training batch.
+            guidance: guidance block of the method.
+            guided: whether `guidance` is active in this iteration.
         """
 
     def begin(self, network: DifIISRNetwork) -> None:  # noqa: B027 - most objectives have nothing to prepare
         """Prepare for training from the network's present weights; called once before the first step of a `fit`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs."""
+        """Return the state that a resumed training needs."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any], network: DifIISRNetwork) -> None:  # noqa: B027
-        """Take back what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
 
 
 def shift(network: DifIISRNetwork, example: Example, guidance: Guidance, x: Tensor, f: Tensor, t: Tensor) -> Tensor:
-    """How far guidance moves a clean estimate: ``x0(eps + rho s_t g) - x0(eps)`` (paper eq. 9), constant.
+    """Return the shift of a clean estimate by guidance: ``x0(eps + rho s_t g) - x0(eps)`` (paper eq. 9), detached.
 
     Args:
-        network: that made the estimate.
-        example: the batch.
-        guidance: with its terms, strength and steps; images at other steps are not moved.
+        network: network that made the estimate.
+        example: training batch.
+        guidance: guidance block with its terms, strength and active steps; images at other steps are not shifted.
         x: (B, C, H', W') noisy latent.
-        f: clean estimate of it.
+        f: (B, C, H', W') clean estimate of `x`.
         t: (B,) index of the schedule.
 
     Returns:
@@ -79,7 +80,7 @@ def shift(network: DifIISRNetwork, example: Example, guidance: Guidance, x: Tens
 def move(
     network: DifIISRNetwork, given: Given, guidance: Guidance, x: Tensor, f: Tensor, t: Tensor, hr: Tensor | None
 ) -> Tensor:
-    """`shift` without an example; `hr` is None where the guided loss needs no target."""
+    """Compute `shift` without an example; `hr` may be None if the guided loss needs no target."""
     schedule = network.schedule
     noise = schedule.noise_of(x, f, given.y, t)
 
@@ -91,29 +92,29 @@ def move(
 
     clean_of = through if guidance.through_network else held
     gradient = guidance.gradient(x, clean_of, network.image, hr, given.lr)
-    # Linear in the noise: what the correction alone makes of nothing. A difference of two estimates would lose digits.
+    # The schedule is linear in the noise, so this is the correction alone. A difference of two estimates loses digits.
     nothing = torch.zeros_like(gradient)
     moved = schedule.clean_of(nothing, guidance.strength * schedule.noise_scale(t) * gradient, nothing, t)
     return torch.where(guidance.active_at(t).view(-1, 1, 1, 1), moved, 0.0)
 
 
 def added(network: DifIISRNetwork, example: Example, guidance: Guidance, f: Tensor) -> dict[str, Tensor]:
-    """The terms of guidance that are added to the loss, of a clean estimate that gradients flow to."""
+    """Return the terms of guidance that are added to the loss, for a clean estimate that gradients flow to."""
     if not guidance.adds:
         return {}
     return {"added": guidance.added_loss(network.image(f), example.hr, example.given.lr).mean()}
 
 
 class Denoising(Objective):
-    """Mean squared error of the estimate at an index drawn evenly (ResShift; paper section 3).
+    """Mean squared error of the estimate at an index drawn uniformly (ResShift; paper section 3).
 
-    Noise as it stands in the state (`scaled_noise`) is compared as the unit noise that it is made of, as released.
-    In a guided iteration the raw output is drawn to ``z + shift`` instead of z, `shift` descending the guided loss;
-    with the sign `released` to ``z - shift`` (the corrected output is drawn to z then, and the raw one climbs).
+    A prediction of `scaled_noise` is compared as unit noise, as in the released code. In a guided iteration the target
+    of the raw output is ``z + shift`` instead of z, where `shift` descends the guided loss. With the sign `released` it
+    is ``z - shift``: the corrected output is then trained to z, so that the raw one climbs the guided loss.
     """
 
     def terms(self, network: DifIISRNetwork, example: Example, guidance: Guidance, guided: bool) -> dict[str, Tensor]:
-        """One term, `denoising`, and `added` where guidance adds to the loss."""
+        """Return the term `denoising`, and `added` if guidance adds to the loss."""
         schedule, y = network.schedule, example.given.y
         t = torch.randint(schedule.steps, (len(y),), device=y.device)
         x = schedule.add_noise(example.z, y, example.noise, t)
@@ -133,31 +134,30 @@ TeacherNoise = Literal["estimated", "released"]
 
 
 class Distillation(Objective):
-    """A frozen teacher's whole deterministic chain, learned in one step (SinSR; the recipe released for DifIISR).
+    """Distil a frozen teacher's whole deterministic chain into one step (SinSR; the recipe released for DifIISR).
 
-    From one noise, the teacher's chain gives z*. The student's terms, all mean squared errors of latents, which are not
-    clipped:
+    The teacher's chain turns a noise into z*. The terms of the student are mean squared errors of unclipped latents:
 
-    - `distilled`: its single step at the last index against z*;
-    - `inverse`: its output for z* at index 0 against the start of the chain, which it learns to invert;
-    - `truth`: its single step from the inverse of the target's latent against that latent.
+    - `distilled`: its single step at the last index, compared with z*;
+    - `inverse`: its output for z* at index 0, compared with the start of the chain, which it learns to invert;
+    - `truth`: its single step from the inverse of the target's latent, compared with that latent.
 
-    All inputs of the student are scaled as at the last index, also where the index is 0. In a guided iteration z* is
-    moved at index 0, down the guided loss whatever the guidance's sign; from there the student's aim is moved at the
-    last index, to the side that the sign says.
+    All inputs of the student are scaled as at the last index, even if the index is 0. In a guided iteration z* is moved
+    at index 0, down the guided loss whatever the sign of the guidance; the resulting target of the student is then
+    moved at the last index, in the direction given by the sign.
 
     Args:
-        teacher: file of a denoiser's weights in the released layout (`resshift_realsrx4_s15_v1.pth`
-            of ResShift's release v2.0), from which teacher and student start, whatever weights the student had; without
-            one the teacher is a copy of the network as training begins, which `--from` gives its weights.
-        inverse_weight: of `inverse`.
-        truth_weight: of `truth`.
-        teacher_noise: the noise that guidance corrects at the end of the teacher's chain: `estimated`, the true
-            conversion of its estimate, which leaves z* where it is but for the gradient; or `released`, the estimate
-            itself in the place of noise and no factor on the gradient, which shrinks z* by about 4 %.
+        teacher: file of a denoiser's weights in the released layout (`resshift_realsrx4_s15_v1.pth` of ResShift's
+            release v2.0), from which teacher and student start, whatever weights the student had. Without a file, the
+            teacher is a copy of the network when training begins, whose weights `--from` gives.
+        inverse_weight: weight of the term `inverse`.
+        truth_weight: weight of the term `truth`.
+        teacher_noise: noise that guidance corrects at the end of the teacher's chain: `estimated` converts the estimate
+            to noise, which leaves z* unchanged except for the gradient; `released` uses the estimate itself as the
+            noise and no factor on the gradient, which shrinks z* by about 4 %.
 
     Raises:
-        InputError: a weight is negative, or there is no such noise.
+        InputError: a weight is negative, or `teacher_noise` is unknown.
     """
 
     def __init__(
@@ -173,14 +173,15 @@ class Distillation(Objective):
             )
         if teacher_noise not in get_args(TeacherNoise):
             raise InputError(
-                f"teacher_noise of Distillation is {teacher_noise!r}; choose of {', '.join(get_args(TeacherNoise))}"
+                f"teacher_noise of Distillation is {teacher_noise!r}; must be one of "
+                f"{', '.join(get_args(TeacherNoise))}"
             )
         self.file, self.inverse_weight, self.truth_weight = teacher, inverse_weight, truth_weight
         self.teacher_noise = teacher_noise
         self._teacher: DifIISRNetwork | None = None
 
     def begin(self, network: DifIISRNetwork) -> None:
-        """Make the teacher, where a resumed training has not brought it.
+        """Make the teacher, unless a resumed training has restored it.
 
         Raises:
             InputError: the file cannot be read or holds another network.
@@ -191,14 +192,14 @@ class Distillation(Objective):
             self._teacher = _copy(network)
 
     def state_dict(self) -> dict[str, Any]:
-        """The teacher's denoiser and condition; the first stage is the network's own."""
+        """Return the teacher's denoiser and condition; the first stage is shared with the network."""
         return {} if self._teacher is None else _trained(self._teacher)
 
     def load_state_dict(self, state: dict[str, Any], network: DifIISRNetwork) -> None:
-        """Take back the teacher.
+        """Restore the teacher.
 
         Raises:
-            InputError: it is another network.
+            InputError: the state belongs to a different network.
         """
         teacher = _copy(network)
         remedy = "build the model that the checkpoint was made by, or give it by --from and the teacher by its file"
@@ -207,7 +208,7 @@ class Distillation(Objective):
         self._teacher = teacher
 
     def terms(self, network: DifIISRNetwork, example: Example, guidance: Guidance, guided: bool) -> dict[str, Tensor]:
-        """`distilled`, `inverse`, `truth`, and `added` where guidance adds to the loss."""
+        """Return `distilled`, `inverse` and `truth`, and `added` if guidance adds to the loss."""
         assert self._teacher is not None, "begin is called before training"
         schedule, given = network.schedule, example.given
         teacher = self._teacher.to(given.y.device)
@@ -236,7 +237,7 @@ class Distillation(Objective):
     def _moved(
         self, teacher: DifIISRNetwork, example: Example, guidance: Guidance, x: Tensor, z: Tensor, first: Tensor
     ) -> Tensor:
-        """The end z of the teacher's chain as guidance moves it at index 0; x is the state before the last step."""
+        """Move z, the end of the teacher's chain, by guidance at index 0; x is the state before the last step."""
         if self.teacher_noise == "estimated":
             return z + shift(teacher, example, guidance, x, z, first)
         schedule, y = teacher.schedule, example.given.y
@@ -249,7 +250,7 @@ class Distillation(Objective):
 
 
 def _chain(teacher: DifIISRNetwork, start: Tensor, given: Given) -> tuple[Tensor, Tensor]:
-    """End of the teacher's deterministic chain, and the state before its last step."""
+    """Return the end of the teacher's deterministic chain, and the state before its last step."""
     states = [start]
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
@@ -260,28 +261,28 @@ def _chain(teacher: DifIISRNetwork, start: Tensor, given: Given) -> tuple[Tensor
 
 
 def _as_last(network: DifIISRNetwork, latent: Tensor, first: Tensor, last: Tensor, given: Given) -> Tensor:
-    """The denoiser's output at index 0 for a clean latent that is scaled as at the last index."""
+    """Return the denoiser's output at index 0 for a clean latent that is scaled as at the last index."""
     return network.unet(network.schedule.scale_input(latent, last), first, given.condition).float()
 
 
 def _copy(network: DifIISRNetwork) -> DifIISRNetwork:
-    """A frozen copy that shares the first stage."""
+    """Return a frozen copy that shares the first stage."""
     shared = {id(network.first_stage): network.first_stage}
     return deepcopy(network, shared).requires_grad_(False).eval()
 
 
 def _trained(network: DifIISRNetwork) -> dict[str, Tensor]:
-    """State dict without the first stage."""
+    """Return the state dict without the first stage."""
     return {name: value for name, value in network.state_dict().items() if not name.startswith("first_stage.")}
 
 
 def _load(unet: SwinUNet, path: Path) -> None:
-    """Give a denoiser the weights of a file in the released layout.
+    """Load a denoiser's weights from a file in the released layout.
 
     Raises:
-        InputError: there is no such file, or it holds another network.
+        InputError: the file does not exist, or holds a different network.
     """
-    if not path.is_file():
+    if not is_plain(path):
         raise InputError(
             f"there is no file {path} with the teacher's weights: fetch resshift_realsrx4_s15_v1.pth of ResShift's "
             "release v2.0 and give it by model.objective.teacher, or leave it out to distil the network itself"
@@ -292,10 +293,10 @@ def _load(unet: SwinUNet, path: Path) -> None:
 
 
 def _check_fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: str, remedy: str) -> None:
-    """Check that a teacher's weights have all names and shapes of ours.
+    """Check that a teacher's weights have all names and shapes of this network.
 
     Raises:
-        InputError: they have not.
+        InputError: a name is missing or a shape differs.
     """
     for name, value in own.items():
         if name not in state or state[name].shape != value.shape:

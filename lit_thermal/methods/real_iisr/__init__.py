@@ -1,1 +1,1 @@
-"""Real-IISR: real degradations of thermal images undone by visual autoregression."""
+"""Real-IISR: visual autoregression that restores real degradations of thermal images."""

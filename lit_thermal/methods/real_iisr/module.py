@@ -43,62 +43,66 @@ from lit_thermal.ops.tile import tiled
 ColourFix = Literal["adain", "none"]
 
 UNDECAYED = ("prefix_positions", "level_embedding.weight", "log_scale")
-"""Ends of the names of parameters of two dimensions and more that weight decay spares, as in the released code."""
+"""Name endings of parameters with two or more dimensions that weight decay skips, as in the released code."""
 
 
 class RealIISR(SuperResolver):
     """Visual autoregression for real degradations of thermal images (Real-IISR, CVPR 2026).
 
-    A frozen tokenizer turns the target into maps of tokens at several scales; a transformer predicts them scale by
-    scale from the enlarged input and its thermal structure. The loss is the cross entropy of the tokens, plus the
-    order loss and the mean squared error of the image that the predicted tokens stand for.
+    A frozen tokenizer turns the target into token maps at several scales; a transformer predicts them scale by scale
+    from the enlarged input and its thermal structure. The loss is the cross entropy of the tokens, plus the order loss
+    and the mean squared error of the image decoded from the predicted tokens.
 
-    The tokenizer comes from `tokenizer_weights`, or with the weights of a checkpoint; where neither is given, the
-    first `tokenizer_steps` steps of a training train it, and the others the transformer, on frozen tokens.
+    The tokenizer comes from `tokenizer_weights` or from a checkpoint. If neither is given, the first `tokenizer_steps`
+    steps of a training train it, and the remaining steps train the transformer on frozen tokens.
 
-    Paper and released code differ. The defaults are the paper's, where it says something. In the released code the
-    likeliest tokens are decoded (`decoding: argmax`), through which no gradient reaches the transformer, so that order
-    loss and pixel error train encoders, guidance and codebook alone; the paper means them to train the prediction, and
-    by default they do, straight through the likeliest tokens (`straight_through`: what is measured is what is decoded,
-    where the mean entries of `soft` are blurred). Half of the released samples are of the negative class (`negatives:
-    0.5`), away from which a test is guided (`guidance: 1`); the paper mentions neither. Its structure, codebook and
-    order loss have options of their own.
+    The paper and the released code differ. The defaults follow the paper where it is specific. The released code
+    decodes the likeliest tokens (`decoding: argmax`), through which no gradient reaches the transformer, so that the
+    order loss and the pixel error train only the encoders, the guidance and the codebook. The paper intends them to
+    train the prediction, and by default they do, with a straight-through gradient through the likeliest tokens
+    (`straight_through`: the loss measures the decoded image, whereas the mean entries of `soft` are blurred). Half of
+    the released samples belong to the negative class (`negatives: 0.5`), away from which sampling is guided at test
+    time (`guidance: 1`); the paper mentions neither. Structure, codebook and order loss have options of their own for
+    such differences.
 
-    Any size is restored, by overlapping tiles of the tokenizer's size; the released code takes 128 x 128 pixels alone.
-    The thermal image is repeated to three channels, and the restored one is the mean of three.
+    Images of any size are restored in overlapping tiles of the tokenizer's size; the released code accepts only 128 x
+    128 pixels. The thermal image is repeated to three channels, and the three output channels are averaged.
 
     Args:
         scale: how many times wider and higher the restored image is.
-        tokenizer: multi-scale VQ autoencoder; the transformer takes its scales and entries.
-        tokenizer_weights: file of a trained tokenizer, ours or a published one; empty: none.
-        tokenizer_steps: steps in which a tokenizer that no weights were given for is trained first; part of
+        tokenizer: multi-scale VQ autoencoder; the transformer uses its scales and codebook entries.
+        tokenizer_weights: file of a trained tokenizer, from this package or published; empty for none.
+        tokenizer_steps: number of steps that first train the tokenizer if no weights were given for it; part of
             `trainer.max_steps`.
-        tokenizer_lr: learning rate of those steps; falls to zero along half a cosine.
-        depth: blocks of the transformer.
-        width: channels of a token.
-        heads: of the attention; each has a multiple of 4 channels.
-        drop_path: of the transformer's last block.
-        checkpoint_blocks: recompute its blocks in the backward pass, to save memory; the released training does.
-        encoder: of the enlarged input; its factor is the tokenizer's.
-        structure: what the transformer sees of heat and edges.
-        codebook: what predicted tokens stand for.
-        refiner: of what the tokens leave out (VARSR).
-        decoding: how order loss and pixel error see the logits: "straight_through", "soft" or "argmax".
-        order_loss: of the decoded image, in [0, 1].
-        order_weight: of `order_loss` (paper: 0.8).
-        pixel_weight: of the mean squared error of the decoded image, in [0, 1] (paper: 0.2).
+        tokenizer_lr: learning rate of the tokenizer's steps; it falls to zero along half a cosine.
+        depth: number of transformer blocks.
+        width: number of channels of a token.
+        heads: number of attention heads; each has a multiple of 4 channels.
+        drop_path: drop-path rate of the transformer's last block.
+        checkpoint_blocks: whether to recompute transformer blocks in the backward pass, which saves memory, as in the
+            released training.
+        encoder: encoder of the enlarged input; its downsampling factor must be the tokenizer's.
+        structure: block that extracts heat and edge structure for the transformer.
+        codebook: codebook that maps predicted tokens to codes.
+        refiner: block that predicts the residual that the tokens leave out (VARSR).
+        decoding: how logits are decoded for the order loss and pixel error: "straight_through", "soft" or "argmax".
+        order_loss: thermal order loss of the decoded image, in [0, 1].
+        order_weight: weight of `order_loss` (paper: 0.8).
+        pixel_weight: weight of the mean squared error of the decoded image, in [0, 1] (paper: 0.2).
         negatives: share of the training samples whose target is the enlarged input itself, under the negative label.
-            The released code reduces the input of such a sample once more, from a full-size file of low quality.
-        sampler: takes tokens by their logits.
-        guidance: away from the negative class, see `token_sampler.guided`; needs a training with `negatives`.
-        colour_fix: "adain" gives each tile the mean and the contrast of the enlarged input; "none" leaves it.
-        overlap: input pixels that neighbouring tiles share at least.
-        seed: of what is drawn when images are restored; each has its own, by its name.
+            The released code degrades the input of such a sample once more, from a full-size file of low quality.
+        sampler: sampler that chooses tokens from their logits.
+        guidance: strength of the guidance away from the negative class, see `token_sampler.guided`; it needs a training
+            with `negatives`.
+        colour_fix: "adain" matches the mean and contrast of each tile to the enlarged input; "none" leaves it
+            unchanged.
+        overlap: minimum overlap of neighbouring tiles in input pixels.
+        seed: seed of random draws in restoration; each image has its own, derived from its name.
         optimizer: makes the optimizer.
-        lr_scheduler: makes the schedule, stepped per optimizer step from the first on.
+        lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step from the first on.
 
     Raises:
-        InputError: a number is out of range, blocks do not go together, or weights cannot be had.
+        InputError: a number is out of range, blocks do not fit together, or weights cannot be loaded.
     """
 
     def __init__(
@@ -133,7 +137,7 @@ class RealIISR(SuperResolver):
         super().__init__(scale, optimizer, lr_scheduler)
         for name, value, choices in (("decoding", decoding, Decoding), ("colour_fix", colour_fix, ColourFix)):
             if value not in get_args(choices):
-                raise InputError(f"model.{name} is {value!r}; choose of {', '.join(get_args(choices))}")
+                raise InputError(f"model.{name} is {value!r}; must be one of {', '.join(get_args(choices))}")
         numbers = {"order_weight": order_weight, "pixel_weight": pixel_weight, "guidance": guidance, "seed": seed}
         for name, number in (numbers | {"tokenizer_steps": tokenizer_steps, "tokenizer_lr": tokenizer_lr}).items():
             if number < 0:
@@ -143,7 +147,7 @@ class RealIISR(SuperResolver):
         made = tokenizer()
         check_side(made, scale)
         self.tile = made.side // scale
-        """Side of what is restored at once, in input pixels."""
+        """Side of a tile in input pixels."""
         if not 0 <= overlap < self.tile:
             raise InputError(
                 f"model.overlap is {overlap}; give 0 or more, and less than a tile's {self.tile} input pixels"
@@ -158,21 +162,21 @@ class RealIISR(SuperResolver):
         self.tokenizer_given = bool(tokenizer_weights)
         self.tokenizer_steps, self.tokenizer_lr = tokenizer_steps, tokenizer_lr
         self.tokenizer_until: int | None = None
-        """Step at which the tokenizer is frozen; known when a training begins."""
+        """Step at which the tokenizer is frozen; set when a training begins."""
         self.transformer_started = False
         self.order_loss, self.order_weight, self.pixel_weight = order_loss(), order_weight, pixel_weight
         self.decoding, self.negatives = decoding, negatives
         self.sampler, self.guidance, self.colour_fix, self.overlap = sampler(), guidance, colour_fix, overlap
         self.seed = seed
-        # no buffers: a moving average of the weights would average them, and half precision cannot count
+        # Not buffers: a moving average of the weights would average them, and half precision cannot count.
         self.frequencies = torch.zeros(len(made.quantize.scales), made.quantize.entries, dtype=torch.int64)
         self.entropies = torch.zeros(2)
-        """Sum of the cross entropies of a validation, and of how many images."""
+        """Sum of the cross entropies of a validation, and the number of images."""
 
     def setup(self, stage: str) -> None:
-        """Let a strategy of several processes, which is set up next, know of a tokenizer that is to be trained.
+        """Enable the gradients of a tokenizer that is to be trained, before a multi-process strategy is set up.
 
-        It has the gradients in common of those weights alone that ask for one by now.
+        Such a strategy synchronises only the weights that require a gradient at that time.
         """
         super().setup(stage)
         if stage == "fit" and self.tokenizer_steps and not self.tokenizer_given:
@@ -195,11 +199,13 @@ class RealIISR(SuperResolver):
         return restored.clamp(0, 1)
 
     def ceilings(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the targets as their own tokens show them: what right predictions would restore."""
-        return {"tokenizer ceiling": reconstruct(self.network.tokenizer, images_of(batch, "hr", "RealIISR"))}
+        """Return the targets reconstructed from their own tokens: the result of a perfect prediction."""
+        return {
+            "tokenizer ceiling": reconstruct(self.network.tokenizer, images_of(batch, "hr", "RealIISR").clamp(0, 1))
+        }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters that weight decay shrinks, those that it spares, and where it is to be trained the tokenizer."""
+        """Group the parameters: with weight decay, without it, and the tokenizer if it is to be trained."""
         decayed, spared, tokenizer = [], [], []
         for name, parameter in self.named_parameters():
             if name.startswith("network.tokenizer."):
@@ -214,9 +220,9 @@ class RealIISR(SuperResolver):
         return groups
 
     def on_fit_start(self) -> None:
-        """Decide which steps train the tokenizer, or refuse to train a transformer on tokens of a random one.
+        """Decide which steps train the tokenizer, and refuse to train a transformer on tokens of an untrained one.
 
-        A training that is resumed goes on as it began: its checkpoint tells.
+        A resumed training continues with the decision recorded in its checkpoint.
         """
         if self.tokenizer_until is None:
             trained = bool(self.network.tokenizer.quantize.usage() > 0)
@@ -234,7 +240,7 @@ class RealIISR(SuperResolver):
             )
 
     def on_train_start(self) -> None:
-        """Say what is trained first."""
+        """Log what is trained first."""
         super().on_train_start()
         if self._trains_tokenizer():
             rank_zero_info(
@@ -243,9 +249,9 @@ class RealIISR(SuperResolver):
             )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Freeze the tokenizer when its steps are over, and let its learning rate fall until then."""
+        """Freeze the tokenizer after its last step; until then, lower its learning rate."""
         tokenizer, step, first = self.network.tokenizer, self.global_step, self._trains_tokenizer()
-        # a validation in between has put it into eval mode
+        # A validation in between has switched it to eval mode.
         tokenizer.requires_grad_(first).train(first)
         if first:
             passed = step / (self.tokenizer_until or 1)
@@ -259,7 +265,7 @@ class RealIISR(SuperResolver):
             rank_zero_info(f"step {step}: the tokenizer is frozen, {used:.0%} of its codebook in use")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of the tokenizer in its steps; else cross entropy, order loss and pixel error of one batch."""
+        """Compute the tokenizer's loss in its steps, later cross entropy, order loss and pixel error of one batch."""
         lr, hr = (images_of(batch, key, "RealIISR") for key in ("lr", "hr"))
         check_crop(self.network.tokenizer, hr, self.scale)
         if self._trains_tokenizer():
@@ -278,13 +284,13 @@ class RealIISR(SuperResolver):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the tokens of the last validation."""
+        """Clear the token statistics of the last validation."""
         super().on_validation_epoch_start()
         self.frequencies = torch.zeros_like(self.frequencies, device=self.device)
         self.entropies = torch.zeros_like(self.entropies, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score the restored batch; take the cross entropy of the tokens of one tile from each target's middle."""
+        """Score the restored batch, and compute the cross entropy of the tokens of one central tile of each target."""
         super().validation_step(batch, batch_idx)
         lr, hr = (images_of(batch, key, "RealIISR") for key in ("lr", "hr"))
         if min(lr.shape[-2:]) < self.tile:
@@ -302,13 +308,13 @@ class RealIISR(SuperResolver):
             self.frequencies[level] += torch.bincount(index.flatten(), minlength=self.frequencies.shape[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the quality, `val/cross_entropy` and `val/unigram_entropy`, both in nats and of the same tokens.
+        """Log the quality, `val/cross_entropy` and `val/unigram_entropy`; both are in nats and over the same tokens.
 
-        The latter is the entropy of how frequent the entries are at each scale: the least cross entropy of a prediction
-        that looks at no image.
+        `val/unigram_entropy` is the entropy of the entries' frequencies at each scale: the lowest cross entropy of a
+        prediction that does not look at the image.
         """
         super().on_validation_epoch_end()
-        # summed here, as a process may have had no image of a tile's size
+        # Summed here across processes, as a process may have had no image of a tile's size.
         counts, entropies = (
             self.trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
             for tensor in (self.frequencies, self.entropies)
@@ -321,12 +327,12 @@ class RealIISR(SuperResolver):
             self.log("val/unigram_entropy", nats, sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep until when the tokenizer is trained, and whether the transformer has begun."""
+        """Save the step at which the tokenizer is frozen, and whether the transformer has started."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["phases"] = {"until": self.tokenizer_until, "started": self.transformer_started}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on in the phase that the training was in.
+        """Continue in the phase that the training was in.
 
         Raises:
             InputError: the transformer was trained on token maps of other sides.
@@ -344,11 +350,11 @@ class RealIISR(SuperResolver):
         return self.global_step < (self.tokenizer_until or 0)
 
     def _terms(self, image: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        """Cross entropy, share of right tokens, and what is asked for of order loss, pixel error and refinement.
+        """Return cross entropy, token accuracy, and the enabled terms of order loss, pixel error and refinement.
 
         Args:
             image: enlarged inputs (B, 1, H, W) in [0, 1].
-            hr: targets of the same shape.
+            hr: targets (B, 1, H, W) in [0, 1].
         """
         negative = torch.rand(len(hr)).to(hr.device) < self.negatives
         target = torch.where(negative[:, None, None, None], image, hr)
@@ -376,7 +382,7 @@ class RealIISR(SuperResolver):
         return torch.full((count,), label, device=self.device)
 
     def _restored(self, lr: Tensor, noise: SeededNoise) -> Tensor:
-        """Restore what fits one tile, (B, 1, h, w), to (B, 1, scale * h, scale * w)."""
+        """Restore inputs (B, 1, h, w) that fit one tile to (B, 1, scale * h, scale * w)."""
         height, width = (self.scale * side for side in lr.shape[-2:])
         whole = enlarged(padded(lr, self.tile), self.scale)
         prefix = self.network.look(three(whole))

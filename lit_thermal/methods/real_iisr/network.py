@@ -18,38 +18,38 @@ from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
 from lit_thermal.networks.visual_autoregressor import VisualAutoregressor
 
 POSITIVE, NEGATIVE = 0, 1
-"""Labels of wanted targets, and of degraded ones, from which guidance leads away."""
+"""Class labels of clean targets and of degraded ones, away from which guidance leads."""
 
 Decoding = Literal["straight_through", "soft", "argmax"]
 
 
 class RealIISRNetwork(nn.Module):
-    """Predicts the token maps of the target, scale by scale, from the enlarged input, and decodes them (Real-IISR).
+    """Predict the target's token maps scale by scale from the enlarged input, and decode them (Real-IISR).
 
-    The input's tokens, guided by its thermal structure, and a token of the class are the prefix of the transformer's
-    sequence. The tokenizer is frozen and always in eval mode.
+    The prefix of the transformer's sequence consists of the input's tokens, guided by its thermal structure, and a
+    class token. The tokenizer is frozen and always in eval mode.
 
-    The codebook follows the mean of the prefix, as in the released code, where the prefix of a training, and of that
-    alone, has the embeddings of its places added (the codebook's `placed`). In the paper it follows the guided feature.
+    The codebook is conditioned on the mean of the prefix, as in the released code, where position embeddings are added
+    to the prefix in training only (the codebook's `placed`). In the paper it is conditioned on the guided feature.
 
-    A refiner (VARSR) adds what the tokens leave out of the latent, given what the last block says of the last scale
-    and the codes that were taken there. The latent is then the sum of the sampling steps, where the last scale has no
-    phi, and the refiner's residual.
+    A refiner (VARSR) adds the part of the latent that the tokens leave out. It reads the last block's features and the
+    chosen codes of the last scale. The latent is then the sum of the sampling steps, without phi at the last scale, and
+    the refiner's residual.
 
     Args:
-        tokenizer: trained; the transformer takes its scales and entries.
-        depth: blocks of the transformer.
-        width: channels of a token.
-        heads: of the attention; each has a multiple of 4 channels.
-        drop_path: of the transformer's last block.
-        encoder: makes one from the channels of the input and `width`; its factor is the tokenizer's.
-        structure: makes it from `width` and `heads`.
-        codebook: makes it from the tokenizer's entries, the channels of an entry, and `width`.
-        refiner: makes it from the channels of an entry and `width`.
-        checkpoint_blocks: recompute the transformer's blocks in the backward pass, to save memory.
+        tokenizer: trained tokenizer; the transformer uses its scales and codebook entries.
+        depth: number of transformer blocks.
+        width: number of channels of a token.
+        heads: number of attention heads; each has a multiple of 4 channels.
+        drop_path: drop-path rate of the transformer's last block.
+        encoder: makes the encoder from the channels of the input and `width`; its factor must be the tokenizer's.
+        structure: makes the structure block from `width` and `heads`.
+        codebook: makes the codebook from the tokenizer's number of entries, the channels of an entry, and `width`.
+        refiner: makes the refiner from the channels of an entry and `width`.
+        checkpoint_blocks: whether to recompute the transformer's blocks in the backward pass, which saves memory.
 
     Raises:
-        InputError: the tokenizer's scales do not begin with 1, encoder and tokenizer have maps of different sizes, or a
+        InputError: the tokenizer's scales do not begin with 1, the maps of encoder and tokenizer differ in size, or a
             number is out of range.
     """
 
@@ -90,16 +90,16 @@ class RealIISRNetwork(nn.Module):
         )
         self.refiner = refiner(quantizer.dim, width)
         self.tokens = [side**2 for side in quantizer.scales]
-        """Of each scale."""
+        """Number of tokens of each scale."""
 
     def train(self, mode: bool = True) -> "RealIISRNetwork":
-        """Switch everything but the tokenizer, which stays in eval mode."""
+        """Set the mode of everything except the tokenizer, which stays in eval mode."""
         super().train(mode)
         self.tokenizer.eval()
         return self
 
     def start_transformer(self) -> None:
-        """Let a transformer that nobody has trained begin from the entries of the tokenizer, which somebody has."""
+        """Initialise an untrained transformer from the codebook entries of the trained tokenizer."""
         self.transformer.start_from(self.tokenizer.quantize.embedding.weight)
 
     def look(self, image: Tensor) -> Tensor:
@@ -108,11 +108,11 @@ class RealIISRNetwork(nn.Module):
         return torch.cat([each.flatten(2).mT for each in maps], 1)
 
     def logits(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor]) -> Tensor:
-        """Predict all tokens, each from the true ones of the scales before (teacher forcing).
+        """Predict all tokens, each from the true tokens of the coarser scales (teacher forcing).
 
         Args:
-            prefix: of `look`.
-            label: (B,) int64.
+            prefix: condition tokens from `look`.
+            label: (B,) int64 class labels.
             ids: true tokens (B, n) of each scale.
 
         Returns:
@@ -121,7 +121,7 @@ class RealIISRNetwork(nn.Module):
         return self.transformer.predict(self.features(prefix, label, ids), label)
 
     def features(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor]) -> Tensor:
-        """Return the last block's (B, tokens of all scales, width), of which `transformer.predict` makes the logits."""
+        """Return the last block's features (B, tokens of all scales, width), from which `predict` makes the logits."""
         inputs = self.tokenizer.quantize.inputs(
             ids if self.codebook.acts == "decode" else self._adapted(prefix, label, ids)
         )
@@ -130,13 +130,13 @@ class RealIISRNetwork(nn.Module):
     def refinement(
         self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor], features: Tensor, image: Tensor
     ) -> Tensor:
-        """Return the refiner's loss (), for which `features` get a gradient.
+        """Return the refiner's loss (), whose gradient flows to `features`.
 
         Args:
-            prefix: of `look`.
-            label: (B,) int64.
+            prefix: condition tokens from `look`.
+            label: (B,) int64 class labels.
             ids: true tokens (B, n) of each scale.
-            features: of `features`.
+            features: last block's features from `features`.
             image: targets (B, 3, H, W) in [-1, 1] that have these tokens.
         """
         with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
@@ -147,15 +147,15 @@ class RealIISRNetwork(nn.Module):
 
     @torch.no_grad()
     def restore(self, prefix: Tensor, sampler: TokenSampler, noise: SeededNoise, guidance: float = 0.0) -> Tensor:
-        """Return wanted images (B, 3, H, W) in [-1, 1]: `draw` and `decode`, with what a refiner adds.
+        """Return clean images (B, 3, H, W) in [-1, 1]: `draw`, then `decode`, with the refiner's residual.
 
-        The refiner sees the wanted branch of guidance alone.
+        The refiner reads only the positive branch of guidance.
 
         Args:
-            prefix: of `look`.
-            sampler: takes entries by their logits.
-            noise: of the images.
-            guidance: as in `draw`.
+            prefix: condition tokens from `look`.
+            sampler: sampler that chooses entries from their logits.
+            noise: noise of the images.
+            guidance: strength of the guidance, as in `draw`.
         """
         label = self._wanted(prefix)
         ids, features = self._draw(prefix, sampler, noise, guidance)
@@ -163,13 +163,13 @@ class RealIISRNetwork(nn.Module):
         return self.decode(prefix, label, ids, residual)
 
     def decode(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor], residual: Tensor | None = None) -> Tensor:
-        """Return the images (B, 3, H, W) in [-1, 1] of tokens (B, n) of each scale.
+        """Return the images (B, 3, H, W) in [-1, 1] decoded from tokens (B, n) of each scale.
 
         Args:
-            prefix: of `look`.
-            label: (B,) int64.
-            ids: of each scale.
-            residual: (B, n, dim) of the last scale, from a refiner.
+            prefix: condition tokens from `look`.
+            label: (B,) int64 class labels.
+            ids: tokens (B, n) of each scale.
+            residual: (B, n, dim) residual of the last scale, from a refiner.
         """
         codes = self._adapted(prefix, label, ids)
         if residual is None:
@@ -178,21 +178,21 @@ class RealIISRNetwork(nn.Module):
         return self.tokenizer.decode(latent + residual.mT.unflatten(2, latent.shape[2:]))
 
     def expected(self, prefix: Tensor, label: Tensor, logits: Tensor, decoding: Decoding) -> Tensor:
-        """Return the images (B, 3, H, W) in [-1, 1] that logits stand for, for losses of pixels.
+        """Return the images (B, 3, H, W) in [-1, 1] decoded from logits, for pixel losses.
 
         Args:
-            prefix: of `look`.
-            label: (B,) int64.
+            prefix: condition tokens from `look`.
+            label: (B,) int64 class labels.
             logits: (B, tokens of all scales, entries).
             decoding: "argmax" decodes the likeliest entries, through which no gradient reaches the logits (released);
                 "straight_through" decodes the same with the gradient of the probabilities; "soft" decodes the mean
                 entries.
 
         Raises:
-            InputError: there is no such decoding.
+            InputError: the decoding is unknown.
         """
         if decoding not in get_args(Decoding):
-            raise InputError(f'decoding "{decoding}" of Real-IISR: choose of {", ".join(get_args(Decoding))}')
+            raise InputError(f'decoding "{decoding}" of Real-IISR: must be one of {", ".join(get_args(Decoding))}')
         levels = logits.to(torch.promote_types(logits.dtype, torch.float32)).split(self.tokens, 1)
         if decoding == "argmax":
             return self.decode(prefix, label, [level.argmax(-1) for level in levels])
@@ -209,13 +209,14 @@ class RealIISRNetwork(nn.Module):
         return self.tokenizer.image(codes)
 
     def draw(self, prefix: Tensor, sampler: TokenSampler, noise: SeededNoise, guidance: float = 0.0) -> list[Tensor]:
-        """Take the tokens of wanted images scale by scale, with a cache of keys and values.
+        """Draw the tokens of clean images scale by scale, with a cache of keys and values.
 
         Args:
-            prefix: of `look`.
-            sampler: takes entries by their logits.
-            noise: of the images.
-            guidance: away from degraded images, see `token_sampler.guided`; 0 leaves that branch out.
+            prefix: condition tokens from `look`.
+            sampler: sampler that chooses entries from their logits.
+            noise: noise of the images.
+            guidance: strength of the guidance away from degraded images, see `token_sampler.guided`; 0 skips the
+                negative branch.
 
         Returns:
             Tokens (B, n) of each scale.
@@ -226,7 +227,7 @@ class RealIISRNetwork(nn.Module):
     def _draw(
         self, prefix: Tensor, sampler: TokenSampler, noise: SeededNoise, guidance: float
     ) -> tuple[list[Tensor], Tensor]:
-        """Tokens of each scale, and the features (B, n, width) of the last one's."""
+        """Return the tokens of each scale, and the features (B, n, width) of the last scale."""
         quantizer, scales = self.tokenizer.quantize, len(self.tokens)
         count = len(prefix)
         label = self._wanted(prefix)
@@ -256,24 +257,24 @@ class RealIISRNetwork(nn.Module):
         return torch.full((len(prefix),), POSITIVE, device=prefix.device)
 
     def _adapted(self, prefix: Tensor, label: Tensor, ids: Sequence[Tensor]) -> list[Tensor]:
-        """Codes (B, n, dim) of the tokens of each scale."""
+        """Return the codes (B, n, dim) of the tokens of each scale."""
         condition = self._condition(prefix, label)
         codes = self.tokenizer.quantize.codes(ids)
         return [self.codebook(index, code, condition) for index, code in zip(ids, codes, strict=True)]
 
     def _condition(self, prefix: Tensor, label: Tensor) -> Tensor:
-        """What the codebook follows, (B, width)."""
+        """Return the condition of the codebook, (B, width)."""
         return self.transformer.condition(prefix, label, self.training and self.codebook.placed)
 
     def _sum(self, codes: Sequence[Tensor]) -> Tensor:
-        """Latent (B, dim, N, N) that the sampling steps add up to, without phi at the last scale."""
+        """Return the latent (B, dim, N, N) that the sampling steps add up to, without phi at the last scale."""
         total: Tensor | None = None
         for level, code in enumerate(codes):
             total, _ = self.tokenizer.quantize.accumulate(total, level, code)
         return cast("Tensor", total)
 
     def _refined_by(self, prefix: Tensor, label: Tensor, features: Tensor, ids: Tensor) -> Tensor:
-        """What a refiner is told: features (B, n, width) of the last scale plus the embedded codes of its tokens."""
+        """Return the refiner's input: the last scale's features (B, n, width) plus the embedded codes of its tokens."""
         codes = self.tokenizer.quantize.embedding(ids)
         if self.codebook.acts != "decode":
             codes = self.codebook(ids, codes, self._condition(prefix, label))

@@ -1,4 +1,4 @@
-"""The tokenizer of Real-IISR as a LightningModule of its own, and how its weights are read."""
+"""The tokenizer of Real-IISR as a LightningModule of its own, and the loading of its weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,37 +12,40 @@ from torch.nn import functional as F
 from lit_thermal.batch import Batch, need
 from lit_thermal.blocks.pretrained import check_shapes, read_held, unwrapped
 from lit_thermal.errors import InputError
+from lit_thermal.files import is_plain
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
 from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
 from lit_thermal.networks.residual_quantizer import PUBLISHED_SCALES
 from lit_thermal.ops.resize import resize
 from lit_thermal.ops.tile import tiled
+from lit_thermal.weights_file import check_tensors
 
 RECONSTRUCTION = 10.0
-"""Weight of the reconstruction. At 1 the quantiser's loss, which pulls the latent towards the sums of the coarse
-scales, holds detail back: after 300 steps of a small tokenizer 21.4 dB, at 10 28.6 dB."""
+"""Weight of the reconstruction. At a weight of 1 the quantiser's loss, which pulls the latent towards the sums of the
+coarse scales, suppresses detail: a small tokenizer reaches 21.4 dB after 300 steps, and 28.6 dB at a weight of 10."""
 NOT_OURS = ("quantize.ema_vocab_hit_SV", "quantize.U", "quantize.V", "quantize.lora_gate")
-"""Entries of published files that are no part of the tokenizer: a statistic, and the condition-adaptive codebook."""
+"""Entries of published files that do not belong to the tokenizer: a statistic and the condition-adaptive codebook."""
 
 
 class RealIISRTokenizer(SuperResolver):
-    """Trains the tokenizer of Real-IISR to reproduce targets; the visual autoregressor then predicts its tokens.
+    """Train the tokenizer of Real-IISR to reproduce targets; the visual autoregressor then predicts its tokens.
 
-    The loss is ten times the mean squared error of the reconstruction, in [-1, 1], plus the quantiser's, whose part
-    that keeps the encoder near its codes is logged as the commitment. The published tokenizer was trained by VAR's
-    authors with a perceptual and an adversarial loss besides; Real-IISR does not train it.
+    The loss is ten times the mean squared error of the reconstruction, in [-1, 1], plus the quantiser's loss. The part
+    of the latter that keeps the encoder near its codes is logged as the commitment. VAR's authors trained the published
+    tokenizer, with an additional perceptual and adversarial loss; Real-IISR does not train it.
 
-    It is no method: what it restores is the enlarged input in its tokens. A validation measures how well it reproduces
-    targets, and so does the row "reconstruction" of a test, which is the ceiling of the method whose tokens it makes.
+    This is not a super-resolution method: it restores the enlarged input as reconstructed from its tokens. A validation
+    measures how well targets are reproduced, and so does the row "reconstruction" of a test, which is the ceiling of
+    the method that uses the tokenizer.
 
     Args:
         scale: how many times wider and higher the target is.
-        tokenizer: what is trained.
+        tokenizer: multi-scale VQ autoencoder to train.
         optimizer: makes the optimizer.
-        lr_scheduler: makes the schedule, stepped per optimizer step.
+        lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step.
 
     Raises:
-        InputError: the tokenizer's images are no multiple of the scale.
+        InputError: the side of the tokenizer's images is not a multiple of the scale.
     """
 
     def __init__(
@@ -58,16 +61,17 @@ class RealIISRTokenizer(SuperResolver):
 
     @torch.no_grad()
     def restore(self, batch: Batch) -> Tensor:
-        """Return the bicubically enlarged inputs (B, 1, H, W) in [0, 1] as their tokens show them."""
+        """Return the bicubically enlarged inputs (B, 1, H, W) in [0, 1], reconstructed from their tokens."""
         lr = images_of(batch, "lr", "RealIISRTokenizer")
         return reconstruct(self.tokenizer, enlarged(lr, self.scale))
 
     def ceilings(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the targets as their tokens show them."""
-        return {"reconstruction": reconstruct(self.tokenizer, images_of(batch, "hr", "RealIISRTokenizer"))}
+        """Return the targets reconstructed from their tokens."""
+        hr = images_of(batch, "hr", "RealIISRTokenizer").clamp(0, 1)
+        return {"reconstruction": reconstruct(self.tokenizer, hr)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Reconstruction and quantisation of one batch of targets."""
+        """Compute the reconstruction and quantisation loss of one batch of targets."""
         hr = images_of(batch, "hr", "RealIISRTokenizer")
         check_crop(self.tokenizer, hr, self.scale)
         terms = tokenizer_terms(self.tokenizer, hr)
@@ -81,19 +85,19 @@ class RealIISRTokenizer(SuperResolver):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the reconstructed targets."""
         (reconstruction,) = self.ceilings(batch).values()
-        with self._full_precision():
-            self._score(batch, "val", {type(self).__name__: reconstruction}, {})
+        with self.full_precision():
+            self.evaluator.update(batch, {type(self).__name__: reconstruction}, "val")
 
 
 def tokenizer_terms(tokenizer: MultiScaleVQVAE, hr: Tensor) -> dict[str, Tensor]:
-    """Return what the training of a tokenizer minimises: `reconstruction` (times 10) plus `quantization`; `commitment`.
+    """Return the training terms of a tokenizer: `reconstruction` (weighted by 10), `quantization` and `commitment`.
 
     Args:
-        tokenizer: in training mode.
+        tokenizer: tokenizer in training mode.
         hr: targets (B, 1, H, W) in [0, 1], of the tokenizer's size.
 
     Returns:
-        Each (); the commitment is a fifth of the quantisation, whose other four train the codebook.
+        Scalars by name; the commitment is a fifth of the quantisation, whose other four fifths train the codebook.
     """
     image = three(hr)
     made = tokenizer(image)
@@ -106,7 +110,7 @@ def tokenizer_terms(tokenizer: MultiScaleVQVAE, hr: Tensor) -> dict[str, Tensor]
 
 @torch.no_grad()
 def reconstruct(tokenizer: MultiScaleVQVAE, images: Tensor) -> Tensor:
-    """Return images (B, 1, H, W) in [0, 1] as their tokens show them, by tiles of the tokenizer's size."""
+    """Reconstruct images (B, 1, H, W) in [0, 1] from their tokens, in tiles of the tokenizer's size."""
 
     def tile(x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -122,31 +126,31 @@ def reconstruct(tokenizer: MultiScaleVQVAE, images: Tensor) -> Tensor:
 
 
 def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
-    """Take the weights of a file: a checkpoint of `RealIISRTokenizer` or `RealIISR`, or a published one.
+    """Load the weights of a file: a checkpoint of `RealIISRTokenizer` or `RealIISR`, or a published file.
 
-    Published are VQVAE.pth of VARSR, whose tokenizer lies under `trainer` and `vae_local`, and that of VAR, a plain
-    state dict.
+    Published files are VQVAE.pth of VARSR, whose tokenizer is stored under `trainer` and `vae_local`, and that of VAR,
+    a plain state dict.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or its tokenizer has other scales or other layers.
+        InputError: the file does not exist or cannot be read, or its tokenizer has other scales or layers.
     """
-    if not path.is_file():
+    if not is_plain(path):
         raise InputError(
             f"there is no tokenizer {path}: train one by `lit_thermal fit -c real_iisr_tokenizer`, or fetch VQVAE.pth, "
             "which the README of github.com/qyp2000/VARSR links, and give its path by model.tokenizer_weights"
         )
     held = read_held(path)
-    if isinstance(held, dict) and "lit_thermal" in held:
-        whole = any(name.startswith("network.") for name in held["state_dict"])
+    if isinstance(held, dict) and "lit_thermal" in held and isinstance(held.get("state_dict"), dict):
+        weights = unwrapped(held["state_dict"])
+        whole = any(name.startswith("network.") for name in weights)
         prefix = "network.tokenizer." if whole else "tokenizer."
-        if not any(name.startswith(f"{prefix}quantize.") for name in held["state_dict"]):
+        if not any(name.startswith(f"{prefix}quantize.") for name in weights):
             raise InputError(
                 f"{path} holds no tokenizer: give a checkpoint of RealIISRTokenizer or RealIISR, or VQVAE.pth"
             )
-        check_scales(tokenizer, held["lit_thermal"].get("model"), str(path))
-        state = {
-            name.removeprefix(prefix): value for name, value in held["state_dict"].items() if name.startswith(prefix)
-        }
+        record = held["lit_thermal"]
+        check_scales(tokenizer, record.get("model") if isinstance(record, dict) else None, str(path))
+        state = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         own = tokenizer.state_dict()
     else:
         for key in ("trainer", "vae_local", "state_dict"):
@@ -154,9 +158,10 @@ def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
         state = {
             name: value
             for name, value in unwrapped(held if isinstance(held, dict) else {}).items()
-            if name not in NOT_OURS
+            if name not in NOT_OURS and isinstance(value, Tensor)
         }
         own = tokenizer.released_state()
+    check_tensors(state, path)
     check_shapes(
         state,
         own,
@@ -172,15 +177,15 @@ def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
 
 
 def check_scales(tokenizer: MultiScaleVQVAE, made: dict[str, Any] | None, source: str) -> None:
-    """Refuse a checkpoint whose token maps have other sides: no shape of a weight tells.
+    """Refuse a checkpoint whose token maps have other sides, which no weight's shape reveals.
 
     Args:
-        tokenizer: that is to have its weights.
+        tokenizer: tokenizer that is to get the weights.
         made: class path and arguments of the model that the checkpoint records, if any.
-        source: what the sentence calls the checkpoint.
+        source: name of the checkpoint in the error message.
 
     Raises:
-        InputError: they have.
+        InputError: the sides differ.
     """
     if not made:
         return
@@ -212,32 +217,32 @@ def images_of(batch: Batch, key: str, method: str) -> Tensor:
 
 
 def enlarged(lr: Tensor, scale: int) -> Tensor:
-    """Return inputs (B, 1, h, w) in [0, 1] bicubically enlarged (a = -0.5) and limited to [0, 1]."""
+    """Enlarge inputs (B, 1, h, w) in [0, 1] bicubically (a = -0.5) and clamp them to [0, 1]."""
     height, width = lr.shape[-2:]
     return resize(lr, (scale * height, scale * width)).clamp(0, 1)
 
 
 def padded(x: Tensor, side: int) -> Tensor:
-    """Return images (..., h, w) that are smaller than a tile with their last rows and columns repeated to `side`."""
+    """Pad images (..., h, w) smaller than a tile to `side` by repeating their last rows and columns."""
     height, width = x.shape[-2:]
     return F.pad(x, (0, side - width, 0, side - height), mode="replicate")
 
 
 def three(x: Tensor) -> Tensor:
-    """Return thermal images (B, 1, H, W) in [0, 1] as the colour images (B, 3, H, W) in [-1, 1] of tokenizers."""
+    """Convert thermal images (B, 1, H, W) in [0, 1] to the colour images (B, 3, H, W) in [-1, 1] of tokenizers."""
     return (2 * x - 1).expand(-1, 3, -1, -1)
 
 
 def grey(image: Tensor) -> Tensor:
-    """Return the mean of the channels of images (B, 3, H, W) in [-1, 1] as (B, 1, H, W) in [0, 1]."""
+    """Average the channels of images (B, 3, H, W) in [-1, 1] to (B, 1, H, W) in [0, 1]."""
     return (image.mean(1, keepdim=True) + 1) / 2
 
 
 def check_side(tokenizer: MultiScaleVQVAE, scale: int) -> None:
-    """Refuse a tokenizer whose images cannot be the results of whole inputs.
+    """Refuse a tokenizer whose image side is not a multiple of the scale.
 
     Raises:
-        InputError: its side is no multiple of the scale.
+        InputError: the side is not a multiple of the scale.
     """
     if tokenizer.side % scale:
         raise InputError(
@@ -247,10 +252,10 @@ def check_side(tokenizer: MultiScaleVQVAE, scale: int) -> None:
 
 
 def check_crop(tokenizer: MultiScaleVQVAE, hr: Tensor, scale: int) -> None:
-    """Refuse training crops (B, 1, H, W) that have no tokens.
+    """Refuse training crops (B, 1, H, W) that are not of the tokenizer's size.
 
     Raises:
-        InputError: they are not of the tokenizer's size.
+        InputError: their size differs.
     """
     if hr.shape[-2:] != (tokenizer.side, tokenizer.side):
         raise InputError(

@@ -37,45 +37,46 @@ SIZES: dict[str, dict[str, Any]] = {
         "state": 16, "expansion": 2, "shared_directions": False, "decoder_width": 64,
     },
 }  # fmt: skip
-"""Sizes of the network by preset. The paper prints none; `base` is our published scale."""
+"""Sizes of the network by preset. The paper does not state them; `base` is the scale that this project publishes."""
 
 
 class THERIS(SuperResolver):
     """Infrared space-time video super-resolution with heat-conduction priors (THERIS, CVPR 2026).
 
     Features of the input frames are interpolated in time by thermal diffusion (TDIM), refined by thermal state space
-    blocks (TSSM: spectral mask, scans in three orders with a thermal prompt), decoded to `scale` times the size, and
-    trained with ``L_pixel + heat_weight * L_TFM``. No code and no sizes are published; what the paper leaves open is
-    decided in the docstrings of the blocks.
+    blocks (TSSM: spectral mask, scans in three orders with a thermal prompt), and decoded to `scale` times the size.
+    The loss is ``L_pixel + heat_weight * L_TFM``. No code and no sizes are published; choices that the paper leaves
+    open are documented in the blocks.
 
     Args:
-        preset: sizes of the network; every other size argument that is given replaces the preset's.
-        channels: feature channels.
-        depth: thermal state space blocks; 0 decodes the interpolated features directly.
-        encoder_blocks: residual blocks of the encoder.
-        decoder_blocks: residual blocks of the decoder.
+        preset: preset of the network's sizes; any size argument that is given overrides the preset's.
+        channels: number of feature channels.
+        depth: number of thermal state space blocks; 0 decodes the interpolated features directly.
+        encoder_blocks: number of residual blocks of the encoder.
+        decoder_blocks: number of residual blocks of the decoder.
         embedding: width of the time embedding.
         state: state size of the scans.
-        expansion: inner width of the scans over `channels`.
-        shared_directions: both scan directions use the same parameters.
-        decoder_width: channels at full resolution.
+        expansion: inner width of the scans as a multiple of `channels`.
+        shared_directions: whether both scan directions use the same parameters.
+        decoder_width: number of channels at full resolution.
         scale: spatial scale, a power of two.
         temporal_scales: output steps per input frame that the model is trained for. With several, the data must
             come at their least common multiple, and each training step draws one of them.
-        window: input frames that inference takes at a time (the paper's k + 1).
+        window: number of input frames that inference processes at a time (the paper's k + 1).
         interpolation: temporal interpolation of the features.
-        scans: scan orders of each block, in sequence; an empty list leaves the scans out.
+        scans: scan orders of each block, applied in sequence; an empty list leaves the scans out.
         mask: spectral mask of each block.
         prompt: prompt of each scan's read-out.
-        skip: frames whose output starts from the enlarged input.
-        checkpoint_blocks: recompute blocks in the backward pass, to save memory.
-        pixel_loss: distance to the target.
+        skip: frames to which the enlarged input is added: `all`, only `observed` ones (at an input frame's time), or
+            `none`.
+        checkpoint_blocks: whether to recompute blocks in the backward pass, which saves memory.
+        pixel_loss: pixel-wise distance to the target.
         heat_loss: heat-equation residual of the output.
-        heat_weight: lambda, its weight; 0 is "without".
-        heat_ramp: part of the training over which the weight rises linearly from 0; none where the number of steps
-            is not known.
+        heat_weight: weight of `heat_loss` (lambda); 0 disables it.
+        heat_ramp: share of the training over which the weight rises linearly from 0; no ramp if the number of steps is
+            unknown.
         optimizer: makes the optimizer.
-        lr_scheduler: makes the schedule, stepped per optimizer step.
+        lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step.
     """
 
     def __init__(
@@ -145,10 +146,10 @@ class THERIS(SuperResolver):
             self.heat_loss.requires_grad_(False)
 
     def setup(self, stage: str) -> None:
-        """Check that the data asks for a temporal scale that the model is, or is to be, trained for.
+        """Check that the model is, or is to be, trained for the temporal scale of the data.
 
         Raises:
-            InputError: it does not.
+            InputError: it is not.
         """
         super().setup(stage)
         given = getattr(self.trainer.datamodule, "temporal_scale", None)  # type: ignore[attr-defined]
@@ -169,7 +170,7 @@ class THERIS(SuperResolver):
         return self.network(batch["lr"], tau, temporal_scale(tau, self.temporal_scales[0])).clamp(0, 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Pixel loss and heat-equation loss of one batch."""
+        """Compute the pixel loss and heat-equation loss of one batch."""
         need(batch, "lr", "hr", "hr_time", by="THERIS")
         tau = common_times(batch)
         finest = temporal_scale(tau, self.temporal_scales[0])
@@ -193,7 +194,7 @@ class THERIS(SuperResolver):
         return pixel + self._heat_weight_now() * heat
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """No weight decay on decays and skips of the scans; the diffusivity learns at its own rate."""
+        """Group the parameters: no weight decay for decays and skips of the scans; the diffusivity has its own rate."""
         undecayed = self.network.undecayed()
         special = {id(p) for p in undecayed}
         groups: list[dict[str, Any]] = [
@@ -209,17 +210,17 @@ class THERIS(SuperResolver):
 
     def _heat_weight_now(self) -> float:
         steps = self.trainer.estimated_stepping_batches
-        # A training without an end that is known in steps has no part of it to rise over.
+        # If the number of training steps is unknown, there is no share of the training to ramp over.
         ramp = self.heat_ramp * steps if math.isfinite(steps) else 1.0
         return self.heat_weight * min(1.0, (self.global_step + 1) / max(ramp, 1.0))
 
 
 def common_times(batch: Batch) -> Tensor:
-    """The output times (T',) that all clips of a batch share, counted from its first input frame.
+    """Return the output times (T',) that all clips of a batch share, counted from the first input frame.
 
     Raises:
-        InputError: the clips differ in their times, or input frames do not lie at 0, 1, 2, ..., which the cosine
-            form of the interpolation cannot represent.
+        InputError: the clips have different times, or the input frames are not at 0, 1, 2, ..., which the cosine form
+            of the interpolation requires.
     """
     hr_time = batch["hr_time"]
     if not torch.allclose(hr_time, hr_time[:1].expand_as(hr_time), atol=1e-6):
@@ -234,7 +235,7 @@ def common_times(batch: Batch) -> Tensor:
 
 
 def temporal_scale(tau: Tensor, default: int) -> int:
-    """Output steps per input frame, from the spacing of times (T',); `default` where there is only one time."""
+    """Return the output steps per input frame from the spacing of times (T',); `default` if there is only one time."""
     steps = tau.sort().values.diff()
     steps = steps[steps > 0]
     return max(1, round(1 / float(steps.min()))) if len(steps) else default

@@ -25,10 +25,10 @@ from lit_thermal.errors import InputError
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with ReLU between and the input added; no normalisation.
+    """Two 3x3 convolutions with a ReLU in between, added to the input; no normalisation.
 
     Args:
-        dim: channels.
+        dim: number of channels.
     """
 
     def __init__(self, dim: int) -> None:
@@ -36,15 +36,15 @@ class ResidualBlock(nn.Module):
         self.body = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1), nn.ReLU(), nn.Conv2d(dim, dim, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, dim, H, W) to the same shape."""
+        """Map (N, dim, H, W) to the same shape."""
         return x + self.body(x)
 
 
 class ConvolutionalFeedForward(nn.Module):
-    """1x1 convolution to twice the width, GELU, depthwise 3x3 convolution, 1x1 back; channels last.
+    """1x1 convolution to twice the width, GELU, depthwise 3x3 convolution, 1x1 convolution back; channels last.
 
     Args:
-        dim: channels.
+        dim: number of channels.
     """
 
     def __init__(self, dim: int) -> None:
@@ -54,7 +54,7 @@ class ConvolutionalFeedForward(nn.Module):
         self.reduce = nn.Linear(2 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, H, W, dim) to the same shape."""
+        """Map (B, T, H, W, dim) to the same shape."""
         hidden = rearrange(F.gelu(self.expand(x)), "b t h w c -> (b t) c h w")
         hidden = rearrange(self.depthwise(hidden), "(b t) c h w -> b t h w c", b=len(x))
         return self.reduce(hidden)
@@ -63,12 +63,12 @@ class ConvolutionalFeedForward(nn.Module):
 class ThermalStateSpaceBlock(nn.Module):
     """TSSM of THERIS: spectral mask, one state space sub-block per scan order, feed-forward; all residual.
 
-    The paper names the parts; their order, the learnable scale of each branch and the feed-forward are ours.
+    The paper names the parts; their order, the learnable scale of each branch and the feed-forward are this project's.
 
     Args:
-        dim: channels.
+        dim: number of channels.
         mask: makes the spectral mask from `dim`.
-        mixers: the state space sub-blocks, applied one after the other.
+        mixers: state space sub-blocks, applied in sequence.
     """
 
     def __init__(self, dim: int, mask: Callable[[int], SpectralMask], mixers: Sequence[StateSpace]) -> None:
@@ -80,7 +80,7 @@ class ThermalStateSpaceBlock(nn.Module):
         self.feed_forward = ConvolutionalFeedForward(dim)
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        """Tokens (B, T, H, W, dim) with embedded times (T, embedding): same shape."""
+        """Map tokens (B, T, H, W, dim), given embedded times (T, embedding), to the same shape."""
         x = rearrange(self.mask(rearrange(x, "b t h w c -> (b t) h w c")), "(b t) h w c -> b t h w c", b=len(x))
         for mixer, norm, scale in zip(self.mixers, self.norms, self.scales, strict=False):
             x = x + scale * mixer(norm(x), embedded)
@@ -93,10 +93,10 @@ class Decoder(nn.Module):
     The last convolution starts at zero, so that an untrained network returns its base image.
 
     Args:
-        dim: channels of the features.
-        width: channels at full resolution.
-        blocks: residual blocks.
-        scale: enlargement, a power of two.
+        dim: number of channels of the features.
+        width: number of channels at full resolution.
+        blocks: number of residual blocks.
+        scale: enlargement factor, a power of two.
     """
 
     def __init__(self, dim: int, width: int, blocks: int, scale: int) -> None:
@@ -115,32 +115,32 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.to_image.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, dim, h, w) to (N, 1, scale * h, scale * w)."""
+        """Map (N, dim, h, w) to (N, 1, scale * h, scale * w)."""
         enlarged = self.enlarge(self.blocks(features))
         return self.to_image(F.leaky_relu(self.refine(enlarged), 0.1))
 
 
 class THERISNetwork(nn.Module):
-    """Space-time super-resolution of thermal video: LR frames to HR frames at any times between them.
+    """Space-time super-resolution of thermal video: low-resolution frames to high-resolution frames at any times.
 
     Args:
-        channels: feature channels C.
-        depth: thermal state space blocks M.
-        encoder_blocks: residual blocks of the encoder.
-        decoder_blocks: residual blocks of the decoder.
+        channels: number of feature channels C.
+        depth: number of thermal state space blocks M.
+        encoder_blocks: number of residual blocks of the encoder.
+        decoder_blocks: number of residual blocks of the decoder.
         embedding: width of the time embedding.
         state: state size N of the scans.
-        expansion: inner width of the scans over C.
-        shared_directions: both scan directions use the same parameters.
-        decoder_width: channels at full resolution.
+        expansion: inner width of the scans as a multiple of C.
+        shared_directions: whether both scan directions use the same parameters.
+        decoder_width: number of channels at full resolution.
         scale: spatial scale, a power of two.
         interpolation: makes the temporal interpolation from (channels, embedding).
-        scans: scan orders of each block, in sequence; none leaves the scans out.
+        scans: scan orders of each block, applied in sequence; an empty sequence leaves the scans out.
         mask: makes the spectral mask from the channels.
         prompt: makes the read-out prompt from (embedding, directions, state).
-        skip: what is added to the output: the bilinear enlargement of the linear blend of the neighbouring input
-            frames for ``all`` frames, for the ``observed`` ones alone, or for ``none``.
-        checkpoint_blocks: recompute each block in the backward pass, to save memory.
+        skip: frames to which the bilinear enlargement of the linear blend of the neighbouring input frames is added:
+            `all` frames, only the `observed` ones (at an input frame's time), or `none`.
+        checkpoint_blocks: whether to recompute each block in the backward pass, which saves memory.
     """
 
     def __init__(
@@ -191,16 +191,16 @@ class THERISNetwork(nn.Module):
         self.blend = LinearInterpolation(1, embedding)
 
     def undecayed(self) -> list[nn.Parameter]:
-        """Parameters that weight decay must leave alone."""
+        """Return the parameters that weight decay must not change."""
         return [p for m in self.modules() if isinstance(m, StateSpace) for p in m.undecayed()]
 
     def base(self, lr: Tensor, tau: Tensor, embedded: Tensor) -> Tensor:
-        """The image that the network corrects: linear in time, bilinear in space.
+        """Return the image that the network corrects: linear in time, bilinear in space.
 
         Args:
-            lr: (B, X, 1, h, w).
-            tau: (T,) in input frames.
-            embedded: (T, embedding), which the blend does not read.
+            lr: (B, X, 1, h, w) input frames.
+            tau: (T,) output times in input frames.
+            embedded: (T, embedding) embedded times, which the blend does not use.
 
         Returns:
             (B, T, 1, H, W).
@@ -215,13 +215,13 @@ class THERISNetwork(nn.Module):
         Args:
             lr: (B, X, 1, h, w) input frames at times 0, 1, ..., X - 1, values in [0, 1].
             tau: (T,) output times in input frames, each in [0, X - 1].
-            temporal_scale: output steps between two input frames, which the time embedding is told.
+            temporal_scale: output steps between two input frames, an input of the time embedding.
 
         Returns:
             (B, T, 1, scale * h, scale * w), not clamped.
 
         Raises:
-            InputError: too few frames for the interpolation, or times out of range.
+            InputError: there are too few frames for the interpolation, or a time is out of range.
         """
         batch, frames = lr.shape[:2]
         features = self.encoder(lr.flatten(0, 1)).unflatten(0, (batch, frames))

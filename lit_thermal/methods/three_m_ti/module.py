@@ -28,39 +28,40 @@ Upsampling = Literal["direct", "two_step"]
 class ThreeMTI(SuperResolver):
     """Guided thermal super-resolution without calibration, in one step of a latent diffusion model (3M-TI).
 
-    The enlarged thermal image and any number of visible ones are views of one scene, whose tokens attend to each other
-    in every block of the UNet: nothing has to be aligned. A view may be missing, in data or in single samples. The
-    thermal image is repeated to three channels, and the restored one is the mean of three.
+    The enlarged thermal image and any number of visible images are views of one scene, whose tokens attend to each
+    other in every block of the UNet, so that no alignment is needed. A view may be missing, in the whole data set or in
+    single samples. The thermal image is repeated to three channels, and the three output channels are averaged.
 
-    Paper and released code differ. The defaults are the paper's: LoRA alone is trained, skips start at zero, the latent
-    is the mean, the loss is of the thermal view. The released code trains the whole UNet besides (`train:
-    lora_and_unet`), starts skips at 1e-5 (`skip.init`), samples the latent, takes the loss of both views
-    (`guide_weight: 1`) and enlarges by way of twice the size (`upsampling: two_step`).
+    The paper and the released code differ. The defaults follow the paper: only LoRA is trained, skips start at zero,
+    the latent is the posterior mean, and the loss covers the thermal view only. The released code also trains the whole
+    UNet (`train: lora_and_unet`), starts skips at 1e-5 (`skip.init`), samples the latent, takes the loss of both views
+    (`guide_weight: 1`), and enlarges in two steps by way of twice the size (`upsampling: two_step`).
 
     Args:
         scale: how many times wider and higher the result is.
-        base: UNet and autoencoder to start from.
-        attention: how views exchange in the UNet.
-        skip: from the autoencoder's encoder to its decoder, of the thermal view.
-        prompt: what the network is told in words.
+        base: UNet and autoencoder to start from, pretrained by default.
+        attention: block by which the views exchange information in the UNet.
+        skip: skip connections of the thermal view from the autoencoder's encoder to its decoder.
+        prompt: text prompt that the UNet is conditioned on.
         latent: mean of the autoencoder's posterior, or a sample of it.
-        timestep: of the diffusion, for which a degraded latent is taken.
-        train: `lora`, `lora_and_unet` or `all`; a checkpoint holds what is trained, and no more.
-        unet_rank: of LoRA in the UNet.
-        vae_rank: of LoRA in the decoder and the skips.
-        upsampling: bilinear to the size of the result, directly or by way of twice the input's size.
-        pixel_loss: distance to the target.
-        perceptual_loss: of the images, besides.
+        timestep: diffusion timestep that a degraded latent is assumed to be at, from 0 to 999.
+        train: weights to train: `lora`, `lora_and_unet` or `all`; a checkpoint holds only the trained weights.
+        unet_rank: rank of LoRA in the UNet.
+        vae_rank: rank of LoRA in the decoder and the skips.
+        upsampling: bilinear enlargement to the size of the result, `direct` or in two steps (`two_step`) by way of
+            twice the input's size.
+        pixel_loss: pixel-wise distance to the target.
+        perceptual_loss: perceptual distance to the target, added to `pixel_loss`.
         perceptual_weight: weight of `perceptual_loss` (lambda).
-        guide_weight: weight of the visible views' loss, which are to be reproduced, against the thermal view's 1. The
-            sum is divided by 1 plus it.
-        drop_guide: share of the training samples whose visible views are taken away.
-        seed: of the noise of sampled latents when images are restored; each image has its own, by its name.
+        guide_weight: weight of the loss for reproducing the visible views, relative to 1 for the thermal view. The sum
+            of both is divided by `1 + guide_weight`.
+        drop_guide: share of the training samples whose visible views are removed.
+        seed: seed of the noise of sampled latents in restoration; each image has its own noise, derived from its name.
         optimizer: makes the optimizer.
-        lr_scheduler: makes the schedule, stepped per optimizer step.
+        lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step.
 
     Raises:
-        InputError: a number is out of range, blocks do not go together, or weights cannot be had.
+        InputError: a number is out of range, blocks do not fit together, or weights cannot be loaded.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class ThreeMTI(SuperResolver):
             ("upsampling", upsampling, Upsampling),
         ):
             if value not in get_args(choices):
-                raise InputError(f"model.{name} is {value!r}; choose of {', '.join(get_args(choices))}")
+                raise InputError(f"model.{name} is {value!r}; must be one of {', '.join(get_args(choices))}")
         if min(perceptual_weight, guide_weight, seed) < 0 or not 0 <= drop_guide <= 1:
             raise InputError(
                 f"model.perceptual_weight {perceptual_weight}, model.guide_weight {guide_weight} and model.seed {seed} "
@@ -109,7 +110,7 @@ class ThreeMTI(SuperResolver):
             _leave_out(self, frozen)
 
     def setup(self, stage: str) -> None:
-        """Read the weights of the perceptual loss before training begins, besides the checks of all methods."""
+        """Make the checks of all methods, and load the perceptual loss's weights before training begins."""
         super().setup(stage)
         if stage == "fit" and self.perceptual_weight:
             self.perceptual_loss.prepare()
@@ -120,7 +121,7 @@ class ThreeMTI(SuperResolver):
         noise = SeededNoise.of(batch["name"], self.seed)
 
         def drawn(like: Tensor) -> Tensor:
-            """Noise of all views of an image from its own generator."""
+            """Return the noise of all views of each image, from the image's own generator."""
             views = like.unflatten(0, (len(images), -1))
             return noise(views).flatten(0, 1)
 
@@ -128,7 +129,7 @@ class ThreeMTI(SuperResolver):
         return ((_thermal(restored[:, 0]).float() + 1) / 2).clamp(0, 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Pixel and perceptual loss of one batch."""
+        """Compute the pixel and perceptual loss of one batch."""
         need(batch, "hr", by="ThreeMTI")
         images, present = self._views(batch)
         if self.drop_guide and images.shape[1] > 1:
@@ -154,7 +155,7 @@ class ThreeMTI(SuperResolver):
         return loss
 
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """All views (B, V, 3, H, W) in [-1, 1] at the size of the result, and which are there, (B, V).
+        """Return all views (B, V, 3, H, W) in [-1, 1] at the size of the result, and which are present, (B, V).
 
         Raises:
             InputError: a sample has no thermal image, the batch is of clips, or a guide has no pixels.
@@ -184,7 +185,7 @@ class ThreeMTI(SuperResolver):
         return 2 * torch.cat(views, 1) - 1, present
 
     def _told(self, batch: Batch, present: Tensor) -> Tensor:
-        """Text embeddings (B, L, D) of a batch."""
+        """Return the text embeddings (B, L, D) of a batch."""
         guides: list[Tensor | None] = [None] * len(present)
         if "guide" in batch:
             first = batch["guide"] if batch["guide"].ndim == 4 else batch["guide"][:, 0]
@@ -193,12 +194,12 @@ class ThreeMTI(SuperResolver):
 
 
 def _thermal(image: Tensor) -> Tensor:
-    """One thermal channel (B, 1, H, W) of an output of three: their mean."""
+    """Return one thermal channel (B, 1, H, W): the mean of the three output channels."""
     return image.mean(1, keepdim=True)
 
 
 def _leave_out(model: nn.Module, frozen: set[str]) -> None:
-    """Keep parameters out of the state dict of a model, and do not miss them when one is loaded."""
+    """Exclude frozen parameters from a model's state dict, and ignore them as missing keys when one is loaded."""
 
     def prune(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
         for name in frozen:
@@ -206,7 +207,7 @@ def _leave_out(model: nn.Module, frozen: set[str]) -> None:
 
     def forgive(module: nn.Module, incompatible: Any) -> None:
         names = incompatible.missing_keys
-        # In place: the caller looks at this list. An averaging wrapper puts a prefix before the names.
+        # Changed in place, because the caller reads this list. An averaging wrapper adds a prefix to the names.
         names[:] = [name for name in names if name not in frozen and name.removeprefix("module.") not in frozen]
 
     model.register_state_dict_post_hook(prune)

@@ -18,28 +18,28 @@ from lit_thermal.networks.view_autoencoder import Latent, ViewAutoencoder
 
 TRAINING_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
-"""Of Stable Diffusion's schedule, whose square roots grow linearly."""
+"""First and last beta of Stable Diffusion's schedule, in which the square roots of the betas grow linearly."""
 
 
 class ThreeMTINetwork(nn.Module):
-    """Encodes every view, denoises all latents together in one step, decodes them.
+    """Encode every view, denoise all latents jointly in one step, and decode them.
 
-    No noise is added: the degraded latent z is taken for a state of the diffusion at a fixed timestep, from which the
-    clean one is ``(z - sqrt(1 - a) noise(z)) / sqrt(a)`` in closed form, with a the cumulated alpha of that step
-    (0.7552 at 199).
+    No noise is added: the degraded latent z is treated as a state of the diffusion at a fixed timestep, from which the
+    clean latent is ``(z - sqrt(1 - a) noise(z)) / sqrt(a)`` in closed form, where a is the cumulative alpha of that
+    step (0.7552 at 199).
 
     Args:
-        base: makes the UNet and the autoencoder.
-        attention: how views exchange in the UNet.
-        skip: makes the skips of the thermal view from the widths of encoder and decoder.
+        base: UNet and autoencoder to start from.
+        attention: block by which the views exchange information in the UNet.
+        skip: makes the skip connections of the thermal view from the widths of the encoder and the decoder.
         latent: mean of the autoencoder's posterior, or a sample of it.
-        timestep: from 0 to 999.
-        train: which weights are trained (`low_rank.trainable`); all: no LoRA is added.
-        unet_rank: of LoRA in the UNet.
-        vae_rank: of LoRA in the decoder.
+        timestep: diffusion timestep that a degraded latent is assumed to be at, from 0 to 999.
+        train: weights to train (`low_rank.trainable`); with `all`, no LoRA is added.
+        unet_rank: rank of LoRA in the UNet.
+        vae_rank: rank of LoRA in the decoder and the skips.
 
     Raises:
-        InputError: a number is out of range, weights cannot be had, or random ones would be frozen.
+        InputError: a number is out of range, weights cannot be loaded, or random weights would be frozen.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ThreeMTINetwork(nn.Module):
                 f"{type(base).__name__} could be had from nowhere else: give SDTurbo by model.base, or set model.train "
                 "to all"
             )
-        # What is not trained is in no checkpoint, and has to come from its own files each time.
+        # Frozen weights are not in the checkpoint, so they are loaded from their own files each time.
         with with_pretrained() if train != "all" else nullcontext():
             unet, vae = base.build()
         self.unet = unet
@@ -74,7 +74,7 @@ class ThreeMTINetwork(nn.Module):
         self.exchange = attention.install(unet, self.views)
         self.timestep = timestep
         self.multiple = self.autoencoder.factor * 2 ** (len(unet.config["block_out_channels"]) - 1)
-        """Sides are filled up to multiples of it."""
+        """Image sides are padded to multiples of this."""
         roots = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAINING_STEPS, dtype=torch.float64)
         self.alpha = float((1 - roots.square()).cumprod(0)[timestep])
 
@@ -90,13 +90,13 @@ class ThreeMTINetwork(nn.Module):
 
         Args:
             images: (B, V, 3, H, W) in [-1, 1], the thermal view first.
-            present: (B, V) bool; the thermal view always is.
+            present: (B, V) bool, which views are present; the thermal view always is.
             prompt: (B, L, D) text embeddings.
-            noise: gives the noise of a sampled latent, like a tensor.
-            thermal_only: decode the thermal view alone.
+            noise: returns noise of the shape of a given tensor, for a sampled latent.
+            thermal_only: whether to decode only the thermal view.
 
         Returns:
-            (B, V, 3, H, W), or (B, 1, 3, H, W) of the thermal view alone; nominally in [-1, 1], not clamped.
+            (B, V, 3, H, W), or (B, 1, 3, H, W) for the thermal view only; nominally in [-1, 1], not clamped.
         """
         count, (height, width) = images.shape[1], images.shape[-2:]
         flat = images.flatten(0, 1)
@@ -106,7 +106,7 @@ class ThreeMTINetwork(nn.Module):
         self.views.set(count, present)
         z, taps = self.autoencoder.encode(flat, self.views, noise)
         steps = torch.full((len(flat),), self.timestep, device=flat.device)
-        # Embeddings are float32 whatever the weights are.
+        # The embeddings are float32, whatever the precision of the weights.
         text = prompt.to(z).repeat_interleave(count, 0)
         predicted = self.unet(z, steps, encoder_hidden_states=text).sample.to(z)
         clean = (z - math.sqrt(1 - self.alpha) * predicted) / math.sqrt(self.alpha)

@@ -73,31 +73,31 @@ def selective_scan(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Selective state-space scan of Mamba (Gu and Dao 2023), with the semantics of state-spaces/mamba.
 
-    With :math:`d = \mathrm{softplus}(\delta + bias)` per step (softplus and bias where asked for) and
+    With :math:`d = \mathrm{softplus}(\delta + bias)` per step (softplus and bias are optional) and
     :math:`h_{-1} = 0`, per channel and state n
 
     .. math:: h_t = e^{d_t A} h_{t-1} + d_t B_t u_t, \quad y_t = \sum_n C_t h_t + D u_t, \quad
         out_t = y_t\,\mathrm{SiLU}(z_t).
 
-    It is computed in float32 (float64 if any argument is), also under autocast. A right end padded with steps
-    of size zero (after softplus) leaves the state as it is. Keep A <= 0 and the step >= 0: then no decay is
-    above 1 and nothing can overflow.
+    It is computed in float32 (float64 if any argument is), also under autocast. Padding at the end with steps of size
+    zero (after softplus) does not change the state. Keep A <= 0 and the step >= 0, so that no decay exceeds 1 and
+    nothing can overflow.
 
     Back ends: ``mamba_ssm`` is that package's CUDA kernel; ``cpp`` is a kernel for the CPU that is compiled on
-    first use and cached; ``torch`` runs on any device, in blocks along time; ``reference`` is the plain loop,
-    slow and large, which alone can be exported and differentiated twice. ``auto`` takes the first that can be
-    used here (``reference`` while exporting) and logs which.
+    first use and cached; ``torch`` runs on any device, in blocks along time; ``reference`` is the plain loop, slow and
+    memory-hungry, and the only one that can be exported and differentiated twice. ``auto`` uses the first that is
+    available (``reference`` during export) and logs its choice.
 
     Args:
         u: input (batch, D, L).
         delta: step size (batch, D, L), before bias and softplus.
-        A: (D, N), real.
-        B: (D, N) constant in time, or (batch, N, L), or (batch, G, N, L) with D divisible by G: channel d reads
-            group ``d // (D / G)``.
-        C: as `B`.
+        A: real state matrix (D, N).
+        B: input matrix, (D, N) constant in time, or (batch, N, L), or (batch, G, N, L) with D divisible by G: channel d
+            reads group ``d // (D / G)``.
+        C: read-out matrix, with the shapes of `B`.
         D: skip weight (D,).
         z: gate (batch, D, L).
-        delta_bias: (D,).
+        delta_bias: bias (D,) of the step size.
         delta_softplus: pass the step through softplus.
         return_last_state: also return the state after the last step.
         backend: one of `BACKENDS`.
@@ -126,7 +126,7 @@ def selective_scan(
 
 
 def _choose(backend: str, u: Tensor, A: Tensor, dtype: torch.dtype) -> str:
-    """Name of the back end to use for these tensors."""
+    """Return the name of the back end to use for these tensors."""
     device = u.device.type
     if backend == "auto":
         if torch.compiler.is_exporting():
@@ -174,17 +174,17 @@ def _say(level: int, message: str) -> None:
 
 
 def _no_autocast(device: str) -> contextlib.AbstractContextManager[object]:
-    """Autocast off, where it is on: half precision overflows in the scan."""
+    """Return a context that disables autocast, because half precision overflows in the scan."""
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
 
 
 def _check(given: dict[str, Tensor]) -> None:
-    """Shapes, dtypes and devices of the arguments.
+    """Check the shapes, dtypes and devices of the arguments.
 
     Raises:
-        InputError: one does not fit; the sentence names it.
+        InputError: an argument does not fit; the message names it.
     """
     u, A = given["u"], given["A"]
     for name, tensor in given.items():

@@ -1,8 +1,8 @@
-"""The selective scan in plain PyTorch, in blocks along time, with a backward that recomputes.
+"""The selective scan in plain PyTorch, in blocks along time, with a backward pass that recomputes states.
 
-Only the states at block starts are kept, so memory is that of a few tensors (batch, D, L) and of one block. Decays are
-multiplied, never divided by: dividing by a cumulative decay overflows float32 within a few dozen steps.
-Inside a block, tensors are (steps, batch, G, N, D/G): channels last, because reductions over N are then vectorised.
+Only the states at block starts are kept, so that memory is a few tensors (batch, D, L) and one block. Decays are only
+multiplied, because dividing by a cumulative decay overflows float32 within a few dozen steps. Inside a block, tensors
+are (steps, batch, G, N, D/G), with channels last so that reductions over N are vectorised.
 """
 
 import math
@@ -17,34 +17,34 @@ from .reference import groups_of, skip_and_gate, step_size
 
 
 def block_rule(lanes: int, length: int, device_type: str) -> tuple[int, int]:
-    """Steps in a block, and chunks of a block that run side by side.
+    """Return the number of steps in a block, a multiple of its chunks, and the number of chunks that run in parallel.
 
-    On the CPU a block is what the cache holds. One step is one small operation, whose fixed cost dominates when there
-    are few lanes: chunks then make it larger, at the price of a second pass over the block. On an accelerator every
-    launch counts, so blocks are as large as memory allows and the number of sequential steps is about 2 sqrt(block).
+    On the CPU a block is as large as fits into the cache. One step is one small operation, whose fixed cost dominates
+    if there are few lanes: chunks then make it larger, at the cost of a second pass over the block. On an accelerator
+    every launch counts, so blocks are as large as memory allows and there are about 2 sqrt(block) sequential steps.
 
     Args:
-        lanes: batch * D * N.
-        length: L.
-        device_type: "cpu", "cuda", ...
+        lanes: number of recurrences, batch * D * N.
+        length: sequence length L.
+        device_type: type of the device, "cpu", "cuda", ...
     """
     cpu = device_type == "cpu"
     block = max(1, min((2**17 if cpu else 2**26) // lanes, 2048 if cpu else 16_384, length))
     chunks = math.isqrt(block)
     if cpu:
         chunks = 1 if lanes >= 2048 else min(chunks, 4096 // lanes)
-    return block, chunks
+    return block - block % chunks, chunks
 
 
 def recurrence_(decay: Tensor, x: Tensor, start: Tensor, chunks: int, reverse: bool = False) -> Tensor:
-    """Turn x into the solution of ``x[t] += decay[t] x[t-1]`` (``x[t+1]`` in reverse) in place; returns x.
+    """Solve ``x[t] += decay[t] x[t-1]`` (``x[t+1]`` in reverse) in place and return x.
 
     Args:
-        decay: (steps, ...), in [0, 1].
-        x: (steps, ...).
-        start: (...), the value before the first step (after the last one in reverse).
-        chunks: divides the number of steps; 1 runs them one after another.
-        reverse: from the last step to the first.
+        decay: decays (steps, ...) in [0, 1].
+        x: inputs (steps, ...) of the steps, which are overwritten by the solution.
+        start: value (...) before the first step (after the last one in reverse).
+        chunks: number of chunks that run in parallel, a divisor of the number of steps; 1 runs all steps in sequence.
+        reverse: run from the last step to the first.
     """
     order = slice(None, None, -1 if reverse else 1)
     decays = decay.unflatten(0, (chunks, -1)).unbind(1)[order]
@@ -54,7 +54,7 @@ def recurrence_(decay: Tensor, x: Tensor, start: Tensor, chunks: int, reverse: b
         for a, value in zip(decays, values, strict=True):
             previous = value.addcmul_(a, previous)
         return x
-    products = torch.empty_like(x).unflatten(0, (chunks, -1))  # of the decays since the chunk's own start
+    products = torch.empty_like(x).unflatten(0, (chunks, -1))  # of the decays since the start of the chunk
     targets = products.unbind(1)[order]
     previous, product = values[0], targets[0].copy_(decays[0])
     for a, value, target in zip(decays[1:], values[1:], targets[1:], strict=True):
@@ -67,30 +67,30 @@ def recurrence_(decay: Tensor, x: Tensor, start: Tensor, chunks: int, reverse: b
 
 
 def _channels_last(tensor: Tensor, groups: int) -> Tensor:
-    """(D, N) -> (G, N, D/G)."""
+    """Reshape (D, N) to (G, N, D/G)."""
     return tensor.unflatten(0, (groups, -1)).transpose(1, 2)
 
 
 def _cut(tensor: Tensor, begin: int, end: int) -> Tensor:
-    """Steps of (..., L) as (end - begin, ...); zeros after L, for a step of size zero changes nothing."""
+    """Return steps of (..., L) as (end - begin, ...), with zeros after L, because a step of size zero has no effect."""
     part = tensor[..., begin:end]
     return F.pad(part, (0, end - begin - part.shape[-1])).movedim(-1, 0)
 
 
 def _sequence(tensor: Tensor, begin: int, end: int, groups: int) -> Tensor:
-    """Steps of (batch, D, L) as (steps, batch, G, 1, D/G)."""
+    """Return steps of (batch, D, L) as (steps, batch, G, 1, D/G)."""
     return _cut(tensor, begin, end).unflatten(2, (groups, 1, -1)).contiguous()
 
 
 def _weight(tensor: Tensor, begin: int, end: int, groups: int) -> Tensor:
-    """B or C to broadcast against states: (G, N, D/G) when constant, else (steps, batch, G, N, 1)."""
+    """Return B or C so that it broadcasts against states: (G, N, D/G) if constant, else (steps, batch, G, N, 1)."""
     if tensor.dim() == 2:
         return _channels_last(tensor, groups)
     return _cut(tensor, begin, end).unsqueeze(-1).contiguous()
 
 
 def _add_weight_gradient(total: Tensor, part: Tensor, begin: int) -> None:
-    """Sum `part` (steps, batch, G, N, D/G) into the gradient `total` of B or C, (D, N) or (batch, G, N, L)."""
+    """Add `part` (steps, batch, G, N, D/G) to the gradient `total` of B or C, (D, N) or (batch, G, N, L)."""
     if total.dim() == 2:
         total += part.sum((0, 1)).transpose(1, 2).flatten(0, 1)
     else:
@@ -99,13 +99,13 @@ def _add_weight_gradient(total: Tensor, part: Tensor, begin: int) -> None:
 
 
 def _put(total: Tensor, part: Tensor, begin: int) -> None:
-    """Write `part` (steps, batch, G, D/G) to its place in `total` (batch, D, L)."""
+    """Write `part` (steps, batch, G, D/G) to its position in `total` (batch, D, L)."""
     length = min(part.shape[0], total.shape[-1] - begin)
     total[..., begin : begin + length] = part[:length].flatten(2).movedim(0, -1)
 
 
 class _Scan(torch.autograd.Function):
-    """The recurrence and the read-out alone: u, step (batch, D, L) -> y (batch, D, L) and the last state."""
+    """Recurrence and read-out, without skip and gate: u, step (batch, D, L) to y (batch, D, L) and the last state."""
 
     @staticmethod
     def forward(
@@ -171,7 +171,7 @@ def scan_blocked(
     delta_bias: Tensor | None,
     delta_softplus: bool,
 ) -> tuple[Tensor, Tensor]:
-    """As `scan_reference`, in blocks; the last state carries no gradient."""
+    """Compute the same as `scan_reference` in blocks; the last state has no gradient."""
     batch, channels, length = u.shape
     block, chunks = block_rule(batch * channels * A.shape[1], length, u.device.type)
     step = step_size(delta, delta_bias, delta_softplus)

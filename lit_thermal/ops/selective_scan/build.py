@@ -1,7 +1,7 @@
 """Compiles kernel.cpp once and keeps the shared library in a cache folder.
 
-A plain C interface and ctypes are used rather than a PyTorch extension: no torch headers are parsed, so the
-compilation takes seconds instead of most of a minute, and neither ninja nor a Python header is needed.
+A plain C interface with ctypes is used instead of a PyTorch extension: without torch headers the compilation takes
+seconds instead of most of a minute, and neither ninja nor a Python header is needed.
 """
 
 import ctypes
@@ -29,17 +29,17 @@ BASE_FLAGS = (
     "-fPIC",
     "-shared",
 )
-"""None of them changes a result; -ffast-math would, and is not among them."""
+"""Flags that do not change results, unlike -ffast-math."""
 OPTIONAL_FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
-"""Tried in turn: clang on macOS has no OpenMP of its own, and some compilers do not know -march=native."""
+"""Flags that are tried in turn: clang on macOS ships without OpenMP, and some compilers lack -march=native."""
 
 
 class KernelUnavailable(RuntimeError):
-    """The CPU kernel cannot be had here; the message says why in half a sentence."""
+    """Raised if the CPU kernel is not available on this machine; the message is the reason, as a clause."""
 
 
 def find_compiler() -> list[str] | None:
-    """Command of the C++ compiler: `$CXX` (which may hold arguments), c++, g++ or clang++; None if there is none."""
+    """Return the C++ compiler's command: `$CXX` (which may have arguments), c++, g++ or clang++; None if not found."""
     for command in (shlex.split(os.environ.get("CXX", "")), ["c++"], ["g++"], ["clang++"]):
         if command and shutil.which(command[0]):
             return command
@@ -47,7 +47,7 @@ def find_compiler() -> list[str] | None:
 
 
 def cache_folder() -> Path:
-    """`$TORCH_EXTENSIONS_DIR`, where PyTorch keeps its own compiled extensions, or the user's cache folder."""
+    """Return the folder `lit_thermal` in `$TORCH_EXTENSIONS_DIR`, as used by PyTorch, or in the user's cache folder."""
     root = os.environ.get("TORCH_EXTENSIONS_DIR")
     if root is None:
         root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
 
 
 def _machine() -> str:
-    """What decides whether a library built with -march=native runs here, also on a home shared by several machines."""
+    """Describe the machine, because a library built with -march=native may not run on others that share the folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
@@ -72,7 +72,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def build() -> Path:
-    """Path of the shared library for this source, compiler and machine; compiles it where it is not there yet.
+    """Return the path of the shared library for this source, compiler and machine, after compiling it if missing.
 
     Raises:
         KernelUnavailable: there is no compiler, it fails, or the cache folder cannot be written.
@@ -91,7 +91,7 @@ def build() -> Path:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
             _compile(compiler, Path(folder) / library.name)
-            # Processes that compile at the same time each rename a whole file over the other's equal one.
+            # Processes that compile at the same time each replace the file atomically by an equal one.
             os.replace(Path(folder) / library.name, library)
     except OSError as error:
         raise KernelUnavailable(f"the cache folder cannot be written: {error}") from error
@@ -112,7 +112,7 @@ def _compile(compiler: list[str], target: Path) -> None:
 
 @functools.cache
 def _outcome() -> ctypes.CDLL | str:
-    """The loaded library, or why there is none; decided once in a process."""
+    """Return the loaded library, or the reason why there is none; this is decided once per process."""
     try:
         return ctypes.CDLL(str(build()))
     except KernelUnavailable as error:
@@ -122,10 +122,10 @@ def _outcome() -> ctypes.CDLL | str:
 
 
 def kernel() -> ctypes.CDLL:
-    """The compiled kernel.
+    """Return the compiled kernel.
 
     Raises:
-        KernelUnavailable: it cannot be had here; asking again gives the same answer at no cost.
+        KernelUnavailable: the kernel is not available here; further calls raise the same error at no cost.
     """
     outcome = _outcome()
     if isinstance(outcome, str):

@@ -1,4 +1,4 @@
-"""The selective scan by the compiled CPU kernel (kernel.cpp), as an autograd function over raw pointers."""
+"""The selective scan with the compiled CPU kernel (kernel.cpp), as an autograd function over raw pointers."""
 
 import ctypes
 from typing import Any
@@ -11,12 +11,12 @@ from .build import kernel
 from .reference import groups_of
 
 _SLOTS = 8
-"""Sums over channels that get a gradient of B and C of their own, added up in a fixed order afterwards. It bounds
-the memory for these, and the number of threads that the backward can use for one group of one sample."""
+"""Number of partial sums over channels for the gradients of B and C, which are added in a fixed order afterwards. It
+bounds their memory, and the number of threads of the backward pass for one group of one sample."""
 
 
 class _Problem(ctypes.Structure):
-    """`Problem` of kernel.cpp, field by field."""
+    """Mirror of the struct `Problem` in kernel.cpp."""
 
     _sizes = ("batch", "channels", "groups", "states", "length", "slots", "threads", "softplus")
     _sequences = ("u", "delta", "z", "dout")
@@ -37,12 +37,12 @@ def _call(direction: str, dtype: torch.dtype, sizes: dict[str, int], tensors: di
 
 
 def _field(name: str, weight: Tensor) -> str:
-    """Field of `Problem` for B, C or their gradients: a constant weight (D, N) sits in the lanes of a vector."""
+    """Return the field of `Problem` for B, C or their gradients; a constant weight (D, N) has a field of its own."""
     return f"{name}_lane" if weight.dim() == 2 else name
 
 
 def _gradient_buffer(weight: Tensor, batch: int, slots: int) -> Tensor:
-    """Memory for the gradient of B or C before it is summed over the batch (constant) or over slots."""
+    """Return a buffer for the gradient of B or C before it is summed over the batch (constant) or over slots."""
     if weight.dim() == 2:
         return weight.new_empty(batch, *weight.shape)
     return weight.new_zeros(*weight.shape[:2], slots, *weight.shape[2:])
@@ -111,7 +111,7 @@ def scan_cpp(
     delta_bias: Tensor | None,
     delta_softplus: bool,
 ) -> tuple[Tensor, Tensor]:
-    """As `scan_reference`, by the compiled kernel; the last state carries no gradient.
+    """Compute the same as `scan_reference` with the compiled kernel; the last state has no gradient.
 
     Raises:
         KernelUnavailable: the kernel cannot be compiled or loaded here.

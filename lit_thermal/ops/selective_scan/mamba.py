@@ -1,4 +1,4 @@
-"""The CUDA kernel of the optional package mamba_ssm (state-spaces/mamba), looked for once and never required."""
+"""The CUDA kernel of the optional package mamba_ssm (state-spaces/mamba), which is looked up once."""
 
 import functools
 from collections.abc import Callable
@@ -12,9 +12,9 @@ MAX_STATES = 256
 
 @functools.cache
 def find_mamba() -> Callable[..., Any] | str:
-    """`selective_scan_fn` of mamba_ssm, or why it cannot be used.
+    """Return `selective_scan_fn` of mamba_ssm, or the reason why it cannot be used.
 
-    Recent releases install without the compiled part, so that is asked for by its own name.
+    Recent releases may be installed without the compiled part, so that is imported separately.
     """
     try:
         import selective_scan_cuda  # noqa: F401
@@ -25,7 +25,7 @@ def find_mamba() -> Callable[..., Any] | str:
 
 
 def why_not_mamba(u: Tensor, A: Tensor, dtype: torch.dtype) -> str | None:
-    """The reason why the kernel cannot take these tensors in this dtype, None if it can."""
+    """Return the reason why the kernel cannot process these tensors in this dtype, or None if it can."""
     if u.device.type != "cuda":
         return f"it needs tensors on CUDA, not on {u.device.type}"
     if dtype != torch.float32:
@@ -47,7 +47,7 @@ def scan_mamba(
     delta_bias: Tensor | None,
     delta_softplus: bool,
 ) -> tuple[Tensor, Tensor]:
-    """As `scan_reference`, by mamba_ssm's kernel; float32 on CUDA only, the last state carries no gradient."""
+    """Compute the same as `scan_reference` with mamba_ssm's CUDA kernel in float32; the last state has no gradient."""
     scan = find_mamba()
     assert callable(scan), scan
     # The kernel itself copies sequences whose last stride is not 1, but not the constants.

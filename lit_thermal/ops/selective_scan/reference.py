@@ -1,8 +1,8 @@
-"""The selective scan as a plain loop: what every other back end is compared with, and the one that exports.
+"""The selective scan as a plain loop: the reference for all other back ends, and the only one that can be exported.
 
-The formulas and the memory layout are those of state-spaces/mamba (`selective_scan_ref`). Two things differ: the loop
-runs in the dtype it is given, so that float64 can be grad-checked, and tensors are unbound once along time, because
-indexing inside the loop makes autograd write a full-size zero gradient at every step (quadratic time).
+The formulas and the memory layout are those of state-spaces/mamba (`selective_scan_ref`), with two differences. The
+loop runs in the dtype of its input, so that gradients can be checked in float64. Tensors are unbound once along time,
+because indexing inside the loop makes autograd write a full-size zero gradient at every step (quadratic time).
 """
 
 import torch
@@ -11,30 +11,30 @@ from torch import Tensor
 
 
 def step_size(delta: Tensor, delta_bias: Tensor | None, delta_softplus: bool) -> Tensor:
-    """Step size (batch, D, L) from its raw value: add the bias (D,), then softplus (identity above 20)."""
+    """Return the step size (batch, D, L) from its raw value: add the bias (D,), then softplus (linear above 20)."""
     if delta_bias is not None:
         delta = delta + delta_bias[:, None]
     return F.softplus(delta) if delta_softplus else delta
 
 
 def skip_and_gate(y: Tensor, u: Tensor, D: Tensor | None, z: Tensor | None) -> Tensor:
-    """What follows the recurrence: ``(y + D u) SiLU(z)``; y, u, z are (batch, D, L), D is (D,)."""
+    """Return ``(y + D u) SiLU(z)``, which follows the recurrence; y, u, z are (batch, D, L), D is (D,)."""
     if D is not None:
         y = y + u * D[:, None]
     return y if z is None else y * F.silu(z)
 
 
 def groups_of(B: Tensor, C: Tensor) -> int:
-    """Number of channel groups G: that of the weight that follows time, 1 when both are constant."""
+    """Return the number of channel groups G: that of a weight that varies over time, or 1 if both are constant."""
     return next((weight.shape[1] for weight in (B, C) if weight.dim() == 4), 1)
 
 
 def by_group(weight: Tensor, groups: int) -> Tensor:
-    """B or C as a view that broadcasts against states (batch, G, D/G, L, N).
+    """Return B or C as a view that broadcasts against states (batch, G, D/G, L, N).
 
     Args:
-        weight: (D, N), constant in time, or (batch, G, N, L).
-        groups: G.
+        weight: matrix B or C, (D, N), constant in time, or (batch, G, N, L).
+        groups: number of groups G.
     """
     if weight.dim() == 2:
         return weight.unflatten(0, (groups, -1))[None, :, :, None]
@@ -52,9 +52,9 @@ def scan_reference(
     delta_bias: Tensor | None,
     delta_softplus: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Scan (batch, D, L) step by step; every argument is of one floating dtype, B and C are (D, N) or (batch, G, N, L).
+    """Scan (batch, D, L) step by step; B and C are (D, N) or (batch, G, N, L), and all arguments have the same dtype.
 
-    Holds several tensors of batch * D * L * N elements.
+    Several tensors of batch * D * L * N elements are held in memory.
 
     Returns:
         Output (batch, D, L) and last state (batch, D, N).

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from lit_thermal.blocks.pretrained import unwrapped
 from lit_thermal.errors import InputError
+from lit_thermal.files import is_plain
 from lit_thermal.weights.checkpoint import read_values
 from lit_thermal.weights.surgery import compare
+from lit_thermal.weights_file import check_finite, check_kinds, check_tensors
 
 
 def read_released(path: Path, mapped: bool = False) -> Any:
@@ -22,7 +24,7 @@ def read_released(path: Path, mapped: bool = False) -> Any:
     Raises:
         InputError: there is no such file, it cannot be read, holds more than that, or is one of ours.
     """
-    if not path.is_file():
+    if not is_plain(path):
         raise InputError(f"{path} is not a file; give the file of weights that the released code wrote")
     held = read_values(path, mapped)
     if isinstance(held, dict) and "lit_thermal" in held:
@@ -63,7 +65,7 @@ def plain_state_dict(held: Any, path: Path) -> dict[str, Tensor]:
 
 
 def check_layout(state: Mapping[str, Tensor], layout: Mapping[str, Tensor], path: Path, method: str) -> None:
-    """Check that a state dict has exactly the entries of a layout, by name and shape.
+    """Check that a state dict has exactly the entries of a layout, by name, shape and kind, and finite.
 
     Args:
         state: what was read.
@@ -79,3 +81,7 @@ def check_layout(state: Mapping[str, Tensor], layout: Mapping[str, Tensor], path
             f"{path} is not in the released layout of {method} ({len(layout)} entries): of its {len(state)} entries "
             f"{differences}; give the file that the released code wrote for the published network"
         )
+    check_tensors(state, path)
+    # tables of places follow from the configuration and are not taken
+    check_kinds(state, {name: value for name, value in layout.items() if value.is_floating_point()}, path)
+    check_finite(state, layout, path)

@@ -118,6 +118,6 @@ def test_wrong_folders_get_one_sentence(tmp_path):
     (run / "metrics.json").write_text("{")
     assert "metrics.json cannot be read" in said(run)
     (run / "metrics.json").write_text(json.dumps({"method": None, "results": {}}))
-    assert "names no method or results" in said(run)
+    assert "method is None and must be text; run `test` again" in said(run)
     unfinished = sweep_folder(tmp_path / "s", [("full", {"a": 1}, 0, "missing")])
     assert "no point of the sweep theris_ablation has finished" in said(unfinished)

@@ -8,6 +8,7 @@ import pytest
 
 from lit_thermal.evaluation.report import words
 from lit_thermal.evaluation.report.sheet import Column, Entry, Sheet, SheetRow, latex
+from lit_thermal.metrics.catalogue import shown
 
 
 def sheet(**more):
@@ -83,4 +84,4 @@ def test_words():
     assert [words.count(n) for n in (950, 123456, 1.1446e9)] == ["950", "123 k", "1.14 G"]
     assert [words.size(n) for n in (812345678, 1.5e9)] == ["812 MB", "1.50 GB"]
     assert words.listed(["a", "b", "c"]) == "a, b and c" and words.listed(["a"]) == "a" and words.listed([]) == ""
-    assert words.shown("psnr").heading == "PSNR, dB ↑" and words.shown("odd_metric").heading == "Odd metric"
+    assert words.heading(shown("psnr")) == "PSNR, dB ↑" and words.heading(shown("odd_metric")) == "Odd metric"

@@ -1,0 +1,103 @@
+"""Damaged files of a data set: the first one ends the run, or all of them are left out, counted and listed."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+from lightning.pytorch import Trainer
+
+from lit_thermal.errors import InputError
+from lit_thermal.files import write_json
+
+_log = logging.getLogger(__name__)
+RECORD = "damaged.json"
+"""File in the run's folder that lists what was left out, and why."""
+OnDamage = Literal["stop", "skip"]
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> object: ...
+
+
+_Source = TypeVar("_Source", bound=_Named)
+
+
+class Damaged:
+    """What a data set does with files that cannot be read, and which they were.
+
+    Args:
+        action: stop raises what the reader says; skip leaves them out.
+
+    Raises:
+        InputError: there is no such action.
+    """
+
+    def __init__(self, action: OnDamage) -> None:
+        if action not in ("stop", "skip"):
+            raise InputError(f"data.damaged is {action!r}; choose of stop and skip")
+        self.action = action
+        self.why: dict[str, dict[str, str]] = {}
+        """Split to name to the sentence of the reader."""
+
+    @property
+    def skips(self) -> bool:
+        """Whether files are left out."""
+        return self.action == "skip"
+
+    @contextmanager
+    def leaving_out(self, split: str, name: str) -> Iterator[None]:
+        """Note what a reader raises in the body, where files are left out."""
+        try:
+            yield
+        except InputError as error:
+            if not self.skips:
+                raise
+            self._note(split, name, str(error))
+
+    def whole(self, split: str, sources: Sequence[_Source]) -> list[_Source]:
+        """Return the sources that can be read, after reading all of them, some at a time."""
+        if not self.skips:
+            return list(sources)
+
+        def error_of(source: _Source) -> str:
+            try:
+                source.read()
+            except InputError as error:
+                return str(error)
+            return ""
+
+        with ThreadPoolExecutor(8) as pool:
+            found = list(zip(sources, pool.map(error_of, sources), strict=True))
+        for source, why in found:
+            if why:
+                self._note(split, source.name, why)
+        return [source for source, why in found if not why]
+
+    def check_some_left(self, split: str, left: Sequence[object], what: str) -> None:
+        """Check that damage has not taken all of a split.
+
+        Raises:
+            InputError: it has.
+        """
+        lost = self.why.get(split)
+        if lost and not left:
+            raise InputError(f"all {len(lost)} {what} for {split} are damaged; the first: {next(iter(lost.values()))}")
+
+    def tell(self, trainer: Trainer | None) -> None:
+        """List in the log, and in `damaged.json` of the run's folder, what was left out, if anything was."""
+        names = [f"{split}/{name}" for split, lost in self.why.items() for name in lost]
+        if not names or (trainer is not None and not trainer.is_global_zero):
+            return
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        _log.warning("damaged: %d left out: %s%s", len(names), ", ".join(names[:20]), more)
+        if trainer is not None:
+            write_json(Path(trainer.default_root_dir) / RECORD, self.why)
+
+    def _note(self, split: str, name: str, why: str) -> None:
+        self.why.setdefault(split, {})[name] = why

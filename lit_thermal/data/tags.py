@@ -1,0 +1,346 @@
+"""What a file says of its image besides the pixels: resolution, text, EXIF and GPS, carried over to a restored image.
+
+A PNG keeps its chunks and a TIFF its tags; a JPEG becomes a PNG, which loses nothing, with the EXIF of the JPEG.
+"""
+
+import logging
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from lit_thermal.errors import InputError, reading
+from lit_thermal.files import is_plain, same_name
+
+KEEPS_FORMAT = (".png", ".tif", ".tiff", ".bmp")
+"""Suffixes whose format a restored image keeps; others become PNG."""
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PLAIN_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"tIME")
+_GRAY_CHUNKS = (b"iCCP", b"sBIT")
+"""Chunks that describe the channels of the source: right only where it is gray as the restored image is."""
+_XMP = b"XML:com.adobe.xmp"
+_TEXT_LIMIT = 1 << 24
+_ORIENTATION, _EXIF, _GPS = 274, 34665, 34853
+_LENGTHS = (282, 283, 41486, 41487)
+"""Pixels per unit of length, on paper and on the sensor: they grow with the image."""
+_SIDES = {256: 1, 257: 0, 40962: 1, 40963: 0}
+"""Tags of the width (1) and the height (0) in pixels."""
+# How the source stores its pixels, its thumbnail and its colours is not what the restored image does.
+_STRUCTURE = {254, 255, *range(256, 260), 262, 263, *range(264, 267), 273, 274, *range(277, 282), 284}
+_STRUCTURE |= {*range(288, 294), 296, 301, 317, *range(320, 326), 330, *range(332, 344), 347, *range(512, 522)}
+_STRUCTURE |= {*range(529, 533), 34665, 34853, 40965, 50838, 50839}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a restored image carries over from its source.
+
+    Attributes:
+        chunks: type and data of PNG chunks.
+        directory: TIFF tag to its type and value; a directory of its own (EXIF, GPS) is a dict.
+    """
+
+    chunks: tuple[tuple[bytes, bytes], ...] = ()
+    directory: dict[int, tuple[int, Any]] = field(default_factory=dict)
+
+
+def restored_name(name: str, source: Path | None) -> str:
+    """Return the name of the file that an image is restored to: its own name, and its format where that is lossless.
+
+    Args:
+        name: of the image in its data set.
+        source: the file that it was read from; None: nothing but the name is known, and it becomes a PNG.
+    """
+    if source is None:
+        return f"{name}.png"
+    stem = source.stem if same_name(source.stem) == same_name(name) else name
+    return stem + (source.suffix if source.suffix.lower() in KEEPS_FORMAT and not _is_other(source) else ".png")
+
+
+def _is_other(source: Path) -> bool:
+    """Whether a file named as a BMP is of another format, whose 16 bit a BMP could not hold."""
+    if source.suffix.lower() != ".bmp" or not is_plain(source):
+        return False
+    with reading(source, "an image"), source.open("rb") as file:
+        return file.read(2) != b"BM"
+
+
+def read_tags(source: Path, size: tuple[int, int]) -> Tags:
+    """Read what an image restored from a file carries over; where that is damaged, the log tells and nothing is.
+
+    The restored image is upright, so the orientation becomes 1. Resolutions, and the pixel size of a GeoTIFF, are
+    scaled by what the sides are enlarged by.
+
+    Args:
+        source: a PNG, TIFF, JPEG or BMP.
+        size: (height, width) of the restored image.
+    """
+    suffix = source.suffix.lower()
+    try:
+        with reading(source, "an image with tags"):
+            if suffix in (".tif", ".tiff"):
+                tags = Tags(directory=_tiff_tags(source, size))
+                # a value may be of no kind that its tag can be written as
+                encode_tiff(np.zeros((1, 1), np.uint8), tags)
+                return tags
+            if suffix == ".png":
+                return Tags(tuple(_png_tags(source, size)))
+            if suffix in (".jpg", ".jpeg"):
+                return Tags(tuple(_jpeg_tags(source, size)))
+    except InputError as error:
+        _log.warning("the tags of %s are left out of the restored image: %s", source.name, error)
+    return Tags()
+
+
+def encode_png(counts: np.ndarray, tags: Tags) -> bytes:
+    """Encode counts (H, W), uint8 or uint16, as a gray PNG with the chunks of `tags`."""
+    buffer = BytesIO()
+    # Level 3 is three times as fast as the default on large frames and only some 5 % larger.
+    Image.fromarray(counts).save(buffer, format="PNG", compress_level=3)
+    data = buffer.getvalue()
+    header = len(_PNG_START) + 25
+    chunks = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in tags.chunks
+    )
+    return data[:header] + chunks + data[header:]
+
+
+def encode_tiff(counts: np.ndarray, tags: Tags) -> bytes:
+    """Encode counts (H, W), uint8 or uint16, as a gray TIFF with the tags of `tags`."""
+    directory = ImageFileDirectory_v2()
+    for tag, (kind, value) in tags.directory.items():
+        directory.tagtype[tag] = kind
+        directory[tag] = value
+    buffer = BytesIO()
+    Image.fromarray(counts).save(buffer, format="TIFF", tiffinfo=directory)
+    return buffer.getvalue()
+
+
+def _enlarged(sides: tuple[int, int], size: tuple[int, int]) -> int:
+    """How many times larger the restored image is; its sides may be cut to multiples of that."""
+    return max(1, round(max(size) / max(sides)))
+
+
+def _png_tags(source: Path, size: tuple[int, int]) -> Iterator[tuple[bytes, bytes]]:
+    exif = None
+    ratio, gray = 1, False
+    for kind, data in _png_chunks(source):
+        if kind == b"IHDR":
+            width, height = struct.unpack(">II", data[:8])
+            ratio, gray = _enlarged((height, width), size), data[9] in (0, 4)
+        elif kind == b"eXIf":
+            exif = data
+        elif kind == b"pHYs":
+            x, y, unit = struct.unpack(">IIB", data)
+            # of an image that lies on its side the two change places, and they are nearly always equal
+            yield kind, struct.pack(">IIB", *(min(round(n * ratio), 2**32 - 1) for n in (x, y)), unit)
+        elif kind == b"zTXt" and data.startswith((b"Raw profile type exif\0", b"Raw profile type APP1\0")):
+            exif = exif or _raw_profile(data)
+        elif kind == b"iTXt" and data.startswith(_XMP + b"\0"):
+            yield kind, _xmp_chunk(_xmp_text(data))
+        elif kind in _PLAIN_CHUNKS or (gray and kind in _GRAY_CHUNKS):
+            # with alpha there are significant bits of two channels, of which the restored image has one
+            yield kind, data[:1] if kind == b"sBIT" else data
+    if exif is not None:
+        yield b"eXIf", upright_exif(exif, ratio, size)
+
+
+def _png_chunks(source: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Type and data of every chunk but the pixels, as far as the file is whole."""
+    with source.open("rb") as file:
+        if file.read(8) != _PNG_START:
+            raise ValueError("it is not a PNG")
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"IDAT" or length > _TEXT_LIMIT:
+                file.seek(length + 4, 1)
+                continue
+            data, check = file.read(length), file.read(4)
+            if check == struct.pack(">I", zlib.crc32(kind + data)):
+                yield kind, data
+            if kind == b"IEND":
+                return
+
+
+def _jpeg_tags(source: Path, size: tuple[int, int]) -> Iterator[tuple[bytes, bytes]]:
+    with Image.open(source) as image:
+        info, sides, gray = image.info, image.size, image.mode == "L"
+    ratio = _enlarged(sides, size)
+    if "jfif_density" in info:
+        per_metre = {1: Fraction(10000, 254), 2: Fraction(100)}.get(info.get("jfif_unit", 0), Fraction(1))
+        x, y = (min(round(n * per_metre * ratio), 2**32 - 1) for n in info["jfif_density"])
+        yield b"pHYs", struct.pack(">IIB", x, y, int(info.get("jfif_unit", 0) in (1, 2)))
+    if gray and "icc_profile" in info:
+        yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(info["icc_profile"])
+    if info.get("comment"):
+        yield b"tEXt", b"Comment\0" + info["comment"].replace(b"\0", b" ")
+    if info.get("xmp"):
+        yield b"iTXt", _xmp_chunk(info["xmp"])
+    if info.get("exif"):
+        yield b"eXIf", upright_exif(info["exif"], ratio, size)
+
+
+def upright_exif(exif: bytes, ratio: int, size: tuple[int, int]) -> bytes:
+    """Change EXIF in its place to what is right for the restored image; all else, a maker's notes too, stays as it is.
+
+    Args:
+        exif: as a JPEG or a PNG holds it.
+        ratio: by what the sides are enlarged.
+        size: (height, width) of the restored image.
+
+    Raises:
+        ValueError, struct.error: it is damaged.
+    """
+    data = bytearray(exif.removeprefix(b"Exif\0\0"))
+    order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+    if order is None:
+        raise ValueError("its EXIF is damaged")
+    first = struct.unpack_from(order + "I", data, 4)[0]
+    for where in (first, *_pointers(data, order, first)):
+        for at, tag, kind, count in _entries(data, order, where):
+            if tag == _ORIENTATION:
+                struct.pack_into(order + "HIHH", data, at + 2, 3, 1, 1, 0)
+            elif tag in _SIDES:
+                struct.pack_into(order + "HII", data, at + 2, 4, 1, size[_SIDES[tag]])
+            elif tag in _LENGTHS and kind == 5 and count == 1:
+                place = struct.unpack_from(order + "I", data, at + 8)[0]
+                above, below = struct.unpack_from(order + "II", data, place)
+                if below:
+                    value = (Fraction(above, below) * ratio).limit_denominator(10000)
+                    struct.pack_into(order + "II", data, place, min(value.numerator, 2**32 - 1), value.denominator)
+    # the thumbnail after the first directory shows the source
+    after = first + 2 + 12 * struct.unpack_from(order + "H", data, first)[0]
+    if after + 4 <= len(data):
+        struct.pack_into(order + "I", data, after, 0)
+    return bytes(data)
+
+
+def _entries(data: bytes | bytearray, order: str, where: int) -> Iterator[tuple[int, int, int, int]]:
+    """Place, tag, type and count of each entry of a directory."""
+    for index in range(struct.unpack_from(order + "H", data, where)[0]):
+        at = where + 2 + 12 * index
+        yield at, *struct.unpack_from(order + "HHI", data, at)
+
+
+def _pointers(data: bytes | bytearray, order: str, where: int) -> list[int]:
+    return [
+        struct.unpack_from(order + "I", data, at + 8)[0] for at, tag, *_ in _entries(data, order, where) if tag == _EXIF
+    ]
+
+
+def _raw_profile(data: bytes) -> bytes | None:
+    """EXIF as ImageMagick wrote it into a text before PNG had a chunk for it."""
+    text = zlib.decompressobj().decompress(data[data.index(b"\0") + 2 :], _TEXT_LIMIT)
+    try:
+        exif = bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:]))
+    except ValueError:
+        return None
+    return exif if exif.startswith((b"Exif\0\0", b"II", b"MM")) else None
+
+
+def _xmp_text(data: bytes) -> bytes:
+    """The text of an international text chunk."""
+    rest = data[len(_XMP) + 1 :]
+    packed, rest = rest[0], rest[2:]
+    text = rest.split(b"\0", 2)[2]
+    return zlib.decompressobj().decompress(text, _TEXT_LIMIT) if packed else text
+
+
+def _xmp_chunk(text: bytes) -> bytes:
+    return _XMP + b"\0\0\0\0\0" + _upright_xmp(text)
+
+
+def _upright_xmp(text: bytes) -> bytes:
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[0-9]", rb"\g<1>1", text)
+
+
+def _tiff_tags(source: Path, size: tuple[int, int]) -> dict[int, tuple[int, Any]]:
+    with source.open("rb") as file:
+        first = _directory(file, None, None)
+        width, height = int(first[256]), int(first[257])
+        ratio = _enlarged((height, width), size)
+        gray = first.get(262, 1) in (0, 1)
+        found = {tag: _value(first, tag) for tag in first if tag not in _STRUCTURE}
+        for tag in (_EXIF, _GPS):
+            if tag in first:
+                part = _directory(file, int(first[tag]), tag)
+                values = {key: part[key] for key in part if key != 40965}
+                values |= {key: size[side] for key, side in _SIDES.items() if key in values}
+                values |= {key: _scaled(values[key], ratio) for key in _LENGTHS if key in values}
+                found[tag] = (4, values)
+    for key in found.keys() & set(_LENGTHS):
+        kind, value = found[key]
+        found[key] = (5 if kind in (3, 4) else kind, _scaled(value, ratio))  # some write whole numbers
+    if 296 in first and 282 in found:
+        found[296] = (3, first[296])
+    found[_ORIENTATION] = (3, 1)
+    if not gray:
+        found.pop(34675, None)
+    _describe(found, size)
+    _place(found, ratio)
+    return found
+
+
+def _directory(file: Any, offset: int | None, group: int | None) -> ImageFileDirectory_v2:
+    """A directory of a TIFF, the first one where no offset is given."""
+    file.seek(0)
+    head = file.read(8)
+    if 43 in head[2:4]:
+        head += file.read(8)
+    directory = ImageFileDirectory_v2(head, group=group)
+    file.seek(directory.next if offset is None else offset)
+    directory.load(file)
+    return directory
+
+
+def _value(directory: ImageFileDirectory_v2, tag: int) -> tuple[int, Any]:
+    kind, value = directory.tagtype[tag], directory[tag]
+    if kind == 2 and isinstance(value, str) and not value.isascii():
+        value = value.encode("latin-1", "replace")  # what was read as it; Pillow would write question marks
+    if tag == 700 and isinstance(value, bytes):
+        value = _upright_xmp(value)
+    return kind, value
+
+
+def _scaled(value: Any, ratio: int) -> Any:
+    number = float(value)
+    # no resolution (0/0) stays none
+    return value if number != number else float(number * ratio)
+
+
+def _describe(found: dict[int, tuple[int, Any]], size: tuple[int, int]) -> None:
+    """Correct the size in a description that programs read it from."""
+    kind, text = found.get(270, (2, ""))
+    if not isinstance(text, str):
+        return
+    if text.startswith('{"shape":'):
+        del found[270]
+    elif "<OME" in text:
+        for side, length in (("Y", size[0]), ("X", size[1])):
+            text = re.sub(rf'(\sSize{side}=")\d+"', rf'\g<1>{length}"', text)
+        found[270] = (kind, text)
+
+
+def _place(found: dict[int, tuple[int, Any]], ratio: int) -> None:
+    """Correct where the pixels of a GeoTIFF lie: they are smaller, and counted in smaller steps."""
+    if 33550 in found:
+        kind, (x, y, *rest) = found[33550]
+        found[33550] = (kind, (x / ratio, y / ratio, *rest))
+    if 33922 in found:
+        kind, values = found[33922]
+        found[33922] = (kind, tuple(v * ratio if i % 6 < 2 else v for i, v in enumerate(values)))
+    if 34264 in found:
+        kind, values = found[34264]
+        found[34264] = (kind, tuple(v / ratio if i % 4 < 2 else v for i, v in enumerate(values)))

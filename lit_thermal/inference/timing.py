@@ -1,0 +1,86 @@
+"""When the frames of a restored video are shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from lit_thermal.data.frames import Clip
+from lit_thermal.data.video_file import VideoClip
+
+DEFAULT_FPS = 25.0
+"""Frame rate of the video where the input says none, as a folder of frames."""
+_EVEN = Fraction(1, 50)
+"""Share of a step by which the times of equally spaced frames may be off."""
+_ROUNDING = Fraction(1, 900)
+"""Seconds by which they may be off besides: Matroska rounds times to 1/1000 s."""
+_NOTED = Fraction(1, 20)
+"""Share of the mean step from which on a step that differs is told."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of output frames: at a constant rate from 0, or from the input frames' own time stamps."""
+
+    fps: float
+    """Frames per second, on average."""
+    tick: Fraction | None = None
+    """Seconds of one unit of the output's time stamps; none where frames follow at `fps`."""
+    stamps: Sequence[int] = ()
+    """Time stamps of the input frames, `tick * scale` seconds each."""
+    scale: int = 1
+    """Output frames per input frame."""
+    remark: str = ""
+    """What a user should know about the input's times."""
+
+    @classmethod
+    def of(cls, clip: Clip, scale: int, fps: float | None) -> "Timing":
+        """Take the times of a clip.
+
+        Args:
+            clip: the input.
+            scale: output frames per input frame.
+            fps: constant frame rate that the user wants; none keeps the times.
+        """
+        if fps:
+            return cls(fps)
+        if not isinstance(clip, VideoClip):
+            return cls(DEFAULT_FPS)
+        stamps, nominal = clip.stamps, scale * clip.fps if clip.fps else DEFAULT_FPS
+        if len(stamps) < 2 or len(stamps) != clip.length:
+            return cls(
+                nominal,
+                remark=f"its frames have no times that run on, so the video shows {nominal:g} a second; --fps sets it",
+            )
+        step = Fraction(stamps[-1] - stamps[0], len(stamps) - 1)
+        rate = _rate(1 / (step * clip.base), clip.fps)
+        furthest = max(abs(stamp - stamps[0] - index * step) for index, stamp in enumerate(stamps))
+        even = furthest <= max(_EVEN * step, min(Fraction(1), _ROUNDING / clip.base))
+        start = 0 if clip.starts_anywhere else max(0, stamps[0])
+        if even and start == 0:
+            return cls(float(scale * rate))
+        steps = [after - before for before, after in pairwise(stamps)]
+        remark = ""
+        if not even and max(max(steps) - step, step - min(steps)) > _NOTED * step:
+            remark = (
+                f"its frames are not equally spaced (steps of {float(min(steps) * clip.base):.3f} to "
+                f"{float(max(steps) * clip.base):.3f} s): the model takes them as equally spaced, the video keeps "
+                "their times"
+            )
+        moved = tuple(stamp - stamps[0] + start for stamp in stamps)
+        return cls(float(scale * rate), clip.base / scale, moved, scale, remark)
+
+    def stamp(self, index: int) -> int | None:
+        """Return the time stamp of an output frame in units of `tick`; None where frames follow at `fps`."""
+        if self.tick is None:
+            return None
+        before, share = divmod(index, self.scale)
+        after = self.stamps[min(before + 1, len(self.stamps) - 1)]
+        return self.stamps[before] * (self.scale - share) + after * share
+
+
+def _rate(measured: Fraction, stated: float | None) -> Fraction:
+    """Return the stated frame rate where the time stamps agree with it."""
+    if stated and abs(measured - Fraction(stated)) < measured / 100:
+        return Fraction(stated)
+    return measured.limit_denominator(1001)
