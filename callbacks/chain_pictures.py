@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lit_thermal.batch import Batch
 from lit_thermal.errors import InputError
-from lit_thermal.metrics.baselines import REFERENCE, reference_baseline
+from lit_thermal.evaluation.baselines import REFERENCE, reference_baseline
 from lit_thermal.metrics.quality import psnr, quantize
 
 from .file_name import file_name

@@ -6,9 +6,9 @@ import lightning.pytorch as pl
 from lightning.pytorch import Callback
 
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.protocols import EvaluationProtocol
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.metrics.catalogue import by_name
-from lit_thermal.metrics.protocols import EvaluationProtocol
 
 
 class ExtraMetrics(Callback):

@@ -10,10 +10,10 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from lit_thermal.batch import Batch, Radiometry
-from lit_thermal.data.frames import write_frame
+from lit_thermal.data.formats.frames import write_frame
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.baselines import reference_baseline
 from lit_thermal.files import write_json
-from lit_thermal.metrics.baselines import reference_baseline
 
 from .file_name import file_name
 from .run_files import write_picture

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from lit_thermal.batch import Batch, Radiometry, need
-from lit_thermal.data.frames import LOSSY, write_frame
-from lit_thermal.data.tags import read_tags, restored_name
+from lit_thermal.data.formats.frames import LOSSY, write_frame
+from lit_thermal.data.formats.tags import read_tags, restored_name
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_name
 

@@ -7,10 +7,10 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch import Callback
 
-from lit_thermal.data.conditions import Condition, Varied
-from lit_thermal.metrics.levels import BASELINE, COLUMNS, Level, curves
-from lit_thermal.metrics.report import compare, describe
-from lit_thermal.metrics.scores import Scores
+from lit_thermal.data.degradations.conditions import Condition, Varied
+from lit_thermal.evaluation.levels import BASELINE, COLUMNS, Level, curves
+from lit_thermal.evaluation.records import compare, describe
+from lit_thermal.evaluation.scores import Scores
 from lit_thermal.plain_files import cell
 
 from .file_name import file_name

@@ -19,29 +19,28 @@ ALLOWED = {
     "networks": {"blocks", "ops"},
     "generative": {"networks", "blocks", "losses", "ops"},
     "metrics": {"losses", "ops"},
+    "evaluation": {"metrics", "ops"},
     "data": {"ops"},
-    "methods": {"generative", "networks", "blocks", "losses", "ops", "metrics"},
+    "methods": (NETWORKS := {"generative", "networks", "blocks", "losses", "ops"}) | {"metrics", "evaluation"},
     "sweeping": set(),
-    "evaluation": {"methods", "generative", "networks", "blocks", "losses", "ops", "data", "metrics", "sweeping"}
-    | {"weights", "inference"},
-    "inference": {"methods", "generative", "networks", "blocks", "losses", "ops", "data", "metrics"},
-    "weights": {"methods", "generative", "networks", "blocks", "losses", "ops"},
-    "cli": {
-        "callbacks",
-        "evaluation",
-        "sweeping",
-        "inference",
-        "weights",
+    "weights": NETWORKS | {"methods"},
+    "inference": NETWORKS | {"methods", "weights", "data", "metrics", "evaluation"},
+    "downstream": {"blocks", "ops", "data", "metrics", "evaluation", "weights"},
+    "report": {"data", "metrics", "evaluation", "sweeping"},
+    "callbacks": {"inference", "methods", "ops", "data", "metrics", "evaluation", "losses", "blocks"},
+    "cli": NETWORKS
+    | {
         "methods",
-        "generative",
-        "networks",
-        "blocks",
-        "losses",
-        "ops",
+        "weights",
+        "inference",
+        "downstream",
+        "report",
+        "sweeping",
         "data",
         "metrics",
+        "evaluation",
+        "callbacks",
     },
-    "callbacks": {"inference", "methods", "ops", "data", "metrics", "losses", "blocks"},
     "batch": set(),
     "errors": set(),
     "files": set(),
@@ -72,6 +71,15 @@ LIGHT = [
     "trust.py",
     "__init__.py",
 ]
+
+ROOMS_OF_DATA = {
+    "formats": set(),
+    "simulator": set(),
+    "degradations": {"formats"},
+    "datamodules": {"formats", "degradations", "simulator"},
+    "readers": {"formats", "degradations", "datamodules"},
+}
+"""Each folder of the data to the folders beside it that it may import."""
 
 SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "callbacks").glob("*.py"))
 
@@ -120,6 +128,13 @@ def test_direction(path):
             | (parts[1] == "callbacks")
         ):
             assert parts[1] in ALLOWED[own] | SHARED | {own}, f"{own} must not import {name}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "data").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_direction_within_the_data(path):
+    own = path.relative_to(PACKAGE / "data").parts[0]
+    rooms = {name.split(".")[2] for name in imports(path) if name.startswith("lit_thermal.data.")}
+    assert own == "__init__.py" or rooms <= ROOMS_OF_DATA[own] | {own}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--names gives {len(set(names))} different names for {len(tables)} runs; give each its own")
     # Imported here, so that a mistake is told before anything heavy is loaded.
     from lit_thermal.callbacks.robustness_curve import write_runs
-    from lit_thermal.metrics.levels import curves, read_levels
+    from lit_thermal.evaluation.levels import curves, read_levels
 
     runs = {name: read_levels(table) for name, table in zip(names, tables, strict=True)}
     for table, levels in zip(tables, runs.values(), strict=True):

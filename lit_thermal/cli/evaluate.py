@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, get_args
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.named_paths import name_of, named_paths
 from lit_thermal.cli.parser import Parser
-from lit_thermal.data.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_folder
 
 if TYPE_CHECKING:
     import torch
 
-    from lit_thermal.evaluation.comparators import Comparator
-    from lit_thermal.evaluation.folders import Matched
+    from lit_thermal.inference.comparators import Comparator
+    from lit_thermal.inference.folders import Matched
 
 TASKS = ("detection", "segmentation", "zero_shot", "scenes")
 
@@ -31,11 +31,11 @@ def main(argv: Sequence[str]) -> int:
     predictions = named_paths(arguments.pred)
     given = named_paths([*arguments.comparator, *arguments.two_stage])
     _check(arguments, predictions, given)
-    from lit_thermal.evaluation.folders import Folders, match
-    from lit_thermal.evaluation.scoring import against_first, cost, measure, show_paired
+    from lit_thermal.evaluation.evaluator import Evaluator
+    from lit_thermal.evaluation.protocols import protocols_by_name
+    from lit_thermal.inference.folders import Folders, match
+    from lit_thermal.inference.measuring import against_first, cost, measure, show_paired
     from lit_thermal.metrics.catalogue import by_name
-    from lit_thermal.metrics.evaluator import Evaluator
-    from lit_thermal.metrics.protocols import protocols_by_name
 
     metrics, protocols = by_name(arguments.metrics), protocols_by_name(arguments.protocol)
     lr = None if arguments.lr is None else Path(arguments.lr)
@@ -93,7 +93,7 @@ def _comparators(
     arguments: argparse.Namespace, given: dict[str, Path], matched: "Matched", device: "torch.device"
 ) -> "dict[str, Comparator]":
     """Load what restores the inputs, and check that it fits them."""
-    from lit_thermal.evaluation.comparators import load_comparator
+    from lit_thermal.inference.comparators import load_comparator
 
     if arguments.comparator and matched.video:
         raise InputError("--comparator restores images, and these are videos; --two_stage blends them in time first")
@@ -111,8 +111,8 @@ def _comparators(
 
 def _names() -> tuple[str, str]:
     """Return what --metrics and --protocol take, for their help; the catalogues import torch."""
+    from lit_thermal.evaluation.protocols import all_protocols
     from lit_thermal.metrics.catalogue import on_request
-    from lit_thermal.metrics.protocols import all_protocols
 
     return ", ".join(metric.name for metric in on_request()), ", ".join(all_protocols())
 

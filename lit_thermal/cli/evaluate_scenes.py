@@ -16,8 +16,8 @@ def main(argv: Sequence[str]) -> int:
     check_folder(out, "--out")
     from rich.progress import track
 
-    from lit_thermal.data.scene_files import write_scenes
-    from lit_thermal.data.simulated_pairs import SimulatedPairs
+    from lit_thermal.data.datamodules.scene_files import write_scenes
+    from lit_thermal.data.datamodules.simulated_pairs import SimulatedPairs
     from lit_thermal.data.simulator import ScenarioName
 
     if arguments.scenario not in get_args(ScenarioName):

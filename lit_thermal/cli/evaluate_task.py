@@ -8,7 +8,7 @@ from lit_thermal.cli import evaluate_scenes
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.named_paths import name_of, named_paths
 from lit_thermal.cli.parser import Parser
-from lit_thermal.data.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_folder
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from lit_thermal.data.class_masks import MaskFormat
-    from lit_thermal.data.objects import Objects
-    from lit_thermal.evaluation.pictures import Pictures
-    from lit_thermal.evaluation.task_result import TaskResult
+    from lit_thermal.data.formats.class_masks import MaskFormat
+    from lit_thermal.data.formats.objects import Objects
+    from lit_thermal.downstream.pictures import Pictures
+    from lit_thermal.downstream.task_result import TaskResult
 
 TASKS = ("detection", "segmentation", "zero_shot", "scenes")
 """What `evaluate` hands over: three tasks, and the simulated scenes to try them on."""
@@ -43,8 +43,8 @@ def main(task: str, argv: Sequence[str]) -> int:
         raise InputError(f"--pictures {arguments.pictures} must be 0 or more")
     if arguments.resamples < 2:
         raise InputError(f"--resamples {arguments.resamples} must be 2 or more")
-    from lit_thermal.evaluation.pictures import rows
-    from lit_thermal.evaluation.task_result import show, write
+    from lit_thermal.downstream.pictures import rows
+    from lit_thermal.downstream.task_result import show, write
 
     images = rows(
         Path(arguments.hr),
@@ -62,10 +62,10 @@ def main(task: str, argv: Sequence[str]) -> int:
 
 
 def _detection(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]", out: Path) -> "TaskResult":
-    from lit_thermal.data.objects import FORMAT_CLASSES
-    from lit_thermal.evaluation.detection import Recipe, train_detector
-    from lit_thermal.evaluation.detectors import trained_detector
-    from lit_thermal.evaluation.downstream import judge_detection
+    from lit_thermal.data.formats.objects import FORMAT_CLASSES
+    from lit_thermal.downstream.detection import Recipe, train_detector
+    from lit_thermal.downstream.detectors import trained_detector
+    from lit_thermal.downstream.judging import judge_detection
 
     objects = _objects(Path(arguments.boxes), images["HR"], arguments)
     classes = arguments.classes or FORMAT_CLASSES.get(arguments.format or "") or _words(objects)
@@ -93,8 +93,8 @@ def _detection(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]"
 
 
 def _segmentation(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]", out: Path) -> "TaskResult":
-    from lit_thermal.evaluation.downstream import judge_segmentation
-    from lit_thermal.evaluation.segmentation import Recipe, train_segmenter, trained_segmenter
+    from lit_thermal.downstream.judging import judge_segmentation
+    from lit_thermal.downstream.segmentation import Recipe, train_segmenter, trained_segmenter
 
     classes = _mask_classes(arguments)
     masks = _masks(Path(arguments.masks), images["HR"], classes, arguments)
@@ -124,9 +124,9 @@ def _segmentation(arguments: "argparse.Namespace", images: "Mapping[str, Picture
 
 
 def _zero_shot(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]", out: Path) -> "TaskResult":
-    from lit_thermal.data.objects import FORMAT_CLASSES
-    from lit_thermal.evaluation.downstream import judge_zero_shot
-    from lit_thermal.evaluation.zero_shot import Grounding, Segmenting, match_words
+    from lit_thermal.data.formats.objects import FORMAT_CLASSES
+    from lit_thermal.downstream.judging import judge_zero_shot
+    from lit_thermal.downstream.zero_shot import Grounding, Segmenting, match_words
 
     if arguments.masks and not arguments.sam:
         raise InputError("--masks are held against SAM's: give it by --sam")
@@ -164,7 +164,7 @@ def _zero_shot(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]"
 
 def _objects(source: Path, images: "Pictures", arguments: "argparse.Namespace") -> "dict[str, Objects]":
     """The objects of images, their boxes where the images are."""
-    from lit_thermal.data.objects import place_objects, read_objects
+    from lit_thermal.data.formats.objects import place_objects, read_objects
 
     found = read_objects(source, images.names, arguments.format)
     return {name: place_objects(objects, images.size(name), arguments.change, name) for name, objects in found.items()}
@@ -174,7 +174,7 @@ def _masks(
     folder: Path, images: "Pictures", classes: Sequence[str], arguments: "argparse.Namespace"
 ) -> "dict[str, Tensor]":
     """The masks of images, of their size, in one byte a pixel: those of a training are kept in memory."""
-    from lit_thermal.data.class_masks import find_masks, place_mask, read_mask
+    from lit_thermal.data.formats.class_masks import find_masks, place_mask, read_mask
 
     form: MaskFormat = "fmb" if arguments.mask_format == "fmb" else "index"
     return {
@@ -187,7 +187,7 @@ def _as_words(mask: "Tensor", classes: Sequence[str], meaning: Mapping[str, int]
     """Classes of a mask as words of a prompt: 0 is none of them."""
     import torch
 
-    from lit_thermal.data.class_masks import IGNORED
+    from lit_thermal.data.formats.class_masks import IGNORED
 
     levels = torch.zeros(256, dtype=torch.int64)
     levels[IGNORED] = IGNORED
@@ -197,8 +197,8 @@ def _as_words(mask: "Tensor", classes: Sequence[str], meaning: Mapping[str, int]
 
 
 def _mask_classes(arguments: "argparse.Namespace") -> tuple[str, ...]:
-    from lit_thermal.data.class_masks import FMB_CLASSES
-    from lit_thermal.data.scene_files import SIMULATED_MASK_CLASSES
+    from lit_thermal.data.datamodules.scene_files import SIMULATED_MASK_CLASSES
+    from lit_thermal.data.formats.class_masks import FMB_CLASSES
 
     known = {"fmb": FMB_CLASSES, "simulated": SIMULATED_MASK_CLASSES}.get(arguments.mask_format)
     if known and arguments.classes:
@@ -210,7 +210,7 @@ def _mask_classes(arguments: "argparse.Namespace") -> tuple[str, ...]:
 
 def _training_images(arguments: "argparse.Namespace") -> "Pictures":
     """The targets to train on, kept in memory as far as 2 GiB go."""
-    from lit_thermal.evaluation.pictures import targets
+    from lit_thermal.downstream.pictures import targets
 
     pictures = targets(Path(arguments.train), arguments.normalize)
     height, width = pictures.size(pictures.names[0])
@@ -253,7 +253,7 @@ def _given(arguments: "argparse.Namespace", *names: str) -> dict[str, Any]:
 
 def _of_weights(weights: str | Path | None) -> str:
     """What a protocol says of weights: how they were trained, where their file tells."""
-    from lit_thermal.evaluation.training import read_trained
+    from lit_thermal.downstream.training import read_trained
 
     if weights is None:
         return "weights as published"

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         ("learning rates", "--model.lr_scheduler=NAME", members(read(_package("lit_thermal.methods")), "LambdaLR")),
         ("networks", "--model.SLOT=NAME", families(read(_package("lit_thermal.networks")))),
         ("losses", "", [*families(losses := read(_package("lit_thermal.losses"))), *lone(losses, "Module")]),
-        ("protocols", "--model.protocols=[NAME, ...]", families(read(_package("lit_thermal.metrics")))),
+        ("protocols", "--model.protocols=[NAME, ...]", families(read(_package("lit_thermal.evaluation")))),
         ("data", "--data=NAME", members(data := read(_package("lit_thermal.data")), "LightningDataModule")),
         ("parts of data", "--data.SLOT=NAME", families(data)),
         ("callbacks", "--trainer.callbacks+=NAME", callbacks(read(_package("lit_thermal.callbacks")))),

@@ -18,8 +18,8 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("--pictures and --line are counted from 0 and cannot be negative")
     check_folder(out, "--out")
     # Imported here, so that a mistake is told before anything heavy is loaded.
-    from lit_thermal.evaluation.report.page import Options, write_report
-    from lit_thermal.evaluation.report.read import read_studies
+    from lit_thermal.report.page import Options, write_report
+    from lit_thermal.report.read import read_studies
 
     studies = read_studies([Path(path) for path in arguments.paths], arguments.names or ())
     page = write_report(studies, out, Options(arguments.reference, arguments.pictures, arguments.line))

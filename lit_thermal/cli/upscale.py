@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.parser import Parser
-from lit_thermal.data.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Downstream tasks, published numbers and reports."""
+"""Measurement of restored batches: the evaluator, scores, baselines, protocols, statistics and published numbers."""

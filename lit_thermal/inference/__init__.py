@@ -1,1 +1,1 @@
-"""Restoring videos on disk with a trained model."""
+"""Restoration of images and videos on disk, and measurement of restored files."""

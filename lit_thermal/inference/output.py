@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.frames import FRAME_SUFFIXES, write_frame
-from lit_thermal.data.video_file import CONTAINERS, VIDEO_SUFFIXES, VideoWriter
+from lit_thermal.data.formats.frames import FRAME_SUFFIXES, write_frame
+from lit_thermal.data.formats.video_file import CONTAINERS, VIDEO_SUFFIXES, VideoWriter
 from lit_thermal.errors import InputError, short
 from lit_thermal.files import LONGEST, PART, check_name, locked
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from lit_thermal.data.frames import Clip
-from lit_thermal.data.video_file import VideoClip
+from lit_thermal.data.formats.frames import Clip
+from lit_thermal.data.formats.video_file import VideoClip
 
 DEFAULT_FPS = 25.0
 """Frame rate of the video where the input says none, as a folder of frames."""

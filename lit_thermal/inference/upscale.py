@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lit_thermal.data.clips import open_clip
-from lit_thermal.data.frames import Clip, FolderClip
-from lit_thermal.data.look import check_gray, look
-from lit_thermal.data.normalize import NORMALIZE, Normalize
-from lit_thermal.data.radiometry import beyond, display_range, histogram, radiometry_of, to_values
-from lit_thermal.data.video_file import VideoClip
+from lit_thermal.data.formats.clips import open_clip
+from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.formats.frames import Clip, FolderClip
+from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.radiometry import beyond, display_range, histogram, radiometry_of, to_values
+from lit_thermal.data.formats.video_file import VideoClip
 from lit_thermal.errors import InputError
 from lit_thermal.inference.output import claimed, open_output
 from lit_thermal.inference.timing import Timing

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Batch, output_times
-from lit_thermal.data.windows import handover
+from lit_thermal.data.datamodules.windows import handover
 from lit_thermal.errors import InputError
 from lit_thermal.ops.tile import tiled
 

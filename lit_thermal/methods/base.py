@@ -18,10 +18,10 @@ from torch.optim.lr_scheduler import LRScheduler
 import lit_thermal
 from lit_thermal.batch import Batch
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.cost import cost_of
+from lit_thermal.evaluation.evaluator import Evaluator
+from lit_thermal.evaluation.protocols import EvaluationProtocol
 from lit_thermal.metrics.catalogue import QUALITY, by_name
-from lit_thermal.metrics.cost import cost_of
-from lit_thermal.metrics.evaluator import Evaluator
-from lit_thermal.metrics.protocols import EvaluationProtocol
 from lit_thermal.metrics.quality import SSIM_WINDOW
 from lit_thermal.ops.outliers import completed
 from lit_thermal.weights_file import named_as

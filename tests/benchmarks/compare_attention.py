@@ -21,8 +21,8 @@ from torch import Tensor
 
 import lit_thermal.blocks.cross_modal_attention
 import lit_thermal.experiments
-from lit_thermal.data.misalignment import Aligned, Combined
-from lit_thermal.data.simulated_pairs import SimulatedPairs
+from lit_thermal.data.datamodules.simulated_pairs import SimulatedPairs
+from lit_thermal.data.degradations.misalignment import Aligned, Combined
 from lit_thermal.methods.three_m_ti.module import ThreeMTI
 from lit_thermal.weights.checkpoint import build_model
 

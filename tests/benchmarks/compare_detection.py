@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from lit_thermal.cli.dispatch import main as command
-from lit_thermal.data.frames import write_frame
-from lit_thermal.data.scene_files import write_scenes
-from lit_thermal.data.simulated_pairs import SimulatedPairs
+from lit_thermal.data.datamodules.scene_files import write_scenes
+from lit_thermal.data.datamodules.simulated_pairs import SimulatedPairs
+from lit_thermal.data.formats.frames import write_frame
 from lit_thermal.weights.checkpoint import load_model
 
 

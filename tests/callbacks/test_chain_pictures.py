@@ -16,8 +16,8 @@ from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.callbacks import ChainPictures
 from lit_thermal.callbacks.file_name import file_name
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.baselines import reference_baseline
 from lit_thermal.generative.chain import ChainStep
-from lit_thermal.metrics.baselines import reference_baseline
 
 NOISY = file_name("no/isy")
 

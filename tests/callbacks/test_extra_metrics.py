@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 from lit_thermal.batch import Batch, collate
 from lit_thermal.callbacks.extra_metrics import ExtraMetrics
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.protocols import BT601Y, CoReFusionNotebook
 from lit_thermal.methods.base import SuperResolver
-from lit_thermal.metrics.protocols import BT601Y, CoReFusionNotebook
 
 
 class Middle(SuperResolver):

@@ -13,9 +13,9 @@ from PIL import Image
 from lit_thermal.batch import Radiometry, output_times
 from lit_thermal.callbacks import GalleryFrames
 from lit_thermal.callbacks.file_name import file_name
-from lit_thermal.data.frames import read_frame
+from lit_thermal.data.formats.frames import read_frame
 from lit_thermal.errors import InputError
-from lit_thermal.metrics.baselines import reference_baseline
+from lit_thermal.evaluation.baselines import reference_baseline
 
 
 class Method:

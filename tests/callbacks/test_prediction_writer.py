@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.callbacks import PredictionWriter
-from lit_thermal.data.frames import read_frame
+from lit_thermal.data.formats.frames import read_frame
 
 
 class Stored(LightningModule):

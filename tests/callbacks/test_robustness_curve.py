@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.callbacks import RobustnessCurve, SamplePictures
-from lit_thermal.data.conditions import (
+from lit_thermal.data.degradations.conditions import (
     BlurredInput,
     Complete,
     Condition,
@@ -25,9 +25,9 @@ from lit_thermal.data.conditions import (
     ShuffledGuide,
     ThermalOnly,
 )
+from lit_thermal.evaluation.baselines import reference_baseline
+from lit_thermal.evaluation.levels import BASELINE, curves, read_levels
 from lit_thermal.methods.base import SuperResolver
-from lit_thermal.metrics.baselines import reference_baseline
-from lit_thermal.metrics.levels import BASELINE, curves, read_levels
 
 
 class Guided(SuperResolver):

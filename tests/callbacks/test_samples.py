@@ -17,7 +17,7 @@ from lit_thermal.callbacks import EMA, SamplePictures
 from lit_thermal.callbacks.contact_sheet import Sample, draw
 from lit_thermal.callbacks.file_name import file_name
 from lit_thermal.errors import InputError
-from lit_thermal.metrics.baselines import reference_baseline
+from lit_thermal.evaluation.baselines import reference_baseline
 
 
 class Method(LightningModule):

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.frames import write_frame
-from lit_thermal.metrics import image_baselines, psnr, quantize, video_baselines
+from lit_thermal.data.formats.frames import write_frame
+from lit_thermal.evaluation.baselines import image_baselines, video_baselines
+from lit_thermal.metrics import psnr, quantize
 from lit_thermal.metrics.quality import as_written
 
 CONFIG = """experiment: toy

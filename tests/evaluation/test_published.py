@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.protocols import protocols_by_name
 from lit_thermal.evaluation.published import tables, tables_of_sweep
 from lit_thermal.evaluation.published.tables import FOLDER, PAPERS, read_tables
 from lit_thermal.metrics.catalogue import CATALOGUE
-from lit_thermal.metrics.protocols import protocols_by_name
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ROOT.parent / "shared" / "papers"

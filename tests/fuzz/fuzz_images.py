@@ -11,9 +11,9 @@ import tifffile
 from fuzz_harness import Reader
 from PIL import Image
 
-from lit_thermal.data.class_masks import read_mask
-from lit_thermal.data.frames import read_frame, read_header
-from lit_thermal.data.guides import read_guide
+from lit_thermal.data.formats.class_masks import read_mask
+from lit_thermal.data.formats.frames import read_frame, read_header
+from lit_thermal.data.formats.guides import read_guide
 
 
 def _frame(path: Path) -> None:

@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from lit_thermal.blocks.prompt_file import read_prompts, read_words
-from lit_thermal.data.class_masks import read_mask
-from lit_thermal.data.flir_iisr import FLIRIISR
-from lit_thermal.data.objects import place_objects, read_coco, read_objects, read_voc
-from lit_thermal.data.pair_list import PairList
+from lit_thermal.data.formats.class_masks import read_mask
+from lit_thermal.data.formats.objects import place_objects, read_coco, read_objects, read_voc
+from lit_thermal.data.readers.flir_iisr import FLIRIISR
+from lit_thermal.data.readers.pair_list import PairList
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.levels import curves, read_levels
 from lit_thermal.evaluation.published.tables import read_tables
-from lit_thermal.metrics.levels import curves, read_levels
 from lit_thermal.sweeping.points import named_points
 from lit_thermal.sweeping.record import read_sweep
 from lit_thermal.sweeping.runner import plan
@@ -245,15 +245,15 @@ def run_seeds(folder: Path) -> list[Path]:
 
 def read_run_of(path: Path) -> object:
     """The run that a file belongs to, as a report reads it."""
-    from lit_thermal.evaluation.report.read import read_studies
+    from lit_thermal.report.read import read_studies
 
     return read_studies([_run_folder(path)])
 
 
 def report_run_of(path: Path) -> object:
     """The report of the run that a file belongs to."""
-    from lit_thermal.evaluation.report.page import write_report
-    from lit_thermal.evaluation.report.read import read_studies
+    from lit_thermal.report.page import write_report
+    from lit_thermal.report.read import read_studies
 
     run = _run_folder(path)
     return write_report(read_studies([run]), run.parents[1] / "report")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuzz_harness import Reader
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "formats"))
 
 from video_seeds import make_seeds, read
 

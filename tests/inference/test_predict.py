@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lit_thermal.batch import Batch
 from lit_thermal.callbacks import PredictionWriter
-from lit_thermal.data.clips import open_clip
-from lit_thermal.data.frames import read_frame
-from lit_thermal.data.video_folder import VideoFolder
+from lit_thermal.data.formats.clips import open_clip
+from lit_thermal.data.formats.frames import read_frame
+from lit_thermal.data.readers.video_folder import VideoFolder
 from lit_thermal.inference.upscale import upscale
 
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from standin import Blend
 
-sys.path.append(str(Path(__file__).parents[1] / "data"))
+sys.path.append(str(Path(__file__).parents[1] / "data" / "formats"))
 from video_seeds import drop_frames, make_video, ramp
 
 from lit_thermal.cli import upscale as verb
-from lit_thermal.data.clips import open_clip
-from lit_thermal.data.video_file import VideoClip
+from lit_thermal.data.formats.clips import open_clip
+from lit_thermal.data.formats.video_file import VideoClip
 from lit_thermal.errors import InputError
 from lit_thermal.inference import output
 from lit_thermal.inference.timing import Timing

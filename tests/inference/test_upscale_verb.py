@@ -13,9 +13,9 @@ from PIL import Image
 from standin import Blend
 
 from lit_thermal.cli import upscale as verb
-from lit_thermal.data.clips import open_clip
-from lit_thermal.data.frames import read_frame, read_header
-from lit_thermal.data.video_file import VideoWriter
+from lit_thermal.data.formats.clips import open_clip
+from lit_thermal.data.formats.frames import read_frame, read_header
+from lit_thermal.data.formats.video_file import VideoWriter
 from lit_thermal.errors import InputError
 from lit_thermal.inference.upscale import check_model
 

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.baselines import TunedBaselines, image_baselines
+from lit_thermal.evaluation.protocols import CoReFusionNotebook, CoReFusionTrainer
 from lit_thermal.methods.base import SuperResolver
-from lit_thermal.metrics.baselines import TunedBaselines, image_baselines
-from lit_thermal.metrics.protocols import CoReFusionNotebook, CoReFusionTrainer
 from lit_thermal.metrics.quality import quantize
 from lit_thermal.metrics.spectrum import spectrum_distance
 

@@ -10,13 +10,13 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from lit_thermal.batch import Radiometry
 from lit_thermal.cli.dispatch import main
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation import records, tables
 from lit_thermal.evaluation.published.tables import read_tables
-from lit_thermal.evaluation.report import words
-from lit_thermal.metrics import report, tables
+from lit_thermal.evaluation.scores import Scores, Targets
 from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, by_name, on_request, shown, standard
 from lit_thermal.metrics.metric import Metric, Seen, Unavailable
-from lit_thermal.metrics.scores import Scores, Targets
 from lit_thermal.metrics.structure import multiscale_similarity
+from lit_thermal.report import words
 
 KELVIN = Radiometry(0.0, 1000.0, 16, "linear", (250.0, 0.1))
 
@@ -68,7 +68,7 @@ def test_a_new_metric_is_one_record_and_appears_everywhere(tmp_path, monkeypatch
     assert found["clip 0"]["brightness_error"] > 0 and "asked_for" not in found["clip 0"]
     tables.show(scores)
     assert "Brightness error in %" in capsys.readouterr().out
-    report.write(scores, tmp_path, 1.0, None)
+    records.write(scores, tmp_path, 1.0, None)
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert "brightness_error: error of the mean." in record["protocol"]["text"]
     assert "brightness_error" in (tmp_path / "metrics.csv").read_text().splitlines()[0]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
+from lit_thermal.evaluation.scores import TARGET, Scores, Targets
 from lit_thermal.metrics import no_reference
 from lit_thermal.metrics.catalogue import by_name
 from lit_thermal.metrics.metric import Seen, Unavailable
 from lit_thermal.metrics.no_reference import by_pyiqa, dover
-from lit_thermal.metrics.scores import TARGET, Scores, Targets
 
 
 def seen(video: Tensor) -> Seen:

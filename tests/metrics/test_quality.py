@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.frames import read_frame, write_frame
-from lit_thermal.data.radiometry import to_values
+from lit_thermal.data.formats.frames import read_frame, write_frame
+from lit_thermal.data.formats.radiometry import to_values
 from lit_thermal.errors import InputError
 from lit_thermal.metrics import psnr, quantize, ssim
 from lit_thermal.metrics.quality import as_written

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.metrics import Scores, psnr, quantize, report, ssim, tables
+from lit_thermal.evaluation import records, tables
+from lit_thermal.evaluation.records import compare
+from lit_thermal.evaluation.scores import Scores, Targets
+from lit_thermal.metrics import psnr, quantize, ssim
 from lit_thermal.metrics.registered import REGISTERED, registered_quality
-from lit_thermal.metrics.report import compare
-from lit_thermal.metrics.scores import Targets
 
 PLACES = [(2, -5), (0, 0), (-3, 0)]
 GROUPS = [["optical blur", "car"], ["motion blur", "car", "complex scene"], []]
@@ -75,7 +76,7 @@ def test_groups_are_means_over_their_images():
 
 
 def test_the_record_says_what_was_done_to_which_image(tmp_path: Path):
-    report.write(filled(), tmp_path, 1.0, None)
+    records.write(filled(), tmp_path, 1.0, None)
     record = json.loads((tmp_path / "metrics.json").read_text())
     data = record["data"]["flir"]
     assert data["displacements"] == {"a": [2, -5], "b": [0, 0], "c": [-3, 0]}
@@ -103,7 +104,7 @@ def test_without_either_nothing_changes(tmp_path: Path, capsys):
     restored, target = images()
     scores, zero = Scores(), torch.zeros(3, 1, dtype=torch.long)
     scores.add(Targets("flir", ["a", "b", "c"], zero, zero == 0, target, [Radiometry()] * 3), "Ours", restored)
-    report.write(scores, tmp_path, 1.0, None)
+    records.write(scores, tmp_path, 1.0, None)
     tables.show(scores)
     text = (tmp_path / "metrics.json").read_text() + (tmp_path / "metrics.csv").read_text() + capsys.readouterr().out
     assert "registered" not in text and "group" not in text and "displace" not in text

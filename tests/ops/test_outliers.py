@@ -3,7 +3,7 @@
 import torch
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.frames import to_counts
+from lit_thermal.data.formats.frames import to_counts
 from lit_thermal.ops.outliers import completed
 
 RANGE = Radiometry(3000.0, 100.0, 16)

@@ -13,13 +13,13 @@ from lit_thermal.blocks.fusion import Fusion, MaxFusion
 from lit_thermal.blocks.image_encoder import ImageEncoder, TimmEncoder
 from lit_thermal.blocks.projection_head import MLPProjection, ProjectionHead
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.protocols import CoReFusionNotebook, CoReFusionTrainer, EvaluationProtocol
 from lit_thermal.losses.contrastive import ContrastiveLoss, NTXent
 from lit_thermal.losses.pixel import MeanSquaredError, PixelLoss
 from lit_thermal.losses.psnr import ImagePSNR, PSNRLoss
 from lit_thermal.losses.similarity import SimilarityLoss, StructuralSimilarity
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
 from lit_thermal.methods.corefusion.network import Activation, CoReFusionNetwork, Head
-from lit_thermal.metrics.protocols import CoReFusionNotebook, CoReFusionTrainer, EvaluationProtocol
 
 Upsampling = Literal["nearest", "bilinear", "bicubic"]
 

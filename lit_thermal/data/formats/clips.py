@@ -1,0 +1,58 @@
+"""Finding the clips of a folder and opening one: a folder of frames or a video file."""
+
+from pathlib import Path
+
+from lit_thermal.data.formats.frames import Clip, FolderClip, list_frames
+from lit_thermal.data.formats.video_file import VIDEO_SUFFIXES, VideoClip
+from lit_thermal.errors import InputError, reading
+from lit_thermal.files import by_stem, is_plain, natural_order
+
+
+def is_clip(path: Path) -> bool:
+    """True for a video file and for a folder that holds frames itself."""
+    if path.name.startswith("."):
+        return False
+    return bool(list_frames(path)) if path.is_dir() else path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def find_clips(folder: Path) -> dict[str, Path]:
+    """The clips directly inside a folder by name, in natural order.
+
+    Raises:
+        InputError: two clips have one name.
+    """
+    return by_stem(sorted(filter(is_clip, folder.iterdir()), key=natural_order), folder)
+
+
+def open_clip(path: Path, tolerance: int = 0) -> Clip:
+    """Open a folder of frames or a video file as a clip.
+
+    Args:
+        path: of the folder or file.
+        tolerance: by how many levels of 255 the channels of a frame in a folder may differ.
+
+    Raises:
+        InputError: it does not exist, is neither, or is damaged.
+    """
+    with reading(path, "a video or a folder of frames"):
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+        if not path.is_dir():
+            if not is_plain(path):
+                raise InputError(f"{path} is a pipe or a device: give a folder of frames or a video file")
+            if path.suffix.lower() not in VIDEO_SUFFIXES:
+                kinds = ", ".join(sorted(VIDEO_SUFFIXES))
+                raise InputError(f"{path} is neither a folder of frames nor a video ({kinds})")
+            return VideoClip.open(path)
+        if not list_frames(path):
+            raise InputError(f"{path} holds no frames; {describe(path)}")
+        return FolderClip.open(path, tolerance)
+
+
+def describe(folder: Path) -> str:
+    """What a folder holds, in a few words for an error message."""
+    entries = sorted(folder.iterdir(), key=natural_order)
+    if not entries:
+        return "it is empty"
+    names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
+    return f"it holds {', '.join(names[:6])}" + (f" and {len(names) - 6} more" if len(names) > 6 else "")

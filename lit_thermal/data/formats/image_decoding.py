@@ -1,0 +1,175 @@
+"""Image files of 8 or 16 bit as arrays: PNG, JPEG, BMP and TIFF, told apart by their first bytes, upright.
+
+The one place where image files are opened. `lit_thermal.data.formats.frames` makes thermal frames of what is read here.
+"""
+
+import io
+import os
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+from PIL import Image
+
+from lit_thermal.data.formats.raster import ORIENTATION, Header, Raster, check_size, decoded, upright
+from lit_thermal.data.formats.tiff_file import read_tiff, tiff_header
+from lit_thermal.errors import InputError, reading
+from lit_thermal.files import is_plain
+
+ADVICE = "it is truncated or damaged, replace or remove it"
+
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8": "jpeg", b"BM": "bmp"}
+_SIGNATURES |= {start: "tiff" for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")}
+
+
+def raster_header(path: Path) -> Header:
+    """Look at an image file without decoding it.
+
+    Raises:
+        InputError: the file is missing, no plain file, truncated, too large, or not an image of 8 or 16 bit.
+    """
+    with reading(path, "an image", ADVICE):
+        kind = _kind(path)
+        if kind == "tiff":
+            return tiff_header(path)
+        if kind == "png":
+            return _png_header(path)[0]
+        with Image.open(path, formats=_formats(kind)) as image:
+            return _header(path, image)
+
+
+def read_raster(path: Path, palette: bool = True) -> Raster:
+    """Decode an image file.
+
+    Args:
+        path: of the file.
+        palette: look up the colours of an image with a palette; otherwise its pixels are the indices.
+
+    Raises:
+        InputError: as `raster_header`, or the file cannot be decoded.
+    """
+    with reading(path, "an image", ADVICE):
+        kind = _kind(path)
+        if kind == "tiff":
+            return read_tiff(path, palette)
+        if kind != "png":
+            with Image.open(path, formats=_formats(kind)) as image:
+                header = _header(path, image)
+                raster = decoded(image, palette)
+                return Raster(
+                    upright(raster.pixels, header.orientation), raster.transparent, kind == "jpeg", _radiometric(image)
+                )
+        header, colour = _png_header(path)
+        if header.bits == 16 and colour in (2, 4, 6):
+            raster = _deep_png(path, alpha=colour != 2)
+        else:
+            with Image.open(path, formats=["PNG"]) as image:
+                raster = decoded(image, palette)
+        return Raster(upright(raster.pixels, header.orientation), raster.transparent)
+
+
+def _kind(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path} is a link to a file that does not exist: remove it")
+    if path.exists() and not path.is_dir() and not is_plain(path):
+        raise InputError(f"{path} is a pipe, a socket or a device where an image is expected: remove it")
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not start:
+        raise InputError(f"{path} is empty: replace or remove it")
+    kind = next((kind for signature, kind in _SIGNATURES.items() if start.startswith(signature)), None)
+    if kind is None:
+        raise ValueError("it is neither a PNG, a JPEG, a BMP nor a TIFF")
+    return kind
+
+
+def _formats(kind: str) -> list[str]:
+    """Names of the only formats of Pillow that may open a file: some of the others start programs."""
+    return {"jpeg": ["JPEG", "MPO"], "bmp": ["BMP"]}[kind]
+
+
+def _header(path: Path, image: Image.Image) -> Header:
+    check_size(path, image.height, image.width)
+    orientation = _orientation(image.info.get("exif", b""))
+    height, width = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+    return Header(height, width, 16 if image.mode.startswith("I") else 8, orientation)
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation that EXIF data give; 1 where they are damaged, since viewers show such images too."""
+    tags = Image.Exif()
+    with suppress(Exception):
+        tags.load(exif)
+        value = tags.get(ORIENTATION, 1)
+        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    return 1
+
+
+def _png_header(path: Path) -> tuple[Header, int]:
+    """The header of a PNG that is whole, and its colour type."""
+    with path.open("rb") as file:
+        head = file.read(33)
+        if len(head) < 33 or head[8:16] != b"\0\0\0\rIHDR":
+            raise ValueError("its header is missing")
+        width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
+        check_size(path, height, width)
+        exif = _chunk(file, b"eXIf")
+    orientation = _orientation(exif)
+    if orientation >= 5:
+        height, width = width, height
+    return Header(height, width, max(depth, 8), orientation), colour
+
+
+def _chunk(file: BinaryIO, wanted: bytes) -> bytes:
+    """What a chunk of a PNG holds, or nothing where there is none; all chunks must be there up to the last."""
+    content = b""
+    while True:
+        start = file.read(8)
+        if len(start) < 8:
+            raise ValueError("its end is missing")
+        length, kind = struct.unpack(">I4s", start)
+        if kind == wanted and not content:
+            content = file.read(min(length, 1 << 16))
+            length -= len(content)
+        file.seek(length + 4, os.SEEK_CUR)
+        if kind == b"IEND":
+            return content
+
+
+def _deep_png(path: Path, alpha: bool) -> Raster:
+    """Decode a PNG of 16 bit in colour or with alpha by FFmpeg: Pillow would reduce it to 8 without a word."""
+    data = path.read_bytes()
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        image.verify()  # the check sums, which FFmpeg does not look at
+    # Opened by its content: FFmpeg would take signs in a name for a pattern or a protocol.
+    with av.open(io.BytesIO(data), format="png_pipe") as container:
+        frame = next(container.decode(video=0))
+        if frame.is_corrupt:
+            raise ValueError("its pixels are damaged")
+        channels = {"ya16be": 2, "rgb48be": 3, "rgba64be": 4}[frame.format.name]
+        plane = frame.planes[0]
+        # The plane as it is: FFmpeg's conversion of ya16 to gray16 loses a row now and then.
+        rows = np.frombuffer(plane, ">u2").reshape(-1, plane.line_size // 2)[: frame.height, : frame.width * channels]
+        pixels = rows.astype(np.uint16).reshape(frame.height, frame.width, channels)
+    clear = alpha and bool((pixels[..., -1] < 65535).any())
+    return Raster(np.ascontiguousarray(pixels[..., 0] if channels == 2 else pixels[..., :3]), clear)
+
+
+def _radiometric(image: Image.Image) -> str:
+    """The maker of a camera that put its measurements into a JPEG, by the segments that it holds."""
+    segments = getattr(image, "applist", [])
+    if any(name == "APP1" and data.startswith(b"FLIR\0") for name, data in segments):
+        return "FLIR"
+    if any(name == "APP2" and data[4:10] == b"IJPEG\0" for name, data in segments):
+        return "InfiRay"
+    parameters = any(name == "APP4" and data.startswith(b"\xaa\x55") for name, data in segments)
+    tags = Image.Exif()
+    with suppress(Exception):
+        tags.load(image.info.get("exif", b""))
+    made = str(tags.get(271, "")).strip("\0 ").upper().startswith("DJI")
+    if parameters or (made and any(name == "APP3" for name, _ in segments)):
+        return "DJI"
+    return ""

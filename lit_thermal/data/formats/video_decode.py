@@ -1,0 +1,173 @@
+"""Decoding video files through FFmpeg's libraries: packets and gray frames, upright as a player shows them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from lit_thermal.data.formats.frames import GRAY_TOLERANCE, reduce_to_gray
+from lit_thermal.data.formats.pixels import check_pixels, max_pixels
+from lit_thermal.errors import InputError, reading
+
+CUT = "it is truncated or damaged, replace or remove it"
+# FFmpeg goes by content: without a list, a text file named .mp4 could be a playlist that opens other files.
+_FORMATS = "avi,matroska,webm,mov,mp4,mpegts,mpeg,mpegvideo,m4v,asf,h264,hevc"
+
+
+@contextmanager
+def opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
+    """Open a video file and yield its container and its first video stream.
+
+    Args:
+        path: the file; nothing else is opened on its behalf.
+        **options: of FFmpeg's reader.
+
+    Raises:
+        InputError: the file is not a video, holds none, or declares too many pixels; or the body raised what FFmpeg
+            raises for damaged files.
+    """
+    limit = str(min(max_pixels(), 2**31 - 1))
+    with reading(path, "a video", CUT):
+        try:
+            # "file:" keeps a colon in a name from being taken for a protocol
+            container = av.open(
+                f"file:{path}",
+                options=options,
+                container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+                metadata_errors="replace",
+            )
+        except av.error.ArgumentError as error:
+            raise InputError(
+                f"{path} cannot be read as a video (it is no AVI, Matroska, MP4, MPEG or ASF file): replace it, or "
+                "convert it with ffmpeg"
+            ) from error
+        with container:
+            stream = next((s for s in container.streams.video if not _is_cover(s)), None)
+            if stream is None:
+                raise InputError(f"{path} holds no video stream")
+            if stream.codec_context is None:
+                raise InputError(f"{path} holds video of a codec that cannot be read here: convert it with ffmpeg")
+            check_pixels(stream.codec_context.width, stream.codec_context.height, path)
+            stream.codec_context.options = {"max_pixels": limit}
+            yield container, stream
+
+
+def decode(path: Path, stamp: int | None = None) -> Iterator[av.VideoFrame]:
+    """Yield the frames in the order of display, from the key frame before `stamp` or from the beginning.
+
+    Raises:
+        InputError: as `opened`, or a frame is damaged.
+    """
+    with opened(path) as (container, stream):
+        if stamp is not None:
+            container.seek(stamp, stream=stream, backward=True)
+        index = 0
+        for packet in container.demux(stream):
+            if packet.size == 0 and packet.dts is not None:  # a dropped frame; a decoder would take it for the end
+                continue
+            for frame in packet.decode():
+                # Right after a seek, frames that refer to what was skipped are flagged and not asked for.
+                if frame.is_corrupt and stamp is None:
+                    raise truncated(path, f"frame {index} is damaged")
+                yield frame
+                index += 1
+
+
+def gray(frame: av.VideoFrame, path: Path) -> np.ndarray:
+    """Return a frame as (H, W) uint8 or uint16 of full range, turned and mirrored as the file says.
+
+    Raises:
+        InputError: the frame is in colour, or to be turned by less than a right angle.
+    """
+    with reading(path, "a video", CUT):
+        return _upright(_luma(frame, path), _matrix(frame), path)
+
+
+def truncated(path: Path, detail: str) -> InputError:
+    """Return the error of a video of which something is missing."""
+    return InputError(f"{path} cannot be read as a video ({detail}): {CUT}")
+
+
+def is_transposed(frame: av.VideoFrame) -> bool:
+    """Return whether a frame is turned by 90 or 270 degrees, which exchanges its sides."""
+    a, b, c, d = _matrix(frame)
+    return abs(b) + abs(c) > abs(a) + abs(d)
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether a stream is a picture that comes with the file, such as a thumbnail."""
+    return "attached_pic" in str(getattr(stream, "disposition", ""))
+
+
+def _matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """(a, b, c, d) of the display matrix: a pixel at x, y is shown at a x + c y, b x + d y."""
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = np.frombuffer(data, np.int32).tolist()
+    return (a, b, c, d) if any((a, b, c, d)) else (1, 0, 0, 1)
+
+
+def _upright(image: np.ndarray, matrix: tuple[int, int, int, int], path: Path) -> np.ndarray:
+    a, b, c, d = matrix
+    straight, across = abs(a) + abs(d), abs(b) + abs(c)
+    if min(straight, across) > 0.01 * max(straight, across) or (a * d == 0 and b * c == 0):
+        raise InputError(
+            f"the frames of {path} are to be shown turned by an angle that is no multiple of 90 degrees: "
+            "write them turned, with 'ffmpeg -i IN OUT'"
+        )
+    if across > straight:
+        image, rows, columns = image.T, b, c
+    else:
+        rows, columns = d, a
+    image = image[::-1] if rows < 0 else image
+    image = image[:, ::-1] if columns < 0 else image
+    return np.ascontiguousarray(image)
+
+
+def _luma(frame: av.VideoFrame, path: Path) -> np.ndarray:
+    """(H, W) uint8 or uint16 of full range.
+
+    Raises:
+        InputError: the frame is in colour.
+    """
+    form = frame.format
+    bits = form.components[0].bits
+    if form.is_rgb or form.has_palette:
+        pixels = frame.to_ndarray(format="rgb24" if bits <= 8 else "rgb48le")
+        return reduce_to_gray(pixels, GRAY_TOLERANCE * (1 if bits <= 8 else 257), str(path))
+    if bits > 16:
+        raise InputError(f"{path} holds {bits} bit, of which frames have 8 or 16: convert it with ffmpeg")
+    if bits < 8:
+        return frame.to_ndarray(format="gray")
+    if not form.is_planar and len(form.components) > 1:
+        frame = frame.reformat(format="yuv422p" if bits <= 8 else "yuv422p16le")
+        bits = frame.format.components[0].bits
+    planes = [_plane(frame, index, bits) for index in range(len(frame.planes))]
+    for chroma in planes[1:3]:
+        worst = int(np.abs(chroma.astype(np.int32) - 2 ** (bits - 1)).max())
+        if worst > GRAY_TOLERANCE * 2 ** (bits - 8):
+            raise InputError(
+                f"{path} is in colour (chroma is up to {worst} levels from neutral): thermal frames are gray, "
+                "so undo the colour map, or convert it with 'ffmpeg -i IN -vf format=gray OUT'"
+            )
+    luma = planes[0]
+    full = frame.color_range == 2 or (form.name.startswith(("yuvj", "gray")) and frame.color_range != 1)
+    if full and bits in (8, 16):
+        return luma
+    low, width = (0.0, 2.0**bits - 1) if full else (16.0 * 2 ** (bits - 8), 219.0 * 2 ** (bits - 8))
+    top = 255 if bits == 8 else 65535
+    spread = np.clip(np.round((luma.astype(np.float32) - low) * (top / width)), 0, top)
+    return spread.astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
+    """One plane without its padding; interleaved chroma (nv12) stays interleaved."""
+    plane: Any = frame.planes[index]
+    width = plane.width * (2 if index and frame.format.name.startswith("nv") else 1)
+    kind = np.dtype(np.uint8 if bits <= 8 else ">u2" if frame.format.is_big_endian else "<u2")
+    rows = np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)[: plane.height]
+    return rows[:, :width].astype(kind.newbyteorder("="))

@@ -1,0 +1,66 @@
+"""Single thermal images of your own: folders of targets, of inputs, or of inputs alone to restore."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lit_thermal.data.degradations.misalignment import Aligned
+from lit_thermal.data.formats.frames import list_frames
+from lit_thermal.data.readers.guided_folder import GuidedFolder
+from lit_thermal.data.readers.image_triplets import Trio
+
+_log = logging.getLogger(__name__)
+
+
+class ImageFolder(GuidedFolder):
+    """Thermal images on disk: `root/{train,val,test}/hr/*.png`, .tif, .jpg or .bmp, of 8 or 16 bit, and `lr` beside.
+
+    The target `hr` is gray, or has three equal channels; the input `lr` is 1/`scale` of it each way and has its name.
+    Without `lr`, a degradation makes the input, and targets of odd sizes are cropped to multiples of `scale`.
+
+    `predict` takes the images of `root/predict`, else those of the test split, else all of a root that holds the
+    folders itself. It needs no targets: images in a folder of inputs, or that lie in the root with no folder of targets
+    beside, are restored as they are.
+
+    Args:
+        root: folder of the data.
+        hr: name of the folder of targets; "." where they lie in the root, or the folder of the split, itself. Upper
+            and lower case are not told apart.
+        lr: name of the folder of inputs; "auto" takes `lr` where it is there; an empty one: `degradation` makes the
+            inputs of the targets.
+        scale: how many times wider and higher the target is.
+        options: those of `GuidedFolder`, `ImageFolders` and `ImageData` that do not concern the guide.
+    """
+
+    def __init__(self, root: str, hr: str = "hr", lr: str = "auto", scale: int = 4, **options: Any) -> None:
+        self.auto = lr == "auto"
+        super().__init__(
+            root,
+            hr=hr,
+            lr="lr" if self.auto else lr,
+            guide="",
+            scale=scale,
+            guided=False,
+            incomplete=False,
+            misalignment=Aligned,
+            **options,
+        )
+        # Each folder is asked for its own inputs; where there are none, they are made.
+        self.input_files = False
+        base = "" if self.split is not None else "{train,val,test}/"
+        inputs = f" and inputs of the same names in {base}{self.names[1]}/" if lr and not self.auto else ""
+        self.expected = f"targets in {base}{hr}/{inputs} (data.hr names their folder, '.' being {base or 'the root'})"
+
+    def match(self, folders: Trio, target: bool = True) -> dict[str, Trio]:
+        """The files in folders by name; where there are no inputs, the log tells what makes them."""
+        if folders.lr is None:
+            _log.info("%s makes the inputs of the images in %s", type(self.degradation).__name__, folders.hr)
+        return super().match(folders, target)
+
+    def _folders(self, base: Path) -> Trio:
+        folders = super()._folders(base)
+        if not self.auto or folders.lr is None or folders.lr.is_dir():
+            return folders
+        targets = folders.hr is not None and folders.hr.is_dir()
+        return replace(folders, lr=base if not targets and base.is_dir() and list_frames(base) else None)

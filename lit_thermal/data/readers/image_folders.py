@@ -1,0 +1,164 @@
+"""What all readers of image folders have in common."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
+from lit_thermal.data.datamodules.image_samples import ShotSource
+from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.formats.frames import read_header
+from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
+from lit_thermal.data.readers.image_triplets import ImageFiles, Trio, found_instead, match_files
+from lit_thermal.data.readers.splits import Split, divide, fits
+from lit_thermal.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+class ImageFolders(ImageData):
+    """Images in folders of one root; a reader adds `find`, `data_name` and `expected`.
+
+    Args:
+        root: folder of the data.
+        scale: how many times wider and higher the target is.
+        guided: samples have a guide, and say whether it and the thermal image are there.
+        normalize: mapping of 16-bit counts to [0, 1], for each image by itself: the range of its input file, or of its
+            target where the input is made of it, without isolated dead and hot pixels ("robust"), its whole range
+            ("minmax"), 0.1 % to 99.9 % of it ("percentile"), or division by 65535 ("full"). What lies outside is
+            clipped for the network and put back into the result; a target that goes beyond is clipped in training and
+            measured unclipped. 8 bit is always divided by 255.
+        leave_out: names of images that are not used, in which ``*``, ``?`` and ``[1-6]`` stand for several; put
+            names of digits in quotes, since YAML reads 062_01 as a number.
+        incomplete: images may lack their guide, or their input where that is a file; `has_guide` and `has_lr` tell.
+        options: those of `ImageData`.
+    """
+
+    expected: str
+    """How the root is laid out, for error messages."""
+    input_files = False
+    """The input is files, so that an image without one has none; otherwise it is made of the target."""
+
+    def __init__(
+        self,
+        root: str,
+        scale: int = 8,
+        guided: bool = True,
+        normalize: Normalize = NORMALIZE,
+        leave_out: Sequence[str] = (),
+        incomplete: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(scale=scale, guided=guided, **options)
+        # Without guides there is nothing else to go by where the input is missing.
+        self.root, self.leave_out, self.incomplete = Path(root), leave_out, incomplete and guided
+        self.normalize: Normalize = normalize
+        self._emptied: dict[ImageSplit, int] = {}
+
+    @abstractmethod
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The files of the scenes of a split by name, in order; nothing where the data have no such split.
+
+        Raises:
+            InputError: the root is laid out otherwise.
+        """
+
+    def match(self, folders: Trio, target: bool = True) -> dict[str, Trio]:
+        """The files in folders by name (`match_files`); guides are not looked for where nobody wants them."""
+        folders = folders if self.guided else replace(folders, guide=None)
+        return match_files(folders, expected=self.expected, incomplete=self.incomplete, target=target)
+
+    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
+        """The images of a split but those to leave out, after a look at the headers of their files.
+
+        Raises:
+            InputError: the root is laid out otherwise, or files do not go together.
+        """
+        if not self.root.is_dir():
+            state = "is a file" if self.root.exists() else "does not exist"
+            raise InputError(f"the data root {self.root} {state}; expected {self.expected}")
+        found = self.find(split)
+        left_out = [name for name in found if any(fits(name, pattern) for pattern in self.leave_out)]
+        if left_out:
+            _log.info("left out of the %s images of %s: %s", split, self.data_name, ", ".join(left_out))
+
+        def opened(name: str, files: Trio) -> ImageFiles:
+            image = self._open(name, files, split)
+            # those that leave damaged images out read all files themselves
+            for path in filter(None, () if self.damaged.skips else (image.files.hr, image.files.lr)):
+                check_gray(path)
+            return image
+
+        kept = {
+            name: files
+            for name, files in found.items()
+            if name not in left_out and not (self.damaged.skips and self._is_damaged(name, files, split))
+        }
+        images = look(kept, opened, f"{split} images of {self.data_name}")
+        self._emptied[split] = 0 if images else len(left_out)
+        if split == "test":
+            self._check_conditions(images)
+        return images
+
+    def missing(self, split: ImageSplit) -> str:
+        """The sentence for a split that is needed and empty."""
+        if count := self._emptied.get(split):
+            return f"{super().missing(split)}: data.leave_out {list(self.leave_out)} takes all {count} of them"
+        return f"{super().missing(split)}: expected {self.expected}, but {found_instead(self.root)}"
+
+    def _check_conditions(self, images: Sequence[ImageFiles]) -> None:
+        """Check that each condition of the test leaves something of each image; this comes before anything is measured.
+
+        Raises:
+            InputError: a condition takes away the only camera of an image.
+        """
+        for condition in self.conditions:
+            if condition.takes == "lr":
+                other, names = "guide", [image.name for image in images if image.files.guide is None]
+            else:
+                other, names = "thermal input", [image.name for image in images if image.blind]
+            if condition.takes and names:
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                raise InputError(
+                    f"the test condition {type(condition).__name__} leaves nothing of {names[0]}{more}, for which "
+                    f"there is no {other}: take it out of data.test_conditions or leave them out with data.leave_out"
+                )
+
+    def _is_damaged(self, name: str, files: Trio, split: ImageSplit) -> bool:
+        """Whether the header of a file cannot be read; sizes that do not go together are another matter."""
+        wanted = files if split != "predict" or files.lr is None else replace(files, hr=None)
+        with self.damaged.leaving_out(split, name):
+            for path in filter(None, vars(wanted).values()):
+                read_header(path)
+            for path in filter(None, (wanted.hr, wanted.lr)):
+                check_gray(path)
+            return False
+        return True
+
+    def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
+        blind = files.lr is None and self.input_files
+        if split == "predict" and (blind or files.lr is not None):
+            files = replace(files, hr=None)
+        return ImageFiles.open(name, files, scale=self.scale, blind=blind, normalize=self.normalize)
+
+
+def part_of(scenes: Mapping[str, Trio], wanted: ImageSplit, split: Split, seed: int, root: Path) -> dict[str, Trio]:
+    """The scenes of a split of a root that has no folders for them; "predict" is "test" where `split` has no such.
+
+    Raises:
+        InputError: `split` does not fit the scenes (`divide`).
+    """
+    parts = divide(list(scenes), split, seed, root, "image")
+    name = wanted if wanted != "predict" or "predict" in parts else "test"
+    return {scene: scenes[scene] for scene in parts.get(name, [])}
+
+
+def spelled(base: Path, name: str) -> Path:
+    """The path of a folder below another as it is spelled there, in upper or lower case."""
+    exact = base / name
+    if exact.is_dir() or not base.is_dir():
+        return exact
+    return next((path for path in sorted(base.iterdir()) if path.name.lower() == name.lower()), exact)

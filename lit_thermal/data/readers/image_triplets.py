@@ -1,0 +1,182 @@
+"""Images on disk that belong together: a target, what the thermal camera gave, and the visible view, by their names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lit_thermal.batch import Radiometry
+from lit_thermal.data.datamodules.image_samples import Shot
+from lit_thermal.data.formats.clips import describe
+from lit_thermal.data.formats.frames import list_frames, read_frame, read_header
+from lit_thermal.data.formats.guides import read_guide
+from lit_thermal.data.formats.normalize import Normalize
+from lit_thermal.data.formats.radiometry import image_radiometry
+from lit_thermal.errors import InputError
+from lit_thermal.files import by_stem, natural_order
+
+ASPECT_TOLERANCE = 0.01
+"""By what share the aspect ratio of a guide may differ from the target's: rounding of small sides, not another view."""
+
+
+@dataclass(frozen=True)
+class Trio:
+    """The files of one scene, or the folders of many; None where there is none of a kind.
+
+    Attributes:
+        hr: the target.
+        lr: what the thermal camera gave; None: a degradation makes it of the target.
+        guide: the visible view.
+    """
+
+    hr: Path | None
+    lr: Path | None
+    guide: Path | None
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The files of one scene as a `ShotSource`; what they hold is checked by their headers when it is made.
+
+    Attributes:
+        name: stem of the files.
+        files: where they are.
+        size: height and width of the target.
+        bits: depth of the thermal files, 8 or 16.
+        bytes: size of the decoded files.
+        blind: the thermal camera gave nothing of this scene: no input is made of the target either.
+        normalize: mapping of 16 bit to [0, 1].
+    """
+
+    name: str
+    files: Trio
+    size: tuple[int, int]
+    bits: int
+    bytes: int
+    blind: bool
+    normalize: Normalize
+
+    @property
+    def file(self) -> Path | None:
+        """The thermal file that is restored: the input, or the target that it is made of."""
+        return self.files.lr or self.files.hr
+
+    @classmethod
+    def open(cls, name: str, files: Trio, *, scale: int, blind: bool, normalize: Normalize) -> "ImageFiles":
+        """Look at the headers of the files, without decoding them.
+
+        Raises:
+            InputError: a file is damaged, or sizes, depths or fields of view do not go together.
+        """
+        hr, lr, guide = (None if path is None else read_header(path) for path in vars(files).values())
+        if hr and lr:
+            if hr[2] != lr[2]:
+                raise InputError(
+                    f"{files.hr} is of {hr[2]} bit and {files.lr} of {lr[2]}: a level must mean the same in both, so "
+                    "give them one depth"
+                )
+            if hr[:2] != (lr[0] * scale, lr[1] * scale):
+                raise InputError(
+                    f"{files.hr} is {hr[1]}x{hr[0]} and {files.lr} is {lr[1]}x{lr[0]}, which is not 1/{scale} of it "
+                    "each way: set data.scale to what they differ by, or crop them"
+                )
+        header = hr or (lr and (lr[0] * scale, lr[1] * scale, lr[2])) or guide
+        assert header is not None, "one of the three is there"
+        size, bits = header[:2], header[2] if hr or lr else 8
+        if guide and (hr or lr):
+            check_view(files, guide[:2], size)
+        thermal = sum(height * width for height, width, _ in filter(None, (hr, lr))) * bits // 8
+        decoded = thermal + (3 * size[0] * size[1] if guide else 0)
+        return cls(name, files, size, bits, decoded, blind, normalize)
+
+    def read(self) -> Shot:
+        """Decode the files.
+
+        Counts of 16 bit are mapped by the range of what is there when the image is to be restored too: of the input
+        where it is a file, else of the target that it is made of. A target that goes beyond is clipped to train on,
+        and measured as it is.
+
+        Raises:
+            InputError: a file is damaged, or a thermal one is in colour.
+        """
+        hr, lr = (None if path is None else read_frame(path) for path in (self.files.hr, self.files.lr))
+        given = lr if lr is not None else hr
+        radiometry = Radiometry() if given is None else image_radiometry(given, self.normalize)
+        guide = None if self.files.guide is None else read_guide(self.files.guide, self.size)
+        return Shot(radiometry, hr=hr, lr=lr, guide=guide, blind=self.blind)
+
+
+def match_files(folders: Trio, *, expected: str, incomplete: bool = False, target: bool = True) -> dict[str, Trio]:
+    """The files of each scene by name, in natural order: files of one stem belong together, whatever their suffix.
+
+    Args:
+        folders: where to look.
+        expected: how the data set is laid out, for error messages.
+        incomplete: scenes may lack the input or the guide.
+        target: scenes need a target; where there is a folder of inputs, False asks for none and leaves it out.
+
+    Raises:
+        InputError: a folder is missing or empty, or files have no partner.
+    """
+    kinds = {kind: folder for kind, folder in vars(folders).items() if folder is not None}
+    if not target and folders.lr is not None and (incomplete or folders.lr.is_dir()):
+        kinds.pop("hr", None)
+    optional = {"lr", "guide"} if incomplete else set()
+    listed = {
+        kind: {} if kind in optional and not folder.is_dir() else _list_images(folder, expected)
+        for kind, folder in kinds.items()
+    }
+    names = sorted({name for files in listed.values() for name in files}, key=lambda name: natural_order(Path(name)))
+    needed = {kinds[kind]: files for kind, files in listed.items() if kind not in optional}
+    _check_partners(names, needed, may_lack="guide" in kinds and not incomplete)
+    scenes = {name: Trio(**{kind: listed.get(kind, {}).get(name) for kind in vars(folders)}) for name in names}
+    unseen = [name for name, files in scenes.items() if folders.lr and not files.lr and not files.guide]
+    if unseen:
+        first = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
+        raise InputError(f"there is neither an input in {folders.lr} nor a guide of {first}: add one or leave them out")
+    return scenes
+
+
+def check_view(files: Trio, guide: tuple[int, int], size: tuple[int, int]) -> None:
+    """Check that a guide can show what a target shows, as far as the shape of both tells.
+
+    Args:
+        files: for the error message.
+        guide: height and width of the guide.
+        size: height and width of the target.
+
+    Raises:
+        InputError: the aspect ratios differ by more than `ASPECT_TOLERANCE`.
+    """
+    if abs(guide[1] * size[0] / (guide[0] * size[1]) - 1) > ASPECT_TOLERANCE:
+        raise InputError(
+            f"{files.guide} is {guide[1]}x{guide[0]}, but the target of {files.hr or files.lr} is {size[1]}x{size[0]}: "
+            "these are different fields of view, so crop the guide to what the thermal camera sees"
+        )
+
+
+def found_instead(path: Path) -> str:
+    """What is in place of a folder or above it, for an error message."""
+    if path.is_dir():
+        return f"in {path}, {describe(path)}"
+    above = next((parent for parent in path.parents if parent.is_dir()), Path("."))
+    return f"there is no folder {path}; in {above}, {describe(above)}"
+
+
+def _list_images(folder: Path, expected: str) -> dict[str, Path]:
+    """The images in a folder by their stems."""
+    paths = list_frames(folder) if folder.is_dir() else []
+    if not paths:
+        raise InputError(f"{folder} has no images: expected {expected}, but {found_instead(folder)}")
+    return by_stem(paths, folder)
+
+
+def _check_partners(names: Sequence[str], listed: dict[Path, dict[str, Path]], may_lack: bool) -> None:
+    alone = [(name, [str(folder) for folder, files in listed.items() if name not in files]) for name in names]
+    alone = [(name, lacking) for name, lacking in alone if lacking]
+    if alone:
+        first = ", ".join(f"{name} in {' and '.join(lacking)}" for name, lacking in alone[:5])
+        more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
+        way_out = ", or set data.incomplete if inputs or guides may be missing" if may_lack else ""
+        raise InputError(
+            f"files that belong together have one name, but there is no {first}{more}: add or remove files{way_out}"
+        )

@@ -1,0 +1,147 @@
+"""Pairs by a JSON list of folders, as 3M-TI is released with."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lit_thermal.data.datamodules.image_data import ImageSplit
+from lit_thermal.data.datamodules.image_samples import Shot
+from lit_thermal.data.formats.frames import read_header
+from lit_thermal.data.formats.guides import read_guide
+from lit_thermal.data.formats.normalize import Normalize
+from lit_thermal.data.readers.image_folders import ImageFolders
+from lit_thermal.data.readers.image_triplets import ImageFiles, Trio
+from lit_thermal.data.readers.splits import fits
+from lit_thermal.errors import InputError
+from lit_thermal.ops.resize import resize
+from lit_thermal.plain_files import read_json
+
+FOLDERS = {"hr": "target_image", "lr": "image", "guide": "ref_image"}
+"""Keys of the JSON file."""
+
+
+class PairList(ImageFolders):
+    """Images in the folders that a JSON file names, in the form of 3M-TI's list.
+
+    It is `{"train": {...}, "test": {...}}`, each with the folders `target_image`, `image` and `ref_image`, whose files
+    have equal names. Relative folders start from that of the file.
+
+    The input is taken as it is; target and guide, of any size, are resized to `scale` times it each way, bilinear and
+    antialiased, as the released code does. A guide of another aspect ratio is squeezed: cameras need not be calibrated.
+    The key `prompt` is not read: a method has its own.
+
+    The published lists have no validation images; a key "val" of the same form gives some, and without it the last
+    `val_images` of the training images by name are not trained on. `predict` takes the key "predict", or the test
+    images, without targets.
+
+    Args:
+        file: the JSON file.
+        keep: names of the images that are used, in which ``*``, ``?`` and ``[1-6]`` stand for several.
+        val_images: how many training images validate where the file has no key "val".
+        name: of the data set in tables and logs; by default that of the file.
+        options: those of `ImageFolders` and `ImageData`.
+    """
+
+    input_files = True
+
+    def __init__(
+        self,
+        file: str,
+        keep: Sequence[str] = ("*",),
+        val_images: int = 50,
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        if val_images < 1:
+            raise InputError(f"data.val_images is {val_images}; it must be at least 1")
+        self.file = Path(file)
+        super().__init__(str(self.file.parent), **options)
+        self.keep, self.val_images = keep, val_images
+        self.data_name = name or self.file.stem
+        self.expected = f"folders of equal names for {', '.join(FOLDERS.values())} in {self.file}"
+
+    def find(self, split: ImageSplit) -> dict[str, Trio]:
+        """The files of the scenes of a split by name, in order; nothing where the file has no such split.
+
+        Raises:
+            InputError: the file cannot be read or has another form, or a folder is not as it says.
+        """
+        content = _read(self.file)
+        key = split if split in content else {"val": "train", "predict": "test"}.get(split, split)
+        if key not in content:
+            return {}
+        folders = _folders(self.file, key, content[key], target=split != "predict")
+        scenes = self.match(folders, target=split != "predict")
+        kept = {name: files for name, files in scenes.items() if any(fits(name, p) for p in self.keep)}
+        if split in ("train", "val") and "val" not in content:
+            names = list(kept)
+            first = max(len(names) - self.val_images, 0)
+            return {name: kept[name] for name in (names[:first] if split == "train" else names[first:])}
+        return kept
+
+    def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
+        if files.lr is None:
+            return super()._open(name, files, split)
+        return ResizedFiles.open(name, files, scale=self.scale, blind=False, normalize=self.normalize)
+
+
+class ResizedFiles(ImageFiles):
+    """The files of one scene, its target and guide resized to a multiple of its input."""
+
+    @classmethod
+    def open(cls, name: str, files: Trio, *, scale: int, blind: bool, normalize: Normalize) -> "ResizedFiles":
+        """Look at the headers of the files, without decoding them.
+
+        Raises:
+            InputError: a file is damaged or empty, or the target is of another depth than the input.
+        """
+        assert files.lr is not None, "others are not resized"
+        height, width, bits = read_header(files.lr)
+        if files.hr is not None and (other := read_header(files.hr)[2]) != bits:
+            raise InputError(
+                f"{files.hr} is of {other} bit and {files.lr} of {bits}: a level must mean the same in both, so give "
+                "them one depth"
+            )
+        if files.guide is not None:
+            read_header(files.guide)
+        size = (height * scale, width * scale)
+        decoded = (height * width + size[0] * size[1]) * bits // 8 + 3 * size[0] * size[1]
+        return cls(name, files, size, bits, decoded, blind, normalize)
+
+    def read(self) -> Shot:
+        """Decode the files and resize them.
+
+        Raises:
+            InputError: a file is damaged, or a thermal one is in colour.
+        """
+        plain = replace(self, files=replace(self.files, guide=None))
+        shot = ImageFiles.read(plain)
+        if shot.hr is not None:
+            fitted = resize(torch.from_numpy(shot.hr.astype(np.float64)), self.size, kernel="linear")
+            shot = replace(shot, hr=fitted.round().numpy().astype(shot.hr.dtype))
+        if self.files.guide is not None:
+            shot = replace(shot, guide=read_guide(self.files.guide, self.size, Image.Resampling.BILINEAR))
+        return shot
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The content of a list."""
+    content = read_json(file, "a list of folders in JSON", "give the list of the pairs")
+    if not isinstance(content, dict) or not content:
+        raise InputError(f'the list {file} has another form; expected {{"train": {{...}}, "test": {{...}}}}')
+    return content
+
+
+def _folders(file: Path, key: str, entry: Any, target: bool) -> Trio:
+    """The folders of one split of a list."""
+    needed = [name for kind, name in FOLDERS.items() if target or kind != "hr"]
+    lacking = [name for name in needed if not isinstance(entry, dict) or not isinstance(entry.get(name), str)]
+    if lacking:
+        raise InputError(f"{key!r} in the list {file} does not name the folder of {' and of '.join(lacking)}")
+    paths = {kind: file.parent / entry[name] if entry.get(name) else None for kind, name in FOLDERS.items()}
+    return Trio(**paths)

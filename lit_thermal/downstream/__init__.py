@@ -1,0 +1,1 @@
+"""Downstream tasks that judge restored images: detection, segmentation and zero-shot recognition."""

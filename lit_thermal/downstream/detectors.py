@@ -1,0 +1,339 @@
+"""Object detectors of torchvision and of transformers under one roof: what they are trained by and what they find."""
+
+import re
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lit_thermal.blocks.pretrained import read_held
+from lit_thermal.downstream.small_detector import fcos_small
+from lit_thermal.downstream.training import read_trained
+from lit_thermal.errors import InputError, reading
+
+SCORE = 0.05
+"""The least score of what is found; below it precision says little."""
+SMALL = "fcos_small"
+SYNONYMS = (
+    {"person", "people", "pedestrian", "human"},
+    {"car", "automobile"},
+    {"motorcycle", "motorbike"},
+    {"bicycle", "bike"},
+    {"lamp", "traffic light"},
+    {"animal", "dog"},
+)
+"""Words that data sets and detectors use for one thing."""
+
+
+class Found(NamedTuple):
+    """What a detector finds in one image."""
+
+    boxes: Tensor
+    """(N, 4) float32: left, top, right, bottom in pixels."""
+    scores: Tensor
+    """(N,) in [0, 1]."""
+    labels: Tensor
+    """(N,) int64: numbers of the classes."""
+
+
+class Detector(nn.Module):
+    """A network that finds objects of some classes, counted from 0.
+
+    Args:
+        name: of the network, or the folder that it came from.
+        classes: what it finds.
+        network: does the work.
+    """
+
+    def __init__(self, name: str, classes: Sequence[str], network: nn.Module) -> None:
+        super().__init__()
+        self.name, self.classes, self.network = name, tuple(classes), network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @abstractmethod
+    def loss(self, images: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        """Loss of a batch: images (3, H, W) in [0, 1], boxes (N, 4) in pixels and labels (N,)."""
+
+    @abstractmethod
+    def find(self, images: Sequence[Tensor]) -> list[Found]:
+        """Find objects in images (3, H, W) in [0, 1]; on the CPU."""
+
+
+class TorchvisionDetector(Detector):
+    """A detector of torchvision, or one that speaks as they do; its label 0 is the background.
+
+    Args:
+        name: of the network.
+        classes: what it finds.
+        network: of torchvision.
+        columns: for each class the network's own label; by default the classes in order from 1.
+    """
+
+    def __init__(
+        self, name: str, classes: Sequence[str], network: nn.Module, columns: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(name, classes, network)
+        self.columns = list(columns) if columns is not None else list(range(1, len(classes) + 1))
+        for part in (network, getattr(network, "roi_heads", None)):
+            if part is not None and hasattr(part, "score_thresh"):
+                part.score_thresh = SCORE
+
+    def loss(self, images: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        """Sum of the network's own losses."""
+        columns = torch.tensor(self.columns, device=self.device)
+        targets = [
+            {"boxes": box.to(self.device), "labels": columns[label.to(self.device)]}
+            for box, label in zip(boxes, labels, strict=True)
+        ]
+        losses: dict[str, Tensor] = self.network([image.to(self.device) for image in images], targets)
+        return torch.stack(list(losses.values())).sum()
+
+    @torch.no_grad()
+    def find(self, images: Sequence[Tensor]) -> list[Found]:
+        """Find objects; what the network finds of other classes is left out."""
+        result = []
+        for found in self.network([image.to(self.device) for image in images]):
+            own = torch.full((max(self.columns + found["labels"].tolist()) + 1,), -1)
+            own[self.columns] = torch.arange(len(self.columns))
+            labels = own[found["labels"].cpu()]
+            kept = labels >= 0
+            result.append(Found(found["boxes"].cpu()[kept], found["scores"].cpu()[kept], labels[kept]))
+        return result
+
+
+class TransformersDetector(Detector):
+    """A detector of transformers with its image processor.
+
+    Args:
+        name: folder or name on the hub that it came from.
+        classes: what it finds.
+        network: of transformers.
+        processor: prepares images for it.
+        columns: for each class the network's own label; by default the classes in order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: Sequence[str],
+        network: nn.Module,
+        processor: Any,
+        columns: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(name, classes, network)
+        self.processor = processor
+        self.columns = list(columns) if columns is not None else list(range(len(classes)))
+
+    def loss(self, images: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        """The network's own loss."""
+        columns = torch.tensor(self.columns)
+        targets = []
+        for image, box, label in zip(images, boxes, labels, strict=True):
+            size = torch.tensor([image.shape[-1], image.shape[-2]] * 2)
+            relative = torchvision.ops.box_convert(box, "xyxy", "cxcywh") / size
+            targets.append({"boxes": relative.to(self.device), "class_labels": columns[label].to(self.device)})
+        loss: Tensor = self.network(**self._prepared(images), labels=targets).loss
+        return loss
+
+    @torch.no_grad()
+    def find(self, images: Sequence[Tensor]) -> list[Found]:
+        """Find objects; what the network finds of other classes is left out."""
+        outputs = self.network(**self._prepared(images))
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        result = []
+        for found in self.processor.post_process_object_detection(outputs, threshold=SCORE, target_sizes=sizes):
+            labels = torch.full_like(found["labels"].cpu(), -1)
+            for index, column in enumerate(self.columns):
+                labels[found["labels"].cpu() == column] = index
+            kept = labels >= 0
+            result.append(Found(found["boxes"].cpu().float()[kept], found["scores"].cpu()[kept], labels[kept]))
+        return result
+
+    def _prepared(self, images: Sequence[Tensor]) -> dict[str, Tensor]:
+        levels = [(image.clamp(0, 1) * 255).round().byte().cpu() for image in images]
+        prepared = self.processor(images=levels, return_tensors="pt")
+        return {key: value.to(self.device) for key, value in prepared.items() if key in ("pixel_values", "pixel_mask")}
+
+
+def known_detectors() -> list[str]:
+    """Names that `untrained_detector` takes beside folders and names on the hub."""
+    found = torchvision.models.list_models(module=torchvision.models.detection)
+    return [SMALL, *(name for name in found if not name.startswith(("maskrcnn", "keypointrcnn")))]
+
+
+def untrained_detector(name: str, classes: Sequence[str]) -> Detector:
+    """A detector of these classes to be trained: of torchvision with random weights, of transformers from its own.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name == SMALL:
+        return TorchvisionDetector(name, classes, fcos_small(len(classes) + 1))
+    if name in known_detectors():
+        network = torchvision.models.get_model(
+            name, weights=None, weights_backbone=None, num_classes=len(classes) + 1, trainable_backbone_layers=None
+        )
+        return TorchvisionDetector(name, classes, network)
+    network, processor = _from_transformers(name, classes)
+    return TransformersDetector(name, classes, network, processor)
+
+
+def trained_detector(name: str, weights: str | None, classes: Sequence[str]) -> tuple[Detector, list[str]]:
+    """A detector with weights, and the classes that it does not know, which it cannot be asked for.
+
+    Args:
+        name: one of `known_detectors`, or a folder or a name on the hub of transformers.
+        weights: a file that `train_detector` or torchvision wrote, or DEFAULT for torchvision's own of COCO; None
+            for the weights in the folder.
+        classes: to be found.
+
+    Raises:
+        InputError: the weights cannot be had or are of another network, or no class is known to it.
+    """
+    if weights and weights != "DEFAULT" and (saved := _trained(Path(weights))) is not None:
+        record = saved["record"]
+        if record["detector"] != name:
+            raise InputError(f"{weights} is a {record['detector']}: give --detector {record['detector']}")
+        with reading(weights, f"the weights of {name}", "train again"):
+            words: Sequence[str] = record["classes"]
+            detector = untrained_detector(name, words)
+            detector.network.load_state_dict({k.removeprefix("network."): v for k, v in saved["state_dict"].items()})
+    elif name == SMALL:
+        raise InputError(f"{SMALL} has no published weights: train it by --train, or give a file by --weights")
+    elif name in known_detectors():
+        if weights is None:
+            raise InputError(f"{name} needs weights: --weights FILE, --weights DEFAULT (COCO), or --train")
+        detector, words = _published(name, weights)
+    else:
+        if weights:
+            raise InputError(f"{weights} is no checkpoint of a detector that --train wrote")
+        network, processor = _from_transformers(name, None)
+        named: dict[int, str] = network.config.id2label  # type: ignore[union-attr, assignment]
+        words = [named[index] for index in range(len(named))]
+        detector = TransformersDetector(name, words, network, processor)
+    places = {wanted: place for wanted in classes if (place := same_word(wanted, words)) is not None}
+    if not places:
+        raise InputError(f"{name} knows none of {', '.join(classes)}: it finds {', '.join(words[:12])}")
+    assert isinstance(detector, (TorchvisionDetector, TransformersDetector))
+    columns = detector.columns
+    detector.columns, detector.classes = [columns[place] for place in places.values()], tuple(places)
+    return detector.eval(), [wanted for wanted in classes if wanted not in places]
+
+
+def same_word(wanted: str, words: Sequence[str]) -> int | None:
+    """The place of a word, or of one that means the same, among others; None where there is none."""
+    folded = [word.strip().lower() for word in words]
+    if wanted.lower() in folded:
+        return folded.index(wanted.lower())
+    alike = next((group for group in SYNONYMS if wanted.lower() in group), set())
+    return next((place for place, word in enumerate(folded) if word in alike), None)
+
+
+def _trained(file: Path) -> dict[str, Any] | None:
+    """What `train_detector` wrote; None for another file of weights."""
+    if not file.is_file():
+        raise InputError(f"there is no file of weights {file}")
+    held = read_held(file)
+    if not isinstance(held, dict) or "record" not in held:
+        return None
+    saved = read_trained(file)
+    if "detector" not in saved["record"]:
+        raise InputError(f"{file} is no detector")
+    return saved
+
+
+def _published(name: str, weights: str) -> tuple[TorchvisionDetector, list[str]]:
+    """A network of torchvision with all of COCO's classes, and their words."""
+    best = torchvision.models.get_model_weights(name)["DEFAULT"]
+    words: list[str] = best.meta["categories"]
+    network = torchvision.models.get_model(name, weights=None, weights_backbone=None)
+    if weights == "DEFAULT":
+        file = Path(torch.hub.get_dir(), "checkpoints", best.url.rsplit("/", 1)[-1])
+        try:
+            state = best.get_state_dict(progress=True, check_hash=True)
+        except Exception as error:  # whatever the download trips over
+            raise InputError(
+                f"the weights of {name} are not on this machine and could not be fetched ({error}): download "
+                f"{best.url} elsewhere and put it at {file}, or give it by --weights"
+            ) from error
+    else:
+        state = read_held(Path(weights))
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise InputError(f"{weights} does not hold the weights of torchvision's {name} for COCO") from error
+    named = [(place, word) for place, word in enumerate(words) if word not in ("__background__", "N/A")]
+    kept = [word for _, word in named]
+    return TorchvisionDetector(name, kept, network, [place for place, _ in named]), kept
+
+
+def _from_transformers(source: str, classes: Sequence[str] | None) -> tuple[nn.Module, Any]:
+    """A network and its processor from a folder or the hub; with `classes`, its head is made for them."""
+    from transformers import AutoImageProcessor, AutoModelForObjectDetection
+
+    options: dict[str, Any] = {}
+    if classes is not None:
+        options = {
+            "id2label": dict(enumerate(classes)),
+            "label2id": {word: index for index, word in enumerate(classes)},
+            "ignore_mismatched_sizes": True,
+        }
+    return load_pretrained(source, AutoModelForObjectDetection, AutoImageProcessor, "a detector", **options)
+
+
+def load_pretrained(source: str, network: Any, processor: Any, what: str, **options: Any) -> tuple[nn.Module, Any]:
+    """A network and its processor of transformers, from a local folder or from the hub or its cache.
+
+    Args:
+        source: the folder or the name.
+        network: the class of transformers that reads it.
+        processor: the class of its processor.
+        what: it is, for the sentence.
+        options: of the network.
+
+    Raises:
+        InputError: it is not there and cannot be fetched, holds another kind of network, or lacks weights.
+    """
+    local = Path(source).expanduser().is_dir()
+    if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        raise InputError(
+            f"there is no folder {source} with {what}, and a name on the hub reads owner/name; detectors by name are "
+            f"{', '.join(known_detectors())}"
+        )
+    source = str(Path(source).expanduser()) if local else source
+    try:
+        made, report = network.from_pretrained(
+            source, local_files_only=local or not _reachable(source), output_loading_info=True, **options
+        )
+        prepared = processor.from_pretrained(source, local_files_only=local or not _reachable(source))
+    except Exception as error:  # what transformers trips over first depends on what is there
+        reason = next((line for line in str(error).splitlines() if line), type(error).__name__)[:160]
+        advice = (
+            "" if local else f": download it elsewhere by `hf download {source} --local-dir FOLDER` and give FOLDER"
+        )
+        raise InputError(f"{source} could not be read as {what} ({reason}){advice}") from error
+    lacking = report["missing_keys"] if not options else []
+    if lacking:
+        raise InputError(f"{source} has no weights for {min(lacking)}, so that it is not {what}: give a whole one")
+    return made, prepared
+
+
+def _reachable(source: str) -> bool:
+    """Whether the hub answers at once; its own client tries for most of a minute where there is no network."""
+    from huggingface_hub import constants, get_session, hf_hub_url
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(hf_hub_url(source, "config.json"), timeout=5)
+    except Exception:  # whatever client the hub's library uses raises its own kinds
+        return False
+    return True

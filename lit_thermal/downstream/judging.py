@@ -1,0 +1,325 @@
+"""Tasks judged row by row: LR enlarged, what was restored, the visible image and HR, by one network and one prompt."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_thermal.data.formats.objects import Objects
+from lit_thermal.downstream.detection import (
+    Matches,
+    average_precision,
+    find_all,
+    judge_boxes,
+    of_classes,
+    precision_intervals,
+)
+from lit_thermal.downstream.detectors import SCORE, Detector, Found
+from lit_thermal.downstream.overlays import draw_boxes, draw_classes
+from lit_thermal.downstream.pictures import Pictures
+from lit_thermal.downstream.segmentation import Segmenter, confusion, overlap_intervals, overlap_of, segment
+from lit_thermal.downstream.task_result import TaskResult
+from lit_thermal.downstream.zero_shot import METRICS, Grounding, Segmenting, mean_scores, score_image, word_masks
+from lit_thermal.evaluation.statistics import Interval
+
+ROWS = (
+    "Rows: LR enlarged to the target's size by bicubic interpolation (a = -0.5) and rounded to the depth of its file; "
+    "what was restored; RGB, the visible image; HR, the target. Thermal images have three equal channels, and all of a "
+    "scene are mapped to [0, 1] alike."
+)
+
+
+def judge_detection(
+    rows: Mapping[str, Pictures],
+    objects: Mapping[str, Objects],
+    detector: Detector,
+    *,
+    dataset: str,
+    told: str,
+    folder: Path,
+    pictures: int = 4,
+    resamples: int = 500,
+    unknown: Sequence[str] = (),
+) -> TaskResult:
+    """Average precision of one detector on each row, with pictures of what it finds.
+
+    Args:
+        rows: name to images; all have the same.
+        objects: of each image.
+        detector: finds the classes that are judged.
+        dataset: name of what is judged.
+        told: what the detector is and how it was trained, for the protocol.
+        folder: for the pictures.
+        pictures: how many scenes are drawn.
+        resamples: of the bootstrap.
+        unknown: classes that the detector cannot be asked for.
+    """
+    classes = detector.classes
+    found = {row: find_all(detector, images) for row, images in _shown(rows)}
+    table, matches = {}, {}
+    for row in rows:
+        ap = average_precision(found[row], objects, classes)
+        table[row] = {key: ap[key] for key in ("map", "map_50", "map_75")} | {f"ap_{w}": v for w, v in ap["ap"].items()}
+        matches[row] = Matches(found[row], objects, classes)
+    intervals = precision_intervals(matches, resamples)
+    truths = {name: of_classes(objects[name], classes) for name in rows["HR"].names}
+    score = best_score(found["HR"], truths)
+    images: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
+    for row in rows:
+        for name, truth in truths.items():
+            right, seen = judge_boxes(above(found[row][name], score), truth)
+            images[row][name] = {"objects": len(seen), "right": int(right.sum()), "wrong": int((~right).sum())}
+            images[row][name]["missed"] = int((~seen).sum())
+    for name in chosen([name for name, truth in truths.items() if len(truth[0])], pictures):
+        draw_boxes(
+            folder / f"{name}.png",
+            {row: images[name] for row, images in rows.items()},
+            {row: found[row][name] for row in rows},
+            truths[name],
+            classes,
+            score,
+            title=f"{dataset}: {name}, {detector.name}, scores of {score:.2f} and more",
+        )
+    return TaskResult(
+        task="detection",
+        dataset=dataset,
+        table=table,
+        intervals={row: {"map": each.map} for row, each in intervals.items()},
+        differences={row: each.above for row, each in intervals.items()},
+        headline="map",
+        images=images,
+        data={"images": len(truths), "objects": _counted(objects, classes), "classes": list(classes)},
+        protocol=f"{told} {ROWS} COCO's mean average precision over IoU 0.5 to 0.95 (map), at most 100 boxes an image "
+        f"of a score of at least {SCORE}, ap_<class> over the same. Intervals: 95 %, bias-corrected bootstrap over "
+        f"images ({resamples} resamples, the same for all rows). Right, wrong and missed of an image: IoU 0.5, one to "
+        f"one, scores of {score:.2f} and more, where F1 on HR is highest.",
+        skipped={f"ap_{word}": f"the detector {detector.name} does not know it" for word in unknown},
+    )
+
+
+def judge_segmentation(
+    rows: Mapping[str, Pictures],
+    masks: Callable[[str], Tensor],
+    segmenter: Segmenter,
+    *,
+    dataset: str,
+    told: str,
+    folder: Path,
+    pictures: int = 4,
+    resamples: int = 500,
+) -> TaskResult:
+    """Intersection over union of one SegFormer on each row, with pictures of its classes.
+
+    Args:
+        rows: name to images; all have the same.
+        masks: name of an image to its classes (H, W).
+        segmenter: knows these classes.
+        dataset: name of what is judged.
+        told: what the segmenter is and how it was trained, for the protocol.
+        folder: for the pictures.
+        pictures: how many scenes are drawn.
+        resamples: of the bootstrap.
+    """
+    classes, names = segmenter.classes, rows["HR"].names
+    drawn: dict[str, dict[str, Tensor]] = {name: {} for name in chosen(names, pictures)}
+    counts: dict[str, list[Tensor]] = {row: [] for row in rows}
+    for row, images in _shown(rows):
+        for name in names:
+            predicted = segment(segmenter, images[name])
+            counts[row].append(confusion(predicted, masks(name), len(classes)))
+            if name in drawn:
+                drawn[name][row] = predicted
+    for name, levels in drawn.items():
+        shown = {row: images[name] for row, images in rows.items()}
+        draw_classes(folder / f"{name}.png", shown, levels, masks(name), classes, f"{dataset}: {name}")
+    return _overlap_result(
+        "segmentation",
+        {row: torch.stack(each).numpy() for row, each in counts.items()},
+        names,
+        classes,
+        dataset=dataset,
+        resamples=resamples,
+        protocol=f"{told} {ROWS} Intersection over union of each class over all pixels of all images, miou their mean "
+        "over the classes that are in the masks or predicted; unlabelled pixels are left out. Intervals: 95 %, "
+        f"bias-corrected bootstrap over images ({resamples} resamples, the same for all rows).",
+    )
+
+
+def judge_zero_shot(
+    rows: Mapping[str, Pictures],
+    objects: Mapping[str, Objects] | None,
+    meaning: Mapping[str, int],
+    grounding: Grounding,
+    *,
+    dataset: str,
+    folder: Path,
+    segmenting: Segmenting | None = None,
+    masks: Callable[[str], Tensor] | None = None,
+    pictures: int = 4,
+    resamples: int = 500,
+    told: str = "",
+) -> TaskResult:
+    """Precision, recall, F1 and IoU of Grounding DINO on each row by one prompt, and SAM's masks from its boxes.
+
+    Args:
+        rows: name to images; all have the same.
+        objects: of each image; None: boxes are drawn and not judged.
+        meaning: class of the objects to the place of the prompt's word for it.
+        grounding: finds by words.
+        dataset: name of what is judged.
+        folder: for the pictures.
+        segmenting: makes masks of boxes.
+        masks: name of an image to its words (H, W): 0 for what is none, else 1 and the place of the prompt's word.
+        pictures: how many scenes are drawn.
+        resamples: of the bootstrap of the masks' overlap.
+        told: more of the protocol.
+    """
+    names = rows["HR"].names
+    truths = {name: _of_words(None if objects is None else objects[name], meaning) for name in names}
+    drawn = set(chosen([n for n in names if len(truths[n][0])] or list(names), pictures))
+    found: dict[str, dict[str, Found]] = {row: {} for row in rows}
+    images: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
+    joined: dict[str, dict[str, Tensor]] = {row: {} for row in rows}
+    counts: dict[str, list[Tensor]] = {row: [] for row in rows}
+    for row, each in _shown(rows):
+        for name in names:
+            found[row][name] = grounding(each[name])
+            if objects is not None:
+                images[row][name] = score_image(found[row][name], truths[name]) or {}
+            if segmenting is None:
+                continue
+            cut = word_masks(segmenting(each[name], found[row][name].boxes), found[row][name], len(grounding.words))
+            if name in drawn:
+                joined[row][name] = cut
+            if masks is not None:
+                # where words claim one pixel, the first of the prompt has it
+                level = torch.where(cut.any(0), cut.int().argmax(0) + 1, 0)
+                counts[row].append(confusion(level, masks(name), len(grounding.words) + 1))
+    for name in drawn:
+        draw_boxes(
+            folder / f"{name}.png",
+            {row: each[name] for row, each in rows.items()},
+            {row: found[row][name] for row in rows},
+            truths[name],
+            grounding.words,
+            0.0,
+            masks={row: joined[row][name] for row in rows if name in joined[row]},
+            title=f"{dataset}: {name}, prompt {grounding.prompt!r}",
+        )
+    means = {row: mean_scores(each) for row, each in images.items()}
+    result = TaskResult(
+        task="zero_shot",
+        dataset=dataset,
+        table={row: {metric: means[row][metric].mean for metric in METRICS if metric in means[row]} for row in rows},
+        intervals={row: dict(each) for row, each in means.items()},
+        differences={},
+        headline="f1",
+        images=images,
+        data={"images": len(names), "words": list(grounding.words), "meaning": dict(meaning)}
+        | ({} if objects is None else {"objects": _counted(objects, list(meaning))}),
+        protocol=f"Zero-shot by the prompt {grounding.prompt!r}, boxes of a score of at least {grounding.threshold}, "
+        f"words of {grounding.text_threshold}, the same for all rows. {told} {ROWS} A box is right where its IoU with "
+        "an object of its word is at least 0.5, greedily by score, one to one; precision, recall and F1 of each image, "
+        "then their mean; iou: mean over an image's objects of the greatest IoU of any box of their word, then the "
+        "mean over images. Intervals: 95 %, BCa bootstrap over images.",
+        skipped={} if objects is not None else dict.fromkeys(METRICS, "no boxes were given by --boxes"),
+    )
+    if segmenting is None or masks is None:
+        reason = "no SAM was given by --sam" if segmenting is None else "no masks were given by --masks"
+        result.skipped["miou"] = reason
+        return result
+    stacked = {row: torch.stack(each).numpy() for row, each in counts.items()}
+    cut_result = _overlap_result(
+        "zero_shot", stacked, names, grounding.words, dataset=dataset, resamples=resamples, protocol="", skip=1
+    )
+    for row in rows:
+        result.table[row] |= cut_result.table[row]
+        result.intervals[row] |= cut_result.intervals[row]
+        for name in names:
+            images[row].setdefault(name, {}).update(cut_result.images[row][name])
+    result.protocol += " miou: intersection over union of SAM's masks with those of the words' classes over all pixels."
+    return result
+
+
+def best_score(found: Mapping[str, Found], truths: Mapping[str, tuple[Tensor, Tensor]]) -> float:
+    """The least score at which F1 over all boxes of all images is highest, in steps of 0.05."""
+    best, value = 0.5, 0.0
+    for score in np.arange(0.05, 1.0, 0.05).round(2).tolist():
+        right = boxes = objects = 0
+        for name, truth in truths.items():
+            own, seen = judge_boxes(above(found[name], score), truth)
+            right, boxes, objects = right + int(own.sum()), boxes + len(own), objects + len(seen)
+        if (f1 := 2 * right / max(1, boxes + objects)) > value:
+            best, value = score, f1
+    return best
+
+
+def above(found: Found, score: float) -> Found:
+    """What was found with a score of at least `score`."""
+    kept = found.scores >= score
+    return Found(found.boxes[kept], found.scores[kept], found.labels[kept])
+
+
+def chosen(names: Sequence[str], count: int) -> list[str]:
+    """So many names, evenly over all."""
+    places = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)
+    return [names[place] for place in places]
+
+
+def _overlap_result(
+    task: str,
+    counts: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    classes: Sequence[str],
+    *,
+    dataset: str,
+    resamples: int,
+    protocol: str,
+    skip: int = 0,
+) -> TaskResult:
+    table: dict[str, dict[str, float]] = {}
+    images: dict[str, dict[str, dict[str, float]]] = {}
+    for row, each in counts.items():
+        total = overlap_of(each.sum(0), classes, skip)
+        table[row] = {"miou": total.miou} | {f"iou_{word}": value for word, value in total.iou.items()}
+        single = [overlap_of(one, classes, skip).miou for one in each]
+        images[row] = {
+            name: {} if np.isnan(value) else {"miou": value} for name, value in zip(names, single, strict=True)
+        }
+    intervals = overlap_intervals(counts, resamples, skip=skip)
+    own: dict[str, dict[str, Interval]] = {row: {"miou": each} for row, (each, _) in intervals.items()}
+    return TaskResult(
+        task=task,
+        dataset=dataset,
+        table=table,
+        intervals=own,
+        differences={row: above for row, (_, above) in intervals.items()},
+        headline="miou",
+        images=images,
+        data={"images": len(names), "classes": list(classes)},
+        protocol=protocol,
+    )
+
+
+def _of_words(objects: Objects | None, meaning: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+    """Boxes of what the prompt asks for, and the places of its words."""
+    if objects is None:
+        return torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    kept = [index for index, label in enumerate(objects.labels) if label in meaning]
+    words = torch.tensor([meaning[objects.labels[index]] for index in kept], dtype=torch.int64)
+    return objects.boxes[kept].reshape(-1, 4), words
+
+
+def _counted(objects: Mapping[str, Objects], classes: Sequence[str]) -> dict[str, int]:
+    counts = Counter(label for each in objects.values() for label in each.labels)
+    return {word: counts[word] for word in classes}
+
+
+def _shown(rows: Mapping[str, Pictures]) -> Iterator[tuple[str, Pictures]]:
+    """Row by row, with a bar."""
+    from rich.progress import track
+
+    yield from track(rows.items(), description="Judging", total=len(rows))

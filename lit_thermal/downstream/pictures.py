@@ -1,0 +1,180 @@
+"""The rows of a downstream table: the same images enlarged, restored, seen by the other camera, and the targets."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_thermal.batch import Radiometry
+from lit_thermal.data.formats.frames import FRAME_SUFFIXES, RESTORED_TOLERANCE, list_frames, read_frame, read_header
+from lit_thermal.data.formats.guides import read_guide
+from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.radiometry import image_radiometry, to_values
+from lit_thermal.errors import InputError
+from lit_thermal.files import by_stem
+from lit_thermal.ops.resize import resize
+
+
+class Pictures(Mapping[str, Tensor]):
+    """Images (3, H, W) in [0, 1] by their names, read when they are wanted; a thermal one has three equal channels.
+
+    Args:
+        read: name to the image.
+        names: of all.
+        keep: how many stay in memory once they were read.
+        header: name to height and width without decoding, where there is a file to look at.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[str], Tensor],
+        names: Sequence[str],
+        keep: int = 0,
+        header: Callable[[str], tuple[int, ...]] | None = None,
+    ) -> None:
+        self.names = tuple(names)
+        self._header = header
+        self._read, self._keep = read, keep
+        self._kept: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self._kept:
+            return self._kept[name].expand(3, -1, -1)
+        picture = self._read(name)
+        if len(self._kept) < self._keep:
+            self._kept[name] = picture
+        return picture.expand(3, -1, -1)
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Height and width of an image."""
+        height, width = self._header(name)[:2] if self._header else self[name].shape[-2:]
+        return height, width
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def targets(folder: Path, normalize: Normalize = NORMALIZE, keep: int = 0) -> Pictures:
+    """The targets in a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = find_images(folder)
+
+    def read(name: str) -> Tensor:
+        counts = read_frame(files[name])
+        return to_values(counts, image_radiometry(counts, normalize))[None]
+
+    return Pictures(read, list(files), keep, header=lambda name: read_header(files[name]))
+
+
+def rows(
+    hr: Path,
+    restored: Mapping[str, Path],
+    lr: Path | None = None,
+    guide: Path | None = None,
+    normalize: Normalize = NORMALIZE,
+) -> dict[str, Pictures]:
+    """The rows of a table in the papers' order: LR enlarged, what was restored, the visible image, HR.
+
+    All thermal images of a scene are mapped to [0, 1] by the range of its target, so that no row differs by its
+    contrast alone. LR is enlarged by bicubic interpolation (a = -0.5) and rounded to the depth of its file.
+
+    Args:
+        hr: folder of the targets; files of one stem belong together.
+        restored: name of each row to the folder of its images.
+        lr: folder of the inputs.
+        guide: folder of the visible images.
+        normalize: mapping of 16 bit.
+
+    Raises:
+        InputError: a folder lacks an image, or one has another size or depth than its target.
+    """
+    files = find_images(hr)
+    names = list(files)
+    if clash := {"LR", "RGB", "HR"} & restored.keys():
+        raise InputError(f"{clash.pop()} is the name of another row: give --pred another")
+    sizes = {name: read_header(path) for name, path in files.items()}
+
+    def mapping(name: str) -> Radiometry:
+        return image_radiometry(read_frame(files[name]), normalize)
+
+    def same(folder: Path, row: str) -> Pictures:
+        own = _matching(folder, names, row)
+        for name, path in own.items():
+            if read_header(path) != sizes[name]:
+                raise InputError(
+                    f"{path} is {_say(read_header(path))} and its target {files[name]} is {_say(sizes[name])}: give "
+                    "images of the target's size and depth"
+                )
+        tolerance = 0 if row == "HR" else RESTORED_TOLERANCE
+        return Pictures(
+            lambda name: to_values(read_frame(own[name], tolerance), mapping(name))[None],
+            names,
+            header=sizes.__getitem__,
+        )
+
+    def enlarged(folder: Path) -> Pictures:
+        own = _matching(folder, names, "LR")
+        for name, path in own.items():
+            height, width, bits = read_header(path)
+            (target_height, target_width, target_bits) = sizes[name]
+            if bits != target_bits or abs(width * target_height / (height * target_width) - 1) > ASPECT_TOLERANCE:
+                raise InputError(
+                    f"{path} is {_say((height, width, bits))}, which is no reduced {files[name]} of "
+                    f"{_say(sizes[name])}: give its input"
+                )
+
+        def read(name: str) -> Tensor:
+            counts = torch.from_numpy(read_frame(own[name]).astype(np.float64))[None]
+            larger = resize(counts, sizes[name][:2]).round().clamp(0, 2 ** sizes[name][2] - 1)
+            return to_values(larger.numpy(), mapping(name))
+
+        return Pictures(read, names)
+
+    result = {"LR": enlarged(lr)} if lr else {}
+    result |= {row: same(folder, row) for row, folder in restored.items()}
+    if guide:
+        seen = _matching(guide, names, "RGB")
+        result["RGB"] = Pictures(
+            lambda name: torch.from_numpy(read_guide(seen[name], sizes[name][:2])).float() / 255, names
+        )
+    result["HR"] = same(hr, "HR")
+    return result
+
+
+ASPECT_TOLERANCE = 0.05
+"""By what share the ratio of the sides of an input may differ from the target's: small sides are rounded."""
+
+
+def find_images(folder: Path) -> dict[str, Path]:
+    """The images in a folder by their stems, in natural order.
+
+    Raises:
+        InputError: there is no such folder or no image in it, or two of one stem.
+    """
+    paths = list_frames(folder) if folder.is_dir() else []
+    if not paths:
+        raise InputError(
+            f"{folder} {'holds no images' if folder.is_dir() else 'is no folder'} ({', '.join(sorted(FRAME_SUFFIXES))})"
+        )
+    return by_stem(paths, folder)
+
+
+def _matching(folder: Path, names: Sequence[str], row: str) -> dict[str, Path]:
+    found = find_images(folder)
+    lacking = [name for name in names if name not in found]
+    if lacking:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise InputError(f"{folder} ({row}) has no image {lacking[0]}{more}: every row needs all images of --hr")
+    return {name: found[name] for name in names}
+
+
+def _say(header: Sequence[int]) -> str:
+    return f"{header[1]}x{header[0]} of {header[2]} bit"

@@ -1,1 +1,0 @@
-"""One HTML page of the runs of a sweep beside the published numbers."""

@@ -1,0 +1,143 @@
+"""Measures what a program restored as a test measures a method: the same scores, baselines and table."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+from torch import Tensor
+
+from lit_thermal.batch import Batch
+from lit_thermal.evaluation.cost import cost_of
+from lit_thermal.evaluation.evaluator import Evaluator
+from lit_thermal.evaluation.scores import Scores
+from lit_thermal.evaluation.statistics import paired
+from lit_thermal.inference.comparators import Comparator
+from lit_thermal.inference.folders import Piece
+from lit_thermal.ops.outliers import completed
+
+PAIRED = ("psnr", "ssim")
+"""What the printed comparison of two programs shows; the record has all metrics."""
+
+
+def measure(
+    pieces: Iterable[Piece],
+    evaluator: Evaluator,
+    dataset: str,
+    comparators: Mapping[str, Comparator],
+    device: torch.device,
+) -> float:
+    """Measure pieces; the first method is the one that the others are compared with.
+
+    Args:
+        pieces: images, or frames of videos.
+        evaluator: receives the measurements.
+        dataset: name of the data set in tables.
+        comparators: name to network that restores the inputs here. The inputs of a video are blended linearly in time
+            first, and each frame is then restored by itself.
+        device: device of comparators and measurements.
+
+    Returns:
+        Seconds that the comparators took.
+
+    Raises:
+        InputError: frames are smaller than the window of SSIM.
+    """
+    seconds = 0.0
+    for piece in pieces:
+        video = piece.target.shape[1] > 1
+        batch = _batch(piece, device)
+        results = {name: frames.to(device) for name, frames in piece.restored.items()}
+        started = time.perf_counter()
+        restored = {name: _restored(comparator, piece, device) for name, comparator in comparators.items()}
+        seconds += time.perf_counter() - started
+        if not video:
+            results, restored = ({name: frames[:, 0] for name, frames in r.items()} for r in (results, restored))
+        results |= {name: completed(frames, batch) for name, frames in restored.items()}
+        evaluator.update(batch, results, dataset)
+    return seconds
+
+
+def cost(comparator: Comparator, device: torch.device, seconds: float, images: int) -> dict[str, Any]:
+    """What a comparator costs; its training is not known."""
+    return cost_of(
+        comparator.network, device, seconds=seconds, images=images, training_seconds=None, training_steps=None
+    )
+
+
+def against_first(scores: Scores, methods: Sequence[str]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Data set, method, metric: the first method minus this one, its interval, p-value and number of images or clips.
+
+    Args:
+        scores: of all.
+        methods: what to compare, the first one with each of the others.
+    """
+    result: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for dataset, found in scores.clips().items():
+        first = found[methods[0]]["all"]
+        for other in methods[1:]:
+            for metric in dict.fromkeys(name for values in first.values() for name in values):
+                mine, theirs = (
+                    {clip: values[metric] for clip, values in clips.items() if metric in values}
+                    for clips in (first, found[other]["all"])
+                )
+                if mine.keys() & theirs.keys():
+                    test = paired(mine, theirs)
+                    result.setdefault(dataset, {}).setdefault(other, {})[metric] = {
+                        "difference": test.difference.mean,
+                        "low": test.difference.low,
+                        "high": test.difference.high,
+                        "p_value": test.p_value,
+                        "count": test.count,
+                    }
+    return result
+
+
+def show_paired(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], first: str) -> None:
+    """Print a table for each data set with more than one program."""
+    for dataset, methods in found.items():
+        table = Table(title=escape(f"{dataset}: {first} minus each of the others, 95 % interval, p (Wilcoxon)"))
+        table.title_justify = "left"
+        table.add_column("method", overflow="fold")
+        for metric in PAIRED:
+            table.add_column("PSNR in dB" if metric == "psnr" else metric.upper(), justify="right", no_wrap=True)
+        for method, metrics in methods.items():
+            cells = []
+            for metric in PAIRED:
+                digits, m = (2 if metric == "psnr" else 4), metrics[metric]
+                ends = f"[{m['low']:+.{digits}f}, {m['high']:+.{digits}f}]"
+                cells.append(rf"{m['difference']:+.{digits}f} \{ends}, p {m['p_value']:.2g}")
+            table.add_row(escape(method), *cells)
+        console = Console()
+        if not console.is_terminal:
+            needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+            console = Console(width=max(console.width, needed))
+        console.print(table)
+
+
+def _batch(piece: Piece, device: torch.device) -> Batch:
+    """Return a piece as the batch of a test."""
+    batch: Batch = {"name": [piece.name], "radiometry": [piece.radiometry], "hr": piece.target.to(device)}
+    batch["frame"], batch["hr_time"] = piece.frames, piece.times.to(device)
+    if piece.lr is not None:
+        lr = piece.lr.to(device)
+        batch["lr"], batch["beyond"] = lr.clamp(0, 1), lr - lr.clamp(0, 1)
+        batch["lr_time"] = torch.arange(lr.shape[1], device=device, dtype=torch.float32)[None]
+    if piece.target.shape[1] == 1:
+        for key in ("hr", "lr", "beyond"):
+            if key in batch:
+                batch[key] = batch[key][:, 0]  # type: ignore[literal-required]
+    return batch
+
+
+def _restored(comparator: Comparator, piece: Piece, device: torch.device) -> Tensor:
+    """(1, T, 1, H, W) of the inputs, blended in time where there are more target frames."""
+    assert piece.lr is not None, "comparators are refused without inputs"
+    near = piece.lr.shape[1]
+    weights = (1 - (piece.times[0, :, None] - torch.arange(near)).abs()).clamp(min=0)
+    blended = torch.einsum("tx,xchw->tchw", weights, piece.lr[0].clamp(0, 1))
+    return torch.cat([comparator(frame[None].to(device)) for frame in blended])[None]

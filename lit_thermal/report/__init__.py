@@ -1,0 +1,1 @@
+"""Reports of runs, read from the records that runs leave in their folders."""
