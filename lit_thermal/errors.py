@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, get_args
 
 
 class InputError(ValueError):
@@ -11,6 +12,21 @@ class InputError(ValueError):
     The message is one sentence: what is wrong, where (file, key, shape), and what to do. What a library raised
     stays in `__cause__`; the command line shows it with `--debug`.
     """
+
+
+def check_choice(value: object, choices: Any, what: str) -> None:
+    """Check that a value is one of the words of a `Literal`.
+
+    Args:
+        value: what was given.
+        choices: the `Literal`.
+        what: the argument that the value is for, such as "data.normalize".
+
+    Raises:
+        InputError: the value is none of the words.
+    """
+    if value not in get_args(choices):
+        raise InputError(f"{what} is {value!r}; must be one of {', '.join(map(str, get_args(choices)))}")
 
 
 @contextmanager
