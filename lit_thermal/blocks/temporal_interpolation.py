@@ -45,6 +45,40 @@ class TemporalInterpolation(nn.Module, ABC):
             InputError: there are too few input frames, or a time lies outside [0, X - 1].
         """
         frames = features.shape[1]
+        self.check(frames, tau)
+        with torch.autocast(features.device.type, enabled=False):
+            weights = self.weights(tau.cpu().double(), frames, embedded).to(features)
+            if weights.shape[-1] == 1:
+                return torch.einsum("ix,bxchw->bichw", weights[..., 0], features)
+            return torch.einsum("ixc,bxchw->bichw", weights, features)
+
+    def interpolate(
+        self, features: Tensor, frames: Tensor, enlarged: Tensor, tau: Tensor, embedded: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Interpolate features and enlarged frames at the output times; members that follow motion read the frames.
+
+        Args:
+            features: features (B, X, C, h, w) of the input frames.
+            frames: input frames (B, X, 1, h, w), values in [0, 1].
+            enlarged: input frames (B, X, 1, H, W), enlarged by a fixed kernel.
+            tau: output times (T,) in input frames.
+            embedded: embedded times (T, embedding).
+
+        Returns:
+            Features (B, T, C, h, w), and the base images (B, T, 1, H, W) that the network corrects. By default the
+            enlarged frames are blended linearly for these, whatever the interpolation of the features is.
+
+        Raises:
+            InputError: there are too few input frames, or a time lies outside [0, X - 1].
+        """
+        return self(features, tau, embedded), blend(enlarged, tau)
+
+    def check(self, frames: int, tau: Tensor) -> None:
+        """Check the number of input frames and the range of the output times.
+
+        Raises:
+            InputError: there are too few input frames, or a time lies outside [0, X - 1].
+        """
         if frames < self.least_frames:
             raise InputError(
                 f"{type(self).__name__} needs at least {self.least_frames} input frames and got {frames}; "
@@ -54,11 +88,17 @@ class TemporalInterpolation(nn.Module, ABC):
             raise InputError(
                 f"output times must lie in [0, {frames - 1}] input frames, not [{tau.min():g}, {tau.max():g}]"
             )
-        with torch.autocast(features.device.type, enabled=False):
-            weights = self.weights(tau.cpu().double(), frames, embedded).to(features)
-            if weights.shape[-1] == 1:
-                return torch.einsum("ix,bxchw->bichw", weights[..., 0], features)
-            return torch.einsum("ixc,bxchw->bichw", weights, features)
+
+
+def blend(frames: Tensor, tau: Tensor) -> Tensor:
+    """Blend the two neighbouring frames of (B, X, C, h, w) linearly at times (T,): (B, T, C, h, w)."""
+    return torch.einsum("ix,bxchw->bichw", _hats(tau.cpu().double(), frames.shape[1]).to(frames), frames)
+
+
+def _hats(tau: Tensor, frames: int) -> Tensor:
+    """Return hat functions (T, frames)."""
+    nodes = torch.arange(frames, dtype=torch.float64)
+    return (1 - (tau[:, None] - nodes).abs()).clamp(min=0)
 
 
 class LinearInterpolation(TemporalInterpolation):
@@ -68,8 +108,7 @@ class LinearInterpolation(TemporalInterpolation):
 
     def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
         """Return hat functions (T, frames, 1)."""
-        nodes = torch.arange(frames, dtype=torch.float64)
-        return (1 - (tau[:, None] - nodes).abs()).clamp(min=0).unsqueeze(-1)
+        return _hats(tau, frames).unsqueeze(-1)
 
 
 class CosineInterpolation(TemporalInterpolation):

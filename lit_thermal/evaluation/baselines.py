@@ -1,6 +1,6 @@
 """Simple baselines that enlarge thermal images and video, measured in addition to the method in every test run.
 
-All of them are linear over time, so a baseline enlarges each input frame and then applies a matrix over the frames.
+A baseline enlarges each input frame, then combines the frames by a matrix over time or by warping along their motion.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +15,7 @@ from lit_thermal.evaluation.gather import gather_objects
 from lit_thermal.metrics.quality import psnr
 from lit_thermal.ops.blur import gaussian_blur
 from lit_thermal.ops.dct import cosine_basis
+from lit_thermal.ops.motion import align, warp_between
 from lit_thermal.ops.resize import resize
 
 REFERENCE = "bicubic (a=-0.5)"
@@ -51,8 +52,9 @@ def image_baselines(lr: Tensor, scale: int) -> dict[str, Tensor]:
 def video_baselines(lr: Tensor, hr_time: Tensor, scale: int) -> dict[str, Tensor]:
     """Enlarge each frame by each kernel (clipped as in a file), then blend the two neighbouring frames in time.
 
-    With MATLAB's kernel there are two more: ``repeat`` (the last input frame is repeated) and ``cosine`` (the cosine
-    series of the window, evaluated in between: heat-based interpolation without heat).
+    With MATLAB's kernel there are three more: ``repeat`` (the last input frame is repeated), ``cosine`` (the cosine
+    series of the window, evaluated in between: heat-based interpolation without heat), and ``flow warp`` (optical flow
+    is estimated on the input frames, and the enlarged neighbours are warped along it where they agree).
 
     Args:
         lr: (B, X, 1, h, w) in [0, 1], frames at the times 0, 1, ..., X - 1.
@@ -75,6 +77,7 @@ def video_baselines(lr: Tensor, hr_time: Tensor, scale: int) -> dict[str, Tensor
         if name == REFERENCE:
             result[f"{name} + repeat"] = _mix(_repeat_in_time(hr_time, frames), large)
             result[f"{name} + cosine"] = _mix(_cosine_in_time(hr_time, frames), large)
+            result[f"{name} + flow warp"] = _along_motion(lr, large, hr_time)
     return result
 
 
@@ -187,6 +190,14 @@ def _cosine_in_time(time: Tensor, frames: int) -> Tensor:
     inverse = cosine_basis(time.flatten().cpu(), frames)
     forward = cosine_basis(torch.arange(frames), frames).T
     return (inverse @ forward).view(*time.shape, frames).to(time)
+
+
+def _along_motion(lr: Tensor, large: Tensor, time: Tensor) -> Tensor:
+    """Warp enlarged frames along the motion of the input frames; clips of a batch may have different times."""
+    if torch.equal(time, time[:1].expand_as(time)):
+        tau = time[0].cpu()
+        return warp_between(large, tau, align(lr.float(), tau))
+    return torch.cat([_along_motion(*(x[i : i + 1] for x in (lr, large, time))) for i in range(len(lr))])
 
 
 def _mix(weights: Tensor, frames: Tensor) -> Tensor:

@@ -14,11 +14,7 @@ from lit_thermal.batch import is_observed
 from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
 from lit_thermal.blocks.spectral_mask import SpectralMask, ZeroPhaseMask
 from lit_thermal.blocks.state_space import StateSpace
-from lit_thermal.blocks.temporal_interpolation import (
-    LinearInterpolation,
-    TemporalInterpolation,
-    ThermalDiffusionInterpolation,
-)
+from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
 from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt
 from lit_thermal.blocks.time_embedding import TimeEmbedding
 from lit_thermal.errors import InputError
@@ -188,26 +184,10 @@ class THERISNetwork(nn.Module):
         )
         self.long_skip = nn.Conv2d(channels, channels, 3, padding=1)
         self.decoder = Decoder(channels, decoder_width, decoder_blocks, scale)
-        self.blend = LinearInterpolation(1, embedding)
 
     def undecayed(self) -> list[nn.Parameter]:
         """Return the parameters that weight decay must not change."""
         return [p for m in self.modules() if isinstance(m, StateSpace) for p in m.undecayed()]
-
-    def base(self, lr: Tensor, tau: Tensor, embedded: Tensor) -> Tensor:
-        """Return the image that the network corrects: linear in time, bilinear in space.
-
-        Args:
-            lr: (B, X, 1, h, w) input frames.
-            tau: (T,) output times in input frames.
-            embedded: (T, embedding) embedded times, which the blend does not use.
-
-        Returns:
-            (B, T, 1, H, W).
-        """
-        blended = self.blend(lr, tau, embedded)
-        base = F.interpolate(blended.flatten(0, 1), scale_factor=self.scale, mode="bilinear", align_corners=False)
-        return base.unflatten(0, blended.shape[:2])
 
     def forward(self, lr: Tensor, tau: Tensor, temporal_scale: int) -> Tensor:
         """Restore frames at the given times.
@@ -223,10 +203,12 @@ class THERISNetwork(nn.Module):
         Raises:
             InputError: there are too few frames for the interpolation, or a time is out of range.
         """
-        batch, frames = lr.shape[:2]
-        features = self.encoder(lr.flatten(0, 1)).unflatten(0, (batch, frames))
-        embedded = self.time_embedding(tau, frames, temporal_scale)
-        start = self.interpolation(features, tau, embedded)
+        batch, count = lr.shape[:2]
+        features = self.encoder(lr.flatten(0, 1)).unflatten(0, (batch, count))
+        embedded = self.time_embedding(tau, count, temporal_scale)
+        enlarged = F.interpolate(lr.flatten(0, 1), scale_factor=self.scale, mode="bilinear", align_corners=False)
+        enlarged = enlarged.unflatten(0, (batch, count))
+        start, base = self.interpolation.interpolate(features, lr, enlarged, tau, embedded)
         tokens = rearrange(start, "b t c h w -> b t h w c")
         for block in self.blocks:
             if self.checkpoint_blocks and self.training:
@@ -237,7 +219,6 @@ class THERISNetwork(nn.Module):
         output = self.decoder(mixed + self.long_skip(start.flatten(0, 1))).unflatten(0, (batch, len(tau)))
         if self.skip == "none":
             return output
-        base = self.base(lr, tau, embedded)
         if self.skip == "observed":
             base = base * is_observed(tau).to(base)[:, None, None, None]
         return output + base
