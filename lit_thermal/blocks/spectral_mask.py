@@ -82,7 +82,11 @@ class ZeroPhaseMask(SpectralMask):
         theta = F.grid_sample(
             self.theta[None].float(), points, mode="bilinear", padding_mode="border", align_corners=True
         )
-        return _with_dc(1 + torch.tanh(theta[0]), self.dc_fixed)
+        return _with_dc(self.gain(theta[0]), self.dc_fixed)
+
+    def gain(self, theta: Tensor) -> Tensor:
+        """Map the grid's values to gains in (0, 2), 1 at 0."""
+        return 1 + torch.tanh(theta)
 
     def filter(self, frames: Tensor) -> Tensor:
         """Filter (N, dim, H, W), with a reflected border of up to `padding` pixels."""
@@ -91,6 +95,17 @@ class ZeroPhaseMask(SpectralMask):
         p = min(self.padding, frames.shape[-2] - 1, frames.shape[-1] - 1)
         padded = F.pad(_precise(frames), (p, p, p, p), mode="reflect")
         return super().filter(padded)[..., p : p + frames.shape[-2], p : p + frames.shape[-1]]
+
+
+class LogGainMask(ZeroPhaseMask):
+    """A real mask ``exp(theta(|fy|, |fx|))``, without the upper bound of `ZeroPhaseMask`.
+
+    To undo the blur of optics, high frequencies need gains beyond 2. Otherwise like `ZeroPhaseMask`; this form is ours.
+    """
+
+    def gain(self, theta: Tensor) -> Tensor:
+        """Map the grid's values to positive gains, 1 at 0."""
+        return torch.exp(theta)
 
 
 class RadialMask(SpectralMask):
@@ -140,8 +155,23 @@ class ComplexMask(SpectralMask):
         return torch.complex(1 + rows[:, 0], rows[:, 1])
 
 
+class IdentityMask(SpectralMask):
+    """The spectral branch without its mask: gains of 1 ("w/o Spectral Mask" of THERIS' ablation).
+
+    Norm and scale of the branch stay, so that the row of the ablation differs from the whole method in the mask alone.
+    """
+
+    def gains(self, height: int, width: int) -> Tensor:
+        """Return gains of 1 everywhere."""
+        return torch.ones(1, height, width // 2 + 1, device=self.scale.device)
+
+    def filter(self, frames: Tensor) -> Tensor:
+        """Return the frames in float32 at least."""
+        return _precise(frames)
+
+
 class NoSpectralMask(SpectralMask):
-    """No spectral branch: returns its input ("w/o Spectral Mask" of THERIS' ablation).
+    """No spectral branch at all: returns its input; norm and scale of the branch go too.
 
     Args:
         dim: number of channels.

@@ -1,9 +1,17 @@
 import pytest
 import torch
 
-from lit_thermal.blocks.spectral_mask import ComplexMask, NoSpectralMask, RadialMask, SpectralMask, ZeroPhaseMask
+from lit_thermal.blocks.spectral_mask import (
+    ComplexMask,
+    IdentityMask,
+    LogGainMask,
+    NoSpectralMask,
+    RadialMask,
+    SpectralMask,
+    ZeroPhaseMask,
+)
 
-MEMBERS = SpectralMask.__subclasses__()
+MEMBERS = [*SpectralMask.__subclasses__(), LogGainMask]
 SIZES = [(8, 8), (7, 9), (5, 12), (1, 3)]
 
 
@@ -15,14 +23,14 @@ def randomised(mask: SpectralMask) -> SpectralMask:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("member", [ZeroPhaseMask, RadialMask, ComplexMask])
+@pytest.mark.parametrize("member", [ZeroPhaseMask, LogGainMask, RadialMask, ComplexMask, IdentityMask])
 def test_starts_as_the_identity(member, size):
     frames = torch.randn(2, 3, *size)
     assert torch.allclose(member(3).filter(frames), frames, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("member", [ZeroPhaseMask, RadialMask])
+@pytest.mark.parametrize("member", [ZeroPhaseMask, LogGainMask, RadialMask])
 def test_equals_a_slow_filter_on_the_full_spectrum(member, size):
     mask = randomised(member(3))
     frames = torch.randn(2, 3, *size, dtype=torch.float64)
@@ -37,7 +45,7 @@ def test_equals_a_slow_filter_on_the_full_spectrum(member, size):
     assert torch.allclose(mask.filter(frames).double(), expected.real, atol=1e-5)
 
 
-@pytest.mark.parametrize("member", [ZeroPhaseMask, RadialMask])
+@pytest.mark.parametrize("member", [ZeroPhaseMask, LogGainMask, RadialMask])
 def test_keeps_the_mean_level(member):
     mask = randomised(member(3))
     constant = torch.full((1, 3, 6, 5), 0.7)
@@ -47,7 +55,7 @@ def test_keeps_the_mean_level(member):
 
 
 @pytest.mark.parametrize("axis", [-1, -2])
-@pytest.mark.parametrize("member", [ZeroPhaseMask, RadialMask])
+@pytest.mark.parametrize("member", [ZeroPhaseMask, LogGainMask, RadialMask])
 def test_commutes_with_flips(member, axis):
     mask, frames = randomised(member(2)), torch.randn(1, 2, 6, 9)
     assert torch.allclose(mask.filter(frames.flip(axis)), mask.filter(frames).flip(axis), atol=1e-5)
@@ -107,3 +115,18 @@ def test_every_member(member):
     copy = member(4)
     copy.load_state_dict(block.state_dict())
     assert torch.equal(copy(x), y)
+
+
+def test_the_log_gain_can_undo_a_blur_that_needs_more_than_two():
+    mask = LogGainMask(1, grid=(5, 3))
+    torch.nn.init.constant_(mask.theta, 1.5)
+    gains = mask.gains(8, 8)
+    assert gains[0, 0, 0] == 1 and torch.allclose(gains[0, 3, 2], torch.tensor(1.5).exp())
+
+
+def test_without_the_mask_the_rest_of_the_branch_stays():
+    whole, without = ZeroPhaseMask(3), IdentityMask(3)
+    torch.nn.init.normal_(whole.scale)
+    without.load_state_dict({k: v for k, v in whole.state_dict().items() if k != "theta"}, strict=True)
+    x = torch.randn(2, 6, 7, 3)
+    assert torch.allclose(without(x), whole(x), atol=1e-5) and not torch.allclose(without(x), x, atol=0.1)

@@ -198,3 +198,12 @@ def test_time_features():
     assert features[:, -2].tolist() == [1, 0, 1]
     assert features[:, -1].tolist() == [0, 0.5, 0]
     assert features[:, 16:18].tolist() == [[0.5, 1.0]] * 3
+
+
+@pytest.mark.parametrize("frames", [4, 6, 9])
+def test_training_reaches_every_knot(frames):
+    block = trained()
+    tau = torch.linspace(0, frames - 1, 2 * frames - 1, dtype=torch.float64)
+    block.weights(tau, frames, embedded(len(tau))).square().sum().backward()
+    last = block.mlp[-1].bias.grad.reshape(2, block.knots)
+    assert (last.abs() > 0).all(), "a knot that training does not see is read at other lengths"
