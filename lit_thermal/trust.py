@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_thermal.errors import InputError
+from lit_thermal.moved import current
 
 CONFIGS = ("lit_thermal", "torch.optim", "torch.nn", "lightning")
 """Packages that a config and the command line may name classes of."""
@@ -79,7 +80,7 @@ def inside(name: str, packages: tuple[str, ...]) -> bool:
 
 def find(name: str, packages: tuple[str, ...]) -> type | None:
     """Return the class of an import path, or None where there is none in the packages; nothing else is imported."""
-    module, _, attribute = name.rpartition(".")
+    module, _, attribute = current(name).rpartition(".")
     if not inside(name, packages) or not all(part.isidentifier() for part in name.split(".")):
         return None
     try:
