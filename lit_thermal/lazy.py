@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for, found by reading its files."""
+"""Lazy imports: names of a package that are imported at first use and found by parsing its files."""
 
 import ast
 import importlib
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package whose classes lie in its files.
+    """Return `__getattr__` and `__dir__` for a package whose classes are defined in its files.
 
-    `package.Name` then imports the one file that defines `Name`, and a new file needs no line anywhere.
+    `package.Name` then imports the file that defines `Name`, and a new file need not be registered.
 
     Args:
         package: import path of the package.
@@ -30,6 +30,7 @@ def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     return get, names
 
 
+@cache
 def definitions(package: str) -> dict[str, str]:
     """Return the public classes that the files of a package define, each with its module.
 
