@@ -247,7 +247,7 @@ def test_a_package_that_the_user_names_is_used(words, marker, capfd, monkeypatch
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("os", "would allow all of Python"),
+        ("os", "would allow everything that Python can do"),
         ("os.path", "would allow"),
         ("builtins", "would allow"),
         ("jsonargparse", "would allow"),
