@@ -54,7 +54,7 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text in UTF-8, completely or not at all.
 
     Raises:
-        InputError: as `replacing`.
+        InputError: same as in `replacing`.
     """
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="")
@@ -64,7 +64,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Write bytes, completely or not at all.
 
     Raises:
-        InputError: as `replacing`.
+        InputError: same as in `replacing`.
     """
     with replacing(path) as aside:
         aside.write_bytes(data)
@@ -74,7 +74,7 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write plain values as indented JSON, completely or not at all.
 
     Raises:
-        InputError: as `replacing`.
+        InputError: same as in `replacing`.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 

@@ -56,7 +56,7 @@ def read_text(path: str | Path, what: str, advice: str = "replace or remove it",
     Arguments are as in `read_bytes`.
 
     Raises:
-        InputError: as in `read_bytes`, or the file has another encoding or contains NUL characters.
+        InputError: same as in `read_bytes`, or the file has another encoding or contains NUL characters.
     """
     data = read_bytes(path, what, advice, most)
     for mark, name in _WIDE.items():
@@ -89,7 +89,7 @@ def read_json(
         most: largest size in bytes.
 
     Raises:
-        InputError: as in `read_text`, or the file is not valid JSON in this sense.
+        InputError: same as in `read_text`, or the file is not valid JSON in this sense.
     """
     text = read_text(path, what, advice, most)
 
@@ -155,7 +155,7 @@ def read_table(
     Arguments are as in `read_bytes`.
 
     Raises:
-        InputError: as in `read_text`, or there is no header, two columns have one name, or a row has too many cells.
+        InputError: same as in `read_text`, or there is no header, two columns have one name, or a row has too many cells.
     """
     text = read_text(path, what, advice, most)
     with reading(path, what, advice):

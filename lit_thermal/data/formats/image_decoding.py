@@ -49,7 +49,7 @@ def read_raster(path: Path, palette: bool = True) -> Raster:
         palette: whether to return the palette's colours for an image with a palette, instead of the indices.
 
     Raises:
-        InputError: as in `raster_header`, or the file cannot be decoded.
+        InputError: same as in `raster_header`, or the file cannot be decoded.
     """
     with reading(path, "an image", ADVICE):
         kind = _kind(path)

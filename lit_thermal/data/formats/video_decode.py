@@ -59,7 +59,7 @@ def decode(path: Path, stamp: int | None = None) -> Iterator[av.VideoFrame]:
     """Yield the frames in display order, from the key frame before `stamp` or from the beginning.
 
     Raises:
-        InputError: as in `opened`, or a frame is damaged.
+        InputError: same as in `opened`, or a frame is damaged.
     """
     with opened(path) as (container, stream):
         if stamp is not None:
