@@ -155,7 +155,7 @@ def read_table(
     Arguments are as in `read_bytes`.
 
     Raises:
-        InputError: same as in `read_text`, or there is no header, two columns have one name, or a row has too many cells.
+        InputError: same as in `read_text`, or there is no header, two columns share a name, or a row is too long.
     """
     text = read_text(path, what, advice, most)
     with reading(path, what, advice):

@@ -30,18 +30,18 @@ def look(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> lis
     """Check all items and return what the check gives of each, in their order.
 
     Args:
-        items: by name.
-        check: raises `InputError` for a wrong one.
-        what: what they are, for the bar and the sentence ("test images of x").
+        items: items by name.
+        check: function of name and item that raises an `InputError` for a wrong item.
+        what: description of the items for the progress bar and error messages, such as "test images of x".
 
     Raises:
-        InputError: some are wrong: the sentence of the first, and the names of up to five in all.
+        InputError: items are wrong; the message is that of the first, and names up to five of them.
     """
     found: list[R] = []
     wrong: dict[str, InputError] = {}
     started = time.monotonic()
     console = Console(stderr=True)
-    # header after header waits for the disk, and decoding leaves Python's lock
+    # threads, because reading headers waits for the disk, and decoding releases the GIL
     with (
         ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool,
         Progress(console=console, transient=True, auto_refresh=False, disable=not console.is_terminal) as bar,
@@ -58,14 +58,16 @@ def look(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> lis
                     started = time.monotonic()
                     bar.update(task, visible=True)
                     bar.refresh()
-        except BaseException:  # such as Ctrl-C, which does not wait for the rest
+        except BaseException:  # for example Ctrl-C: do not wait for the other checks
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if wrong:
         first, *others = wrong
-        told = str(wrong[first])
+        message = str(wrong[first])
         raise InputError(
-            f"{told}; {len(wrong)} of the {len(items)} {what} are wrong, {listed([first, *others])}" if others else told
+            f"{message}; {len(wrong)} of the {len(items)} {what} are wrong, {listed([first, *others])}"
+            if others
+            else message
         ) from wrong[first]
     return found
 
