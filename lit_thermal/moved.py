@@ -45,7 +45,8 @@ def with_current_paths(tree: Any) -> Any:
     """
     if isinstance(tree, str):
         return current(tree)
-    todo, seen = [tree], set()
+    todo: list[Any] = [tree]
+    seen: set[int] = set()
     while todo:
         part = todo.pop()
         if not isinstance(part, (dict, list)) or id(part) in seen:
