@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_thermal"
-SHARED = {"batch", "errors", "files", "lazy", "plain_files", "plain_yaml", "shapes", "trust", "weights_file"}
+SHARED = {"batch", "errors", "files", "lazy", "moved", "plain_files", "plain_yaml", "shapes", "trust", "weights_file"}
 """What everyone may import."""
 ALLOWED = {
     "ops": set(),
@@ -45,6 +45,7 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "lazy": set(),
+    "moved": set(),
     "plain_yaml": set(),
     "trust": set(),
     "weights_file": set(),
@@ -68,6 +69,7 @@ LIGHT = [
     "cli/list.py",
     "cli/parser.py",
     "errors.py",
+    "moved.py",
     "trust.py",
     "__init__.py",
 ]

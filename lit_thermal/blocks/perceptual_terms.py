@@ -4,7 +4,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lit_thermal.blocks.guidance_terms import ReferenceTerm, mean_square
 from lit_thermal.blocks.pretrained import fetch, pretrained_wanted, read_weights
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
 from lit_thermal.weights_file import check_kinds
 
@@ -95,8 +95,7 @@ class VGGTerm(ReferenceTerm):
         normalize_input: bool = True,
     ) -> None:
         super().__init__(weight)
-        if network not in get_args(VGGNetwork):
-            raise InputError(f"VGGTerm's network is {network!r}; must be one of {', '.join(get_args(VGGNetwork))}")
+        check_choice(network, VGGNetwork, "VGGTerm's network")
         layers = _vgg_layers(network)
         if layer not in layers:
             raise InputError(f"{network} has no layer {layer!r}; VGGTerm's layer is one of {', '.join(layers)}")
@@ -157,10 +156,7 @@ class SegmentationTerm(ReferenceTerm):
         points: int = 8,
     ) -> None:
         super().__init__(weight)
-        if compare not in get_args(Compared):
-            raise InputError(
-                f"SegmentationTerm's compare is {compare!r}; must be one of {', '.join(get_args(Compared))}"
-            )
+        check_choice(compare, Compared, "SegmentationTerm's compare")
         if points < 1:
             raise InputError(f"SegmentationTerm's points is {points} and must be at least 1")
         self.compare = compare
@@ -310,16 +306,17 @@ def _sam(model: str) -> nn.Module:
     folder = _sam_folder(model)
     read: Any = SamModel
     try:
-        sam, told = read.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        sam, report = read.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except Exception as error:  # the kind of exception depends on the file
         raise InputError(
             f"SegmentationTerm's model {folder} cannot be read as a SAM ({str(error).splitlines()[0][:120]}): give the "
             "folder of facebook/sam-vit-base or another SAM"
         ) from error
-    if told["missing_keys"]:
+    if report["missing_keys"]:
         raise InputError(
-            f"SegmentationTerm's model {folder} is not a complete SAM: {len(told['missing_keys'])} weights are "
-            f"missing, {min(told['missing_keys'])} among them; give the folder of facebook/sam-vit-base or another SAM"
+            f"SegmentationTerm's model {folder} is not a complete SAM: {len(report['missing_keys'])} weights are "
+            f"missing, {min(report['missing_keys'])} among them; give the folder of facebook/sam-vit-base or another "
+            "SAM"
         )
     return sam
 

@@ -91,8 +91,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file cannot be read, or holds no tensors.
     """
-    held = read_held(path)
-    parts = [held, *held.values()] if isinstance(held, dict) else []
+    values = read_held(path)
+    parts = [values, *values.values()] if isinstance(values, dict) else []
     state = {
         name: value
         for part in parts

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from lit_thermal.cli.parser import did_you_mean
 from lit_thermal.errors import InputError
+from lit_thermal.moved import current
 
 CONFIG = ("-c", "--config")
 FREE = ("--help", "--print_config")
@@ -23,7 +24,7 @@ class Source(NamedTuple):
 
 
 def with_found_files(words: list[str]) -> list[str]:
-    """Return the words of a command with every `-c NAME` replaced by `-c PATH`.
+    """Return the words of a command with every `-c NAME` replaced by `-c PATH`, and old class paths by present ones.
 
     Raises:
         InputError: a file is not found, or an override stands before a file, which would undo it.
@@ -34,7 +35,7 @@ def with_found_files(words: list[str]) -> list[str]:
         if name not in CONFIG:
             if name is not None and name.split(".")[-1] not in ("help",) and name not in FREE:
                 override = override or given[0]
-            done += given
+            done += [_with_current_path(word) for word in given]
             continue
         if value is None:
             raise InputError(f"{name} needs the name of an experiment or of a file; write {name} theris")
@@ -73,6 +74,11 @@ def sources(words: list[str]) -> Iterator[tuple[str, str | None]]:
     """Yield `(option, value)` for each option of a command, in order; a word that is no option has no value."""
     for name, value, given in _options(words):
         yield (name, value) if name is not None else (given[0], None)
+
+
+def _with_current_path(word: str) -> str:
+    option, sign, value = word.rpartition("=")
+    return f"{option}{sign}{current(value)}"
 
 
 def _options(words: list[str]) -> Iterator[tuple[str | None, str | None, list[str]]]:

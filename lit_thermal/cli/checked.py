@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from lit_thermal import plain_yaml, trust
 from lit_thermal.cli.arguments import CONFIG, FREE, Source, sources
 from lit_thermal.errors import InputError
+from lit_thermal.moved import with_current_paths
 
 
 def check_words(words: list[str], packages: tuple[str, ...]) -> None:
@@ -82,6 +83,8 @@ def read_sources(words: list[str]) -> Iterator[Source]:
 def read_plainly(mode: str) -> None:
     """Let parsers read YAML by `plain_yaml`, and refuse what asks for more than another value in `${...}`.
 
+    Old import paths of classes that have moved within lit_thermal are replaced by their present ones.
+
     Args:
         mode: mode of the parsers.
     """
@@ -91,7 +94,7 @@ def read_plainly(mode: str) -> None:
 
         def load(text: str) -> Any:
             plain_yaml.check(text)
-            return plain(text.removeprefix("\ufeff"))
+            return with_current_paths(plain(text.removeprefix("\ufeff")))
 
         set_loader(mode, load, (yaml.YAMLError,))
     for resolver in ("create", "decode", "deprecated", "dict.keys", "dict.values", "env", "select"):

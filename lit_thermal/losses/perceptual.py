@@ -3,14 +3,14 @@
 import urllib.request
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torchmetrics
 import torchvision
 from torch import Tensor, nn
 
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
 from lit_thermal.weights_file import check_kinds, check_tensors, read_file
 
@@ -68,10 +68,9 @@ class LPIPS(PerceptualLoss):
 
     def __init__(self, network: LPIPSNetwork = "vgg", weights: str = "") -> None:
         super().__init__()
-        if network not in get_args(LPIPSNetwork):
-            raise InputError(f"LPIPS' network is {network!r}; must be one of {', '.join(get_args(LPIPSNetwork))}")
+        check_choice(network, LPIPSNetwork, "LPIPS' network")
         self.network, self.weights = network, weights
-        self._held = _Held()
+        self._loaded = _Unregistered()
 
     def prepare(self) -> None:
         """Read the weights from the file, or download them if none is given.
@@ -79,10 +78,10 @@ class LPIPS(PerceptualLoss):
         Raises:
             InputError: the weights cannot be found or do not fit.
         """
-        if self._held.network is None:
+        if self._loaded.network is None:
             # Parameters created in inference mode could not be used in a later backward pass.
             with torch.inference_mode(False):
-                self._held.network = _WeightedFeatures(self.network, self.weights).eval().requires_grad_(False)
+                self._loaded.network = _WeightedFeatures(self.network, self.weights).eval().requires_grad_(False)
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return the scalar loss of restored and true images (B, 1, H, W) or (B, 3, H, W) in [-1, 1].
@@ -110,7 +109,7 @@ class LPIPS(PerceptualLoss):
 
     def _on(self, device: torch.device) -> "_WeightedFeatures":
         self.prepare()
-        network = self._held.network
+        network = self._loaded.network
         assert network is not None
         if network.shift.device != device:
             with torch.inference_mode(False):
@@ -138,13 +137,13 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
-class _Held:
+class _Unregistered:
     """Holds the network outside the module tree, so that checkpoints, precision and copies do not affect it."""
 
     def __init__(self) -> None:
         self.network: _WeightedFeatures | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Held":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Unregistered":
         return self
 
     def __getstate__(self) -> dict[str, None]:
@@ -219,10 +218,10 @@ def _features(backbone: Backbone, path: Path) -> nn.Sequential:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Names to values of a file on the CPU; no code in it is run."""
-    held = read_file(path, "weights for LPIPS")
-    if not isinstance(held, dict):
+    values = read_file(path, "weights for LPIPS")
+    if not isinstance(values, dict):
         raise InputError(f"weights {path} hold no tensors by name; give torchvision's file")
-    state = {name: value for name, value in held.items() if isinstance(value, Tensor)}
+    state = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     check_tensors(state, path)
     return state
 

@@ -15,6 +15,7 @@ from lit_thermal.blocks.pretrained import without_pretrained
 from lit_thermal.errors import InputError
 from lit_thermal.files import is_plain
 from lit_thermal.methods.base import SuperResolver
+from lit_thermal.moved import with_current_paths
 from lit_thermal.shapes import COUNT, check
 from lit_thermal.weights.surgery import compare
 from lit_thermal.weights_file import check_finite, check_kinds, check_tensors, named_as, read_file, save_file
@@ -178,7 +179,7 @@ def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     config = record.get("model") if isinstance(record, dict) else None
     if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
         return None
-    return config if isinstance(config.get("init_args", {}), dict) else None
+    return with_current_paths(config) if isinstance(config.get("init_args", {}), dict) else None
 
 
 def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:

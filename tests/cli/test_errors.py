@@ -11,7 +11,7 @@ IN_FILES = [
     (
         "class_path: StandIn\n",
         "class_path: nowhere.StandIn\n",
-        "bad.yaml: model: 'nowhere.StandIn' lies outside of the",
+        "bad.yaml: model: 'nowhere.StandIn' is outside the",
     ),
     (
         "class_path: StandIn\n",

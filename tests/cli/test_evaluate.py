@@ -187,7 +187,7 @@ def test_weights_that_could_run_code_or_fit_nothing_are_refused(folder, run):
     torch.save({"a": torch.zeros(3)}, "unknown.pth")
     Path("damaged.safetensors").write_bytes(b"nothing")
     for file, told in (
-        ("unsafe.pth", "unsafe.pth holds more than tensors and plain values, and is not read"),
+        ("unsafe.pth", "unsafe.pth holds more than tensors and plain values and is refused"),
         ("unknown.pth", "spandrel knows no architecture that fits the weights in unknown.pth"),
         ("damaged.safetensors", "damaged.safetensors cannot be read"),
     ):

@@ -144,7 +144,7 @@ def test_places_that_cannot_be_written_are_told(folder, run, images):
     for text in ('experiment: "a\\0b"', 'data: {init_args: {root: "a\\0b"}}', 'trainer: {default_root_dir: "a\\0b"}'):
         Path("nul.yaml").write_text(text)
         found = run("predict", "-c", "toy.yaml", "-c", "nul.yaml")
-        assert found.code == 2 and "a NUL character, which no text has" in found.err
+        assert found.code == 2 and "a NUL character" in found.err
 
 
 def test_colours_are_told_before_anything_is_measured(folder, run, images, monkeypatch):

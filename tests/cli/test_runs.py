@@ -326,7 +326,7 @@ def test_one_run_goes_on_in_one_process(run, folder):
         refused = run(*words)
         assert run("test", "-c", "toy.yaml", "--ckpt_path=last").code == 0, "reading is free"
     assert refused.code == 2
-    assert f"another process is at work in the run folder {only.relative_to(folder)}: wait until" in refused.err
+    assert f"another process is using the run folder {only.relative_to(folder)}: wait until" in refused.err
     assert sorted(path.name for path in only.iterdir()) == there
     assert run(*words).code == 0, "the lock goes with the process"
 
@@ -353,7 +353,7 @@ def test_names_of_wrappers_are_taken_off(run, folder):
     torch.save(checkpoint, "wrapped.ckpt")
     for words in (["test"], ["fit", "--trainer.callbacks+=EMA", "--trainer.max_epochs=3"]):
         done = run(words[0], "-c", "toy.yaml", *words[1:], "--ckpt_path=wrapped.ckpt")
-        assert done.code == 0 and "wrapped.ckpt: `module.` and `_orig_mod.` taken off" in done.err, done.err
+        assert done.code == 0 and "wrapped.ckpt: `module.` and `_orig_mod.` removed" in done.err, done.err
     assert run("test", "-c", "toy.yaml", "--from=wrapped.ckpt").code == 0
 
 
@@ -368,7 +368,7 @@ def test_a_clock_that_was_set_back_makes_no_older_run(tmp_path, monkeypatch):
 def test_a_run_folder_that_cannot_be_is_one_sentence(run, folder):
     (folder / "file").touch()
     for words, said in (
-        (["--experiment", "x" * 256], "has 256 bytes, more than a file may have"),
+        (["--experiment", "x" * 256], "has 256 bytes, more than the limit of 255 for a file"),
         (["--trainer.default_root_dir", "z" * 300], "File name too long"),
         (["--trainer.default_root_dir=file"], "cannot be made (Not a directory)"),
         ([f"--ckpt_path={'y' * 300}.ckpt"], "there is no checkpoint yyy"),

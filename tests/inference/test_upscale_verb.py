@@ -216,7 +216,7 @@ def test_a_killed_run_leaves_no_output_and_runs_again(tmp_path: Path) -> None:
     while not (parts := list(tmp_path.glob(".out.*.part"))) or len(list(parts[0].iterdir())) < 20:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
-    with pytest.raises(InputError, match=r"another process is at work in OUTPUT .*out"):
+    with pytest.raises(InputError, match=r"another process is using OUTPUT .*out"):
         run(source, tmp_path / "out")
     process.send_signal(signal.SIGKILL)
     process.wait()

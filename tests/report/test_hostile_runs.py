@@ -1,4 +1,4 @@
-"""Run folders that somebody edited: one sentence with the file's name, and nothing of what lies outside of them."""
+"""Run folders that somebody edited: one sentence with the file's name, and nothing of what is outside them."""
 
 import csv
 import json

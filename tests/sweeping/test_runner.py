@@ -205,7 +205,7 @@ def test_long_names_get_folders_of_their_own(tmp_path):
 
 def test_two_sweeps_do_not_run_in_one_folder(sweep, tmp_path):
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out/.lock"), pytest.raises(InputError, match="another process is at work in the sweep"):
+    with FileLock(tmp_path / "out/.lock"), pytest.raises(InputError, match="another process is using the sweep"):
         sweep()
 
 

@@ -29,7 +29,7 @@ def test_a_truncated_file(share, tmp_path):
     torch.save({"state_dict": {"w": torch.randn(100, 100)}}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(InputError, match="truncated or of another kind"):
+    with pytest.raises(InputError, match="truncated or has another format"):
         read_checkpoint(path)
 
 
@@ -37,7 +37,7 @@ def test_a_truncated_file(share, tmp_path):
 def test_a_file_of_another_kind(content, tmp_path):
     path = tmp_path / "a.ckpt"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="truncated or of another kind"):
+    with pytest.raises(InputError, match="truncated or has another format"):
         read_checkpoint(path)
 
 
