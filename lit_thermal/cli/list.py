@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         ("protocols", "--model.protocols=[NAME, ...]", families(read(_package("lit_thermal.evaluation")))),
         ("data", "--data=NAME", members(data := read(_package("lit_thermal.data")), "LightningDataModule")),
         ("parts of data", "--data.SLOT=NAME", families(data)),
-        ("callbacks", "--trainer.callbacks+=NAME", callbacks(read(_package("lit_thermal.callbacks")))),
+        ("callbacks", "--trainer.callbacks+=NAME", callbacks(_package("lit_thermal.callbacks"))),
         ("experiments", "-c NAME", files(_package("lit_thermal.experiments"))),
         ("sweeps", "", files(_package("lit_thermal.sweeps"))),
     ]
@@ -92,10 +92,13 @@ def lone(classes: list[ClassSource], base: str) -> list[Row]:
     return [(0, c.name, c.about) for c in classes if base in c.bases and c.name not in parents]
 
 
-def callbacks(classes: list[ClassSource]) -> list[Row]:
-    """Return the rows of the classes that have a base: in this folder each but a named tuple is a callback."""
-    kinds = [entry for entry in classes if entry.bases and entry.bases != ("NamedTuple",)]
-    return [(0, entry.name, entry.about) for entry in kinds if not entry.abstract]
+def callbacks(folder: Path) -> list[Row]:
+    """Return the rows of the callbacks that a config may name: those that the package exports in `__all__`."""
+    exported: list[str] = []
+    for node in ast.parse((folder / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            exported = ast.literal_eval(node.value)
+    return [(0, entry.name, entry.about) for entry in read(folder) if entry.name in exported]
 
 
 def files(folder: Path) -> list[Row]:

@@ -58,7 +58,7 @@ def rates_ahead(model: SuperResolver, checkpoint: dict[str, Any], steps: int) ->
     return rates
 
 
-def told(rates: dict[int, float]) -> str:
+def describe_rates(rates: dict[int, float]) -> str:
     """Return in words what the learning rate does: first, lowest or highest in between, and last."""
     if not rates:
         return ""

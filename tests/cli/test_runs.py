@@ -16,7 +16,8 @@ import torch
 import yaml
 from conftest import CONFIG
 
-from lit_thermal.cli import keep, run_folder
+from lit_thermal.callbacks import step_seeds
+from lit_thermal.cli import run_folder
 from lit_thermal.errors import InputError
 from lit_thermal.files import locked
 from lit_thermal.weights import load_model
@@ -451,7 +452,7 @@ def test_what_stops_a_run_from_outside_is_one_sentence(run, folder, monkeypatch,
         if trainer.current_epoch == 1:
             raise error
 
-    monkeypatch.setattr(keep.StepSeeds, "on_train_batch_start", fail)
+    monkeypatch.setattr(step_seeds.StepSeeds, "on_train_batch_start", fail)
     stopped = run("fit", "-c", "toy.yaml")
     assert stopped.code == 2 and "Traceback" not in stopped.err and said in stopped.err.splitlines()[-1]
     assert (runs(folder)[0] / "checkpoints/last.ckpt").is_file()
@@ -461,7 +462,7 @@ def test_a_run_folder_that_is_removed_meanwhile_is_one_sentence(run, folder, mon
     def remove(self, trainer, *_):
         shutil.rmtree(folder / "runs", ignore_errors=True)
 
-    monkeypatch.setattr(keep.StepSeeds, "on_train_batch_start", remove)
+    monkeypatch.setattr(step_seeds.StepSeeds, "on_train_batch_start", remove)
     stopped = run("fit", "-c", "toy.yaml")
     assert stopped.code == 2 and "was removed while the run wrote to it" in stopped.err.splitlines()[-1]
     assert not list(folder.glob("runs/*/*/checkpoints/*"))
@@ -474,7 +475,7 @@ def test_a_killed_data_worker_ends_the_run(run, folder, monkeypatch):
             os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
             time.sleep(0.2)
 
-    monkeypatch.setattr(keep.StepSeeds, "on_train_batch_start", kill)
+    monkeypatch.setattr(step_seeds.StepSeeds, "on_train_batch_start", kill)
     stopped = run("fit", "-c", "toy.yaml", "--data.workers=1", "--trainer.max_epochs=20")
     assert stopped.code == 2 and "a data worker was killed" in stopped.err.splitlines()[-1]
 
