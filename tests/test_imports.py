@@ -10,7 +10,10 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_thermal"
-SHARED = {"batch", "errors", "files", "lazy", "plain_files", "plain_yaml", "shapes", "trust", "weights_file"}
+SHARED = {"batch", "errors", "files", "lazy", "plain_files", "plain_yaml", "shapes", "trust"} | {
+    "torchvision_weights",
+    "weights_file",
+}
 """What everyone may import."""
 ALLOWED = {
     "ops": set(),
@@ -47,6 +50,7 @@ ALLOWED = {
     "lazy": set(),
     "plain_yaml": set(),
     "trust": set(),
+    "torchvision_weights": set(),
     "weights_file": set(),
     "plain_files": set(),
     "shapes": set(),
