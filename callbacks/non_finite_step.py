@@ -46,7 +46,8 @@ class Step:
         if not where:
             return f"in step {self.number} the loss or the gradient of another process is not finite"
         # The backward pass goes from the model's end to its beginning.
-        first, on = where[-1], listed(_names_of(self.batches))
+        first = where[-1]
+        kind, on = _kind(self.gradients[first]), listed(_names_of(self.batches))
         others = f" and of {len(where) - 1} more parameters" if len(where) > 1 else ""
         kind = _kind(self.gradients[first])
         return (

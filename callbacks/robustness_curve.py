@@ -90,7 +90,7 @@ def _row(level: Level) -> tuple[Any, ...]:
 
 
 def _levels(scores: Scores, datasets: Sequence[str], conditions: Sequence[Condition]) -> list[Level]:
-    """Return the levels of all conditions of a data set, the undegraded data as a point of each curve, and a baseline."""
+    """Return the levels of all conditions, of the unchanged data for each curve, and of the strongest baseline."""
     pairs = list(zip(datasets, conditions, strict=True))
     levels = [_level(scores, name, condition.suffix or "complete", condition.varied) for name, condition in pairs]
     reached = {c.varied.what: c.varied for _, c in pairs if c.varied}
@@ -121,11 +121,11 @@ def _level(scores: Scores, dataset: str, condition: str, varied: Varied | None, 
 
 
 def _figure(levels: Sequence[Level], method: str, title: str) -> Any:
-    """A row for each thing that is varied: PSNR and SSIM side by side, a legend below each."""
-    ours, baselines = curves(levels), curves(levels, baseline=True)
-    figure, rows = _empty(title, len(ours))
-    for (varied, points), axes in zip(ours.items(), rows, strict=True):
-        # What reaches the input reaches the baseline; a missing or exchanged guide is beside the point there.
+    """Draw a row for each varied quantity: PSNR and SSIM side by side, with a legend below each."""
+    own, baselines = curves(levels), curves(levels, baseline=True)
+    figure, rows = _empty(title, len(own))
+    for (varied, points), axes in zip(own.items(), rows, strict=True):
+        # A baseline in `varied` means that the input is degraded; then a missing or shuffled guide is not of interest.
         flat = [] if varied in baselines else [level for level in levels if not level.varied]
         for axis, metric in zip(axes, _METRICS, strict=True):
             curve = _drawn(axis, points, metric, method, color=COLORS["blue"], marker="o", linewidth=2, zorder=3)

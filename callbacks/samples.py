@@ -152,7 +152,8 @@ def _sample(batch: Batch, index: int, baseline: Tensor, restored: Tensor) -> Sam
         target=target,
         time=time,
         steps=steps,
-        guide=guide[index].detach().float().cpu() if guide is not None and has_guide else None,
+        # With several views (5 dimensions), none of them belongs to the target.
+        guide=guide[index].detach().float().cpu() if guide is not None and guide.ndim == 4 and has_guide else None,
     )
 
 
