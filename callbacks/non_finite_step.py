@@ -49,10 +49,8 @@ class Step:
         first = where[-1]
         kind, on = _kind(self.gradients[first]), listed(_names_of(self.batches))
         others = f" and of {len(where) - 1} more parameters" if len(where) > 1 else ""
-        kind = _kind(self.gradients[first])
-        return (
-            f"in step {self.number} the gradient of {self.parameters[first]}{others} is {kind}, not the loss, on {on}"
-        )
+        named = f"{self.parameters[first]}{others}"
+        return f"in step {self.number} the gradient of {named} is {kind}, not the loss, on {on}"
 
 
 def agree(trainer: pl.Trainer, step: Step, message: str) -> tuple[str, dict[str, Any]]:

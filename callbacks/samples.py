@@ -139,10 +139,7 @@ def _sample(batch: Batch, index: int, baseline: Tensor, restored: Tensor) -> Sam
     present = bool(batch["has_lr"][index]) if "has_lr" in batch else True
     steps = batch["radiometry"][index].gain if "radiometry" in batch else 255.0
     guide = batch.get("guide")
-    # With several views, none of them belongs to the target.
-    has_guide = (
-        guide is not None and guide.ndim == 4 and bool(batch["has_guide"][index] if "has_guide" in batch else True)
-    )
+    has_guide = bool(batch["has_guide"][index]) if "has_guide" in batch else True
     return Sample(
         batch["name"][index],
         lr=lr if present else None,

@@ -1,8 +1,8 @@
-"""Why a config is refused: its files and overrides are checked against the type hints of the classes they name.
+"""Error messages for wrong configs: files and overrides are checked against the type hints of the classes they name.
 
-The text that jsonargparse gives for a wrong config names every type that was tried. Here the config is walked once
-more, source by source in their order, and the first key that no class accepts is told in one sentence, with the
-nearest names that would have been.
+The message of jsonargparse for a wrong config lists all types that were tried. Here the config is checked once more,
+source by source in their order, and the first key that no class accepts is reported in one sentence with the most
+similar valid names.
 """
 
 import argparse
@@ -34,13 +34,13 @@ from lit_thermal.errors import InputError
 
 
 def explain(error: Exception, sources: Iterable[Source], top: Mapping[str, Argument], packages: tuple[str, ...]) -> str:
-    """Say in one sentence why a config was refused.
+    """Return the reason in one sentence for which a config was refused.
 
     Args:
-        error: what the parser raised.
+        error: exception of the parser.
         sources: files and overrides in their order.
-        top: the keys that a config may have at its top.
-        packages: where classes may come from.
+        top: top-level keys of a config.
+        packages: packages whose classes a config may name.
     """
     walk = Walk(top, packages)
     try:
@@ -58,18 +58,18 @@ def explain(error: Exception, sources: Iterable[Source], top: Mapping[str, Argum
 
 
 def refuse_nulls(value: Any, hint: Any, key: str, packages: tuple[str, ...]) -> None:
-    """Check that nothing below a value of a config was replaced by null where its class needs a value.
+    """Check that no argument at or below a value of a config is null if its class needs a value.
 
-    jsonargparse takes null for any argument; the class that uses it would then fail far from the config.
+    jsonargparse accepts null for any argument; the class would then fail later without naming the key.
 
     Args:
-        value: the value, as plain data.
-        hint: its type.
-        key: its place in the config.
-        packages: where classes may come from.
+        value: value as plain data.
+        hint: type of the value.
+        key: key of the value in the config.
+        packages: packages whose classes a config may name.
 
     Raises:
-        InputError: there is such a null.
+        InputError: an argument that needs a value is null.
     """
     slot = slots(hint)
     if not (slot and isinstance(value, dict) and isinstance(value.get("init_args"), dict)):
@@ -92,17 +92,17 @@ class Walk:
     """Checks sources one after the other and remembers which class each slot holds.
 
     Args:
-        top: the keys that a config may have at its top.
-        packages: where classes may come from.
+        top: top-level keys of a config.
+        packages: packages whose classes a config may name.
     """
 
     def __init__(self, top: Mapping[str, Argument], packages: tuple[str, ...]) -> None:
         self.top = top
         self.packages = packages
         self.classes: dict[str, tuple[type, int]] = {}
-        """Path of a slot to its class and how many arguments the parent passes to it."""
+        """Path of a slot to its class and the number of arguments that the parent passes to it."""
         self.given: set[str] = set()
-        """Paths of all arguments that were given."""
+        """Paths of all given arguments."""
         self._source = ""
 
     def add(self, source: Source) -> None:
@@ -119,7 +119,7 @@ class Walk:
             self._argument(str(key), value, self.top, "", "the config")
 
     def complete(self) -> None:
-        """Check that nothing which is required is missing.
+        """Check that all required arguments were given.
 
         Raises:
             InputError: an argument without a default was not given.
@@ -136,7 +136,7 @@ class Walk:
                     raise InputError(f"{path}: {kind.__name__} needs the argument {name!r}")
 
     def known(self) -> Iterator[str]:
-        """Yield the paths of all arguments of all classes that were named so far."""
+        """Yield the paths of the arguments of all classes named so far."""
         yield from self.top
         for path, (kind, passed) in self.classes.items():
             for name in arguments(kind, passed):
@@ -147,7 +147,7 @@ class Walk:
         return InputError(f"{where}: {what}")
 
     def _argument(self, name: str, value: Any, known: Mapping[str, Argument], path: str, owner: str) -> None:
-        """Check one argument of `owner`, which lies at `path`."""
+        """Check one argument of the class or group `owner` at `path`."""
         argument = self._known(name, known, path, owner)
         below = f"{path}.{name}" if path else name
         self.given.add(below)
@@ -165,7 +165,7 @@ class Walk:
         raise self._wrong(f"{path}.{name}" if path else name, f"{owner} has no {name!r}{near}")
 
     def _value(self, value: Any, argument: Argument, path: str) -> None:
-        """Check a value from a file against a type hint, or one from the command line as a text."""
+        """Check a value against a type hint; values of the command line are text."""
         if isinstance(value, str) and "${" in value:
             return
         if argument.group is not None:
@@ -214,7 +214,7 @@ class Walk:
             self._argument(str(name), value, arguments(kind, passed), path, kind.__name__)
 
     def _descend(self, keys: tuple[str, ...], known: Mapping[str, Argument], path: str, owner: str, text: str) -> None:
-        """Check an override of the command line, part by part of its key."""
+        """Check an override of the command line, following the parts of its key."""
         name, rest = keys[0].removesuffix("+"), keys[1:]
         argument = self._known(name, known, path, owner)
         below = f"{path}.{name}" if path else name
@@ -269,19 +269,19 @@ class Walk:
 
 
 def _resolve(name: str, slot: Slot, packages: tuple[str, ...]) -> type | None:
-    """Return the class of a short name or an import path, where there is one for the slot."""
+    """Return the class of a short name or an import path, or None if the slot accepts no such class."""
     found = subclasses(slot).get(name) if "." not in name else trust.find(name, packages)
     return found if found is not None and issubclass(found, slot.bases) else None
 
 
 def _full(name: str, slot: Slot) -> str:
-    """Return the import path of the class that a short name means, or the name itself."""
+    """Return the import path of the class with a short name, or the name itself."""
     kind = subclasses(slot).get(name)
     return name if kind is None else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _accepts(hint: Any, value: Any) -> bool:
-    """Return whether jsonargparse takes a value for a type hint."""
+    """Return whether jsonargparse accepts a value for a type hint."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
     try:
@@ -295,7 +295,7 @@ def _accepts(hint: Any, value: Any) -> bool:
 
 
 def _parsed(text: str, hint: Any) -> Any:
-    """Return the text of an override as YAML where it is a mapping or a list, and as it is otherwise."""
+    """Return the text of an override parsed as YAML if it is a mapping or a list, otherwise unchanged."""
     try:
         value = plain_yaml.load(text, "")
     except InputError:
@@ -312,7 +312,7 @@ def _find(error: BaseException | None, kind: type[BaseException]) -> BaseExcepti
 
 
 def _interpolation(error: BaseException, walk: Walk) -> str:
-    """Say what is wrong with a `${...}`."""
+    """Return the error message for a wrong `${...}`."""
     text = str(error).split("\n")[0]
     full = getattr(error, "full_key", None) or ""
     where = full.partition(".")[2] or "the config"
@@ -329,7 +329,7 @@ def _interpolation(error: BaseException, walk: Walk) -> str:
 
 
 def _spelled(path: str, walk: Walk) -> str:
-    """Return a path as an interpolation spells it, with `init_args` below each class."""
+    """Return a path in the form that an interpolation needs, with `init_args` below each class."""
     parts = path.split(".")
     spelled = [parts[0]]
     for depth in range(1, len(parts)):
@@ -340,7 +340,7 @@ def _spelled(path: str, walk: Walk) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Keep of jsonargparse's message what names the key and the reason."""
+    """Return the parts of jsonargparse's message that name the key and the reason."""
     noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
     lines = [line.strip() for line in text.splitlines()]
     kept = " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(noise))

@@ -1,4 +1,4 @@
-"""The file that a verb writes: refused before any work where it cannot or should not be written."""
+"""Check of the file that a verb writes, before any work is done."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ from lit_thermal.errors import InputError
 
 
 def check_target(named: dict[str, Path], target: Path, overwrite: bool) -> None:
-    """Check the place of the checkpoint that a verb calls OURS.
+    """Check the checkpoint to write, the argument OURS.
 
     Args:
-        named: what the verb reads, by the names of its help.
-        target: what it writes.
-        overwrite: an existing file may be replaced.
+        named: files that the verb reads, by their placeholders in the help.
+        target: file to write.
+        overwrite: allow that an existing file is replaced.
 
     Raises:
-        InputError: it is a folder, in none, one of the files that are read, or there already.
+        InputError: the target is a folder or one of the files that are read, its folder is missing, or it exists.
     """
     if target.is_dir():
         raise InputError(f"OURS {target} is a folder: name a file in it, such as {target / 'converted.ckpt'}")

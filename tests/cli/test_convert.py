@@ -281,7 +281,7 @@ def test_a_pickle_becomes_a_checkpoint_and_the_words_that_it_tells_do(pickle, ru
     parameters = sum(value.numel() for value in saved.values())
     assert lines[0] == f"theirs.pkl, turbo: {len(saved)} entries, {parameters:,} parameters -> ours.ckpt"
     assert load_model(folder / "ours.ckpt").config["init_args"]["base"]["init_args"]["folder"] == str(folder / "turbo")
-    assert lines[-1].startswith("its prompts: ") and "--model.prompt.file" in lines[-1]
+    assert lines[-1].startswith("prompts: ") and "--model.prompt.file" in lines[-1]
     for line, left in zip(lines[1:-1], ("metrics.json", "predictions", "best.ckpt"), strict=True):
         _, verb, *words = line.split(":", 1)[1].split()
         assert words[:3] == ["-c", "paper/3m_ti", "--model.base.folder=turbo"]
