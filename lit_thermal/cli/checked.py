@@ -1,4 +1,4 @@
-"""Safety checks of config files and overrides before the parser reads them, because it imports the classes they name."""
+"""Safety checks of config files and overrides, before the parser reads them and imports the classes they name."""
 
 from collections.abc import Iterator
 from pathlib import Path

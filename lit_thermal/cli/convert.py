@@ -39,7 +39,7 @@ METHODS = {
         {
             "upsampling": (
                 ("nearest", "bilinear", "bicubic"),
-                "method that enlarges the thermal input: nearest, as in the released training, or bilinear as in the paper",
+                "enlargement of the thermal input: nearest, as in the released training, or bilinear, as in the paper",
             )
         },
         "-c paper/corefusion --model.upsampling={upsampling}",
@@ -61,7 +61,7 @@ METHODS = {
         "-c paper/3m_ti --model.base.folder={base} --model.train={train} --model.unet_rank={unet_rank} "
         "--model.vae_rank={vae_rank} --model.latent={latent} --model.upsampling={upsampling}",
         "",
-        "prompts:     --model.prompt.file needs a file with tags of each image, as in 'name.png: tag, tag'; without it, "
+        "prompts:     --model.prompt.file needs a file with tags of each image, as in 'name.png: tag, tag'; without it "
         "add --model.prompt=FixedPrompt",
     ),
     "real_iisr": Layout(

@@ -31,7 +31,7 @@ OTHER_VERBS = {
     "curves": ("lit_thermal.cli.curves:main", "draw the robustness curves of several tests in one picture"),
     "evaluate": (
         "lit_thermal.cli.evaluate:main",
-        "compute image metrics and downstream-task scores for restored files",
+        "compute image metrics and downstream scores of restored files",
     ),
     "sweep": ("lit_thermal.cli.sweep:main", "run the points of a W&B sweep file, without W&B"),
     "report": ("lit_thermal.cli.report:main", "compare runs, or a sweep, with published numbers on one page"),

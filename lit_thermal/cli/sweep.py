@@ -216,9 +216,7 @@ def _parser() -> Parser:
     parser.add_argument("file", metavar="FILE", help="sweep file, or the name of a packaged one")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="run each point under N seeds (default: 1)")
     parser.add_argument("--jobs", type=int, metavar="N", help="points run at a time (default: one for each GPU, or 1)")
-    parser.add_argument(
-        "--count", type=int, metavar="N", help="largest number of points; a random search draws so many"
-    )
+    parser.add_argument("--count", type=int, metavar="N", help="number of points (default: all of a grid)")
     parser.add_argument(
         "--points", metavar="NAME", nargs="+", help="run only these points, named as --dry_run shows them"
     )

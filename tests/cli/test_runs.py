@@ -311,7 +311,7 @@ def test_the_newest_run_is_taken_and_named_or_refused(run, folder):
     for words in (["test", "--ckpt_path=best"], ["fit", "--from=last"], ["fit", "--ckpt_path=last"]):
         refused = run(words[0], "-c", "toy.yaml", *words[1:])
         assert refused.code == 2 and f"{newer.name}, holds no checkpoint" in refused.err
-        assert f"and {first.name} is an older one: to take that, give the file {name.parent}" in refused.err
+        assert f"and {first.name} is an older one: to use that, give the file {name.parent}" in refused.err
     assert {newer, first} == set(runs(folder)), "nothing half-written"
     assert run("test", "-c", "toy.yaml", f"--ckpt_path={name}").code == 0
     (newer / "config.yaml").write_text("trainer: {fast_dev_run: true}\n")
@@ -371,7 +371,7 @@ def test_a_run_folder_that_cannot_be_is_one_sentence(run, folder):
     for words, said in (
         (["--experiment", "x" * 256], "has 256 bytes, more than a file may have"),
         (["--trainer.default_root_dir", "z" * 300], "File name too long"),
-        (["--trainer.default_root_dir=file"], "cannot be made (Not a directory)"),
+        (["--trainer.default_root_dir=file"], "cannot be created (Not a directory)"),
         ([f"--ckpt_path={'y' * 300}.ckpt"], "there is no checkpoint yyy"),
         ([f"--from={'y' * 300}.ckpt"], "there is no checkpoint yyy"),
     ):
@@ -414,7 +414,7 @@ def test_wandb_without_a_key_is_told_before_training(run, folder, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setattr(wandb, "login", lambda prompt: False)
     refused = run("fit", "-c", "toy.yaml", "-c", "logger/wandb")
-    assert refused.code == 2 and "there is no key on this machine): run `wandb login`, set WANDB_API_KEY" in refused.err
+    assert refused.code == 2 and "this machine has no API key): run `wandb login`, set WANDB_API_KEY" in refused.err
     assert not runs(folder) and {p.name for p in folder.iterdir()} <= {"toy.yaml", "runs"}
 
     def unreachable(prompt):
@@ -431,7 +431,7 @@ def test_wandb_without_a_key_is_told_before_training(run, folder, monkeypatch):
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
             "a data worker was killed (DataLoader",
         ),
-        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "give fewer by --data.num_workers (0 reads"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "lower --data.num_workers (0 reads"),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is"),
             "(/dev/shm) is full: enlarge",
@@ -440,7 +440,7 @@ def test_wandb_without_a_key_is_told_before_training(run, folder, monkeypatch):
             MemoryError("Caught MemoryError in DataLoader worker process 0.\nTraceback"),
             "a data worker ran out of memory",
         ),
-        (MemoryError(), "the memory of this machine does not suffice"),
+        (MemoryError(), "this machine has too little memory"),
         (
             OSError(28, "No space left on device"),
             "cannot be written (No space left on device): make room or choose another place by",
