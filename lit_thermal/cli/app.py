@@ -26,7 +26,6 @@ from lit_thermal.callbacks.stop_between_steps import StopBetweenSteps
 from lit_thermal.cli import quiet, run_folder
 from lit_thermal.cli.arguments import sources, with_found_files
 from lit_thermal.cli.checked import check_words, read_plainly, read_sources
-from lit_thermal.cli.checkpoint_io import WholeCheckpointIO
 from lit_thermal.cli.diagnose import explain, refuse_nulls
 from lit_thermal.cli.failures import check_wandb, end_workers_that_cannot_send, foreseen, quiet_writers
 from lit_thermal.cli.hints import Argument, arguments
@@ -38,6 +37,7 @@ from lit_thermal.errors import InputError
 from lit_thermal.files import check_name, locked
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.weights.checkpoint import constructor_error
+from lit_thermal.weights.checkpoint_io import WholeCheckpointIO
 
 for name in ("blocks", "callbacks", "data", "generative", "losses", "methods", "networks"):
     # jsonargparse knows a class by its short name once its module is imported.

@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from lit_thermal.weights import read_checkpoint
+from lit_thermal.weights.checkpoint import read_checkpoint
 from lit_thermal.weights_file import save_file
 
 
