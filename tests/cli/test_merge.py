@@ -107,18 +107,18 @@ def test_what_is_there_is_not_lost(trained, run, folder):
 def test_nothing_to_merge(trained, run, folder):
     assert run("merge", "lora.ckpt", "whole.ckpt").code == 0
     done = run("merge", "whole.ckpt", "again.ckpt")
-    assert done.code == 2 and "whole.ckpt holds no LoRA, so that there is nothing to fold in" in done.err
+    assert done.code == 2 and "whole.ckpt holds no LoRA to merge" in done.err
 
     small = "lit_thermal.networks.latent_diffusion.SmallLatentDiffusion"
     held = torch.load(folder / "lora.ckpt", weights_only=True)
     held["lit_thermal"]["model"]["init_args"]["base"] = {"class_path": small, "init_args": small_turbo.SIZES}
     torch.save(held, folder / "random.ckpt")
     done = run("merge", "random.ckpt", "again.ckpt")
-    assert done.code == 2 and "does not name what it was added to (model.base.folder)" in done.err
+    assert done.code == 2 and "does not name its base model (model.base.folder)" in done.err
 
     torch.save({"state_dict": {"x.lora_A.default.weight": torch.zeros(1)}}, folder / "bare.ckpt")
     done = run("merge", "bare.ckpt", "again.ckpt")
-    assert done.code == 2 and "bare.ckpt does not say what model it belongs to" in done.err
+    assert done.code == 2 and "bare.ckpt has no record of its model" in done.err
     assert not (folder / "again.ckpt").exists()
 
 

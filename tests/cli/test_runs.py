@@ -134,7 +134,7 @@ def test_the_command_line_decides_the_model_and_a_checkpoint_that_does_not_fit_s
     other = run("test", "-c", "toy.yaml", "--ckpt_path=best", "--model=OtherStandIn")
     assert "was made by StandIn and does not fit OtherStandIn" in other.err
     optimizer = run("fit", "-c", "toy.yaml", "--ckpt_path=best", "--model.optimizer.lr=0.5")
-    assert "carries the state of another model.optimizer: lr 0.001 there and 0.5 here" in optimizer.err
+    assert "has the state of another model.optimizer: lr 0.001 there and 0.5 here" in optimizer.err
     assert "keep the old setting by --model.optimizer.lr=0.001" in optimizer.err
     assert not runs(folder, verb="test") and len(runs(folder)) == 1, "nothing half-written"
 
@@ -339,7 +339,7 @@ def test_what_the_schedule_does_is_told_on_resuming(run, folder):
     refused = run(*long)
     rates = "the learning rate is 0 at step 5, 0.000854 at step 8"
     assert refused.code == 2 and "T_max 4 there and 8 here" in refused.err
-    assert f"keeps the one there, by which {rates}; to go on so, keep the old setting by --model.lr_" in refused.err
+    assert f"keeps the old one, by which {rates}; to resume, keep the old setting by --model.lr_" in refused.err
     assert "give it by --from to start a new training with its weights and a schedule of its own" in refused.err
     resumed = run(*long, "--model.lr_scheduler.T_max=4")
     assert resumed.code == 0 and f"the training goes on from step 4: {rates}" in resumed.out

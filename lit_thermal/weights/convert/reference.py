@@ -76,7 +76,7 @@ def check_layout(state: Mapping[str, Tensor], layout: Mapping[str, Tensor], path
     Raises:
         InputError: it does not; the sentence counts what is missing, unexpected and of another shape.
     """
-    if differences := compare(layout, state).told():
+    if differences := compare(layout, state).describe():
         raise InputError(
             f"{path} is not in the released layout of {method} ({len(layout)} entries): of its {len(state)} entries "
             f"{differences}; give the file that the released code wrote for the published network"
