@@ -181,7 +181,7 @@ def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Check that a checkpoint holds exactly the weights of the model, by name, shape and dtype, and that all are finite.
+    """Check that a checkpoint holds exactly the weights of the model (name, shape, kind of number), all of them finite.
 
     Prefixes of wrappers in the names (`module.`, `_orig_mod.`) are removed in the checkpoint.
 

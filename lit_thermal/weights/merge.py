@@ -32,8 +32,8 @@ def merged(path: Path, base: str = "") -> ThreeMTI:
         folder = _folder(config)
         if folder is None:
             raise InputError(
-                f"{path} has LoRA but does not name its base model (model.base.folder), and no checkpoint holds the base "
-                "weights: it cannot be merged"
+                f"{path} has LoRA but does not name its base model (model.base.folder), whose weights are not in it: it "
+                "cannot be merged"
             )
         checkpoint["lit_thermal"]["model"] = _replaced(config, folder, base or folder)
     try:
