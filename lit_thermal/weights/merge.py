@@ -32,7 +32,7 @@ def merged(path: Path, base: str = "") -> ThreeMTI:
         folder = _folder(config)
         if folder is None:
             raise InputError(
-                f"{path} has LoRA but does not name its base model (model.base.folder), whose weights are not in it: it "
+                f"{path} has LoRA but names no base model (model.base.folder), whose weights are not in it: it "
                 "cannot be merged"
             )
         checkpoint["lit_thermal"]["model"] = _replaced(config, folder, base or folder)

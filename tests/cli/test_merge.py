@@ -114,7 +114,7 @@ def test_nothing_to_merge(trained, run, folder):
     held["lit_thermal"]["model"]["init_args"]["base"] = {"class_path": small, "init_args": small_turbo.SIZES}
     torch.save(held, folder / "random.ckpt")
     done = run("merge", "random.ckpt", "again.ckpt")
-    assert done.code == 2 and "does not name its base model (model.base.folder)" in done.err
+    assert done.code == 2 and "names no base model (model.base.folder)" in done.err
 
     torch.save({"state_dict": {"x.lora_A.default.weight": torch.zeros(1)}}, folder / "bare.ckpt")
     done = run("merge", "bare.ckpt", "again.ckpt")
