@@ -353,7 +353,7 @@ ANOTHER = r"Real-IISR\.pth is not in the released layout of Real-IISR "
         (lambda s: {"trainer": {"vae_local": s}}, "no model under trainer and var_wo_ddp but 'vae_local'"),
         (lambda s: {"trainer": {"var_wo_ddp": [1]}}, "no plain state dict"),
         (lambda s: {"epoch": 3}, "no plain state dict .* but 'epoch'"),
-        (lambda s: s | {"lit_thermal": {}}, "is a checkpoint of lit_thermal already"),
+        (lambda s: s | {"lit_thermal": {}}, "is already a checkpoint of lit_thermal"),
     ],
 )
 def test_another_layout_is_one_sentence(change, said, file, weights):
