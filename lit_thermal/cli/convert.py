@@ -21,13 +21,13 @@ class Layout(NamedTuple):
     """Further required files: name of the option to its placeholder in the help and its help text."""
     options: dict[str, tuple[tuple[str, ...], str]]
     """Further options: name to its choices, the default first, and its help text."""
-    words: str
+    verb_words: str
     """Options of the verbs for the converted model; braces enclose an option, a file or an argument of the model."""
-    anew: str
+    fit_words: str
     """Further options of `fit` that prevent downloads of weights which the checkpoint replaces."""
-    besides: str = ""
+    note: str = ""
     """Last line of the output: inputs of the model that no checkpoint holds."""
-    whole: bool = True
+    restores: bool = True
     """Whether the model restores images; otherwise it is only a start for training."""
 
 
@@ -79,7 +79,7 @@ METHODS = {
         {},
         "-c paper/real_iisr_released",
         "",
-        whole=False,
+        restores=False,
     ),
 }
 
@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
     layout = METHODS[method]
     arguments = _parser(method, layout).parse_args(argv[1:])
     options = {name: getattr(arguments, name) for name in layout.options}
-    source, target = Path(arguments.reference), Path(arguments.ours)
+    source, target = Path(arguments.reference), Path(arguments.output)
     files = {name: Path(getattr(arguments, name)) for name in layout.files}
     named = {"REFERENCE": source} | {layout.files[name][0]: path for name, path in files.items()}
     check_target(named, target, arguments.overwrite)
@@ -109,15 +109,15 @@ def main(argv: Sequence[str]) -> int:
     # Frozen parts with files of their own are not in the checkpoint.
     parameters = sum(p.numel() for name, p in model.named_parameters() if name in state)
     assert model.config is not None
-    words = layout.words.format(**model.config["init_args"] | options | files)
+    words = layout.verb_words.format(**model.config["init_args"] | options | files)
     read = ", ".join(map(str, named.values()))
     print(f"{read}: {len(state)} entries, {parameters:,} parameters -> {target}")
-    if layout.whole:
+    if layout.restores:
         print(f"measure it:  lit_thermal test {words} --ckpt_path {target}")
         print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
-    print(f"go on:       lit_thermal fit {' '.join([words, *layout.anew.split()])} --from {target}")
-    if layout.besides:
-        print(layout.besides)
+    print(f"continue:    lit_thermal fit {' '.join([words, *layout.fit_words.split()])} --from {target}")
+    if layout.note:
+        print(layout.note)
     return 0
 
 
@@ -132,10 +132,10 @@ def _overview() -> Parser:
 def _parser(method: str, layout: Layout) -> Parser:
     parser = Parser(f"lit_thermal convert {method}", f"Read {layout.about}. Write a checkpoint.")
     parser.add_argument("reference", metavar="REFERENCE", help="weights file of the released code")
-    parser.add_argument("ours", metavar="OURS", help="checkpoint to write (.ckpt)")
+    parser.add_argument("output", metavar="OUTPUT", help="checkpoint to write (.ckpt)")
     for name, (called, about) in layout.files.items():
         parser.add_argument(f"--{name}", metavar=called, required=True, help=about)
     for name, (choices, about) in layout.options.items():
         parser.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"{about} (default: {choices[0]})")
-    parser.add_argument("--overwrite", action="store_true", help="replace OURS if it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
     return parser

@@ -10,7 +10,7 @@ from lit_thermal.cli.target import check_target
 def main(argv: Sequence[str]) -> int:
     """Merge one checkpoint; return the exit code."""
     arguments = _parser().parse_args(argv)
-    source, target = Path(arguments.checkpoint), Path(arguments.ours)
+    source, target = Path(arguments.checkpoint), Path(arguments.output)
     check_target({"CHECKPOINT": source}, target, arguments.overwrite)
     from lit_thermal.blocks.prompt import TextPrompt
     from lit_thermal.weights import save_model
@@ -36,12 +36,12 @@ def _parser() -> Parser:
         "Fold the LoRA of a checkpoint into the base weights, and write all weights as one checkpoint.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint with LoRA that `fit` or `convert` wrote")
-    parser.add_argument("ours", metavar="OURS", help="checkpoint to write (.ckpt)")
+    parser.add_argument("output", metavar="OUTPUT", help="checkpoint to write (.ckpt)")
     parser.add_argument(
         "--base",
         metavar="FOLDER",
         default="",
         help="folder of the base model, or its name on the hub (default: the folder or name used in training)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OURS if it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
     return parser

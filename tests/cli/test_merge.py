@@ -99,7 +99,7 @@ def test_what_is_there_is_not_lost(trained, run, folder):
     (folder / "ours.ckpt").write_text("mine")
     done = run("merge", "lora.ckpt", "ours.ckpt")
     assert (done.code, (folder / "ours.ckpt").read_text()) == (2, "mine")
-    assert "OURS ours.ckpt exists: choose another name or give --overwrite" in done.err
+    assert "OUTPUT ours.ckpt exists: choose another name or give --overwrite" in done.err
     assert run("merge", "lora.ckpt", "ours.ckpt", "--overwrite").code == 0
     load_model(folder / "ours.ckpt")
 
@@ -125,11 +125,11 @@ def test_nothing_to_merge(trained, run, folder):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "the following arguments are required: CHECKPOINT, OURS"),
+        ([], "the following arguments are required: CHECKPOINT, OUTPUT"),
         (["none.ckpt", "b.ckpt"], "there is no checkpoint none.ckpt"),
         (["toy.yaml", "b.ckpt"], "toy.yaml cannot be read as a checkpoint"),
         (["toy.yaml", "no/b.ckpt"], "there is no folder no; make it first"),
-        (["toy.yaml", "."], "OURS . is a folder: name a file in it"),
+        (["toy.yaml", "."], "OUTPUT . is a folder: name a file in it"),
         (["toy.yaml", "./toy.yaml", "--overwrite"], "is CHECKPOINT itself"),
         (["toy.yaml", "b.ckpt", "--bse=x"], "no option --bse; did you mean --base?"),
     ],
