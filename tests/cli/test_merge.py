@@ -77,7 +77,7 @@ def test_it_tells_what_to_do_with_it(trained, run, folder):
     assert lines[0].startswith(f"lora.ckpt: {count} entries, ") and lines[0].endswith(", no LoRA -> whole.ckpt")
     words = "--model.train=all --model.latent=sample --model.timestep=199 --model.upsampling=two_step"
     assert lines[1].endswith(f"lit_thermal predict -c EXPERIMENT {words} --ckpt_path whole.ckpt")
-    assert lines[2].endswith("text_encoder/ and tokenizer/ in turbo, and no other file of its base")
+    assert lines[2].endswith("text_encoder/ and tokenizer/ in turbo, no other files of the base")
     learned = {"class_path": "lit_thermal.blocks.prompt.LearnedPrompt"}
     checkpoint(folder / "learned.ckpt", "turbo", prompt=learned)
     assert len(run("merge", "learned.ckpt", "other.ckpt").out.splitlines()) == 2
