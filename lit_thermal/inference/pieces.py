@@ -122,7 +122,7 @@ def _temporal_scale(name: str, hr: Clip, lr: Clip) -> int:
 
 
 def scale_of(name: str, target: Sequence[int], lr: Sequence[int]) -> int:
-    """Return how many times larger than the input, (height, width), the target is.
+    """Return the scale between a target and its input from their sizes (height, width, ...).
 
     Raises:
         InputError: the ratio of the sizes is no whole number, or differs between height and width.
@@ -137,7 +137,7 @@ def scale_of(name: str, target: Sequence[int], lr: Sequence[int]) -> int:
 
 
 def tolerance(kind: str) -> int:
-    """Return by how many of 255 levels the colour channels of gray files may differ."""
+    """Return the largest difference, in levels of 255, between the colour channels of files that count as gray."""
     return RESTORED_TOLERANCE if kind.startswith("--pred ") else 0
 
 
