@@ -489,4 +489,4 @@ def test_full_shared_memory_ends_the_run(run, folder, monkeypatch):
     monkeypatch.setattr(torch.UntypedStorage, "_share_filename_cpu_", full)
     stopped = run("fit", "-c", "toy.yaml", "--data.workers=1")
     assert stopped.code == 2 and "Traceback" not in stopped.err
-    assert "the shared memory of the data workers (/dev/shm) is full: enlarge it, or give" in stopped.err
+    assert "the shared memory of the data workers (/dev/shm) is full: enlarge it, or lower" in stopped.err
