@@ -1,4 +1,7 @@
-"""Lightning callbacks; installed as `lit_thermal.callbacks`."""
+"""Lightning callbacks; installed as `lit_thermal.callbacks`.
+
+A config names those exported here; the command line adds the others to each run itself.
+"""
 
 from .chain_pictures import ChainPictures
 from .ema import EMA

@@ -10,7 +10,10 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_thermal"
-SHARED = {"batch", "errors", "files", "lazy", "moved", "plain_files", "plain_yaml", "shapes", "trust", "weights_file"}
+SHARED = {"batch", "errors", "files", "lazy", "moved", "plain_files", "plain_yaml", "shapes", "trust"} | {
+    "torchvision_weights",
+    "weights_file",
+}
 """What everyone may import."""
 ALLOWED = {
     "ops": set(),
@@ -27,7 +30,7 @@ ALLOWED = {
     "inference": NETWORKS | {"methods", "weights", "data", "metrics", "evaluation"},
     "downstream": {"blocks", "ops", "data", "metrics", "evaluation", "weights"},
     "report": {"data", "metrics", "evaluation", "sweeping"},
-    "callbacks": {"inference", "methods", "ops", "data", "metrics", "evaluation", "losses", "blocks"},
+    "callbacks": {"inference", "methods", "ops", "data", "metrics", "evaluation", "losses", "blocks", "sweeping"},
     "cli": NETWORKS
     | {
         "methods",
@@ -48,6 +51,7 @@ ALLOWED = {
     "moved": set(),
     "plain_yaml": set(),
     "trust": set(),
+    "torchvision_weights": set(),
     "weights_file": set(),
     "plain_files": set(),
     "shapes": set(),

@@ -1,6 +1,5 @@
 """Terms of the guidance loss that compare features of two images from a frozen network."""
 
-import urllib.request
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from lit_thermal.blocks.guidance_terms import ReferenceTerm, mean_square
 from lit_thermal.blocks.pretrained import fetch, pretrained_wanted, read_weights
 from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
+from lit_thermal.torchvision_weights import fetch_published
 from lit_thermal.weights_file import check_kinds
 
 VGGNetwork = Literal["vgg16", "vgg19"]
@@ -261,7 +261,7 @@ def _vgg_layers(network: VGGNetwork) -> dict[str, int]:
 
 def _vgg(network: VGGNetwork, last: int, weights: str) -> nn.Module:
     """Return the layers of a VGG up to index `last` with torchvision's weights, from a file or downloaded."""
-    path = Path(weights) if weights else _fetch_vgg(network)
+    path = Path(weights) if weights else fetch_published(network, "give the file by VGGTerm's `weights`")
     if not is_plain(path):
         raise InputError(f"there is no file {path} with weights of {network}: correct VGGTerm's `weights`")
     features = _vgg_features(network)[: last + 1]
@@ -276,27 +276,6 @@ def _vgg(network: VGGNetwork, last: int, weights: str) -> nn.Module:
             "needed are in the file, or their shapes differ): give torchvision's file of this network"
         ) from error
     return features
-
-
-def _fetch_vgg(network: VGGNetwork) -> Path:
-    """Return the file of torchvision's weights in torch's own cache, downloaded if it is missing."""
-    url = torchvision.models.get_model_weights(network)["IMAGENET1K_V1"].url
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-    if path.is_file():
-        return path
-    try:
-        # A quick request first: the download itself has no timeout.
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10):
-            pass
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[-1], progress=False)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"the pretrained weights {path.name} of torchvision's {network} are not on this machine and could not be "
-            f"fetched ({str(error).splitlines()[0][:120]}): download {url} elsewhere and give the file by VGGTerm's "
-            f"`weights`, or put it into {path.parent}"
-        ) from error
-    return path
 
 
 def _sam(model: str) -> nn.Module:

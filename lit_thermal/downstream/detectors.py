@@ -14,6 +14,7 @@ from lit_thermal.blocks.pretrained import read_held
 from lit_thermal.downstream.small_detector import fcos_small
 from lit_thermal.downstream.training import read_trained
 from lit_thermal.errors import InputError, reading
+from lit_thermal.torchvision_weights import fetch_published
 
 SCORE = 0.05
 """The least score of what is found; below it precision says little."""
@@ -256,14 +257,7 @@ def _published(name: str, weights: str) -> tuple[TorchvisionDetector, list[str]]
     words: list[str] = best.meta["categories"]
     network = torchvision.models.get_model(name, weights=None, weights_backbone=None)
     if weights == "DEFAULT":
-        file = Path(torch.hub.get_dir(), "checkpoints", best.url.rsplit("/", 1)[-1])
-        try:
-            state = best.get_state_dict(progress=True, check_hash=True)
-        except Exception as error:  # whatever the download trips over
-            raise InputError(
-                f"the weights of {name} are not on this machine and could not be fetched ({error}): download "
-                f"{best.url} elsewhere and put it at {file}, or give it by --weights"
-            ) from error
+        state = read_held(fetch_published(name, "give it by --weights", "DEFAULT"))
     else:
         state = read_held(Path(weights))
     try:

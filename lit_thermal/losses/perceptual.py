@@ -1,6 +1,5 @@
 """Perceptual losses: differences of two images in the features of a network trained on photographs."""
 
-import urllib.request
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
+from lit_thermal.torchvision_weights import fetch_published, published
 from lit_thermal.weights_file import check_kinds, check_tensors, read_file
 
 LPIPSNetwork = Literal["vgg", "alex"]
@@ -160,11 +160,15 @@ class _WeightedFeatures(nn.Module):
     def __init__(self, network: LPIPSNetwork, weights: str) -> None:
         super().__init__()
         backbone = BACKBONES[network]
-        path = Path(weights) if weights else _fetch(backbone.name)
+        path = (
+            Path(weights)
+            if weights
+            else fetch_published(backbone.name, "give the file by LPIPS' `weights`, or choose NoPerceptualLoss")
+        )
         if not is_plain(path):
             raise InputError(
-                f"there is no file {path} with weights of {backbone.name}: download {_url(backbone.name)} and give its "
-                "path by LPIPS' `weights`"
+                f"there is no file {path} with weights of {backbone.name}: download {published(backbone.name).url} and "
+                "give its path by LPIPS' `weights`"
             )
         layers = _features(backbone, path)
         ends = backbone.stages
@@ -211,7 +215,7 @@ def _features(backbone: Backbone, path: Path) -> nn.Sequential:
     except RuntimeError as error:
         raise InputError(
             f"weights {path} do not fit {backbone.name} ({len(state)} of the {len(layers.state_dict())} that LPIPS "
-            f"needs are in the file, or their shapes differ): give torchvision's file, {_url(backbone.name)}"
+            f"needs are in the file, or their shapes differ): give torchvision's file, {published(backbone.name).url}"
         ) from error
     return layers.float()
 
@@ -224,28 +228,3 @@ def _read(path: Path) -> dict[str, Tensor]:
     state = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     check_tensors(state, path)
     return state
-
-
-def _url(name: str) -> str:
-    return torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
-
-
-def _fetch(name: str) -> Path:
-    """Return the file of torchvision's weights in torch's own cache, downloaded if it is missing."""
-    url = _url(name)
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-    if path.is_file():
-        return path
-    try:
-        # A quick request first: the download itself has no timeout.
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10):
-            pass
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[-1], progress=False)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"the pretrained weights {path.name} of torchvision's {name} are not on this machine and could not be "
-            f"fetched ({str(error).splitlines()[0][:120]}): download {url} elsewhere and give the file by LPIPS' "
-            f"`weights`, put it into {path.parent}, or take NoPerceptualLoss"
-        ) from error
-    return path

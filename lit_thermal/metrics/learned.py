@@ -5,12 +5,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor
 
 from lit_thermal.errors import InputError
 from lit_thermal.losses.perceptual import BACKBONES, LPIPS
 from lit_thermal.metrics.metric import Seen, Unavailable
+from lit_thermal.torchvision_weights import published
 
 LEAST_SIDE = BACKBONES["alex"].least_side
 
@@ -51,7 +51,7 @@ def perceptual_change(seen: Seen) -> Tensor:
 
 def weights_file() -> Path:
     """Return the path where torch stores AlexNet's weights once they are downloaded."""
-    return Path(torch.hub.get_dir(), "checkpoints", _url().rsplit("/", 1)[-1])
+    return published("alexnet").path
 
 
 def _frames(video: Tensor) -> Iterator[Tensor]:
@@ -60,9 +60,9 @@ def _frames(video: Tensor) -> Iterator[Tensor]:
 
 
 def _network(metric: str) -> LPIPS:
-    path = weights_file()
+    url, path = published("alexnet")
     if not path.is_file():
-        raise Unavailable(f"{metric} needs torchvision's AlexNet weights: fetch {_url()} and put it into {path.parent}")
+        raise Unavailable(f"{metric} needs torchvision's AlexNet weights: fetch {url} and put it into {path.parent}")
     try:
         return _read(path)
     except InputError as error:
@@ -74,7 +74,3 @@ def _read(path: Path) -> LPIPS:
     network = LPIPS("alex", str(path))
     network.prepare()
     return network
-
-
-def _url() -> str:
-    return torchvision.models.get_model_weights("alexnet")["IMAGENET1K_V1"].url  # type: ignore[no-any-return]

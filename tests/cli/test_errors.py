@@ -110,7 +110,7 @@ def test_in_the_shell(word, said, run, folder):
         ),
         (
             ["--model.depth=3", "-c", "toy.yaml"],
-            "--model.depth=3 stands before -c toy.yaml, which would be read after it",
+            "--model.depth=3 comes before -c toy.yaml, which would replace it",
         ),
         (["-c", "toy.yaml", "--from=last", "--ckpt_path=last"], "no run in "),
         (

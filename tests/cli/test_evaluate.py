@@ -126,7 +126,7 @@ def test_files_that_do_not_pair_are_told_in_one_sentence(folder, run):
     )
     write(Path("lr/0.png"), smooth(0, 12, 13))
     found = run("evaluate", "--pred", "bad", "--hr", "hr", "--lr", "lr")
-    assert found.code == 2 and "the target of 0 is 28x24 and its input 13x12, which is no whole number" in found.err
+    assert found.code == 2 and "the target of 0 is 28x24 and its input 13x12, but it must be larger by" in found.err
 
 
 def test_words_that_make_no_sense_are_one_sentence(folder, run):
@@ -261,7 +261,7 @@ def test_videos_of_other_lengths_are_told(folder, run):
     assert found.code == 2 and "there is no file x.pth" in found.err
     compact(folder / "toy.pth", 2)
     found = run("evaluate", "--two_stage", "toy.pth", "--hr", "hr", "--lr", "lr")
-    assert "clip0 has 5 target frames and 4 input frames; between two input frames" in found.err
+    assert "clip0 has 5 target frames and 4 input frames; there must be a fixed number" in found.err
 
 
 def test_a_task_is_handed_over(monkeypatch):

@@ -16,7 +16,8 @@ import torch
 import yaml
 from conftest import CONFIG
 
-from lit_thermal.cli import keep, run_folder
+from lit_thermal.callbacks import step_seeds
+from lit_thermal.cli import run_folder
 from lit_thermal.errors import InputError
 from lit_thermal.files import locked
 from lit_thermal.weights import load_model
@@ -133,7 +134,7 @@ def test_the_command_line_decides_the_model_and_a_checkpoint_that_does_not_fit_s
     other = run("test", "-c", "toy.yaml", "--ckpt_path=best", "--model=OtherStandIn")
     assert "was made by StandIn and does not fit OtherStandIn" in other.err
     optimizer = run("fit", "-c", "toy.yaml", "--ckpt_path=best", "--model.optimizer.lr=0.5")
-    assert "carries the state of another model.optimizer: lr 0.001 there and 0.5 here" in optimizer.err
+    assert "has the state of another model.optimizer: lr 0.001 there and 0.5 here" in optimizer.err
     assert "keep the old setting by --model.optimizer.lr=0.001" in optimizer.err
     assert not runs(folder, verb="test") and len(runs(folder)) == 1, "nothing half-written"
 
@@ -310,7 +311,7 @@ def test_the_newest_run_is_taken_and_named_or_refused(run, folder):
     for words in (["test", "--ckpt_path=best"], ["fit", "--from=last"], ["fit", "--ckpt_path=last"]):
         refused = run(words[0], "-c", "toy.yaml", *words[1:])
         assert refused.code == 2 and f"{newer.name}, holds no checkpoint" in refused.err
-        assert f"and {first.name} is an older one: to take that, give the file {name.parent}" in refused.err
+        assert f"and {first.name} is an older one: to use that, give the file {name.parent}" in refused.err
     assert {newer, first} == set(runs(folder)), "nothing half-written"
     assert run("test", "-c", "toy.yaml", f"--ckpt_path={name}").code == 0
     (newer / "config.yaml").write_text("trainer: {fast_dev_run: true}\n")
@@ -338,7 +339,7 @@ def test_what_the_schedule_does_is_told_on_resuming(run, folder):
     refused = run(*long)
     rates = "the learning rate is 0 at step 5, 0.000854 at step 8"
     assert refused.code == 2 and "T_max 4 there and 8 here" in refused.err
-    assert f"keeps the one there, by which {rates}; to go on so, keep the old setting by --model.lr_" in refused.err
+    assert f"keeps the old one, by which {rates}; to resume, keep the old setting by --model.lr_" in refused.err
     assert "give it by --from to start a new training with its weights and a schedule of its own" in refused.err
     resumed = run(*long, "--model.lr_scheduler.T_max=4")
     assert resumed.code == 0 and f"the training goes on from step 4: {rates}" in resumed.out
@@ -370,7 +371,7 @@ def test_a_run_folder_that_cannot_be_is_one_sentence(run, folder):
     for words, said in (
         (["--experiment", "x" * 256], "has 256 bytes, more than the limit of 255 for a file"),
         (["--trainer.default_root_dir", "z" * 300], "File name too long"),
-        (["--trainer.default_root_dir=file"], "cannot be made (Not a directory)"),
+        (["--trainer.default_root_dir=file"], "cannot be created (Not a directory)"),
         ([f"--ckpt_path={'y' * 300}.ckpt"], "there is no checkpoint yyy"),
         ([f"--from={'y' * 300}.ckpt"], "there is no checkpoint yyy"),
     ):
@@ -413,7 +414,7 @@ def test_wandb_without_a_key_is_told_before_training(run, folder, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setattr(wandb, "login", lambda prompt: False)
     refused = run("fit", "-c", "toy.yaml", "-c", "logger/wandb")
-    assert refused.code == 2 and "there is no key on this machine): run `wandb login`, set WANDB_API_KEY" in refused.err
+    assert refused.code == 2 and "this machine has no API key): run `wandb login`, set WANDB_API_KEY" in refused.err
     assert not runs(folder) and {p.name for p in folder.iterdir()} <= {"toy.yaml", "runs"}
 
     def unreachable(prompt):
@@ -430,7 +431,7 @@ def test_wandb_without_a_key_is_told_before_training(run, folder, monkeypatch):
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
             "a data worker was killed (DataLoader",
         ),
-        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "give fewer by --data.num_workers (0 reads"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "lower --data.num_workers (0 reads"),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is"),
             "(/dev/shm) is full: enlarge",
@@ -439,7 +440,7 @@ def test_wandb_without_a_key_is_told_before_training(run, folder, monkeypatch):
             MemoryError("Caught MemoryError in DataLoader worker process 0.\nTraceback"),
             "a data worker ran out of memory",
         ),
-        (MemoryError(), "the memory of this machine does not suffice"),
+        (MemoryError(), "this machine has too little memory"),
         (
             OSError(28, "No space left on device"),
             "cannot be written (No space left on device): make room or choose another place by",
@@ -451,7 +452,7 @@ def test_what_stops_a_run_from_outside_is_one_sentence(run, folder, monkeypatch,
         if trainer.current_epoch == 1:
             raise error
 
-    monkeypatch.setattr(keep.StepSeeds, "on_train_batch_start", fail)
+    monkeypatch.setattr(step_seeds.StepSeeds, "on_train_batch_start", fail)
     stopped = run("fit", "-c", "toy.yaml")
     assert stopped.code == 2 and "Traceback" not in stopped.err and said in stopped.err.splitlines()[-1]
     assert (runs(folder)[0] / "checkpoints/last.ckpt").is_file()
@@ -461,7 +462,7 @@ def test_a_run_folder_that_is_removed_meanwhile_is_one_sentence(run, folder, mon
     def remove(self, trainer, *_):
         shutil.rmtree(folder / "runs", ignore_errors=True)
 
-    monkeypatch.setattr(keep.StepSeeds, "on_train_batch_start", remove)
+    monkeypatch.setattr(step_seeds.StepSeeds, "on_train_batch_start", remove)
     stopped = run("fit", "-c", "toy.yaml")
     assert stopped.code == 2 and "was removed while the run wrote to it" in stopped.err.splitlines()[-1]
     assert not list(folder.glob("runs/*/*/checkpoints/*"))
@@ -474,7 +475,7 @@ def test_a_killed_data_worker_ends_the_run(run, folder, monkeypatch):
             os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
             time.sleep(0.2)
 
-    monkeypatch.setattr(keep.StepSeeds, "on_train_batch_start", kill)
+    monkeypatch.setattr(step_seeds.StepSeeds, "on_train_batch_start", kill)
     stopped = run("fit", "-c", "toy.yaml", "--data.workers=1", "--trainer.max_epochs=20")
     assert stopped.code == 2 and "a data worker was killed" in stopped.err.splitlines()[-1]
 
@@ -488,4 +489,4 @@ def test_full_shared_memory_ends_the_run(run, folder, monkeypatch):
     monkeypatch.setattr(torch.UntypedStorage, "_share_filename_cpu_", full)
     stopped = run("fit", "-c", "toy.yaml", "--data.workers=1")
     assert stopped.code == 2 and "Traceback" not in stopped.err
-    assert "the shared memory of the data workers (/dev/shm) is full: enlarge it, or give" in stopped.err
+    assert "the shared memory of the data workers (/dev/shm) is full: enlarge it, or lower" in stopped.err

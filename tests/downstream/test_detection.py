@@ -181,8 +181,8 @@ def test_weights_that_nobody_gave(monkeypatch, tmp_path):
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", offline)
-    with pytest.raises(InputError, match=r"download https.*ssdlite320.*and put it at"):
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    with pytest.raises(InputError, match=r"download https.*ssdlite320.*and put it into"):
         trained_detector("ssdlite320_mobilenet_v3_large", "DEFAULT", CLASSES)
 
 

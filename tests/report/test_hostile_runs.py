@@ -150,7 +150,7 @@ def test_tables_of_names_that_files_cannot_tell_apart(tmp_path):
         ('"folder": "0-seed0"', '"folder": "/etc"', "names the folder '/etc'"),
         ('"seed": 0', '"seed": "0"', "points[0].seed is '0'"),
         ('"overrides": [', '"overrides": [1, ', "overrides[0] is 1 and must be text"),
-        ('"parameters": {', '"parameters": [', "cannot be read as what `sweep` writes"),
+        ('"parameters": {', '"parameters": [', "cannot be read as a record of `sweep`"),
     ],
 )
 def test_an_edited_sweep_is_told(tmp_path, old, new, says):

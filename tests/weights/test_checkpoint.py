@@ -82,7 +82,7 @@ def test_a_model_is_rebuilt(tmp_path):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (None, "does not say what model it belongs to"),
+        (None, "has no record of its model"),
         ({"class_path": "lit_thermal.Gone"}, r"was made by lit_thermal 0.0.1, and version .* cannot build its model"),
         ({"class_path": "THERIS", "init_args": {"presett": "tiny"}}, "cannot build its model"),
         ({"class_path": "THERIS", "init_args": {"preset": "tiny"}}, "does not fit the model: of its weights 4 missing"),

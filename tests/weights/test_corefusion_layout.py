@@ -222,7 +222,7 @@ def changed(**entries):
             lambda s: {"state_dict": s, "epoch": 3},
             r"no plain state dict \(names to tensors\) but 'state_dict', 'epoch'",
         ),
-        (lambda s: {"state_dict": s, "lit_thermal": {}}, "is a checkpoint of lit_thermal already"),
+        (lambda s: {"state_dict": s, "lit_thermal": {}}, "is already a checkpoint of lit_thermal"),
         (lambda s: list(s.values()), "no plain state dict"),
         (lambda s: {}, "no plain state dict"),
         (lambda s: torch.nn.Linear(1, 1), "more than tensors and plain values.*save only its state dict"),

@@ -27,7 +27,7 @@ from lit_thermal.ops.colour import adain
 from lit_thermal.weights import load_model, save_model, transplant
 from lit_thermal.weights.checkpoint import build_model
 from lit_thermal.weights.convert import real_iisr, varsr
-from lit_thermal.weights.convert.real_iisr_layout import released_layout, take
+from lit_thermal.weights.convert.real_iisr_layout import copy_released, released_layout
 
 PUBLISHED = real_iisr.published()
 TRAINING = {
@@ -184,7 +184,7 @@ def test_the_published_scales_and_their_positions():
     network = RealIISRNetwork(tokenizer, 1, 16, 2, 0.0, encoder, structure, codebook).eval()
     state = filled(network)
     own = network.state_dict()
-    take(network, state, Path("file.pth"))
+    copy_released(network, state, Path("file.pth"))
     assert own["transformer.prefix_positions"].shape == (1, 2049, 16)
     lr = images(1, 64).float()
     scales = tokenizer.quantize.scales
@@ -353,7 +353,7 @@ ANOTHER = r"Real-IISR\.pth is not in the released layout of Real-IISR "
         (lambda s: {"trainer": {"vae_local": s}}, "no model under trainer and var_wo_ddp but 'vae_local'"),
         (lambda s: {"trainer": {"var_wo_ddp": [1]}}, "no plain state dict"),
         (lambda s: {"epoch": 3}, "no plain state dict .* but 'epoch'"),
-        (lambda s: s | {"lit_thermal": {}}, "is a checkpoint of lit_thermal already"),
+        (lambda s: s | {"lit_thermal": {}}, "is already a checkpoint of lit_thermal"),
     ],
 )
 def test_another_layout_is_one_sentence(change, said, file, weights):
@@ -389,7 +389,7 @@ def saved(before: Path) -> Weights:
 def test_real_iisr_starts_from_varsr(before, tmp_path, caplog):
     with caplog.at_level("INFO"):
         save_model(varsr.convert(before), tmp_path / "start.ckpt")
-    assert "not taken: vae (1), lvl_1L (1), vq (10), decoder_norm (1), decoder (2)" in caplog.text
+    assert "not used: vae (1), lvl_1L (1), vq (10), decoder_norm (1), decoder (2)" in caplog.text
     assert "has a tokenizer" in caplog.text
     start = load_model(tmp_path / "start.ckpt")
     assert held(start, saved(before))
