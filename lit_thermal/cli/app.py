@@ -32,7 +32,7 @@ from lit_thermal.cli.checked import check_words, read_plainly, read_sources
 from lit_thermal.cli.diagnose import explain, refuse_nulls
 from lit_thermal.cli.failures import check_wandb, end_workers_that_cannot_send, foreseen, quiet_writers
 from lit_thermal.cli.hints import Argument, arguments
-from lit_thermal.cli.keep import BestAndLast, KeepConfig, StepSeeds, StopBetweenSteps, TellProgress, WholeCheckpointIO
+from lit_thermal.cli.keep import BestAndLast, KeepConfig, StepSeeds, StopBetweenSteps, TellProgress
 from lit_thermal.cli.run_folder import short_path
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_name, locked
@@ -40,6 +40,7 @@ from lit_thermal.methods.base import SuperResolver
 from lit_thermal.sweeping.runner import PROGRESS_FILE
 from lit_thermal.weights import check_fit, read_checkpoint, transplant
 from lit_thermal.weights.checkpoint import check_resumes, check_training, constructor_error
+from lit_thermal.weights.checkpoint_io import WholeCheckpointIO
 from lit_thermal.weights.schedule import rates_ahead, told
 
 for name in ("blocks", "callbacks", "data", "generative", "losses", "methods", "networks"):

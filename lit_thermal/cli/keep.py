@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
@@ -25,8 +24,6 @@ from lit_thermal.errors import InputError
 from lit_thermal.files import write_text
 from lit_thermal.ops.finite import all_finite
 from lit_thermal.sweeping.runner import SWEEP_PROCESS
-from lit_thermal.weights import read_checkpoint
-from lit_thermal.weights_file import save_file
 
 
 class KeepConfig(Callback):
@@ -238,18 +235,3 @@ class TellProgress(Callback):
         score = trainer.callback_metrics.get("val/psnr")
         note = {"phase": phase, "step": step, "steps": steps, "val/psnr": None if score is None else float(score)}
         write_text(self.file, json.dumps(note))
-
-
-class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints whole, so that a killed run or a full disk leaves the last one, and checks what it reads.
-
-    Lightning's own writing moves the file from the system's temporary folder, which is a copy between two discs.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Save a checkpoint to a local file."""
-        save_file(checkpoint, Path(path))
-
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        """Load a checkpoint onto the CPU; its checksums are compared, and only tensors and plain values unpickled."""
-        return read_checkpoint(path)

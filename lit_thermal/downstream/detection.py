@@ -15,7 +15,7 @@ from lit_thermal.data.formats.objects import Objects
 from lit_thermal.downstream.detectors import Detector, Found, untrained_detector
 from lit_thermal.downstream.pictures import Pictures
 from lit_thermal.downstream.resampling import corrected_interval, resampled
-from lit_thermal.downstream.training import draw, train, warm_up_then
+from lit_thermal.downstream.training import DownstreamTraining, Samples, seeded, train, warm_up_then
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.statistics import Interval
 
@@ -67,33 +67,25 @@ def train_detector(
     names = [name for name in pictures.names if any(label in classes for label in objects[name].labels)]
     if not names:
         raise InputError(f"no image to train on has a {' or '.join(classes)}")
-    detector = untrained_detector(name, classes).to(device)
+    with seeded(recipe.seed):
+        detector = untrained_detector(name, classes).to(device)
     decayed: list[Tensor] = [p for p in detector.parameters() if p.requires_grad and p.ndim > 1]
     others: list[Tensor] = [p for p in detector.parameters() if p.requires_grad and p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others}]
     optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
 
-    def loss(step: int) -> Tensor:
-        chosen = [names[index] for index in draw(len(names), recipe.batch, step, recipe.seed)]
-        mirrored = torch.rand(len(chosen)) < 0.5
-        samples = [
-            _sample(pictures[name], objects[name], classes, bool(flip))
-            for name, flip in zip(chosen, mirrored, strict=True)
-        ]
-        images, boxes, labels = zip(*samples, strict=True)
-        return detector.loss(images, boxes, labels)
+    def sample(name: str) -> tuple[Tensor, Tensor, Tensor]:
+        return pictures[name], *of_classes(objects[name], classes)
 
-    train(
-        detector,
-        loss,
-        optimizer,
-        warm_up_then("cosine", min(recipe.warm_up, recipe.steps), recipe.steps),
-        steps=recipe.steps,
-        file=file,
-        record={"detector": name, "classes": list(classes), "images": len(names)}
-        | {key: value for key, value in recipe._asdict().items() if key != "steps"},
-        seed=recipe.seed,
-    )
+    def loss(batch: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        flips = (torch.rand(len(batch)) < 0.5).tolist()
+        batch = [_mirrored(*each) if flip else each for each, flip in zip(batch, flips, strict=True)]
+        return detector.loss(*zip(*batch, strict=True))
+
+    record = {"detector": name, "classes": list(classes), "images": len(names), **recipe._asdict()}
+    rate = warm_up_then("cosine", min(recipe.warm_up, recipe.steps), recipe.steps)
+    module = DownstreamTraining(detector, loss, optimizer, rate, record)
+    train(module, Samples(names, sample), batch=recipe.batch, file=file, device=device)
     return detector
 
 
@@ -249,10 +241,7 @@ def of_classes(objects: Objects, classes: Sequence[str]) -> tuple[Tensor, Tensor
     return objects.boxes[kept].reshape(-1, 4), torch.tensor(labels, dtype=torch.int64)
 
 
-def _sample(image: Tensor, objects: Objects, classes: Sequence[str], flip: bool) -> tuple[Tensor, Tensor, Tensor]:
-    boxes, labels = of_classes(objects, classes)
-    if not flip:
-        return image, boxes, labels
+def _mirrored(image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     width = image.shape[-1]
     return image.flip(-1), torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1), labels
 

@@ -13,7 +13,14 @@ from lit_thermal.data.formats.class_masks import IGNORED
 from lit_thermal.downstream.detectors import load_pretrained, same_word
 from lit_thermal.downstream.pictures import Pictures
 from lit_thermal.downstream.resampling import corrected_interval, resampled
-from lit_thermal.downstream.training import draw, read_trained, train, warm_up_then
+from lit_thermal.downstream.training import (
+    DownstreamTraining,
+    Samples,
+    read_trained,
+    seeded,
+    train,
+    warm_up_then,
+)
 from lit_thermal.errors import InputError, reading
 from lit_thermal.evaluation.statistics import Interval
 
@@ -153,34 +160,29 @@ def train_segmenter(
         InputError: images differ in size, or `file` is of another training.
     """
     recipe = recipe or Recipe()
-    segmenter = untrained_segmenter(size, classes).to(device)
+    with seeded(recipe.seed):
+        segmenter = untrained_segmenter(size, classes).to(device)
     optimizer = torch.optim.AdamW(segmenter.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
 
-    def loss(step: int) -> Tensor:
-        chosen = [pictures.names[index] for index in draw(len(pictures), recipe.batch, step, recipe.seed)]
-        images, truths = [pictures[name] for name in chosen], [masks(name) for name in chosen]
-        if len(sizes := {tuple(image.shape[-2:]) for image in images}) > 1:
+    def sample(name: str) -> tuple[Tensor, Tensor]:
+        return pictures[name], masks(name)
+
+    def loss(batch: list[tuple[Tensor, Tensor]]) -> Tensor:
+        if len(sizes := {tuple(image.shape[-2:]) for image, _ in batch}) > 1:
             raise InputError(f"images to train SegFormer on must have one size, not {sizes}: crop them")
-        flips = (torch.rand(len(chosen)) < 0.5).tolist()
-        image = torch.stack([x.flip(-1) if flip else x for x, flip in zip(images, flips, strict=True)])
-        truth = torch.stack([x.flip(-1) if flip else x for x, flip in zip(truths, flips, strict=True)])
+        flips = (torch.rand(len(batch)) < 0.5).tolist()
+        batch = [(x.flip(-1), y.flip(-1)) if flip else (x, y) for (x, y), flip in zip(batch, flips, strict=True)]
+        image, truth = (torch.stack(part) for part in zip(*batch, strict=True))
         scores = segmenter(image)
         truth = truth.to(scores.device)
         total = nn.functional.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum")
         # A batch without a labelled pixel trains nothing, and must not divide by none.
         return total / (truth != IGNORED).sum().clamp(min=1)
 
-    train(
-        segmenter,
-        loss,
-        optimizer,
-        warm_up_then("linear", min(recipe.warm_up, max(1, recipe.steps // 10)), recipe.steps),
-        steps=recipe.steps,
-        file=file,
-        record={"segmenter": size, "classes": list(classes), "images": len(pictures)}
-        | {key: value for key, value in recipe._asdict().items() if key != "steps"},
-        seed=recipe.seed,
-    )
+    record = {"segmenter": size, "classes": list(classes), "images": len(pictures), **recipe._asdict()}
+    rate = warm_up_then("linear", min(recipe.warm_up, max(1, recipe.steps // 10)), recipe.steps)
+    module = DownstreamTraining(segmenter, loss, optimizer, rate, record)
+    train(module, Samples(pictures.names, sample), batch=recipe.batch, file=file, device=device)
     return segmenter
 
 
