@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 import lit_thermal
 from lit_thermal.errors import reading
-from lit_thermal.evaluation.published import Protocol, Table, tables_of_sweep
+from lit_thermal.evaluation.published import Protocol, Table, method_title, tables_of_sweep
 from lit_thermal.files import write_text
 from lit_thermal.metrics.catalogue import shown
 from lit_thermal.plain_files import printable
@@ -305,7 +305,7 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
     conditions = [name for name in study.datasets() if name not in bases]
     seeds = sorted({run.seed for run in runs})
     facts = [
-        ("Method", listed(list(dict.fromkeys(run.method for run in runs)))),
+        ("Method", listed(list(dict.fromkeys(method_title(run.method) for run in runs)))),
         ("Rows", f"{sum(bool(row.runs) for row in study.rows)} of {len(study.rows)} measured"),
         (
             "Seeds",
@@ -348,18 +348,24 @@ def _skipped(study: Study) -> tuple[tuple[str, str], ...]:
 def _about(study: Study, published: Sequence[Table]) -> str:
     if not published:
         return "The papers print no table for these rows." if study.stem else ""
-    return f"Beside {listed([t.number for t in published])} of {sheets.paper_name(published[0].paper)}."
+    return f"Beside {listed([t.number for t in published])} of {published[0].title}."
 
 
 def _title(study: Study) -> str:
-    """The method and what its sweep is about: `THERIS: ablation`."""
+    """The method and the subject of its sweep: `<method>: ablation` for `sweeps/<method>_ablation.yaml`."""
     if not study.stem:
         return study.name
-    about = study.stem
-    for prefix in ("theris_", "corefusion_", "difiisr_", "3m_ti_", "real_iisr_"):
-        about = about.removeprefix(prefix)
-    methods = listed(list(dict.fromkeys(sheets.method_name(run.method) for run in study.runs)))
-    return f"{methods}: {about.replace('_', ' ')}"
+    methods = list(dict.fromkeys(run.method for run in study.runs))
+    titles = [method_title(method) for method in methods]
+    words = study.stem.split("_")
+    names = {_letters(name) for name in (*methods, *titles)}
+    start = next((n for n in range(len(words) - 1, 0, -1) if _letters("".join(words[:n])) in names), 0)
+    return f"{listed(titles)}: {' '.join(words[start:])}"
+
+
+def _letters(name: str) -> str:
+    """The letters and digits of a name in lower case, by which names of methods and of files are compared."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _tables_of(study: Study) -> list[str]:

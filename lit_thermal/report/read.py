@@ -14,7 +14,7 @@ from lit_thermal.errors import InputError, reading
 from lit_thermal.evaluation.levels import Level, read_levels
 from lit_thermal.files import is_plain
 from lit_thermal.plain_files import inside, printable, read_json, read_table
-from lit_thermal.report.records import GALLERY, METRICS
+from lit_thermal.report.run_record import GALLERY, METRICS
 from lit_thermal.shapes import LARGEST, check
 from lit_thermal.sweeping.record import SWEEP, PointRecord, read_sweep
 
@@ -151,7 +151,7 @@ def read_run(folder: Path, seed: int = 0) -> Run:
     if not os.path.lexists(folder / "metrics.json"):
         raise InputError(
             f"{folder} holds neither {SWEEP} nor metrics.json: it is no sweep, and no run that was tested; give the "
-            "folder of a `test`, such as runs/theris/<time>-test"
+            "folder of a `test`, such as runs/<experiment>/<time>-test"
         )
     record = _json(folder, "metrics.json", METRICS)
     config = _yaml(folder, "config.yaml")

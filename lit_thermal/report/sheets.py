@@ -45,12 +45,12 @@ def ablation_sheet(ablation: Ablation, stem: str) -> Sheet:
             rows.append(SheetRow(line.name, tuple(entries), line.reference, _row_note(line), heading(one)))
     caption = f"Ablation on {ablation.dataset}"
     if table:
-        caption += f" beside {table.number} of {paper_name(table.paper)} ({ablation.printed_dataset})"
+        caption += f" beside {table.number} of {table.title} ({ablation.printed_dataset})"
     cells = [line.cells[metric].ours for metric in ablation.metrics for line in ablation.lines]
     several = max((found.seeds for found in cells if found), default=1) > 1
     over = "seeds and images" if several else "images; trainings under other seeds may differ by more"
     note = f"{_DELTA}: difference to “{ablation.reference}”. Small: 95 % interval over {over}."
-    protocol = f"{paper_name(table.paper)}, {ablation.printed_dataset}: {table.protocol.text}" if table else ""
+    protocol = f"{table.title}, {ablation.printed_dataset}: {table.protocol.text}" if table else ""
     return Sheet(stem, caption, "Row", tuple(columns), tuple(rows), note, protocol)
 
 
@@ -125,25 +125,6 @@ def images_of(study: Study, dataset: str) -> str:
         return f"{plural(data['clips'], 'clip')} of {plural(data['all'], 'frame')} together"
     values = next(iter(next(run.values[dataset] for run in study.runs if dataset in run.values).values()))
     return plural(len(values), "image")
-
-
-_NAMES = {
-    "theris": "THERIS",
-    "corefusion": "CoReFusion",
-    "difiisr": "DifIISR",
-    "three_m_ti": "3M-TI",
-    "real_iisr": "Real-IISR",
-}
-
-
-def paper_name(stem: str) -> str:
-    """A paper as its authors write its method."""
-    return _NAMES.get(stem, stem)
-
-
-def method_name(name: str) -> str:
-    """A class of this package as the authors of its paper write it."""
-    return {"ThreeMTI": "3M-TI", "RealIISR": "Real-IISR"}.get(name, name)
 
 
 def slug(*parts: str) -> str:

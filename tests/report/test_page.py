@@ -165,6 +165,16 @@ def test_one_sweep_twice_has_tables_of_its_own(tmp_path):
     assert len(checker.ids) == len(set(checker.ids))
 
 
+@pytest.mark.parametrize("name", ["madenet_width", "made_net_width"])
+def test_a_method_that_no_paper_describes(tmp_path, name):
+    points = [("wide", {"width": 64}, 0, scores(30.0)), ("narrow", {"width": 8}, 0, scores(29.0))]
+    folder = sweep_folder(tmp_path / name, points, name=name, method="MadeNet")
+    page = write_report(read_studies([folder]), tmp_path / "out", Options(reference="wide")).read_text()
+    assert "<title>MadeNet: width" in page
+    assert "<dt>Method</dt><dd>MadeNet</dd>" in page
+    assert "narrow" in page
+
+
 def test_pictures_that_are_gone_are_told(tmp_path):
     runs = [run_folder(tmp_path / name / "1-test", scores(30.0), gallery=True) for name in ("a", "b")]
     (runs[1] / "gallery" / "simulated" / "image0" / "restored.png").unlink()

@@ -1,6 +1,7 @@
 """The quantitative tables of the papers: numbers as printed, with the protocol that each was measured by.
 
-A file ``<paper>.yaml`` has ``protocols``, by name, and ``tables``. A table names its columns by data set and metric,
+A file ``<paper>.yaml`` has the ``title`` of its method as the authors write it, the ``class`` of the method in this
+package, ``protocols`` by name, and ``tables``. A table names its columns by data set and metric,
 and each row has its values as one text in the order of these columns, so that trailing zeros stay. A value that a paper
 draws and does not print is ``-``: it is recorded and never estimated.
 """
@@ -83,6 +84,11 @@ class Table:
     """A table of a paper, or what a figure or a sentence of it tells in numbers."""
 
     paper: str
+    """Name of its file without the suffix."""
+    title: str
+    """Name of the paper's method as the authors write it."""
+    method: str
+    """Name of the method's class."""
     number: str
     """As the paper calls it; with a word behind where one printed table is two comparisons."""
     caption: str
@@ -142,6 +148,11 @@ def tables_of_sweep(stem: str) -> list[Table]:
     return [table for table in tables() if table.sweep == stem]
 
 
+def method_title(method: str) -> str:
+    """The name of a method as its authors write it; the name of its class where there is no published table of it."""
+    return next((table.title for table in tables() if table.method == method), method)
+
+
 def read_tables(file: Path) -> list[Table]:
     """Read one paper's file.
 
@@ -150,14 +161,15 @@ def read_tables(file: Path) -> list[Table]:
     """
     content = plain_yaml.read(file)
     check_plain(content, f"{file}", "correct it")
-    _check(content, ({"protocols", "tables"}, set()), f"{file}")
-    check(content, {"protocols": Each(dict), "tables": [object]}, f"{file}", "correct it")
+    shape = {"title": str, "class": str, "protocols": Each(dict), "tables": [object]}
+    _check(content, (set(shape), set()), f"{file}")
+    check(content, shape, f"{file}", "correct it")
     protocols = {}
     for name, entry in content["protocols"].items():
         where = f"{file}, protocol {name!r}"
         told = check(_check(entry, _PROTOCOL, where), _PROTOCOL_SHAPE, where, "correct it")
         protocols[name] = Protocol(name=name, **told)
-    return [_table(entry, protocols, file) for entry in content["tables"]]
+    return [_table(entry, content, protocols, file) for entry in content["tables"]]
 
 
 @cache
@@ -165,7 +177,7 @@ def _packaged(paper: str) -> tuple[Table, ...]:
     return tuple(read_tables(FOLDER / f"{paper}.yaml"))
 
 
-def _table(entry: Any, protocols: Mapping[str, Protocol], file: Path) -> Table:
+def _table(entry: Any, content: Mapping[str, Any], protocols: Mapping[str, Protocol], file: Path) -> Table:
     number = entry.get("number") if isinstance(entry, dict) else entry
     where = f"{file}, table {number!r}"
     check(_check(entry, _TABLE, where), _TABLE_SHAPE, where, "correct it")
@@ -187,7 +199,15 @@ def _table(entry: Any, protocols: Mapping[str, Protocol], file: Path) -> Table:
         missing = next(row.name for row in rows if not row.point)
         raise InputError(f"{where}, row {missing!r}: a table with a sweep needs the point of every row")
     rest = {key: entry[key] for key in ("number", "caption", "sweep", "reference", "condition") if key in entry}
-    return Table(paper=file.stem, rows=rows, columns=columns, protocol=protocols[entry["protocol"]], **rest)
+    return Table(
+        paper=file.stem,
+        title=content["title"],
+        method=content["class"],
+        rows=rows,
+        columns=columns,
+        protocol=protocols[entry["protocol"]],
+        **rest,
+    )
 
 
 def _row(entry: Any, columns: Mapping[str, tuple[str, ...]], where: str) -> Row:
