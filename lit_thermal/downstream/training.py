@@ -127,7 +127,7 @@ def train(
     """Train a network, or resume a training that was interrupted; the network is in eval mode afterwards.
 
     Args:
-        module: the training; its record holds `steps` and `seed`.
+        module: training to run; its record has `steps` and `seed`.
         samples: map-style data set, or list, of samples.
         batch: samples per step.
         file: checkpoint, written every `every` steps and at the end; a finished one is loaded and nothing is trained.

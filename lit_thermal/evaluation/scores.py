@@ -20,7 +20,7 @@ Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
 
 
 Columns = dict[str, tuple[int, list[list[float]], list[bool]]]
-"""By metric: the first frame that has a value, a list per sample, and which samples have a value."""
+"""Results by metric: the first frame with a value, values by sample, and which samples have values."""
 TARGET = "HR"
 """Name under which metrics without a target report the target itself."""
 

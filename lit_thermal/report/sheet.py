@@ -1,4 +1,4 @@
-"""A table as a report has it in the page, as CSV and as LaTeX."""
+"""A table of a report, which the page, CSV and LaTeX share."""
 
 import math
 from collections.abc import Sequence
@@ -57,23 +57,23 @@ class Column:
 
     label: str
     text: bool = False
-    """Words, aligned to the left."""
+    """Whether the column holds words, which are aligned to the left."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one place of a table."""
+    """One cell of a table."""
 
     text: str
-    """As it is shown."""
+    """Text in the page."""
     value: float | str | None = None
-    """For the CSV, in full precision; the text unless given."""
+    """Value for the CSV in full precision (default: the text)."""
     ends: tuple[float, float] | None = None
-    """Of the interval."""
+    """Ends of the interval."""
     span: str = ""
-    """The interval as it is shown."""
+    """Interval as text in the page."""
     kind: str = ""
-    """Class in the page, such as a verdict."""
+    """CSS class in the page, such as a verdict."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,11 @@ class SheetRow:
     name: str
     entries: tuple[Entry, ...]
     strong: bool = False
-    """The row that others are held against."""
+    """Whether the others are compared with this row."""
     note: str = ""
-    """In small letters under the name."""
+    """Small text under the name."""
     group: str = ""
-    """Heading above this row and those after it of the same one; empty has none."""
+    """Heading above this row and the following rows of the same group; empty for none."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Sheet:
     """A table."""
 
     stem: str
-    """Of its files."""
+    """Stem of its files."""
     caption: str
     first: str
     """Heading of the column of names."""
@@ -103,7 +103,7 @@ class Sheet:
     rows: tuple[SheetRow, ...]
     note: str = ""
     protocol: str = ""
-    """How the published numbers in it were measured; goes with them into every file."""
+    """Protocol of the published numbers in it, which every file of the table repeats."""
 
     def as_csv(self) -> str:
         """One line a row; an interval has two columns of its own, and numbers have all their digits."""
@@ -136,8 +136,8 @@ class Sheet:
             lines.append(" & ".join([name, *cells]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}"]
         if self.note:
-            told = f"{self.note} Ours: standard protocol. {self.protocol}" if self.protocol else self.note
-            lines.append(rf"\par\smallskip\footnotesize {latex(told)}")
+            note = f"{self.note} Ours: standard protocol. {self.protocol}" if self.protocol else self.note
+            lines.append(rf"\par\smallskip\footnotesize {latex(note)}")
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 

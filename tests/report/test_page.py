@@ -106,7 +106,7 @@ def test_a_sweep_beside_its_paper(page, report):
     assert "without seed 1 failed" not in words and "w/o TFM Loss: seed 1 failed" in words
     assert "MUSIQ (its weights are not on this machine)" in words
     assert "Gray images, rounded." in words and "IRVAL (LWIR video of 512 x 512)" in words
-    assert "signs of differences do" in words and "no such point in the sweep" in words
+    assert "compare signs of differences" in words and "no such point in the sweep" in words
     assert "12.3 k" in words and "512 MB" in words and "cpu, 2 threads" in words
     # without the mask it is 1 dB worse, as printed; without the loss better, which is not
     with (report / "tables" / "theris-ablation-ablation-study-irval-simulated.csv").open() as file:
@@ -175,9 +175,11 @@ def test_a_method_that_no_paper_describes(tmp_path, name):
     assert "narrow" in page
 
 
-def test_pictures_that_are_gone_are_told(tmp_path):
+def test_a_missing_picture_is_an_error(tmp_path):
     runs = [run_folder(tmp_path / name / "1-test", scores(30.0), gallery=True) for name in ("a", "b")]
     (runs[1] / "gallery" / "simulated" / "image0" / "restored.png").unlink()
-    with pytest.raises(InputError, match=r"restored.png is listed in gallery.json and is not there; run `test` again"):
+    with pytest.raises(
+        InputError, match=r"restored.png is listed in gallery.json but does not exist; run `test` again"
+    ):
         write_report(read_studies(runs), tmp_path / "report")
     assert not (tmp_path / "report").exists()
