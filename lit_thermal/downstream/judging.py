@@ -322,4 +322,4 @@ def _shown(rows: Mapping[str, Pictures]) -> Iterator[tuple[str, Pictures]]:
     """Yield the rows with a progress bar."""
     from rich.progress import track
 
-    yield from track(rows.items(), description="Judging", total=len(rows))
+    yield from track(rows.items(), description="Evaluating", total=len(rows))

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lit_thermal.evaluation.records import finite
 from lit_thermal.evaluation.statistics import Interval
 from lit_thermal.files import write_text
 from lit_thermal.plain_files import as_csv
@@ -66,7 +67,7 @@ def write(result: TaskResult, folder: Path) -> None:
         "protocol": {"text": result.protocol},
         "skipped": result.skipped,
     }
-    write_text(folder / "metrics.json", json.dumps(_finite(record), indent=2, allow_nan=False) + "\n")
+    write_text(folder / "metrics.json", json.dumps(finite(record), indent=2, allow_nan=False) + "\n")
     write_text(folder / "table.csv", _table_csv(result))
     write_text(folder / "metrics.csv", _images_csv(result))
 
@@ -131,12 +132,3 @@ def _images_csv(result: TaskResult) -> str:
         for image, values in images.items():
             lines.append([result.dataset, image, row, *(values.get(m, "") for m in metrics)])
     return as_csv(lines)
-
-
-def _finite(value: Any) -> Any:
-    """Return the same structure with null in place of NaN and infinity, which JSON cannot store."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

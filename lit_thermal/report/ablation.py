@@ -10,6 +10,7 @@ from lit_thermal.evaluation.published import Number, Table
 from lit_thermal.evaluation.statistics import Interval, difference_over_seeds
 from lit_thermal.metrics.metric import Metric
 from lit_thermal.report.read import Row, Run, Study
+from lit_thermal.report.words import letters
 
 Verdict = Literal["agrees", "disagrees", "undecided", "not printed", "not measured", "reference"]
 OF_TRAINING = " training"
@@ -232,12 +233,8 @@ def _plain(value: Any) -> Any:
 
 def _printed_for(dataset: str, table: Table) -> list[str]:
     names = [name for name in table.datasets if not name.endswith(OF_TRAINING) and comparable(table, name)]
-    own = [name for name in names if _letters(name) == _letters(dataset)]
+    own = [name for name in names if letters(name) == letters(dataset)]
     return own or names
-
-
-def _letters(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _printed_gap(table: Table, dataset: str, metric: str, printed: Number | None) -> float | None:

@@ -24,7 +24,7 @@ from lit_thermal.report.gallery import Scene, profile_keys, scenes
 from lit_thermal.report.pictures import gradient
 from lit_thermal.report.read import Row, Study
 from lit_thermal.report.sheet import Sheet, SheetRow
-from lit_thermal.report.words import listed, plural
+from lit_thermal.report.words import letters, listed, plural
 
 INDEX = "index.html"
 TABLES = "tables"
@@ -358,14 +358,9 @@ def _title(study: Study) -> str:
     methods = list(dict.fromkeys(run.method for run in study.runs))
     titles = [method_title(method) for method in methods]
     words = study.stem.split("_")
-    names = {_letters(name) for name in (*methods, *titles)}
-    start = next((n for n in range(len(words) - 1, 0, -1) if _letters("".join(words[:n])) in names), 0)
+    names = {letters(name) for name in (*methods, *titles)}
+    start = next((n for n in range(len(words) - 1, 0, -1) if letters("".join(words[:n])) in names), 0)
     return f"{listed(titles)}: {' '.join(words[start:])}"
-
-
-def _letters(name: str) -> str:
-    """The letters and digits of a name in lower case, by which names of methods and of files are compared."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _tables_of(study: Study) -> list[str]:

@@ -21,7 +21,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
-        # after the end of a line these would be read as its options
+        # after a line break these would be read as its options
         "[": "{[}",
         "]": "{]}",
         "*": "{*}",
@@ -106,7 +106,7 @@ class Sheet:
     """Protocol of the published numbers in it, which every file of the table repeats."""
 
     def as_csv(self) -> str:
-        """One line a row; an interval has two columns of its own, and numbers have all their digits."""
+        """Return the table as CSV: one line per row, two columns per interval, numbers with all their digits."""
         spans = [any(row.entries[i].ends for row in self.rows) for i in range(len(self.columns))]
         grouped = any(row.group for row in self.rows)
         head = [*(["metric"] if grouped else []), self.first.lower()]
@@ -122,7 +122,7 @@ class Sheet:
         return as_csv(lines)
 
     def as_latex(self) -> str:
-        """A `table` of booktabs, whose intervals stand in brackets."""
+        """Return the table as LaTeX with booktabs and intervals in brackets."""
         align = "l" + "".join("l" if column.text else "r" for column in self.columns)
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex(self.caption)}}}"]
         lines += [rf"\label{{tab:{self.stem}}}", rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
@@ -142,7 +142,7 @@ class Sheet:
 
 
 def latex(text: str) -> str:
-    """Text in which everything that LaTeX reads as a command stands for itself."""
+    """Escape all characters of a text that LaTeX would read as commands."""
     return text.translate(_LATEX)
 
 

@@ -80,3 +80,8 @@ def listed(words: Sequence[str]) -> str:
 def plural(n: int, noun: str) -> str:
     """Return a count with its noun: `1 image`, `2 images`."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def letters(name: str) -> str:
+    """Return the letters and digits of a name in lower case, by which names in files and in papers are compared."""
+    return "".join(c for c in name.lower() if c.isalnum())

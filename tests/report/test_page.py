@@ -3,11 +3,14 @@
 import csv
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from made_runs import run_folder, sweep_folder
 
+import lit_thermal.report
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.published import tables
 from lit_thermal.report.page import Options, write_report
 from lit_thermal.report.read import read_studies
 
@@ -163,6 +166,14 @@ def test_one_sweep_twice_has_tables_of_its_own(tmp_path):
     checker = Checker()
     checker.feed(page.read_text())
     assert len(checker.ids) == len(set(checker.ids))
+
+
+def test_no_source_of_the_report_names_a_method():
+    names = {name.lower() for table in tables() for name in (table.title, table.method, table.paper)}
+    folder = Path(lit_thermal.report.__file__).parent
+    for file in [*folder.glob("*.py"), *folder.glob("*.j2")]:
+        text = file.read_text(encoding="utf-8").lower()
+        assert not [name for name in names if name in text], file
 
 
 @pytest.mark.parametrize("name", ["madenet_width", "made_net_width"])
