@@ -70,7 +70,7 @@ class DownstreamTraining(LightningModule):
         loss: function of a batch (a list of samples on the CPU) that returns the loss.
         optimizer: optimizer of the network.
         rate: function of the step that returns the factor of the learning rate.
-        record: plain values that describe the training; saved in each checkpoint.
+        record: plain values that describe the training, `steps` and `seed` among them; saved in each checkpoint.
     """
 
     def __init__(
