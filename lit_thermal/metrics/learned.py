@@ -9,13 +9,13 @@ from torch import Tensor
 
 from lit_thermal.errors import InputError
 from lit_thermal.losses.perceptual import BACKBONES, LPIPS
-from lit_thermal.metrics.metric import Seen, Unavailable
+from lit_thermal.metrics.metric import MetricInput, Unavailable
 from lit_thermal.torchvision_weights import published
 
 LEAST_SIDE = BACKBONES["alex"].least_side
 
 
-def perceptual_distance(seen: Seen) -> Tensor:
+def perceptual_distance(inputs: MetricInput) -> Tensor:
     """Compute LPIPS (version 0.1, AlexNet) of each frame, (B, T); gray is repeated to three channels.
 
     Raises:
@@ -24,11 +24,11 @@ def perceptual_distance(seen: Seen) -> Tensor:
     Source: Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", 2018.
     """
     network = _network("lpips")
-    frames = zip(_frames(seen.restored), _frames(seen.target), strict=True)
-    return torch.stack([network(x, y) for x, y in frames]).view(seen.target.shape[:2])
+    frames = zip(_frames(inputs.restored), _frames(inputs.target), strict=True)
+    return torch.stack([network(x, y) for x, y in frames]).view(inputs.target.shape[:2])
 
 
-def perceptual_change(seen: Seen) -> Tensor:
+def perceptual_change(inputs: MetricInput) -> Tensor:
     """Compute tLPIPS, ``|LPIPS(P_{t-1}, P_t) - LPIPS(G_{t-1}, G_t)|``, (B, T - 1), for the frames 1 to T - 1.
 
     It compares the change from each frame to the next, as measured by LPIPS, with the target's.
@@ -44,9 +44,9 @@ def perceptual_change(seen: Seen) -> Tensor:
         torch.stack(
             [network(before, after) for before, after in zip(_frames(x[:, :-1]), _frames(x[:, 1:]), strict=True)]
         )
-        for x in (seen.restored, seen.target)
+        for x in (inputs.restored, inputs.target)
     )
-    return (ours - truth).abs().view(seen.target.shape[0], -1)
+    return (ours - truth).abs().view(inputs.target.shape[0], -1)
 
 
 def weights_file() -> Path:

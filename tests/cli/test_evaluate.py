@@ -115,7 +115,7 @@ def test_files_that_do_not_pair_are_told_in_one_sentence(folder, run):
     assert found.code == 2
     assert "error: good lacks 2 of 5 (3, 4) and good has 1 without a target (x); make them the same, or" in found.err
     found = run("evaluate", "--pred", "good", "--hr", "hr", "--common", "--out", "out")
-    assert found.code == 0 and "measured are the 3 that all have: good lacks 2 of 5" in found.out
+    assert found.code == 0 and "measuring the 3 that all folders have: good lacks 2 of 5" in found.out
     assert record(folder / "out")["data"][folder.name]["names"] == ["0", "1", "2"]
     write(Path("good/1.png"), smooth(0, 24, 20))
     write(Path("good/2.png"), smooth(0, 24, 28), NARROW)
@@ -133,7 +133,7 @@ def test_words_that_make_no_sense_are_one_sentence(folder, run):
     images(folder, 1)
     for words, told in (
         (("--hr", "hr"), "nothing to measure; give --pred DIR, or --comparator FILE with --lr DIR"),
-        (("--hr", "hr", "--comparator", "x.pth"), "give their folder by --lr"),
+        (("--hr", "hr", "--comparator", "x.pth"), "give the folder of the inputs with --lr"),
         (("--hr", "hr", "--pred", "good", "good"), "two methods have the name good"),
         (("--hr", "none", "--pred", "good"), "there is no folder none"),
         (("--hr", "hr", "--pred", "good", "--metrics", "lpisp"), "there is no metric 'lpisp'"),

@@ -236,7 +236,7 @@ def test_a_variant_is_ours_in_another_way_and_no_baseline(tmp_path: Path, capsys
     scores.gather()
     assert (scores.variants, scores.baselines) == (["Ours mean of 4"], ["bilinear", "nearest"])
     found, summary = compare(scores)["d"], scores.summary()["d"]
-    # Though it is better than ours, it is not what ours is held against.
+    # Though it is better than ours, ours is not compared with it.
     assert (found.strongest, found.below) == ("bilinear", [])
     strongest = summary["bilinear"]["all"]["psnr"]
     assert found.gain["all"] == pytest.approx(summary["Ours"]["all"]["psnr"] - strongest)

@@ -63,11 +63,11 @@ def test_links_that_lead_out_of_the_run_are_not_followed(run, tmp_path):
 def test_what_is_no_picture_is_not_shown(run):
     picture = run / "gallery" / "simulated" / "a" / "restored.png"
     picture.write_text("%!PS-Adobe-3.0 EPSF-3.0")
-    assert "restored.png is listed in gallery.json and is no PNG" in said(run)
+    assert "restored.png is listed in gallery.json but is not a PNG" in said(run)
     Image.fromarray(np.zeros((12, 32), np.uint8)).save(picture)
     assert "differ in size" in said(run)
     gallery(run, restored=["simulated/a/secret.txt"])
-    assert "is not there" in said(run)
+    assert "does not exist" in said(run)
     gallery(run, restored=[])
     assert "no result of a" in said(run)
 
