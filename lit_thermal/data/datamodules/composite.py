@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
 from lit_thermal.data.datamodules.image_samples import Shot, ShotSource
-from lit_thermal.data.degradations.conditions import ConditionedSamples
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 
@@ -76,11 +75,10 @@ class CompositePairs(ImageData):
         """Number of images of each part in each split, known once the split has been read."""
 
     @property
-    def test_names(self) -> list[str]:
-        """Names of the test data loaders: all conditions of one part, then the next; empty parts are left out."""
+    def test_sets(self) -> list[str]:
+        """Names of the parts that a test measures separately; empty parts are left out."""
         found = self.counts.get("test")
-        names = [part for part in self.parts if found is None or found[part]]
-        return [f"{name}_{c.suffix}" if c.suffix else name for name in names for c in self.conditions]
+        return [part for part in self.parts if found is None or found[part]]
 
     def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
         """Return the images of a split, one part after another; the log states how many each has.
@@ -107,7 +105,7 @@ class CompositePairs(ImageData):
             images = self._images("test", part=slice(first, first + count))
             first += count
             if count:
-                loaders += [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
+                loaders += self._test_loaders(images)
         return loaders
 
     def _of(self, part: str, split: ImageSplit) -> list[ShotSource]:

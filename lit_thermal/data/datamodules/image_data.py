@@ -1,19 +1,17 @@
 """The one base of all DataModules of single images, guided or not."""
 
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
-import torch
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from lit_thermal.batch import Batch, collate
-from lit_thermal.data.datamodules.damaged import Damaged, OnDamage
+from lit_thermal.batch import Batch
+from lit_thermal.data.datamodules.base import NEEDED, ThermalData
+from lit_thermal.data.datamodules.damaged import OnDamage
 from lit_thermal.data.datamodules.image_samples import KeptShot, ShotSource, TrainingCrops, WholeImages
-from lit_thermal.data.datamodules.windows import TrainingSampler
-from lit_thermal.data.degradations.conditions import Complete, Condition, ConditionedSamples, make_conditions
+from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.degradations.misalignment import Aligned, Misalignment
 from lit_thermal.data.formats.file_checks import listed
@@ -21,15 +19,9 @@ from lit_thermal.data.formats.tags import restored_name
 from lit_thermal.errors import InputError
 
 ImageSplit = Literal["train", "val", "test", "predict"]
-NEEDED: dict[str, tuple[ImageSplit, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("predict",),
-}
 
 
-class ImageData(LightningDataModule, metaclass=ABCMeta):
+class ImageData(ThermalData):
     """Training crops and whole images of what a reader finds; a reader adds `sources` and `data_name`.
 
     A training sample depends on the seed and on its number since the start of training alone, so neither the number
@@ -78,22 +70,24 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
         damaged: OnDamage = "stop",
     ) -> None:
-        super().__init__()
         _at_least(1, scale=scale, batch_size=batch_size, eval_batch_size=eval_batch_size)
         _at_least(
             0, crop=crop, samples_per_epoch=samples_per_epoch, num_workers=num_workers, seed=seed, cache_gib=cache_gib
         )
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            test_conditions=test_conditions,
+            guided=guided,
+            damaged=damaged,
+        )
         self.scale, self.guided, self.crop = scale, guided, crop
-        self.batch_size, self.eval_batch_size, self.samples_per_epoch = batch_size, eval_batch_size, samples_per_epoch
+        self.samples_per_epoch, self.cache_gib = samples_per_epoch, cache_gib
         self.degradation, self.augment, self.misalignment = degradation(), augment, misalignment()
-        self.num_workers, self.seed, self.cache_gib = num_workers, seed, cache_gib
-        self.conditions = make_conditions(test_conditions, guided)
-        """What the test data loaders differ by."""
-        self.damaged = Damaged(damaged)
-        """What is done with files that cannot be read."""
         if not guided and not isinstance(self.misalignment, Aligned):
             raise InputError("data.misalignment other than Aligned needs a guide, which these data do not have")
-        self._sources: dict[ImageSplit, list[ShotSource]] = {}
 
     @abstractmethod
     def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
@@ -111,9 +105,9 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         return f"the data set {self.data_name} has no images for {split}"
 
     @property
-    def test_names(self) -> list[str]:
-        """Names of the test data loaders."""
-        return [f"{self.data_name}_{c.suffix}" if c.suffix else self.data_name for c in self.conditions]
+    def test_sets(self) -> list[str]:
+        """Names of the data sets that a test measures separately: this one."""
+        return [self.data_name]
 
     def setup(self, stage: str) -> None:
         """Find the images that a stage needs and keep those to train on in memory, as far as `cache_gib` goes.
@@ -121,9 +115,7 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         Raises:
             InputError: there are none.
         """
-        # A test run tunes its baselines on the validation images where there are some.
-        optional = stage == "validate" and self.trainer is not None and bool(self.trainer.testing)
-        for split in NEEDED[stage]:
+        for split in cast(tuple[ImageSplit, ...], NEEDED[stage]):
             if split in self._sources:
                 continue
             found = list(self.sources(split))
@@ -131,20 +123,11 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
                 # by their headers, before any is decoded
                 self._check_crop(found)
             found = self._kept(found) if split == "train" else self.damaged.whole(split, found)
-            if not found and not optional:
+            if not found and not self._may_be_empty(stage):
                 self.damaged.check_some_left(split, found, f"images of {self.data_name}")
                 raise InputError(self.missing(split))
             self._sources[split] = found
         self.damaged.tell(self.trainer)
-
-    def teardown(self, stage: str) -> None:
-        """List once more what was left out, where the end of a long log is read."""
-        self.damaged.tell(self.trainer)
-
-    def target_sizes(self, split: str) -> dict[str, tuple[int, int]]:
-        """Height and width that each image of a split has when it is measured, as far as headers tell them."""
-        found = {source.name: getattr(source, "size", None) for source in self._sources.get(split, ())}  # type: ignore[call-overload]
-        return {n: (s[0] - s[0] % self.scale, s[1] - s[1] % self.scale) for n, s in found.items() if s is not None}
 
     def outputs(self) -> list[tuple[str, Path | None]]:
         """Name of the file that `predict` makes of each image, and the file that the image is read from."""
@@ -170,14 +153,7 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
             seed=self.seed,
             misalignment=self.misalignment,
         )
-        sampler = TrainingSampler(crops, self.batch_size, self.trainer)
-        if len(sampler) < self.batch_size:
-            raise InputError(
-                f"an epoch of {samples} samples does not fill one batch of data.batch_size {self.batch_size} on each "
-                f"device (there are {sampler.num_replicas}), so that nothing would be trained: raise "
-                "data.samples_per_epoch"
-            )
-        return self._loader(crops, self.batch_size, again=True, sampler=sampler, drop_last=True)
+        return self._training_loader(crops)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Whole validation images; an empty list where a test run finds none."""
@@ -185,8 +161,7 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """Whole test images under each condition."""
-        images = self._images("test")
-        return [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
+        return self._test_loaders(self._images("test"))
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """All images to restore, without targets."""
@@ -200,20 +175,6 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
             degradation=self.degradation,
             seed=self.seed,
             target=target,
-        )
-
-    def _loader(
-        self, images: Dataset[dict[str, Any]], batch_size: int, again: bool = False, **options: Any
-    ) -> DataLoader[Batch]:
-        """A loader; only one that is read again and again keeps its workers, since a test has a loader a condition."""
-        return DataLoader(
-            images,  # type: ignore[arg-type]
-            batch_size=batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=again and self.num_workers > 0,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            **options,
         )
 
     def _kept(self, sources: list[ShotSource]) -> list[ShotSource]:

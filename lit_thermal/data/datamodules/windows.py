@@ -30,6 +30,16 @@ class Source:
     radiometry: Radiometry
     counts: np.ndarray | None = None
 
+    @property
+    def name(self) -> str:
+        """Name of the clip, for outputs and tables."""
+        return self.clip.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.clip.size
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the counts (T, H, W) of frames `start` to `stop - 1`."""
         return self.clip.read(start, stop) if self.counts is None else self.counts[start:stop]
@@ -255,6 +265,7 @@ def check_numbers(
     temporal_scale: int,
     crop: int,
     batch_size: int,
+    eval_batch_size: int,
     samples_per_epoch: int,
     num_workers: int,
 ) -> None:
@@ -268,6 +279,7 @@ def check_numbers(
         "temporal_scale": temporal_scale,
         "crop": crop,
         "batch_size": batch_size,
+        "eval_batch_size": eval_batch_size,
     }.items():
         if value < 1:
             raise InputError(f"data.{name} is {value}; it must be at least 1")

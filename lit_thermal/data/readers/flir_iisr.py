@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.image_data import ImageSplit
 from lit_thermal.data.datamodules.image_samples import Shot, WholeImages
-from lit_thermal.data.degradations.conditions import ConditionedSamples
 from lit_thermal.data.degradations.degradation import PillowBicubic
 from lit_thermal.data.degradations.misalignment import Aligned
 from lit_thermal.data.formats.frames import read_header
@@ -104,7 +103,7 @@ class FLIRIISR(ImageFolders):
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """Return loaders of whole test images under each condition, with groups and, if requested, displacements."""
         images = LabelledPairs(self._images("test"), self._labels(), self.registration)
-        return [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
+        return self._test_loaders(images)
 
     def _listed(self, kind: str) -> dict[str, Path]:
         """Return the images of `HR` or `LR` by name."""
