@@ -19,7 +19,7 @@ from lit_thermal.data.datamodules.image_samples import Shot, WholeImages
 from lit_thermal.data.degradations.degradation import PillowBicubic
 from lit_thermal.data.degradations.misalignment import Aligned
 from lit_thermal.data.formats.frames import read_header
-from lit_thermal.data.readers.image_folders import ImageFolders, part_of, spelled
+from lit_thermal.data.readers.folder_reader import FolderReader, part_of, spelled
 from lit_thermal.data.readers.image_triplets import ImageFiles, Trio, match_files
 from lit_thermal.errors import InputError, reading
 from lit_thermal.files import same_name
@@ -34,7 +34,7 @@ _RESERVED = frozenset({"all", "observed", "interpolated"})
 """Groups that every table has."""
 
 
-class FLIRIISR(ImageFolders):
+class FLIRIISR(FolderReader):
     """Real pairs of a 1024x768 camera: `HR` in focus, `LR` of equal names out of focus or with motion; 1,457 pairs.
 
     The inputs are files at 1/`scale` of the target, as in the authors' test set of 512x512, or at its full size, as in
@@ -56,7 +56,7 @@ class FLIRIISR(ImageFolders):
             images, which suits the authors' test set.
         split_seed: seed of the random division by shares.
         registration: whether a test also measures registered results.
-        options: those of `ImageFolders` and `ImageData` that do not concern the guide.
+        options: those of `FolderReader` and `ImageData` that do not concern the guide.
 
     Source: Zou et al., "Toward Real-world Infrared Image Super-Resolution: A Unified Autoregressive Framework and
     Benchmark Dataset", CVPR 2026.

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
-from lit_thermal.data.readers.image_folders import ImageFolders, part_of, spelled
+from lit_thermal.data.readers.folder_reader import FolderReader, part_of, spelled
 from lit_thermal.data.readers.image_triplets import Trio
 from lit_thermal.data.readers.splits import SPLITS
 
 
-class GuidedFolder(ImageFolders):
+class GuidedFolder(FolderReader):
     """Images on disk: `root/{train,val,test}/{hr,lr,guide}/*.png`, .tif, .jpg or .bmp, of 8 or 16 bit.
 
     Files with the same stem belong together. The target `hr` is gray, or has three equal channels; the input `lr` has
@@ -29,7 +29,7 @@ class GuidedFolder(ImageFolders):
         split_seed: seed of the random division by shares.
         test_split: split to test on; "val" is for data without a test split.
         name: name of the data set in tables and logs; by default that of the root folder.
-        options: those of `ImageFolders` and `ImageData`.
+        options: those of `FolderReader` and `ImageData`.
     """
 
     def __init__(

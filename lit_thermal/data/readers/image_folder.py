@@ -30,7 +30,7 @@ class ImageFolder(GuidedFolder):
         lr: name of the folder of inputs; "auto" takes `lr` where it is there; an empty one: `degradation` makes the
             inputs of the targets.
         scale: how many times wider and higher the target is.
-        options: those of `GuidedFolder`, `ImageFolders` and `ImageData` that do not concern the guide.
+        options: those of `GuidedFolder`, `FolderReader` and `ImageData` that do not concern the guide.
     """
 
     def __init__(self, root: str, hr: str = "hr", lr: str = "auto", scale: int = 4, **options: Any) -> None:

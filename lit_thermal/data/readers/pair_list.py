@@ -14,7 +14,7 @@ from lit_thermal.data.datamodules.image_samples import Shot
 from lit_thermal.data.formats.frames import read_header
 from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.normalize import Normalize
-from lit_thermal.data.readers.image_folders import ImageFolders
+from lit_thermal.data.readers.folder_reader import FolderReader
 from lit_thermal.data.readers.image_triplets import ImageFiles, Trio
 from lit_thermal.data.readers.splits import fits
 from lit_thermal.errors import InputError
@@ -25,7 +25,7 @@ FOLDERS = {"hr": "target_image", "lr": "image", "guide": "ref_image"}
 """Keys of the JSON file."""
 
 
-class PairList(ImageFolders):
+class PairList(FolderReader):
     """Images in the folders that a JSON file names, in the form of 3M-TI's list.
 
     It is `{"train": {...}, "test": {...}}`, each with the folders `target_image`, `image` and `ref_image`, whose files
@@ -44,7 +44,7 @@ class PairList(ImageFolders):
         keep: names of the images that are used, in which ``*``, ``?`` and ``[1-6]`` stand for several.
         val_images: how many training images validate where the file has no key "val".
         name: of the data set in tables and logs; by default that of the file.
-        options: those of `ImageFolders` and `ImageData`.
+        options: those of `FolderReader` and `ImageData`.
     """
 
     input_files = True

@@ -5,8 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from lit_thermal.data.readers.image_folders import ImageFolders
-from lit_thermal.data.readers.published_pairs import IRVI, LLVIP, M3FD, PBVS, TNO, RoadScene
+from lit_thermal.data.readers.folder_reader import FolderReader
+from lit_thermal.data.readers.irvi import IRVI
+from lit_thermal.data.readers.llvip import LLVIP
+from lit_thermal.data.readers.m3fd import M3FD
+from lit_thermal.data.readers.pbvs import PBVS
+from lit_thermal.data.readers.roadscene import RoadScene
+from lit_thermal.data.readers.tno import TNO
 from lit_thermal.errors import InputError
 
 
@@ -24,14 +29,14 @@ def pairs(root: Path, thermal: str, visible: str, names: list[str], channels: in
         write(root / visible / name, channels=channels)
 
 
-def opened(kind: type[ImageFolders], root: Path, *stages: str, **changes) -> ImageFolders:
+def opened(kind: type[FolderReader], root: Path, *stages: str, **changes) -> FolderReader:
     data = kind(root=str(root), **{"num_workers": 0, "crop": 1, "batch_size": 2} | changes)
     for stage in stages:
         data.setup(stage)
     return data
 
 
-def found(data: ImageFolders) -> dict[str, list[str]]:
+def found(data: FolderReader) -> dict[str, list[str]]:
     return {split: [source.name for source in sources] for split, sources in data._sources.items()}
 
 
@@ -142,7 +147,7 @@ def test_tno_is_for_testing_unless_it_is_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [PBVS, LLVIP, M3FD, RoadScene, TNO, IRVI])
 def test_a_wrong_root_is_one_sentence_with_the_tree_and_what_was_found(
-    kind: type[ImageFolders], tmp_path: Path
+    kind: type[FolderReader], tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
     for root, words in ((tmp_path, "photos/"), (tmp_path / "none", "does not exist")):

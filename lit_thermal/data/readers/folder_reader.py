@@ -19,7 +19,7 @@ from lit_thermal.errors import InputError
 _log = logging.getLogger(__name__)
 
 
-class ImageFolders(ImageData):
+class FolderReader(ImageData):
     """Images in folders of one root; a reader adds `find`, `data_name` and `expected`.
 
     Args:
