@@ -11,11 +11,11 @@ from torch import Tensor
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.formats.clips import describe, find_clips, open_clip
-from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import RESTORED_TOLERANCE, Clip, FolderClip, list_frames, read_frame, read_header
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import clip_radiometry, to_values
-from lit_thermal.data.readers.image_triplets import ImageFiles, Trio
+from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet
 from lit_thermal.errors import InputError
 from lit_thermal.files import by_stem
 
@@ -124,7 +124,7 @@ def match(folders: Folders) -> Matched:
         for kind, file in paths.items()
         for path in (_frame_files(clips[n][kind]) if video else (file,))
     }
-    look(frames, lambda _, item: check_gray(*item), "images to measure")
+    check_files(frames, lambda _, item: check_gray(*item), "images to measure")
     if len(scales) > 1:
         raise InputError(
             f"the inputs in {folders.lr} are smaller by {_listed(list(map(str, sorted(scales))))}: give one"
@@ -233,21 +233,22 @@ def _image(name: str, files: Mapping[str, Path], folders: Folders, size: tuple[i
     hr, lr = files[TARGET], files.get("--lr")
     # The range of 16 bit is found as a DataModule of images finds it.
     scale = 1 if lr is None else _scale_of(name, read_header(hr), read_header(lr))
-    shot = ImageFiles.open(name, Trio(hr, lr, None), scale=scale, blind=False, normalize=folders.normalize).read()
-    assert shot.hr is not None
+    triplet = ImageTriplet(hr, lr, None)
+    sample = ImageFiles.open(name, triplet, scale=scale, missing_lr=False, normalize=folders.normalize).read()
+    assert sample.hr is not None
 
     def measured(counts: np.ndarray) -> Tensor:
         # as it is, also where it goes beyond the range of the input
-        return to_values(counts[: size[0], : size[1]], shot.radiometry, clip=False)[None, None, None]
+        return to_values(counts[: size[0], : size[1]], sample.radiometry, clip=False)[None, None, None]
 
     return Piece(
         name,
-        measured(shot.hr),
+        measured(sample.hr),
         {kind: measured(read_frame(path, RESTORED_TOLERANCE)) for kind, path in _named(files).items()},
-        None if shot.lr is None else to_values(shot.lr, shot.radiometry, clip=False)[None, None, None],
+        None if sample.lr is None else to_values(sample.lr, sample.radiometry, clip=False)[None, None, None],
         torch.zeros(1, 1),
         torch.zeros(1, 1, dtype=torch.long),
-        shot.radiometry,
+        sample.radiometry,
     )
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from lit_thermal.batch import Batch, collate
 from lit_thermal.data.datamodules.damaged import Damaged, OnDamage
 from lit_thermal.data.datamodules.windows import TrainingSampler
-from lit_thermal.data.degradations.conditions import Condition, ConditionedSamples, make_conditions
+from lit_thermal.data.degradations.conditions import Condition, ConditionedSamples, Samples, make_conditions
 from lit_thermal.errors import InputError
 
 NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
@@ -60,7 +60,7 @@ class ThermalData(LightningDataModule, metaclass=ABCMeta):
 
     @property
     @abstractmethod
-    def test_sets(self) -> list[str]:
+    def test_sets(self) -> Sequence[str]:
         """Names of the data sets that a test measures separately."""
 
     @property
@@ -96,7 +96,7 @@ class ThermalData(LightningDataModule, metaclass=ABCMeta):
             )
         return self._loader(samples, self.batch_size, again=True, sampler=sampler, drop_last=True)
 
-    def _test_loaders(self, samples: Dataset[dict[str, Any]]) -> list[DataLoader[Batch]]:
+    def _test_loaders(self, samples: Samples) -> list[DataLoader[Batch]]:
         """Make the loaders of one data set under each condition."""
         return [self._loader(ConditionedSamples(samples, c), self.eval_batch_size) for c in self.conditions]
 

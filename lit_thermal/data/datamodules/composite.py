@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
-from lit_thermal.data.datamodules.image_samples import Shot, ShotSource
+from lit_thermal.data.datamodules.image_samples import Sample, SampleSource
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 
@@ -80,7 +80,7 @@ class CompositePairs(ImageData):
         found = self.counts.get("test")
         return [part for part in self.parts if found is None or found[part]]
 
-    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
+    def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
         """Return the images of a split, one part after another; the log states how many each has.
 
         Raises:
@@ -108,7 +108,7 @@ class CompositePairs(ImageData):
                 loaders += self._test_loaders(images)
         return loaders
 
-    def _of(self, part: str, split: ImageSplit) -> list[ShotSource]:
+    def _of(self, part: str, split: ImageSplit) -> list[SampleSource]:
         """Return the images used of a part."""
         limit = self.limits.get(part, {}).get(split)
         if limit == 0:
@@ -123,7 +123,7 @@ class CompositePairs(ImageData):
 class _Taken:
     """An image of a part, under its name in the whole data set."""
 
-    source: ShotSource
+    source: SampleSource
     name: str
     side: int
     scale: int
@@ -143,14 +143,14 @@ class _Taken:
         """Size of the decoded image: 16 bit and a guide, if it is resized."""
         return 5 * self.side**2 if self.side else self.source.bytes
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         """Decode the image, and resize it if requested."""
-        shot = self.source.read()
+        sample = self.source.read()
         if not self.side:
-            return shot
-        small = None if shot.lr is None or shot.hr is not None else _square(shot.lr, self.side // self.scale)
-        hr, guide = (None if part is None else _square(part, self.side) for part in (shot.hr, shot.guide))
-        return replace(shot, hr=hr, lr=small, guide=guide)
+            return sample
+        small = None if sample.lr is None or sample.hr is not None else _square(sample.lr, self.side // self.scale)
+        hr, guide = (None if part is None else _square(part, self.side) for part in (sample.hr, sample.guide))
+        return replace(sample, hr=hr, lr=small, guide=guide)
 
 
 def _square(counts: np.ndarray, side: int) -> np.ndarray:
@@ -162,7 +162,7 @@ def _square(counts: np.ndarray, side: int) -> np.ndarray:
     return resize(values, side, kernel="linear").round().numpy().astype(counts.dtype)
 
 
-def _unique(found: Mapping[str, Sequence[ShotSource]]) -> list[ShotSource]:
+def _unique(found: Mapping[str, Sequence[SampleSource]]) -> list[SampleSource]:
     """Return all sources, after checking that their names differ."""
     owners: dict[str, str] = {}
     for part, sources in found.items():

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.base import NEEDED, ThermalData
 from lit_thermal.data.datamodules.damaged import OnDamage
-from lit_thermal.data.datamodules.image_samples import KeptShot, ShotSource, TrainingCrops, WholeImages
+from lit_thermal.data.datamodules.image_samples import CachedSample, SampleSource, TrainingCrops, WholeImages
 from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.degradations.misalignment import Aligned, Misalignment
@@ -90,7 +90,7 @@ class ImageData(ThermalData):
             raise InputError("data.misalignment other than Aligned needs a guide, which these data do not have")
 
     @abstractmethod
-    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
+    def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
         """Find the images of a split, in the order of their names; nothing where there are none.
 
         Called once for each split that a stage needs, `val` in a test run among them. The images of "predict" need
@@ -177,21 +177,21 @@ class ImageData(ThermalData):
             target=target,
         )
 
-    def _kept(self, sources: list[ShotSource]) -> list[ShotSource]:
+    def _kept(self, sources: list[SampleSource]) -> list[SampleSource]:
         """The sources, decoded as long as `cache_gib` lasts."""
         left = self.cache_gib * 2**30
-        kept: list[ShotSource] = []
+        kept: list[SampleSource] = []
         for source in sources:
             size = source.bytes if left > 0 else 0
             if 0 < size <= left:
                 with self.damaged.leaving_out("train", source.name):
-                    kept.append(KeptShot(source.name, source.read(), size))
+                    kept.append(CachedSample(source.name, source.read(), size))
                     left -= size
             else:
                 kept.append(source)
         return self.damaged.whole("train", kept)
 
-    def _check_crop(self, sources: Sequence[ShotSource]) -> None:
+    def _check_crop(self, sources: Sequence[SampleSource]) -> None:
         """Check that all training images hold a crop, as far as headers tell their sizes."""
         side = self.crop * self.scale
         sizes = {source.name: getattr(source, "size", None) for source in sources}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
-from lit_thermal.data.datamodules.image_samples import Shot, ShotSource
+from lit_thermal.data.datamodules.image_samples import Sample, SampleSource
 from lit_thermal.data.datamodules.simulated_video import Split
 from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
@@ -57,14 +57,14 @@ class RenderedPairs:
         self.guided = guided
         self._allocate()
 
-    def __getitem__(self, index: int) -> Shot:
+    def __getitem__(self, index: int) -> Sample:
         """Return pair number `index`."""
         if not self._ranges[index, 1]:
             self._render(index)
         tags = self._tags[index].decode().split("\n")
         low, high = (float(kelvin) for kelvin in self._ranges[index])
         guide = self._guides[index] if self.guided else None
-        return Shot(radiometry(low, high), self._counts[index], None, guide, tuple(tags))
+        return Sample(radiometry(low, high), self._counts[index], None, guide, tuple(tags))
 
     def scene(self, index: int) -> Scene:
         """Return the scene of pair number `index`."""
@@ -126,7 +126,7 @@ class RenderedPair:
         """The scene of the pair, with all details."""
         return self._pairs.scene(self._index)
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         """Return the pair; it is rendered at its first use."""
         return self._pairs[self._index]
 
@@ -233,7 +233,7 @@ class SimulatedPairs(ImageData):
         self.test_scenario: ScenarioName = test_scenario
         self._counts: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
 
-    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
+    def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
         """Return the pairs of a split; "predict" gives those of the test."""
         drawn: Split = "test" if split == "predict" else split
         pairs = RenderedPairs(

@@ -222,7 +222,7 @@ class SimulatedVideo(VideoData):
         self._clips: dict[tuple[str, str], list[Source]] = {}
 
     @property
-    def test_sets(self) -> list[str]:
+    def test_sets(self) -> Sequence[str]:
         """Names of the kinds of scene that a test measures separately."""
         return self.test_scenarios
 

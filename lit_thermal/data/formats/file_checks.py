@@ -26,7 +26,7 @@ _DRAFT = 8
 """A JPEG decoded at this part of its sides has the mean colour of each of its blocks, in an eighth of the time."""
 
 
-def look(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> list[R]:
+def check_files(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> list[R]:
     """Check all items and return what the check gives of each, in their order.
 
     Args:

@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.image_data import ImageSplit
-from lit_thermal.data.datamodules.image_samples import Shot, WholeImages
+from lit_thermal.data.datamodules.image_samples import Sample, WholeImages
 from lit_thermal.data.degradations.degradation import PillowBicubic
 from lit_thermal.data.degradations.misalignment import Aligned
 from lit_thermal.data.formats.frames import read_header
 from lit_thermal.data.readers.folder_reader import FolderReader, part_of, spelled
-from lit_thermal.data.readers.image_triplets import ImageFiles, Trio, match_files
+from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet, match_files
 from lit_thermal.errors import InputError, reading
 from lit_thermal.files import same_name
 from lit_thermal.ops.registration import register
@@ -80,7 +80,7 @@ class FLIRIISR(FolderReader):
         self._full = False
         """Whether all pairs have inputs of full size, so that an input without a target is treated as one too."""
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the pairs of a split; "predict" gives the test images if the lists lack it, and unpaired inputs."""
         inputs = self._listed("LR")
         folder = spelled(self.root, "HR")
@@ -91,8 +91,8 @@ class FLIRIISR(FolderReader):
                 f"images of {folder} and {spelled(self.root, 'LR')} that belong together have one name, but there is "
                 f"no input of {', '.join(lacking[:5])}{more}: add or rename files"
             )
-        pairs = {name: Trio(targets[name], inputs[name], None) for name in targets}
-        lone = {name: Trio(None, path, None) for name, path in inputs.items() if name not in targets}
+        pairs = {name: ImageTriplet(targets[name], inputs[name], None) for name in targets}
+        lone = {name: ImageTriplet(None, path, None) for name, path in inputs.items() if name not in targets}
         if split == "predict":
             self._full = bool(pairs) and all(self._of_full_size(files) for files in pairs.values())
             return (self._divided(pairs, split) if pairs else {}) | lone
@@ -108,29 +108,29 @@ class FLIRIISR(FolderReader):
     def _listed(self, kind: str) -> dict[str, Path]:
         """Return the images of `HR` or `LR` by name."""
         folder = spelled(self.root, kind)
-        found = match_files(Trio(folder, None, None), expected=self.expected)
+        found = match_files(ImageTriplet(folder, None, None), expected=self.expected)
         return {name: files.hr for name, files in found.items() if files.hr is not None}
 
-    def _divided(self, pairs: dict[str, Trio], split: ImageSplit) -> dict[str, Trio]:
+    def _divided(self, pairs: dict[str, ImageTriplet], split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the pairs of a split; if the split is shares, whole scenes are divided."""
         if isinstance(self.split, Mapping):
             return part_of(pairs, split, self.split, self.split_seed, self.root)
-        scenes: dict[str, dict[str, Trio]] = {}
+        scenes: dict[str, dict[str, ImageTriplet]] = {}
         for name, files in pairs.items():
             scenes.setdefault(name.rsplit("_", 1)[0], {})[name] = files
         firsts = {scene: next(iter(found.values())) for scene, found in scenes.items()}
         chosen = part_of(firsts, split, self.split, self.split_seed, self.root)
         return {name: files for scene in chosen for name, files in scenes[scene].items()}
 
-    def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
+    def _open(self, name: str, files: ImageTriplet, split: ImageSplit) -> ImageFiles:
         if not self._of_full_size(files):
             return super()._open(name, files, split)
         if split == "predict":
             files = replace(files, hr=None)
-        whole = ImageFiles.open(name, files, scale=1, blind=False, normalize=self.normalize)
+        whole = ImageFiles.open(name, files, scale=1, missing_lr=False, normalize=self.normalize)
         return FullSizeInput(**vars(whole), scale=self.scale)
 
-    def _of_full_size(self, files: Trio) -> bool:
+    def _of_full_size(self, files: ImageTriplet) -> bool:
         """Return whether the input of a pair is as large as its target."""
         if files.hr is None or files.lr is None:
             return self._full
@@ -182,16 +182,16 @@ class FullSizeInput(ImageFiles):
 
     scale: int
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         """Decode the files and reduce the input by Pillow's bicubic, in the depth of the file."""
-        shot = super().read()
-        assert shot.lr is not None
-        rows, columns = (slice(length - length % self.scale) for length in shot.lr.shape)
-        levels = np.iinfo(shot.lr.dtype).max
-        values = torch.from_numpy(shot.lr[rows, columns].astype(np.float64) / levels)[None]
+        sample = super().read()
+        assert sample.lr is not None
+        rows, columns = (slice(length - length % self.scale) for length in sample.lr.shape)
+        levels = np.iinfo(sample.lr.dtype).max
+        values = torch.from_numpy(sample.lr[rows, columns].astype(np.float64) / levels)[None]
         small = PillowBicubic(self.bits)(values, scale=self.scale, seed=0)[0]
-        counts = (small * levels).round().numpy().astype(shot.lr.dtype)
-        return replace(shot, lr=counts, hr=None if shot.hr is None else shot.hr[rows, columns])
+        counts = (small * levels).round().numpy().astype(sample.lr.dtype)
+        return replace(sample, lr=counts, hr=None if sample.hr is None else sample.hr[rows, columns])
 
 
 class LabelledPairs(Dataset[dict[str, Any]]):

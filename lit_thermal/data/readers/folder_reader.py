@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
-from lit_thermal.data.datamodules.image_samples import ShotSource
-from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.datamodules.image_samples import SampleSource
+from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import read_header
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
-from lit_thermal.data.readers.image_triplets import ImageFiles, Trio, found_instead, match_files
+from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet, found_instead, match_files
 from lit_thermal.data.readers.splits import Split, divide, fits
 from lit_thermal.errors import InputError
 
@@ -59,19 +59,19 @@ class FolderReader(ImageData):
         self._emptied: dict[ImageSplit, int] = {}
 
     @abstractmethod
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """The files of the scenes of a split by name, in order; nothing where the data have no such split.
 
         Raises:
             InputError: the root is laid out otherwise.
         """
 
-    def match(self, folders: Trio, target: bool = True) -> dict[str, Trio]:
+    def match(self, folders: ImageTriplet, target: bool = True) -> dict[str, ImageTriplet]:
         """The files in folders by name (`match_files`); guides are not looked for where nobody wants them."""
         folders = folders if self.guided else replace(folders, guide=None)
         return match_files(folders, expected=self.expected, incomplete=self.incomplete, target=target)
 
-    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
+    def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
         """The images of a split but those to leave out, after a look at the headers of their files.
 
         Raises:
@@ -85,7 +85,7 @@ class FolderReader(ImageData):
         if left_out:
             _log.info("left out of the %s images of %s: %s", split, self.data_name, ", ".join(left_out))
 
-        def opened(name: str, files: Trio) -> ImageFiles:
+        def opened(name: str, files: ImageTriplet) -> ImageFiles:
             image = self._open(name, files, split)
             # those that leave damaged images out read all files themselves
             for path in filter(None, () if self.damaged.skips else (image.files.hr, image.files.lr)):
@@ -97,7 +97,7 @@ class FolderReader(ImageData):
             for name, files in found.items()
             if name not in left_out and not (self.damaged.skips and self._is_damaged(name, files, split))
         }
-        images = look(kept, opened, f"{split} images of {self.data_name}")
+        images = check_files(kept, opened, f"{split} images of {self.data_name}")
         self._emptied[split] = 0 if images else len(left_out)
         if split == "test":
             self._check_conditions(images)
@@ -119,7 +119,7 @@ class FolderReader(ImageData):
             if condition.takes == "lr":
                 other, names = "guide", [image.name for image in images if image.files.guide is None]
             else:
-                other, names = "thermal input", [image.name for image in images if image.blind]
+                other, names = "thermal input", [image.name for image in images if image.missing_lr]
             if condition.takes and names:
                 more = f" and {len(names) - 1} more" if len(names) > 1 else ""
                 raise InputError(
@@ -127,7 +127,7 @@ class FolderReader(ImageData):
                     f"there is no {other}: take it out of data.test_conditions or leave them out with data.leave_out"
                 )
 
-    def _is_damaged(self, name: str, files: Trio, split: ImageSplit) -> bool:
+    def _is_damaged(self, name: str, files: ImageTriplet, split: ImageSplit) -> bool:
         """Whether the header of a file cannot be read; sizes that do not go together are another matter."""
         wanted = files if split != "predict" or files.lr is None else replace(files, hr=None)
         with self.damaged.leaving_out(split, name):
@@ -138,14 +138,16 @@ class FolderReader(ImageData):
             return False
         return True
 
-    def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
-        blind = files.lr is None and self.input_files
-        if split == "predict" and (blind or files.lr is not None):
+    def _open(self, name: str, files: ImageTriplet, split: ImageSplit) -> ImageFiles:
+        missing_lr = files.lr is None and self.input_files
+        if split == "predict" and (missing_lr or files.lr is not None):
             files = replace(files, hr=None)
-        return ImageFiles.open(name, files, scale=self.scale, blind=blind, normalize=self.normalize)
+        return ImageFiles.open(name, files, scale=self.scale, missing_lr=missing_lr, normalize=self.normalize)
 
 
-def part_of(scenes: Mapping[str, Trio], wanted: ImageSplit, split: Split, seed: int, root: Path) -> dict[str, Trio]:
+def part_of(
+    scenes: Mapping[str, ImageTriplet], wanted: ImageSplit, split: Split, seed: int, root: Path
+) -> dict[str, ImageTriplet]:
     """The scenes of a split of a root that has no folders for them; "predict" is "test" where `split` has no such.
 
     Raises:

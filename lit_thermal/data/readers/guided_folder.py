@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
 from lit_thermal.data.readers.folder_reader import FolderReader, part_of, spelled
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 from lit_thermal.data.readers.splits import SPLITS
 
 
@@ -52,7 +52,7 @@ class GuidedFolder(FolderReader):
         inside = ",".join(folder for folder in self.names if folder)
         self.expected = f"{'' if split is not None else '{train,val,test}/'}{{{inside}}}/ with images of one name"
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the files of a split's scenes by name, in order; an empty mapping if there is no such split."""
         if self.split is not None:
             return part_of(self.match(self._folders(self.root)), split, self.split, self.split_seed, self.root)
@@ -77,5 +77,5 @@ class GuidedFolder(FolderReader):
             hint = "; data.test_split=val tests on the validation images"
         return super().missing(split) + hint
 
-    def _folders(self, base: Path) -> Trio:
-        return Trio(*(spelled(base, name) if name else None for name in self.names))
+    def _folders(self, base: Path) -> ImageTriplet:
+        return ImageTriplet(*(spelled(base, name) if name else None for name in self.names))

@@ -8,7 +8,7 @@ from typing import Any
 from lit_thermal.data.degradations.misalignment import Aligned
 from lit_thermal.data.formats.frames import list_frames
 from lit_thermal.data.readers.guided_folder import GuidedFolder
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 
 _log = logging.getLogger(__name__)
 
@@ -52,13 +52,13 @@ class ImageFolder(GuidedFolder):
         inputs = f" and inputs of the same names in {base}{self.names[1]}/" if lr and not self.auto else ""
         self.expected = f"targets in {base}{hr}/{inputs} (data.hr names their folder, '.' being {base or 'the root'})"
 
-    def match(self, folders: Trio, target: bool = True) -> dict[str, Trio]:
+    def match(self, folders: ImageTriplet, target: bool = True) -> dict[str, ImageTriplet]:
         """The files in folders by name; where there are no inputs, the log tells what makes them."""
         if folders.lr is None:
             _log.info("%s makes the inputs of the images in %s", type(self.degradation).__name__, folders.hr)
         return super().match(folders, target)
 
-    def _folders(self, base: Path) -> Trio:
+    def _folders(self, base: Path) -> ImageTriplet:
         folders = super()._folders(base)
         if not self.auto or folders.lr is None or folders.lr.is_dir():
             return folders

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.datamodules.image_samples import Shot
+from lit_thermal.data.datamodules.image_samples import Sample
 from lit_thermal.data.formats.clips import describe
 from lit_thermal.data.formats.frames import list_frames, read_frame, read_header
 from lit_thermal.data.formats.guides import read_guide
@@ -19,7 +19,7 @@ ASPECT_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Trio:
+class ImageTriplet:
     """The files of one scene, or the folders of many; None where there is none of a kind.
 
     Attributes:
@@ -35,7 +35,7 @@ class Trio:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The files of one scene as a `ShotSource`; what they hold is checked by their headers when it is made.
+    """The files of one scene as a `SampleSource`; what they hold is checked by their headers when it is made.
 
     Attributes:
         name: stem of the files.
@@ -43,16 +43,16 @@ class ImageFiles:
         size: height and width of the target.
         bits: depth of the thermal files, 8 or 16.
         bytes: size of the decoded files.
-        blind: the thermal camera gave nothing of this scene: no input is made of the target either.
+        missing_lr: the thermal camera gave nothing of this scene: no input is made of the target either.
         normalize: mapping of 16 bit to [0, 1].
     """
 
     name: str
-    files: Trio
+    files: ImageTriplet
     size: tuple[int, int]
     bits: int
     bytes: int
-    blind: bool
+    missing_lr: bool
     normalize: Normalize
 
     @property
@@ -61,7 +61,9 @@ class ImageFiles:
         return self.files.lr or self.files.hr
 
     @classmethod
-    def open(cls, name: str, files: Trio, *, scale: int, blind: bool, normalize: Normalize) -> "ImageFiles":
+    def open(
+        cls, name: str, files: ImageTriplet, *, scale: int, missing_lr: bool, normalize: Normalize
+    ) -> "ImageFiles":
         """Look at the headers of the files, without decoding them.
 
         Raises:
@@ -86,9 +88,9 @@ class ImageFiles:
             check_view(files, guide[:2], size)
         thermal = sum(height * width for height, width, _ in filter(None, (hr, lr))) * bits // 8
         decoded = thermal + (3 * size[0] * size[1] if guide else 0)
-        return cls(name, files, size, bits, decoded, blind, normalize)
+        return cls(name, files, size, bits, decoded, missing_lr, normalize)
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         """Decode the files.
 
         Counts of 16 bit are mapped by the range of what is there when the image is to be restored too: of the input
@@ -102,10 +104,12 @@ class ImageFiles:
         given = lr if lr is not None else hr
         radiometry = Radiometry() if given is None else image_radiometry(given, self.normalize)
         guide = None if self.files.guide is None else read_guide(self.files.guide, self.size)
-        return Shot(radiometry, hr=hr, lr=lr, guide=guide, blind=self.blind)
+        return Sample(radiometry, hr=hr, lr=lr, guide=guide, missing_lr=self.missing_lr)
 
 
-def match_files(folders: Trio, *, expected: str, incomplete: bool = False, target: bool = True) -> dict[str, Trio]:
+def match_files(
+    folders: ImageTriplet, *, expected: str, incomplete: bool = False, target: bool = True
+) -> dict[str, ImageTriplet]:
     """The files of each scene by name, in natural order: files of one stem belong together, whatever their suffix.
 
     Args:
@@ -128,7 +132,7 @@ def match_files(folders: Trio, *, expected: str, incomplete: bool = False, targe
     names = sorted({name for files in listed.values() for name in files}, key=lambda name: natural_order(Path(name)))
     needed = {kinds[kind]: files for kind, files in listed.items() if kind not in optional}
     _check_partners(names, needed, may_lack="guide" in kinds and not incomplete)
-    scenes = {name: Trio(**{kind: listed.get(kind, {}).get(name) for kind in vars(folders)}) for name in names}
+    scenes = {name: ImageTriplet(**{kind: listed.get(kind, {}).get(name) for kind in vars(folders)}) for name in names}
     unseen = [name for name, files in scenes.items() if folders.lr and not files.lr and not files.guide]
     if unseen:
         first = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
@@ -136,7 +140,7 @@ def match_files(folders: Trio, *, expected: str, incomplete: bool = False, targe
     return scenes
 
 
-def check_view(files: Trio, guide: tuple[int, int], size: tuple[int, int]) -> None:
+def check_view(files: ImageTriplet, guide: tuple[int, int], size: tuple[int, int]) -> None:
     """Check that a guide can show what a target shows, as far as the shape of both tells.
 
     Args:

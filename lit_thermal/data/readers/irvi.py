@@ -4,7 +4,7 @@ from typing import Any
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
 from lit_thermal.data.readers.folder_reader import FolderReader
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 from lit_thermal.errors import InputError
 
 VALIDATION_SHARE = 0.05
@@ -32,15 +32,15 @@ class IRVI(FolderReader):
     def __init__(self, root: str, **options: Any) -> None:
         super().__init__(root, **options)
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the frames of a split; "predict" gives the test frames."""
         folder = "train" if split in ("train", "val") else "test"
         thermal = sorted(
             path for depth in ("", "*/", "*/*/") for path in self.root.glob(f"{depth}{folder}A") if path.is_dir()
         )
-        scenes: dict[str, Trio] = {}
+        scenes: dict[str, ImageTriplet] = {}
         for path in thermal:
-            subset = self.match(Trio(path, None, path.with_name(f"{folder}B")))
+            subset = self.match(ImageTriplet(path, None, path.with_name(f"{folder}B")))
             names = list(subset)
             kept = len(names) - max(1, round(VALIDATION_SHARE * len(names)))
             chosen = {"train": names[:kept], "val": names[kept:]}.get(split, names)

@@ -4,7 +4,7 @@ from typing import Any
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
 from lit_thermal.data.readers.folder_reader import FolderReader
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 
 
 class LLVIP(FolderReader):
@@ -26,11 +26,11 @@ class LLVIP(FolderReader):
     def __init__(self, root: str, **options: Any) -> None:
         super().__init__(root, **options)
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the pairs of a split; "predict" gives the test images."""
         folder = "train" if split in ("train", "val") else "test"
         thermal = self.root / "infrared" / folder
-        scenes = self.match(Trio(thermal, None, self.root / "visible" / folder)) if thermal.is_dir() else {}
+        scenes = self.match(ImageTriplet(thermal, None, self.root / "visible" / folder)) if thermal.is_dir() else {}
         if folder == "test":
             return scenes
         last = max((name[:2] for name in scenes), default="")

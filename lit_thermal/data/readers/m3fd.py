@@ -1,7 +1,7 @@
 """M3FD: scenes around Dalian, of detection or fusion."""
 
 from lit_thermal.data.readers.folder_reader import spelled
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 from lit_thermal.data.readers.undivided_pairs import UndividedPairs
 
 
@@ -23,7 +23,7 @@ class M3FD(UndividedPairs):
     data_name = "m3fd"
     expected = "{Ir,Vis}/ or {ir,vi}/ with images of one name"
 
-    def pairs(self) -> Trio:
+    def pairs(self) -> ImageTriplet:
         """Return `Ir` and `Vis`, or `ir` and `vi`."""
         guide = spelled(self.root, "vis")
-        return Trio(spelled(self.root, "ir"), None, guide if guide.is_dir() else spelled(self.root, "vi"))
+        return ImageTriplet(spelled(self.root, "ir"), None, guide if guide.is_dir() else spelled(self.root, "vi"))

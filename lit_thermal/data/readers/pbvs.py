@@ -4,7 +4,7 @@ from typing import Any
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
 from lit_thermal.data.readers.folder_reader import FolderReader
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 
 
 class PBVS(FolderReader):
@@ -31,7 +31,7 @@ class PBVS(FolderReader):
     def __init__(self, root: str, **options: Any) -> None:
         super().__init__(root, **options)
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the scenes of a split; "test" gives the validation images, "predict" the test images."""
         base = self.root / "Dataset" if (self.root / "Dataset").is_dir() else self.root
         folder, prefix = {
@@ -39,7 +39,7 @@ class PBVS(FolderReader):
             "predict": ("test_THER-LR_VIS-HR", "test"),
         }.get(split, ("train_val/validation", "valid"))
         return self.match(
-            Trio(
+            ImageTriplet(
                 hr=base / folder / f"{prefix}_output_gt_THER_HR",
                 lr=base / folder / f"{prefix}_input_THER_LR_bicubic" / "X8",
                 guide=base / folder / f"{prefix}_VIS_HR",

@@ -1,6 +1,6 @@
 """RoadScene: street scenes of the FLIR set, aligned and cropped."""
 
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 from lit_thermal.data.readers.undivided_pairs import UndividedPairs
 
 
@@ -21,6 +21,6 @@ class RoadScene(UndividedPairs):
     data_name = "road_scene"
     expected = "{cropinfrared,crop_LR_visible}/ with images of one name"
 
-    def pairs(self) -> Trio:
+    def pairs(self) -> ImageTriplet:
         """Return `cropinfrared` and `crop_LR_visible`."""
-        return Trio(self.root / "cropinfrared", None, self.root / "crop_LR_visible")
+        return ImageTriplet(self.root / "cropinfrared", None, self.root / "crop_LR_visible")

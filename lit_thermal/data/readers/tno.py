@@ -5,7 +5,7 @@ from typing import Any
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
 from lit_thermal.data.readers.folder_reader import spelled
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 from lit_thermal.data.readers.undivided_pairs import UndividedPairs
 
 
@@ -36,9 +36,9 @@ class TNO(UndividedPairs):
     ) -> None:
         super().__init__(root, split, split_seed, **options)
 
-    def pairs(self) -> Trio:
+    def pairs(self) -> ImageTriplet:
         """Return `ir` and `vi`."""
-        return Trio(spelled(self.root, "ir"), None, spelled(self.root, "vi"))
+        return ImageTriplet(spelled(self.root, "ir"), None, spelled(self.root, "vi"))
 
     def missing(self, split: ImageSplit) -> str:
         """Return the error message for a needed but empty split."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
 from lit_thermal.data.readers.folder_reader import FolderReader, part_of
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 
 
 class UndividedPairs(FolderReader):
@@ -30,9 +30,9 @@ class UndividedPairs(FolderReader):
         self.split, self.split_seed = split, split_seed
 
     @abstractmethod
-    def pairs(self) -> Trio:
+    def pairs(self) -> ImageTriplet:
         """Return the folders of the data set."""
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the pairs of a split; "predict" gives the test images if the lists have no such split."""
         return part_of(self.match(self.pairs()), split, self.split, self.split_seed, self.root)

@@ -13,7 +13,7 @@ from lit_thermal.data.datamodules.windows import InputWindows, Source
 from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.formats.clips import open_clip
-from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import FolderClip
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import clip_radiometry
@@ -175,7 +175,7 @@ class VideoFolder(VideoData):
                 clip.read(0, 1)  # tells whether it is in colour
             return Source(clip, radiometry)
 
-        found = look({path.name: path for path in paths}, opened, f"{split} clips of {self.root.name}")
+        found = check_files({path.name: path for path in paths}, opened, f"{split} clips of {self.root.name}")
         sources = [source for source in found if source is not None]
         self.damaged.check_some_left(split, sources, f"clips of {self.root}")
         self._sources[split] = sources

@@ -10,7 +10,7 @@ from lit_thermal.data.readers.flir_iisr import FLIRIISR, FullSizeInput
 from lit_thermal.errors import InputError
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "flir_iisr"
-NAMES = [f"{scene:06d}_{shot}" for scene in range(5) for shot in range(2)]
+NAMES = [f"{scene:06d}_{sample}" for scene in range(5) for sample in range(2)]
 
 
 def write(path: Path, height: int, width: int, channels: int = 1) -> np.ndarray:
