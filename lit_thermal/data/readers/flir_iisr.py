@@ -63,7 +63,7 @@ class FLIRIISR(FolderReader):
     """
 
     data_name = "flir_iisr"
-    expected = "{HR,LR}/ with images of one name, LR at the size of HR or at 1/scale of it"
+    tree = "{HR,LR}/*.png (or .tif, .jpg), LR at the size of HR or at 1/scale of it"
     input_files = True
 
     def __init__(

@@ -12,15 +12,15 @@ from lit_thermal.data.datamodules.image_samples import SampleSource
 from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import read_header
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
-from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet, found_instead, match_files
-from lit_thermal.data.readers.splits import Split, divide, fits
+from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet, match_files
+from lit_thermal.data.readers.splits import Split, divide, fits, found_instead, no_root
 from lit_thermal.errors import InputError
 
 _log = logging.getLogger(__name__)
 
 
 class FolderReader(ImageData):
-    """Images in folders of one root; a reader adds `find`, `data_name` and `expected`.
+    """Images in folders of one root; a reader adds `find`, `data_name` and `tree`.
 
     Args:
         root: folder of the data.
@@ -37,8 +37,8 @@ class FolderReader(ImageData):
         options: those of `ImageData`.
     """
 
-    expected: str
-    """How the root is laid out, for error messages."""
+    tree: str
+    """Layout below the root, such as "{ir,vi}/*.png (or .tif, .jpg)", for error messages."""
     input_files = False
     """The input is files, so that an image without one has none; otherwise it is made of the target."""
 
@@ -57,6 +57,11 @@ class FolderReader(ImageData):
         self.root, self.leave_out, self.incomplete = Path(root), leave_out, incomplete and guided
         self.normalize: Normalize = normalize
         self._emptied: dict[ImageSplit, int] = {}
+
+    @property
+    def expected(self) -> str:
+        """Layout that the data should have, for error messages."""
+        return f"{self.root}/{self.tree}"
 
     @abstractmethod
     def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
@@ -78,8 +83,7 @@ class FolderReader(ImageData):
             InputError: the root is laid out otherwise, or files do not go together.
         """
         if not self.root.is_dir():
-            state = "is a file" if self.root.exists() else "does not exist"
-            raise InputError(f"the data root {self.root} {state}; expected {self.expected}")
+            raise InputError(f"{no_root(self.root)}; expected {self.expected}")
         found = self.find(split)
         left_out = [name for name in found if any(fits(name, pattern) for pattern in self.leave_out)]
         if left_out:
@@ -107,7 +111,7 @@ class FolderReader(ImageData):
         """The sentence for a split that is needed and empty."""
         if count := self._emptied.get(split):
             return f"{super().missing(split)}: data.leave_out {list(self.leave_out)} takes all {count} of them"
-        return f"{super().missing(split)}: expected {self.expected}, but {found_instead(self.root)}"
+        return f"no images for {split} found in {self.root}; expected {self.expected}, but {found_instead(self.root)}"
 
     def _check_conditions(self, images: Sequence[ImageFiles]) -> None:
         """Check that each condition of the test leaves something of each image; this comes before anything is measured.

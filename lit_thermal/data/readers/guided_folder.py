@@ -50,7 +50,7 @@ class GuidedFolder(FolderReader):
         self.data_name = name or self.root.resolve().name
         self.input_files = bool(lr)
         inside = ",".join(folder for folder in self.names if folder)
-        self.expected = f"{'' if split is not None else '{train,val,test}/'}{{{inside}}}/ with images of one name"
+        self.tree = f"{'' if split is not None else '{train,val,test}/'}{{{inside}}}/*.png (or .tif, .jpg)"
 
     def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the files of a split's scenes by name, in order; an empty mapping if there is no such split."""

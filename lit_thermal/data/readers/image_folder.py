@@ -48,9 +48,9 @@ class ImageFolder(GuidedFolder):
         )
         # Each folder is asked for its own inputs; where there are none, they are made.
         self.input_files = False
+        folders = f"{{{hr},{lr}}}/" if lr and not self.auto else "" if hr == "." else f"{hr}/"
         base = "" if self.split is not None else "{train,val,test}/"
-        inputs = f" and inputs of the same names in {base}{self.names[1]}/" if lr and not self.auto else ""
-        self.expected = f"targets in {base}{hr}/{inputs} (data.hr names their folder, '.' being {base or 'the root'})"
+        self.tree = f"{base}{folders}*.png (or .tif, .jpg; data.hr names the folder of targets, '.' for none)"
 
     def match(self, folders: ImageTriplet, target: bool = True) -> dict[str, ImageTriplet]:
         """The files in folders by name; where there are no inputs, the log tells what makes them."""

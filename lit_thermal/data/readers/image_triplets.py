@@ -6,11 +6,11 @@ from pathlib import Path
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.datamodules.image_samples import Sample
-from lit_thermal.data.formats.clips import describe
 from lit_thermal.data.formats.frames import list_frames, read_frame, read_header
 from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.normalize import Normalize
 from lit_thermal.data.formats.radiometry import image_radiometry
+from lit_thermal.data.readers.splits import found_instead
 from lit_thermal.errors import InputError
 from lit_thermal.files import by_stem, natural_order
 
@@ -158,19 +158,11 @@ def check_view(files: ImageTriplet, guide: tuple[int, int], size: tuple[int, int
         )
 
 
-def found_instead(path: Path) -> str:
-    """What is in place of a folder or above it, for an error message."""
-    if path.is_dir():
-        return f"in {path}, {describe(path)}"
-    above = next((parent for parent in path.parents if parent.is_dir()), Path("."))
-    return f"there is no folder {path}; in {above}, {describe(above)}"
-
-
 def _list_images(folder: Path, expected: str) -> dict[str, Path]:
     """The images in a folder by their stems."""
     paths = list_frames(folder) if folder.is_dir() else []
     if not paths:
-        raise InputError(f"{folder} has no images: expected {expected}, but {found_instead(folder)}")
+        raise InputError(f"no images found in {folder}; expected {expected}, but {found_instead(folder)}")
     return by_stem(paths, folder)
 
 

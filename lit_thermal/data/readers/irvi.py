@@ -27,7 +27,7 @@ class IRVI(FolderReader):
     """
 
     data_name = "irvi"
-    expected = "{trainA,trainB,testA,testB} with frames of one name, in the root or up to two folders below"
+    tree = "{trainA,trainB,testA,testB}/*.png (or .tif, .jpg), or these folders up to two levels below"
 
     def __init__(self, root: str, **options: Any) -> None:
         super().__init__(root, **options)

@@ -21,7 +21,7 @@ class LLVIP(FolderReader):
     """
 
     data_name = "llvip"
-    expected = "{infrared,visible}/{train,test}/*.jpg"
+    tree = "{infrared,visible}/{train,test}/*.jpg (or .png, .tif)"
 
     def __init__(self, root: str, **options: Any) -> None:
         super().__init__(root, **options)

@@ -21,7 +21,7 @@ class M3FD(UndividedPairs):
     """
 
     data_name = "m3fd"
-    expected = "{Ir,Vis}/ or {ir,vi}/ with images of one name"
+    tree = "{Ir,Vis}/*.png (or .tif, .jpg), or {ir,vi} in place of {Ir,Vis}"
 
     def pairs(self) -> ImageTriplet:
         """Return `Ir` and `Vis`, or `ir` and `vi`."""

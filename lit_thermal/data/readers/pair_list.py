@@ -63,7 +63,11 @@ class PairList(FolderReader):
         super().__init__(str(self.file.parent), **options)
         self.keep, self.val_images = keep, val_images
         self.data_name = name or self.file.stem
-        self.expected = f"folders of equal names for {', '.join(FOLDERS.values())} in {self.file}"
+
+    @property
+    def expected(self) -> str:
+        """Layout that the data should have, for error messages."""
+        return f"the folders that {self.file} gives as {', '.join(FOLDERS.values())}, with images of one name"
 
     def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """The files of the scenes of a split by name, in order; nothing where the file has no such split.

@@ -22,9 +22,9 @@ class PBVS(FolderReader):
     """
 
     data_name = "pbvs"
-    expected = (
-        "train_val/{training,validation}/{*_VIS_HR,*_input_THER_LR_bicubic/X8,*_output_gt_THER_HR} and "
-        "test_THER-LR_VIS-HR/{test_VIS_HR,test_input_THER_LR_bicubic/X8}"
+    tree = (
+        "train_val/{training,validation}/{*_VIS_HR,*_input_THER_LR_bicubic/X8,*_output_gt_THER_HR}/*.bmp (or .png) "
+        "and test_THER-LR_VIS-HR/{test_VIS_HR,test_input_THER_LR_bicubic/X8}"
     )
     input_files = True
 

@@ -19,7 +19,7 @@ class RoadScene(UndividedPairs):
     """
 
     data_name = "road_scene"
-    expected = "{cropinfrared,crop_LR_visible}/ with images of one name"
+    tree = "{cropinfrared,crop_LR_visible}/*.jpg (or .png, .tif)"
 
     def pairs(self) -> ImageTriplet:
         """Return `cropinfrared` and `crop_LR_visible`."""

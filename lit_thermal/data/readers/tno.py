@@ -25,7 +25,7 @@ class TNO(UndividedPairs):
     """
 
     data_name = "tno"
-    expected = "{ir,vi}/ with images of one name"
+    tree = "{ir,vi}/*.png (or .tif, .jpg)"
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import FolderClip
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import clip_radiometry
-from lit_thermal.data.readers.splits import find_inputs, find_splits
+from lit_thermal.data.readers.splits import expected_clips, find_inputs, find_splits
 from lit_thermal.errors import InputError
 
 
@@ -120,7 +120,10 @@ class VideoFolder(VideoData):
         for split in NEEDED[stage]:
             if split not in splits and not self._may_be_empty(stage):
                 there = ", ".join(splits) or "none"
-                raise InputError(f"the data root {self.root} has no clips for {split} (it has some for {there})")
+                raise InputError(
+                    f"no clips for {split} found in {self.root} (it has some for {there}); expected "
+                    f"{expected_clips(self.root, self.split)}"
+                )
             inputs = (self.frames - 1) // self.temporal_scale + 1
             needed = f"a window takes {self.frames} ({inputs} inputs at temporal scale {self.temporal_scale})"
             self._open(split, splits.get(split, []), self.frames, needed)

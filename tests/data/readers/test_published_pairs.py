@@ -140,7 +140,7 @@ def test_tno_is_for_testing_unless_it_is_split(tmp_path: Path) -> None:
     assert found(data) == {"test": ["01", "02", "03"]}
     batch = next(iter(data.test_dataloader()[0]))
     assert batch["has_guide"].item() and torch.equal(batch["guide"], batch["guide"][:, :1].expand(-1, 3, -1, -1))
-    with pytest.raises(InputError, match=r"no images for train: .*set data.split"):
+    with pytest.raises(InputError, match=r"no images for train found in .*set data.split"):
         opened(TNO, tmp_path, "fit")
     assert len(found(opened(TNO, tmp_path, "fit", split=[0.4, 0.3, 0.3]))["train"]) == 1
 
@@ -153,4 +153,4 @@ def test_a_wrong_root_is_one_sentence_with_the_tree_and_what_was_found(
     for root, words in ((tmp_path, "photos/"), (tmp_path / "none", "does not exist")):
         with pytest.raises(InputError, match=words) as caught:
             opened(kind, root, "test")
-        assert f"expected {kind.expected}" in str(caught.value) and "\n" not in str(caught.value)
+        assert f"expected {root}/{kind.tree}" in str(caught.value) and "\n" not in str(caught.value)
