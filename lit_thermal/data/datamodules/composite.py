@@ -28,7 +28,7 @@ class CompositePairs(ImageData):
 
     Args:
         parts: data sets by the names that their test sets have in tables and logs.
-        scale: how many times wider and higher the target is; the same as that of each part.
+        scale: factor by which the target is wider and higher than the input; the same as that of each part.
         guided: whether samples have a guide; the same as that of each part.
         prefixes: prefix of a part's image names, for names that two parts would share.
         steps: interval between the images used, by part and split, starting with the first; for frames of a video.
@@ -36,7 +36,7 @@ class CompositePairs(ImageData):
         side: side in pixels that the central square of each image is resized to, bilinear and antialiased; the input is
             then made from the target, even if it is a file. 0 leaves the images unchanged.
         name: name of the whole data set in the log.
-        options: those of `ImageData`.
+        options: arguments of `ImageData`.
 
     Raises:
         InputError: there is no part, a setting names an unknown part, or parts differ in scale or guide.

@@ -1,4 +1,4 @@
-"""The one base of all DataModules of single images, guided or not."""
+"""The base of all DataModules of single images, with or without a guide."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -22,28 +22,28 @@ ImageSplit = Literal["train", "val", "test", "predict"]
 
 
 class ImageData(ThermalData):
-    """Training crops and whole images of what a reader finds; a reader adds `sources` and `data_name`.
+    """Training crops and whole images; a reader adds `sources` and `data_name`.
 
     A training sample depends on the seed and on its number since the start of training alone, so neither the number
     of workers nor a resume changes what is drawn.
 
     Args:
-        scale: how many times wider and higher the target is.
-        guided: samples have a guide, and say whether it and the thermal image are there.
-        crop: side of the training crops in LR pixels; 0 takes whole images.
+        scale: factor by which the target is wider and higher than the input.
+        guided: whether samples have a guide, and flags that tell which camera is present.
+        crop: side of the training crops in LR pixels; 0 uses whole images.
         batch_size: training crops per step.
-        eval_batch_size: whole images per step elsewhere; above 1 they must be of one size.
-        samples_per_epoch: training crops per epoch; 0 is the number of training images.
-        degradation: makes the input of an image that has a target only.
-        augment: flip training crops.
-        misalignment: how the guides of training crops lie beside their targets; those of whole images lie as the data
-            have them, and a test condition may change that.
-        num_workers: processes that read; 0 reads in the training process.
-        seed: of all draws.
-        cache_gib: training images are kept decoded in memory up to this size; the others are read at each use.
-        test_conditions: each is a test data loader of its own; `Complete` is the data as they are.
-        damaged: what is done with files that cannot be read: "stop" ends the run at the first; "skip" reads all files
-            before the work begins, leaves those images out, and lists them in the log and in `damaged.json`.
+        eval_batch_size: whole images per step in validation, test and prediction; above 1 they must have one size.
+        samples_per_epoch: training crops per epoch; 0 means the number of training images.
+        degradation: degradation that makes the input of images without an input file.
+        augment: whether to flip training crops.
+        misalignment: random misalignment of guides in training crops; whole images are unchanged, unless a test
+            condition changes them.
+        num_workers: number of processes that read; 0 reads in the training process.
+        seed: seed of all random draws.
+        cache_gib: memory in GiB for decoded training images; the rest is read at each use.
+        test_conditions: conditions of the test, with a data loader each; `Complete` is the unchanged data.
+        damaged: policy for unreadable files: "stop" ends the run at the first one; "skip" reads all files before the
+            work begins, leaves those images out, and lists them in the log and in `damaged.json`.
 
     Raises:
         InputError: a number is out of range, or the conditions do not go together.
@@ -91,17 +91,17 @@ class ImageData(ThermalData):
 
     @abstractmethod
     def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
-        """Find the images of a split, in the order of their names; nothing where there are none.
+        """Find the images of a split, in the order of their names; empty if there are none.
 
         Called once for each split that a stage needs, `val` in a test run among them. The images of "predict" need
         no target: they are those to restore.
 
         Raises:
-            InputError: the data are laid out otherwise.
+            InputError: the data have another layout.
         """
 
     def missing(self, split: ImageSplit) -> str:
-        """The sentence for a split that is needed and empty; a reader says where it looked."""
+        """Return the error message for a needed but empty split; a reader adds where it searched."""
         return f"the data set {self.data_name} has no images for {split}"
 
     @property
@@ -130,12 +130,12 @@ class ImageData(ThermalData):
         self.damaged.tell(self.trainer)
 
     def outputs(self) -> list[tuple[str, Path | None]]:
-        """Name of the file that `predict` makes of each image, and the file that the image is read from."""
+        """Return the name of the file that `predict` writes for each image, and the file that it is read from."""
         files = [(source.name, getattr(source, "file", None)) for source in self._sources["predict"]]
         return [(restored_name(name, file), file) for name, file in files]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Random crops of the training images.
+        """Return a loader of random crops of the training images.
 
         Raises:
             InputError: they do not fill one batch.
@@ -156,15 +156,15 @@ class ImageData(ThermalData):
         return self._training_loader(crops)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Whole validation images; an empty list where a test run finds none."""
+        """Return a loader of whole validation images; an empty list if a test run finds none."""
         return self._loader(self._images("val"), self.eval_batch_size, again=True) if self._sources["val"] else []
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """Whole test images under each condition."""
+        """Return loaders of whole test images under each condition."""
         return self._test_loaders(self._images("test"))
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """All images to restore, without targets."""
+        """Return a loader of all images to restore, without targets."""
         return self._loader(self._images("predict", target=False), self.eval_batch_size)
 
     def _images(self, split: ImageSplit, target: bool = True, part: slice = slice(None)) -> WholeImages:
@@ -178,7 +178,7 @@ class ImageData(ThermalData):
         )
 
     def _kept(self, sources: list[SampleSource]) -> list[SampleSource]:
-        """The sources, decoded as long as `cache_gib` lasts."""
+        """Return the sources, decoded up to `cache_gib` of memory."""
         left = self.cache_gib * 2**30
         kept: list[SampleSource] = []
         for source in sources:

@@ -20,20 +20,20 @@ from lit_thermal.errors import InputError
 
 _log = logging.getLogger(__name__)
 _black: set[str] = set()
-"""Names of the images that this process has warned of."""
+"""Names of black images that were already logged in this process."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture as files or the simulator give it.
+    """One image as files or the simulator give it.
 
     Attributes:
-        radiometry: of `hr` and `lr` alike.
-        hr: target (H, W), uint8 or uint16 counts; None where there is none.
-        lr: what the camera gave, (h, w) counts; None: a degradation makes it of `hr`.
-        guide: visible view (3, H, W) uint8 at the size of the target; None where there is none.
-        tags: words for what is to be seen; None where nobody knows.
-        missing_lr: the thermal camera gave nothing, so that no `lr` is made of `hr` either.
+        radiometry: mapping of the counts of both `hr` and `lr` to [0, 1].
+        hr: target (H, W), uint8 or uint16 counts; None if there is none.
+        lr: thermal input, (h, w) counts; if None, a degradation makes it from `hr`.
+        guide: visible view (3, H, W) uint8 at the size of the target; None if there is none.
+        tags: words for the content of the image; None if unknown.
+        missing_lr: there is no thermal input, and none is to be made from `hr`.
     """
 
     radiometry: Radiometry
@@ -45,7 +45,7 @@ class Sample:
 
 
 class SampleSource(Protocol):
-    """A picture that stays on disk, or in the simulator, until it is read."""
+    """An image that stays on disk, or in the simulator, until it is read."""
 
     @property
     def name(self) -> str:
@@ -53,44 +53,44 @@ class SampleSource(Protocol):
 
     @property
     def bytes(self) -> int:
-        """Size of the decoded picture, for those who keep it in memory."""
+        """Size of the decoded image in bytes, for a cache in memory."""
 
     def read(self) -> Sample:
-        """Decode the picture."""
+        """Decode the image."""
 
 
 @dataclass(frozen=True)
 class CachedSample:
-    """A picture that is kept decoded in memory."""
+    """An image that is kept decoded in memory."""
 
     name: str
     sample: Sample
     bytes: int
 
     def read(self) -> Sample:
-        """The picture."""
+        """Return the image."""
         return self.sample
 
 
 def read_sample(source: SampleSource, scale: int, guided: bool) -> Sample:
-    """Read a picture, check that its parts go together and cut its sides to multiples of `scale`.
+    """Read an image, check that its parts fit each other and cut its sides to multiples of `scale`.
 
     An all-black thermal image is valid; the log gets one warning for it.
 
     Args:
-        source: of the picture.
-        scale: how many times wider and higher the target is.
-        guided: keep the visible view, where there is one.
+        source: source that reads the image.
+        scale: factor by which the target is wider and higher than the input.
+        guided: whether to keep the visible view, if there is one.
 
     Raises:
-        InputError: the picture is empty, its parts differ in depth, or their sizes do not fit `scale`.
+        InputError: the image is empty, its parts differ in depth, or their sizes do not fit `scale`.
     """
     sample = source.read()
     if not guided:
         sample = replace(sample, guide=None)
     hr, lr, guide = sample.hr, sample.lr, sample.guide
     if hr is None and lr is None and guide is None:
-        raise InputError(f"the image {source.name} has no thermal picture{' and no guide' if guided else ''}")
+        raise InputError(f"the image {source.name} has no thermal image{' and no guide' if guided else ''}")
     if hr is not None and lr is not None:
         if hr.dtype != lr.dtype:
             raise InputError(
@@ -100,7 +100,7 @@ def read_sample(source: SampleSource, scale: int, guided: bool) -> Sample:
         if hr.shape != (scale * lr.shape[0], scale * lr.shape[1]):
             raise InputError(
                 f"the image {source.name} has an hr of {_size(hr)} and an lr of {_size(lr)}, which is not 1/{scale} "
-                "of it each way: set data.scale to what they differ by, or leave the image out"
+                "of it each way: set data.scale to their ratio, or leave the image out"
             )
     height, width = target_size(sample, scale)
     if guide is not None and guide.shape[1:] != (height, width):
@@ -112,7 +112,7 @@ def read_sample(source: SampleSource, scale: int, guided: bool) -> Sample:
         raise InputError(f"the image {source.name} is {width}x{height}, smaller than data.scale {scale}: leave it out")
     if any(picture is not None and not picture.any() for picture in (hr, lr)) and source.name not in _black:
         _black.add(source.name)
-        _log.warning("the thermal image %s is black all over", source.name)
+        _log.warning("the thermal image %s is entirely black", source.name)
     rows, columns = (slice(length - length % scale) for length in (height, width))
     return replace(
         sample,
@@ -122,7 +122,7 @@ def read_sample(source: SampleSource, scale: int, guided: bool) -> Sample:
 
 
 def target_size(sample: Sample, scale: int) -> tuple[int, int]:
-    """Height and width of what a picture is to be restored to."""
+    """Return the height and width of the restored image."""
     if sample.lr is not None:
         return sample.lr.shape[0] * scale, sample.lr.shape[1] * scale
     picture = sample.hr if sample.hr is not None else sample.guide
@@ -139,14 +139,14 @@ class TrainingCrops(Dataset[dict[str, Any]]):
 
     Args:
         sources: images with a target.
-        scale: how many times wider and higher the target is.
+        scale: factor by which the target is wider and higher than the input.
         crop: side of the input crops in LR pixels; 0 takes whole images.
-        guided: samples have a guide, and say whether it and the thermal image are there.
+        guided: whether samples have a guide, and flags that tell which camera is present.
         degradation: makes the input of an image that has none. It also sees a margin around the crop.
         augment: flip left to right and upside down, each with probability 0.5.
         samples: length of an epoch.
-        seed: of all draws.
-        misalignment: of the guide; the crops and all else stay those of aligned guides.
+        seed: seed of all random draws.
+        misalignment: random misalignment of the guide; crops and all other draws do not depend on it.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class TrainingCrops(Dataset[dict[str, Any]]):
         return self.samples
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample with `lr` (1, crop, crop), `hr` (1, crop * scale, crop * scale) and a `guide` of that size."""
+        """Return a sample: `lr` (1, crop, crop), `hr` (1, crop * scale, crop * scale) and a `guide` of that size."""
         source = self.sources[self._place(index)]
         rng = np.random.default_rng((self.seed, index))
         sample = read_sample(source, self.scale, self.guided)
@@ -191,7 +191,7 @@ class TrainingCrops(Dataset[dict[str, Any]]):
         return self._cut(source.name, sample, rng, np.random.default_rng((self.seed, index, 2)))
 
     def _place(self, index: int) -> int:
-        """Which image is shown at `index`."""
+        """Return the number of the image that is shown at `index`."""
         number, place = divmod(index, len(self.sources))
         if number != self._pass:
             # A third number keeps these draws apart from those of the samples.
@@ -200,7 +200,7 @@ class TrainingCrops(Dataset[dict[str, Any]]):
         return int(self._order[place])
 
     def _cut(self, name: str, sample: Sample, rng: np.random.Generator, beside: np.random.Generator) -> dict[str, Any]:
-        """A random crop as a sample: on whole LR pixels where the input is given, anywhere where it is made."""
+        """Return a random crop as a sample: on whole LR pixels if the input is a file, anywhere if it is made."""
         assert sample.hr is not None
         step = self.scale
         sides = [self.crop * step or length for length in sample.hr.shape]
@@ -218,17 +218,17 @@ class TrainingCrops(Dataset[dict[str, Any]]):
             lr = torch.zeros(1, *(side // step for side in sides))
         else:
             lr = self._degrade(sample.hr, sample.radiometry, (rows, columns), int(rng.integers(2**31)))
-        guide = None if sample.guide is None else self._look(sample.guide, (rows, columns), beside)
+        guide = None if sample.guide is None else self._guide_window(sample.guide, (rows, columns), beside)
         return _item(name, sample, lr, hr, guide, scale=step, guided=self.guided)
 
-    def _look(self, guide: np.ndarray, window: tuple[slice, slice], beside: np.random.Generator) -> Tensor:
-        """A window of what the visible camera shows of a guide (3, H, W)."""
+    def _guide_window(self, guide: np.ndarray, window: tuple[slice, slice], beside: np.random.Generator) -> Tensor:
+        """Return a window of a guide (3, H, W), misaligned at random if requested."""
         if isinstance(self.misalignment, Aligned):
             return _colours(guide[:, window[0], window[1]])
         return self.misalignment(_colours(guide), beside, window=window)
 
     def _degrade(self, counts: np.ndarray, radiometry: Radiometry, window: tuple[slice, slice], seed: int) -> Tensor:
-        """The input (1, h, w) to a window of a target (H, W), degraded with a margin around it."""
+        """Return the input (1, h, w) for a window of a target (H, W), degraded with a margin around it."""
         step = self.scale
         low = [min(MARGIN, s.start // step) for s in window]
         high = [min(MARGIN, (length - s.stop) // step) for s, length in zip(window, counts.shape, strict=True)]
@@ -242,10 +242,10 @@ class WholeImages(Dataset[dict[str, Any]]):
 
     Args:
         sources: the images.
-        scale: how many times wider and higher the target is.
-        guided: samples have a guide, and say whether it and the thermal image are there.
+        scale: factor by which the target is wider and higher than the input.
+        guided: whether samples have a guide, and flags that tell which camera is present.
         degradation: makes the input of an image that has a target only; its seed comes from the name of the image.
-        seed: of all draws.
+        seed: seed of all random draws.
         target: samples have `hr`; without it an image needs none.
     """
 
@@ -266,7 +266,7 @@ class WholeImages(Dataset[dict[str, Any]]):
         return len(self.sources)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample with `lr` (1, h, w), `guide` (3, scale * h, scale * w) and, where asked for, `hr` of that size."""
+        """Return a sample: `lr` (1, h, w), `guide` (3, scale * h, scale * w) and, if requested, `hr` of that size."""
         source = self.sources[index]
         sample = read_sample(source, self.scale, self.guided)
         # measured as it is, also where it goes beyond the range of the input
@@ -293,7 +293,7 @@ class WholeImages(Dataset[dict[str, Any]]):
 def _item(
     name: str, sample: Sample, lr: Tensor, hr: Tensor | None, guide: Tensor | None, *, scale: int, guided: bool
 ) -> dict[str, Any]:
-    """The keys of a sample; what is absent is all zeros with its flag False."""
+    """Return the keys of a sample; an absent camera is all zeros, and its flag is False."""
     item: dict[str, Any] = {"lr": lr}
     if hr is not None:
         item["hr"] = hr
@@ -309,18 +309,18 @@ def _item(
 
 
 def _flipped(sample: Sample, axis: int) -> Sample:
-    """All pictures turned over along an axis."""
+    """Return all images of a sample, flipped along an axis."""
     hr, lr, guide = (None if part is None else np.flip(part, axis) for part in (sample.hr, sample.lr, sample.guide))
     return replace(sample, hr=hr, lr=lr, guide=guide)
 
 
 def _thermal(counts: np.ndarray, radiometry: Radiometry, clip: bool = True) -> Tensor:
-    """Counts (H, W) as values (1, H, W)."""
+    """Return counts (H, W) as values (1, H, W)."""
     return to_values(np.ascontiguousarray(counts), radiometry, clip)[None]
 
 
 def _colours(guide: np.ndarray) -> Tensor:
-    """Levels (3, H, W) as values."""
+    """Return levels (3, H, W) as values."""
     return torch.from_numpy(np.ascontiguousarray(guide)).float() / 255
 
 

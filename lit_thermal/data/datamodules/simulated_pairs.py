@@ -17,7 +17,7 @@ from lit_thermal.data.degradations.misalignment import Aligned, Misalignment
 from lit_thermal.data.simulator import RIGS, ScenarioName, Scene, SecondCamera, make_scene, render, render_visible
 from lit_thermal.data.simulator.rig import FRAMES, margin
 from lit_thermal.data.simulator.sensor import radiometry
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 TAG_BYTES = 256
 """Bytes for the tags of a scene, which have about 40 letters."""
@@ -139,7 +139,7 @@ class SimulatedPairs(ImageData):
     the thermal one, and vice versa.
 
     Args:
-        scale: how many times wider and higher the target is.
+        scale: factor by which the target is wider and higher than the input.
         size: height and width of an image in HR pixels.
         crop: side of the training crops in LR pixels; 0 uses whole images.
         train_images: number of images to train on.
@@ -222,11 +222,8 @@ class SimulatedPairs(ImageData):
         if not 0 <= guide_shift <= size:
             raise InputError(f"data.guide_shift is {guide_shift}; it must lie from 0 to data.size {size}")
         for name, scene in {"scenario": scenario, "test_scenario": test_scenario}.items():
-            if scene not in get_args(ScenarioName):
-                known = ", ".join(get_args(ScenarioName))
-                raise InputError(f"data.{name} {scene!r} is unknown; must be one of {known}")
-        if second_camera not in RIGS:
-            raise InputError(f"data.second_camera {second_camera!r} is unknown; must be one of {', '.join(RIGS)}")
+            check_choice(scene, ScenarioName, f"data.{name}")
+        check_choice(second_camera, SecondCamera, "data.second_camera")
         self.size, self.guide_shift = size, guide_shift
         self.second_camera: SecondCamera = second_camera
         self.scenario: ScenarioName = scenario

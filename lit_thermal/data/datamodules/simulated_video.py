@@ -16,7 +16,7 @@ from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.simulator import ScenarioName, make_scene, render
 from lit_thermal.data.simulator.sensor import radiometry
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 Split = Literal["train", "val", "test"]
 
@@ -210,9 +210,9 @@ class SimulatedVideo(VideoData):
         for name, value in {"train_clips": train_clips, "val_clips": val_clips, "test_clips": test_clips}.items():
             if value < 1:
                 raise InputError(f"data.{name} is {value}; it must be at least 1")
-        for name in (scenario, *test_scenarios):
-            if name not in get_args(ScenarioName):
-                raise InputError(f"scenario {name!r} is unknown; must be one of {', '.join(get_args(ScenarioName))}")
+        check_choice(scenario, ScenarioName, "data.scenario")
+        for name in test_scenarios:
+            check_choice(name, ScenarioName, "data.test_scenarios")
         if not test_scenarios or len(set(test_scenarios)) < len(test_scenarios):
             raise InputError("data.test_scenarios is empty or names one twice; give at least one, each once")
         self.size, self.max_speed = size, max_speed

@@ -51,12 +51,12 @@ class FLIRIISR(FolderReader):
 
     Args:
         root: folder that contains `HR` and `LR`.
-        scale: how many times wider and higher the target is.
+        scale: factor by which the target is wider and higher than the input.
         split: shares of train, val and test, or the names of each one's images (`GuidedFolder`); [0, 0, 1] tests on all
             images, which suits the authors' test set.
         split_seed: seed of the random division by shares.
         registration: whether a test also measures registered results.
-        options: those of `FolderReader` and `ImageData` that do not concern the guide.
+        options: arguments of `FolderReader` and `ImageData` that do not concern the guide.
 
     Source: Zou et al., "Toward Real-world Infrared Image Super-Resolution: A Unified Autoregressive Framework and
     Benchmark Dataset", CVPR 2026.

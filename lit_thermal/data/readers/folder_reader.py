@@ -1,4 +1,4 @@
-"""What all readers of image folders have in common."""
+"""The base of all readers of image folders."""
 
 import logging
 from abc import abstractmethod
@@ -24,23 +24,23 @@ class FolderReader(ImageData):
 
     Args:
         root: folder of the data.
-        scale: how many times wider and higher the target is.
-        guided: samples have a guide, and say whether it and the thermal image are there.
+        scale: factor by which the target is wider and higher than the input.
+        guided: whether samples have a guide, and flags that tell which camera is present.
         normalize: mapping of 16-bit counts to [0, 1], for each image by itself: the range of its input file, or of its
             target where the input is made of it, without isolated dead and hot pixels ("robust"), its whole range
             ("minmax"), 0.1 % to 99.9 % of it ("percentile"), or division by 65535 ("full"). What lies outside is
             clipped for the network and put back into the result; a target that goes beyond is clipped in training and
             measured unclipped. 8 bit is always divided by 255.
-        leave_out: names of images that are not used, in which ``*``, ``?`` and ``[1-6]`` stand for several; put
+        leave_out: names of images to leave out, in which ``*``, ``?`` and ``[1-6]`` are wildcards; put
             names of digits in quotes, since YAML reads 062_01 as a number.
-        incomplete: images may lack their guide, or their input where that is a file; `has_guide` and `has_lr` tell.
-        options: those of `ImageData`.
+        incomplete: whether images may lack their guide or their input file; `has_guide` and `has_lr` mark them.
+        options: arguments of `ImageData`.
     """
 
     tree: str
     """Layout below the root, such as "{ir,vi}/*.png (or .tif, .jpg)", for error messages."""
     input_files = False
-    """The input is files, so that an image without one has none; otherwise it is made of the target."""
+    """Whether inputs are files; otherwise they are made from the targets."""
 
     def __init__(
         self,
@@ -65,22 +65,22 @@ class FolderReader(ImageData):
 
     @abstractmethod
     def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
-        """The files of the scenes of a split by name, in order; nothing where the data have no such split.
+        """Return the files of each scene of a split by name, in order; empty if the data have no such split.
 
         Raises:
-            InputError: the root is laid out otherwise.
+            InputError: the root has another layout.
         """
 
     def match(self, folders: ImageTriplet, target: bool = True) -> dict[str, ImageTriplet]:
-        """The files in folders by name (`match_files`); guides are not looked for where nobody wants them."""
+        """Return the files in folders by name (`match_files`); guides are searched only if they are used."""
         folders = folders if self.guided else replace(folders, guide=None)
         return match_files(folders, expected=self.expected, incomplete=self.incomplete, target=target)
 
     def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
-        """The images of a split but those to leave out, after a look at the headers of their files.
+        """Return the images of a split without those to leave out, after a check of their headers.
 
         Raises:
-            InputError: the root is laid out otherwise, or files do not go together.
+            InputError: the root has another layout, or files do not fit each other.
         """
         if not self.root.is_dir():
             raise InputError(f"{no_root(self.root)}; expected {self.expected}")
@@ -108,13 +108,13 @@ class FolderReader(ImageData):
         return images
 
     def missing(self, split: ImageSplit) -> str:
-        """The sentence for a split that is needed and empty."""
+        """Return the error message for a needed but empty split."""
         if count := self._emptied.get(split):
-            return f"{super().missing(split)}: data.leave_out {list(self.leave_out)} takes all {count} of them"
+            return f"{super().missing(split)}: data.leave_out {list(self.leave_out)} leaves out all {count} of them"
         return f"no images for {split} found in {self.root}; expected {self.expected}, but {found_instead(self.root)}"
 
     def _check_conditions(self, images: Sequence[ImageFiles]) -> None:
-        """Check that each condition of the test leaves something of each image; this comes before anything is measured.
+        """Check, before anything is measured, that each condition of the test leaves a camera of each image.
 
         Raises:
             InputError: a condition takes away the only camera of an image.
@@ -132,7 +132,7 @@ class FolderReader(ImageData):
                 )
 
     def _is_damaged(self, name: str, files: ImageTriplet, split: ImageSplit) -> bool:
-        """Whether the header of a file cannot be read; sizes that do not go together are another matter."""
+        """Return whether the header of a file is unreadable; sizes that do not fit are reported elsewhere."""
         wanted = files if split != "predict" or files.lr is None else replace(files, hr=None)
         with self.damaged.leaving_out(split, name):
             for path in filter(None, vars(wanted).values()):
@@ -152,7 +152,7 @@ class FolderReader(ImageData):
 def part_of(
     scenes: Mapping[str, ImageTriplet], wanted: ImageSplit, split: Split, seed: int, root: Path
 ) -> dict[str, ImageTriplet]:
-    """The scenes of a split of a root that has no folders for them; "predict" is "test" where `split` has no such.
+    """Return the scenes of a split of an undivided root; "predict" means "test" if `split` has no such key.
 
     Raises:
         InputError: `split` does not fit the scenes (`divide`).
@@ -163,7 +163,7 @@ def part_of(
 
 
 def spelled(base: Path, name: str) -> Path:
-    """The path of a folder below another as it is spelled there, in upper or lower case."""
+    """Return the path of a subfolder as it is spelled there, in upper or lower case."""
     exact = base / name
     if exact.is_dir() or not base.is_dir():
         return exact

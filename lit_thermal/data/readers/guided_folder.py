@@ -29,7 +29,7 @@ class GuidedFolder(FolderReader):
         split_seed: seed of the random division by shares.
         test_split: split to test on; "val" is for data without a test split.
         name: name of the data set in tables and logs; by default that of the root folder.
-        options: those of `FolderReader` and `ImageData`.
+        options: arguments of `FolderReader` and `ImageData`.
     """
 
     def __init__(

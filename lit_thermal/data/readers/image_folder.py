@@ -1,4 +1,4 @@
-"""Single thermal images of your own: folders of targets, of inputs, or of inputs alone to restore."""
+"""User-provided thermal images: folders of targets and inputs, or only inputs to restore."""
 
 import logging
 from dataclasses import replace
@@ -25,12 +25,12 @@ class ImageFolder(GuidedFolder):
 
     Args:
         root: folder of the data.
-        hr: name of the folder of targets; "." where they lie in the root, or the folder of the split, itself. Upper
-            and lower case are not told apart.
-        lr: name of the folder of inputs; "auto" takes `lr` where it is there; an empty one: `degradation` makes the
-            inputs of the targets.
-        scale: how many times wider and higher the target is.
-        options: those of `GuidedFolder`, `FolderReader` and `ImageData` that do not concern the guide.
+        hr: name of the folder of targets, in upper or lower case; "." if they lie in the root, or the folder of the
+            split, itself.
+        lr: name of the folder of inputs; "auto" uses `lr` if it exists; if empty, `degradation` makes the inputs from
+            the targets.
+        scale: factor by which the target is wider and higher than the input.
+        options: arguments of `GuidedFolder`, `FolderReader` and `ImageData` that do not concern the guide.
     """
 
     def __init__(self, root: str, hr: str = "hr", lr: str = "auto", scale: int = 4, **options: Any) -> None:
@@ -46,14 +46,14 @@ class ImageFolder(GuidedFolder):
             misalignment=Aligned,
             **options,
         )
-        # Each folder is asked for its own inputs; where there are none, they are made.
+        # Each split may have inputs of its own; the degradation makes missing ones.
         self.input_files = False
         folders = f"{{{hr},{lr}}}/" if lr and not self.auto else "" if hr == "." else f"{hr}/"
         base = "" if self.split is not None else "{train,val,test}/"
         self.tree = f"{base}{folders}*.png (or .tif, .jpg; data.hr names the folder of targets, '.' for none)"
 
     def match(self, folders: ImageTriplet, target: bool = True) -> dict[str, ImageTriplet]:
-        """The files in folders by name; where there are no inputs, the log tells what makes them."""
+        """Return the files in folders by name; the log names the degradation if it makes the inputs."""
         if folders.lr is None:
             _log.info("%s makes the inputs of the images in %s", type(self.degradation).__name__, folders.hr)
         return super().match(folders, target)

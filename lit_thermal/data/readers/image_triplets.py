@@ -1,4 +1,4 @@
-"""Images on disk that belong together: a target, what the thermal camera gave, and the visible view, by their names."""
+"""Images on disk that belong together by their names: target, thermal input and visible guide."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from lit_thermal.errors import InputError
 from lit_thermal.files import by_stem, natural_order
 
 ASPECT_TOLERANCE = 0.01
-"""By what share the aspect ratio of a guide may differ from the target's: rounding of small sides, not another view."""
+"""Relative difference allowed between the aspect ratios of guide and target; it covers rounding of small sides."""
 
 
 @dataclass(frozen=True)
 class ImageTriplet:
-    """The files of one scene, or the folders of many; None where there is none of a kind.
+    """The files of one scene, or the folders of many; None if a kind is absent.
 
     Attributes:
-        hr: the target.
-        lr: what the thermal camera gave; None: a degradation makes it of the target.
-        guide: the visible view.
+        hr: target.
+        lr: thermal input; if None, a degradation makes it from the target.
+        guide: visible view.
     """
 
     hr: Path | None
@@ -39,11 +39,11 @@ class ImageFiles:
 
     Attributes:
         name: stem of the files.
-        files: where they are.
+        files: paths of the files.
         size: height and width of the target.
         bits: depth of the thermal files, 8 or 16.
         bytes: size of the decoded files.
-        missing_lr: the thermal camera gave nothing of this scene: no input is made of the target either.
+        missing_lr: there is no thermal input of this scene, and none is to be made from the target.
         normalize: mapping of 16 bit to [0, 1].
     """
 
@@ -57,14 +57,14 @@ class ImageFiles:
 
     @property
     def file(self) -> Path | None:
-        """The thermal file that is restored: the input, or the target that it is made of."""
+        """The thermal file that is restored: the input, or the target that the input is made from."""
         return self.files.lr or self.files.hr
 
     @classmethod
     def open(
         cls, name: str, files: ImageTriplet, *, scale: int, missing_lr: bool, normalize: Normalize
     ) -> "ImageFiles":
-        """Look at the headers of the files, without decoding them.
+        """Check the headers of the files, without decoding them.
 
         Raises:
             InputError: a file is damaged, or sizes, depths or fields of view do not go together.
@@ -79,7 +79,7 @@ class ImageFiles:
             if hr[:2] != (lr[0] * scale, lr[1] * scale):
                 raise InputError(
                     f"{files.hr} is {hr[1]}x{hr[0]} and {files.lr} is {lr[1]}x{lr[0]}, which is not 1/{scale} of it "
-                    "each way: set data.scale to what they differ by, or crop them"
+                    "each way: set data.scale to their ratio, or crop them"
                 )
         header = hr or (lr and (lr[0] * scale, lr[1] * scale, lr[2])) or guide
         assert header is not None, "one of the three is there"
@@ -93,9 +93,8 @@ class ImageFiles:
     def read(self) -> Sample:
         """Decode the files.
 
-        Counts of 16 bit are mapped by the range of what is there when the image is to be restored too: of the input
-        where it is a file, else of the target that it is made of. A target that goes beyond is clipped to train on,
-        and measured as it is.
+        Counts of 16 bit are mapped by the range of the input file, or of the target if the input is made from it. A
+        target that goes beyond the range is clipped in training and measured unclipped.
 
         Raises:
             InputError: a file is damaged, or a thermal one is in colour.
@@ -110,13 +109,13 @@ class ImageFiles:
 def match_files(
     folders: ImageTriplet, *, expected: str, incomplete: bool = False, target: bool = True
 ) -> dict[str, ImageTriplet]:
-    """The files of each scene by name, in natural order: files of one stem belong together, whatever their suffix.
+    """Return the files of each scene by name, in natural order; files with the same stem belong together.
 
     Args:
-        folders: where to look.
-        expected: how the data set is laid out, for error messages.
-        incomplete: scenes may lack the input or the guide.
-        target: scenes need a target; where there is a folder of inputs, False asks for none and leaves it out.
+        folders: folders to search.
+        expected: layout that the data should have, for error messages.
+        incomplete: whether scenes may lack the input or the guide.
+        target: whether scenes need a target; False ignores targets if there is a folder of inputs.
 
     Raises:
         InputError: a folder is missing or empty, or files have no partner.
@@ -144,7 +143,7 @@ def check_view(files: ImageTriplet, guide: tuple[int, int], size: tuple[int, int
     """Check that a guide can show what a target shows, as far as the shape of both tells.
 
     Args:
-        files: for the error message.
+        files: paths of the files, for the error message.
         guide: height and width of the guide.
         size: height and width of the target.
 
@@ -159,7 +158,7 @@ def check_view(files: ImageTriplet, guide: tuple[int, int], size: tuple[int, int
 
 
 def _list_images(folder: Path, expected: str) -> dict[str, Path]:
-    """The images in a folder by their stems."""
+    """Return the images of a folder by their stems."""
     paths = list_frames(folder) if folder.is_dir() else []
     if not paths:
         raise InputError(f"no images found in {folder}; expected {expected}, but {found_instead(folder)}")

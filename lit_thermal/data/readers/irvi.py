@@ -21,7 +21,7 @@ class IRVI(FolderReader):
 
     Args:
         root: folder of the data.
-        options: those of `FolderReader` and `ImageData`.
+        options: arguments of `FolderReader` and `ImageData`.
 
     Source: Li et al., "I2V-GAN: Unpaired Infrared-to-Visible Video Translation", ACM MM 2021.
     """

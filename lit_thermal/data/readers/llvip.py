@@ -15,7 +15,7 @@ class LLVIP(FolderReader):
 
     Args:
         root: folder `LLVIP`.
-        options: those of `FolderReader` and `ImageData`.
+        options: arguments of `FolderReader` and `ImageData`.
 
     Source: Jia et al., "LLVIP: A Visible-infrared Paired Dataset for Low-light Vision", ICCV workshops 2021.
     """

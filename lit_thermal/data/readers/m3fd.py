@@ -15,7 +15,7 @@ class M3FD(UndividedPairs):
         root: folder that contains `Ir` and `Vis`, or `ir` and `vi`.
         split: shares of train, val and test, or the names of each one's images (`GuidedFolder`).
         split_seed: seed of the random division by shares.
-        options: those of `FolderReader` and `ImageData`.
+        options: arguments of `FolderReader` and `ImageData`.
 
     Source: Liu et al., "Target-aware Dual Adversarial Learning", CVPR 2022.
     """

@@ -1,4 +1,4 @@
-"""Pairs by a JSON list of folders, as 3M-TI is released with."""
+"""Pairs in folders that a JSON file lists, in the format of 3M-TI."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,10 +41,10 @@ class PairList(FolderReader):
 
     Args:
         file: the JSON file.
-        keep: names of the images that are used, in which ``*``, ``?`` and ``[1-6]`` stand for several.
-        val_images: how many training images validate where the file has no key "val".
-        name: of the data set in tables and logs; by default that of the file.
-        options: those of `FolderReader` and `ImageData`.
+        keep: names of the images to use, in which ``*``, ``?`` and ``[1-6]`` are wildcards.
+        val_images: number of training images used for validation if the file has no key "val".
+        name: name of the data set in tables and logs; by default that of the file.
+        options: arguments of `FolderReader` and `ImageData`.
     """
 
     input_files = True
@@ -70,7 +70,7 @@ class PairList(FolderReader):
         return f"the folders that {self.file} gives as {', '.join(FOLDERS.values())}, with images of one name"
 
     def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
-        """The files of the scenes of a split by name, in order; nothing where the file has no such split.
+        """Return the files of each scene of a split by name, in order; empty if the file has no such split.
 
         Raises:
             InputError: the file cannot be read or has another form, or a folder is not as it says.
@@ -101,7 +101,7 @@ class ResizedFiles(ImageFiles):
     def open(
         cls, name: str, files: ImageTriplet, *, scale: int, missing_lr: bool, normalize: Normalize
     ) -> "ResizedFiles":
-        """Look at the headers of the files, without decoding them.
+        """Check the headers of the files, without decoding them.
 
         Raises:
             InputError: a file is damaged or empty, or the target is of another depth than the input.
@@ -136,7 +136,7 @@ class ResizedFiles(ImageFiles):
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The content of a list."""
+    """Return the content of a list."""
     content = read_json(file, "a list of folders in JSON", "give the list of the pairs")
     if not isinstance(content, dict) or not content:
         raise InputError(f'the list {file} has another form; expected {{"train": {{...}}, "test": {{...}}}}')
@@ -144,7 +144,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _folders(file: Path, key: str, entry: Any, target: bool) -> ImageTriplet:
-    """The folders of one split of a list."""
+    """Return the folders of one split of a list."""
     needed = [name for kind, name in FOLDERS.items() if target or kind != "hr"]
     lacking = [name for name in needed if not isinstance(entry, dict) or not isinstance(entry.get(name), str)]
     if lacking:

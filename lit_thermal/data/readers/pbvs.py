@@ -16,7 +16,7 @@ class PBVS(FolderReader):
 
     Args:
         root: folder of the data.
-        options: those of `FolderReader` and `ImageData`.
+        options: arguments of `FolderReader` and `ImageData`.
 
     Source: Rivadeneira, Sappa, Vintimilla et al., "Thermal Image Super-Resolution Challenge Results", PBVS 2023.
     """

@@ -13,7 +13,7 @@ class RoadScene(UndividedPairs):
         root: folder that contains `cropinfrared` and `crop_LR_visible`.
         split: shares of train, val and test, or the names of each one's images (`GuidedFolder`).
         split_seed: seed of the random division by shares.
-        options: those of `FolderReader` and `ImageData`.
+        options: arguments of `FolderReader` and `ImageData`.
 
     Source: Xu et al., "FusionDN: A Unified Densely Connected Network for Image Fusion", AAAI 2020.
     """

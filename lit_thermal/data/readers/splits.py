@@ -108,7 +108,7 @@ def divide(
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Whether a name is this one, or one of those that a pattern with ``*``, ``?`` and ``[1-6]`` stands for."""
+    """Return whether a name matches a pattern with ``*``, ``?`` and ``[1-6]``, or equals it."""
     pattern = same_name(pattern)
     return name == pattern or fnmatchcase(name, pattern)
 

@@ -19,7 +19,7 @@ class TNO(UndividedPairs):
         root: folder that contains `ir` and `vi`, in upper or lower case.
         split: shares of train, val and test, or the names of each one's images (`GuidedFolder`).
         split_seed: seed of the random division by shares.
-        options: those of `FolderReader` and `ImageData`.
+        options: arguments of `FolderReader` and `ImageData`.
 
     Source: Toet, "The TNO Multiband Image Data Collection", Data in Brief 2017.
     """

@@ -16,7 +16,7 @@ class UndividedPairs(FolderReader):
         root: folder of the data.
         split: shares of train, val and test, or the names of each one's images (`GuidedFolder`).
         split_seed: seed of the random division by shares.
-        options: those of `FolderReader` and `ImageData`.
+        options: arguments of `FolderReader` and `ImageData`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Thermal video of your own: folders of frames or video files."""
+"""User-provided thermal video: folders of frames or video files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,36 +24,36 @@ from lit_thermal.errors import InputError
 class VideoFolder(VideoData):
     """Clips on disk: `root/{train,val,test}/CLIP/*.png` or `.tif` of 8 or 16 bit, or one video file per clip.
 
-    The clips are the targets, at the high frame rate; the input is made of them by `degradation` and by leaving frames
-    out. `predict` takes the clips as they are for input: those of `root/predict`, else the test clips, else
-    all clips of the root, or the root where it is a clip itself.
+    The clips are the targets, at the high frame rate; `degradation` and leaving frames out make the input from them.
+    `predict` uses the clips as input, unchanged: those of `root/predict`, else the test clips, else
+    all clips of the root, or the root if it is a clip itself.
 
     Args:
         root: folder of the data.
         scale: spatial scale.
-        temporal_scale: every how many target frames an input frame is.
-        frames: target frames of a window, `temporal_scale * k + 1` with k >= 2.
+        temporal_scale: number of target frames per input frame.
+        frames: number of target frames in a window, `temporal_scale * k + 1` with k >= 2.
         crop: side of the training crops in input pixels.
-        batch_size: training windows per step; elsewhere it is 1, since clips may differ in size.
-        num_workers: processes that read; 0 reads in the training process.
-        split: for a root that holds the clips itself: shares of train, val and test such as [0.8, 0.1, 0.1], or
-            for each the names of its clips, as in {train: ["seq0[1-6]"], val: [seq07], test: [seq08]}.
-        split_seed: draws the shares.
-        degradation: makes input frames of target frames.
+        batch_size: training windows per step; validation, test and prediction use 1, since clips may differ in size.
+        num_workers: number of processes that read; 0 reads in the training process.
+        split: division of a root that contains the clips itself: shares of train, val and test such as [0.8, 0.1, 0.1],
+            or the names of each one's clips, as in {train: ["seq0[1-6]"], val: [seq07], test: [seq08]}.
+        split_seed: seed of the random division by shares.
+        degradation: degradation that makes input frames from target frames.
         normalize: mapping of a 16-bit clip's counts to [0, 1]: the range of all but isolated dead and hot pixels
             ("robust"), its whole range ("minmax"), 0.1 % to 99.9 % of it ("percentile") or division by 65535 ("full").
             What lies outside is clipped for the network and put back into what `predict` writes. 8 bit is always
             divided by 255.
-        augment: flip, turn and reverse training windows.
-        samples_per_epoch: training windows per epoch, drawn from all there are.
-        cache_gib: training clips are kept decoded in memory up to this size; the others are read at each use, for
-            which folders of frames are much faster than videos.
-        seed: of the training windows.
-        name: of the data set in tables and logs; by default that of the root folder.
-        test_conditions: each is a test data loader of its own; `Complete` is the data as they are. What concerns a
-            guide is refused.
-        damaged: what is done with clips that cannot be read: "stop" ends the run at the first; "skip" reads all frames
-            before the work begins, leaves those clips out, and lists them in the log and in `damaged.json`.
+        augment: whether to flip, rotate and reverse training windows.
+        samples_per_epoch: training windows per epoch, drawn from all clips.
+        cache_gib: memory in GiB for decoded training clips; the rest is read at each use, which is much faster for
+            folders of frames than for videos.
+        seed: seed of all random draws.
+        name: name of the data set in tables and logs; by default that of the root folder.
+        test_conditions: conditions of the test, with a data loader each; `Complete` is the unchanged data. Conditions
+            of a guide are refused.
+        damaged: policy for unreadable clips: "stop" ends the run at the first one; "skip" reads all frames before the
+            work begins, leaves those clips out, and lists them in the log and in `damaged.json`.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class VideoFolder(VideoData):
         return self._sources[split]
 
     def setup(self, stage: str) -> None:
-        """Open the clips that a stage needs and look at the range of 16-bit ones.
+        """Open the clips that a stage needs and measure the range of 16-bit ones.
 
         Raises:
-            InputError: the root is laid out otherwise, a split is empty, or a clip is damaged or too short.
+            InputError: the root has another layout, a split is empty, or a clip is damaged or too short.
         """
         if stage == "predict":
             shortest = (3, "restoring needs at least 3")
@@ -132,7 +132,7 @@ class VideoFolder(VideoData):
             self._cache(self._sources["train"])
 
     def outputs(self) -> list[tuple[str, Path | None]]:
-        """Name of the folder that `predict` makes of each clip, and the clip's first frame where that is a file."""
+        """Return the name of the folder that `predict` writes for each clip, and its first frame if that is a file."""
         return [(source.name, source.file) for source in self._sources["predict"]]
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:

@@ -147,7 +147,7 @@ def test_black_images_are_valid_and_warned_of_once(caplog, monkeypatch):
     for _ in range(2):
         assert not whole(kept(black))[0]["lr"].any()
         assert not crops(kept(black))[0]["hr"].any()
-    assert [r.message for r in caplog.records] == ["the thermal image image0 is black all over"]
+    assert [r.message for r in caplog.records] == ["the thermal image image0 is entirely black"]
     assert caplog.records[0].name.startswith("lit_thermal")
 
 
@@ -157,7 +157,7 @@ def test_black_images_are_valid_and_warned_of_once(caplog, monkeypatch):
         ({"hr": np.ones((48, 60), np.uint16)}, "image0 has an hr of 16 bits and an lr of 8: give both the same depth"),
         ({"lr": np.ones((12, 14), np.uint8)}, "image0 has an hr of 60x48 and an lr of 14x12, which is not 1/4 of it"),
         ({"guide": np.ones((3, 48, 64), np.uint8)}, "image0 has a guide of 64x48, but its target .* is 60x48"),
-        ({"hr": None, "lr": None, "guide": None}, "image0 has no thermal picture and no guide"),
+        ({"hr": None, "lr": None, "guide": None}, "image0 has no thermal image and no guide"),
         ({"hr": None}, "image0 has no target to measure against"),
     ],
 )

@@ -175,7 +175,7 @@ def test_images_that_are_left_out(root: Path) -> None:
 
 
 def test_nothing_left_is_told_by_what_left_it_out(root: Path) -> None:
-    fails(data(root, leave_out=["v*"]), "fit", r"no images for val: data.leave_out \['v\*'\] takes all 2 of them")
+    fails(data(root, leave_out=["v*"]), "fit", r"no images for val: data.leave_out \['v\*'\] leaves out all 2 of them")
     assert data(root, "test", leave_out=["val*"]) is not None
 
 
