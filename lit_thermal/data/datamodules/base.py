@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lit_thermal.batch import Batch, collate
 from lit_thermal.data.datamodules.damaged import Damaged, OnDamage
-from lit_thermal.data.datamodules.windows import TrainingSampler
+from lit_thermal.data.datamodules.training_sampler import TrainingSampler
 from lit_thermal.data.degradations.conditions import Condition, ConditionedSamples, Samples, make_conditions
 from lit_thermal.errors import InputError
 

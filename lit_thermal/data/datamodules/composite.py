@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
-from lit_thermal.data.datamodules.image_samples import Sample, SampleSource
+from lit_thermal.data.datamodules.sample import Sample, SampleSource
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.base import NEEDED, ThermalData
 from lit_thermal.data.datamodules.damaged import OnDamage
-from lit_thermal.data.datamodules.image_samples import CachedSample, SampleSource, TrainingCrops, WholeImages
+from lit_thermal.data.datamodules.image_samples import TrainingCrops, WholeImages
+from lit_thermal.data.datamodules.sample import CachedSample, SampleSource
 from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.degradations.misalignment import Aligned, Misalignment

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
-from lit_thermal.data.datamodules.image_samples import Sample, SampleSource
+from lit_thermal.data.datamodules.sample import Sample, SampleSource
 from lit_thermal.data.datamodules.simulated_video import Split
 from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.image_data import ImageSplit
-from lit_thermal.data.datamodules.image_samples import Sample, WholeImages
+from lit_thermal.data.datamodules.image_samples import WholeImages
+from lit_thermal.data.datamodules.sample import Sample
 from lit_thermal.data.degradations.degradation import PillowBicubic
 from lit_thermal.data.degradations.misalignment import Aligned
 from lit_thermal.data.formats.frames import read_header

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
-from lit_thermal.data.datamodules.image_samples import SampleSource
+from lit_thermal.data.datamodules.sample import SampleSource
 from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import read_header
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize

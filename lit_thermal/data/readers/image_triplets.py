@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.datamodules.image_samples import Sample
+from lit_thermal.data.datamodules.sample import Sample
 from lit_thermal.data.formats.frames import list_frames, read_frame, read_header
 from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.normalize import Normalize

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
-from lit_thermal.data.datamodules.image_samples import Sample
+from lit_thermal.data.datamodules.sample import Sample
 from lit_thermal.data.formats.frames import read_header
 from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.normalize import Normalize

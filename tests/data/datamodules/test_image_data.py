@@ -7,8 +7,8 @@ from torch.utils.data import Dataset
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.datamodules.image_data import ImageData
-from lit_thermal.data.datamodules.image_samples import CachedSample, Sample
-from lit_thermal.data.datamodules.windows import TrainingSampler
+from lit_thermal.data.datamodules.sample import CachedSample, Sample
+from lit_thermal.data.datamodules.training_sampler import TrainingSampler
 from lit_thermal.data.degradations.conditions import Complete, DisplacedGuide, ShuffledGuide, ThermalOnly
 from lit_thermal.errors import InputError
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import lit_thermal.data.datamodules.sample as sample_module
 from lit_thermal.batch import Radiometry, collate
-from lit_thermal.data.datamodules import image_samples
-from lit_thermal.data.datamodules.image_samples import CachedSample, Sample, TrainingCrops, WholeImages
+from lit_thermal.data.datamodules.image_samples import TrainingCrops, WholeImages
+from lit_thermal.data.datamodules.sample import CachedSample, Sample
 from lit_thermal.data.degradations.degradation import Bicubic, BlurNoise, Degradation
 from lit_thermal.errors import InputError
 
@@ -142,7 +143,7 @@ def test_the_noise_of_an_image_comes_from_its_name():
 
 
 def test_black_images_are_valid_and_warned_of_once(caplog, monkeypatch):
-    monkeypatch.setattr(image_samples, "_black", set())
+    monkeypatch.setattr(sample_module, "_black", set())
     black = replace(make_sample(0), hr=np.zeros((48, 60), np.uint8), lr=np.zeros((12, 15), np.uint8))
     for _ in range(2):
         assert not whole(kept(black))[0]["lr"].any()

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.datamodules.image_samples import CachedSample, Sample, WholeImages
+from lit_thermal.data.datamodules.image_samples import WholeImages
+from lit_thermal.data.datamodules.sample import CachedSample, Sample
 from lit_thermal.data.datamodules.windows import Source, TargetWindows
 from lit_thermal.data.degradations.conditions import (
     BlurredInput,

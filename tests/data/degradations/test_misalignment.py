@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.datamodules.image_samples import CachedSample, Sample, TrainingCrops
+from lit_thermal.data.datamodules.image_samples import TrainingCrops
+from lit_thermal.data.datamodules.sample import CachedSample, Sample
 from lit_thermal.data.datamodules.simulated_pairs import SimulatedPairs
 from lit_thermal.data.degradations.degradation import Bicubic
 from lit_thermal.data.degradations.misalignment import (

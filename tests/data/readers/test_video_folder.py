@@ -10,7 +10,8 @@ from PIL import Image
 
 from lit_thermal.batch import Radiometry, is_observed
 from lit_thermal.data.datamodules.simulated_video import SimulatedVideo
-from lit_thermal.data.datamodules.windows import Source, TrainingSampler, TrainingWindows, window_starts
+from lit_thermal.data.datamodules.training_sampler import TrainingSampler
+from lit_thermal.data.datamodules.windows import Source, TrainingWindows, window_starts
 from lit_thermal.data.degradations.conditions import CoarserInput, Complete
 from lit_thermal.data.degradations.degradation import Bicubic, BlurNoise
 from lit_thermal.data.formats.video_file import VideoWriter
