@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lit_thermal.data.formats.clips import describe, find_clips, open_clip
-from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import Clip, FolderClip, list_frames, read_header
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
@@ -98,7 +98,7 @@ def match(folders: Folders) -> Matched:
         for kind, file in paths.items()
         for path in (_frame_files(clips[n][kind]) if video else (file,))
     }
-    look(frames, lambda _, item: check_gray(*item), "images to measure")
+    check_files(frames, lambda _, item: check_gray(*item), "images to measure")
     if len(scales) > 1:
         raise InputError(
             f"the targets are {_listed(list(map(str, sorted(scales))))} times larger than the inputs in {folders.lr}: "

@@ -12,7 +12,7 @@ from lit_thermal.batch import Radiometry
 from lit_thermal.data.formats.frames import RESTORED_TOLERANCE, Clip, read_frame, read_header
 from lit_thermal.data.formats.normalize import Normalize
 from lit_thermal.data.formats.radiometry import clip_radiometry, to_values
-from lit_thermal.data.readers.image_triplets import ImageFiles, Trio
+from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet
 from lit_thermal.errors import InputError
 
 T = TypeVar("T")
@@ -53,21 +53,23 @@ def image_piece(name: str, files: Mapping[str, Path], size: tuple[int, int], nor
     hr, lr = files[TARGET], files.get("--lr")
     # The range of 16-bit counts is the one that a DataModule of images uses.
     scale = 1 if lr is None else scale_of(name, read_header(hr), read_header(lr))
-    shot = ImageFiles.open(name, Trio(hr, lr, None), scale=scale, blind=False, normalize=normalize).read()
-    assert shot.hr is not None
+    sample = ImageFiles.open(
+        name, ImageTriplet(hr, lr, None), scale=scale, missing_lr=False, normalize=normalize
+    ).read()
+    assert sample.hr is not None
 
     def measured(counts: np.ndarray) -> Tensor:
         # Values are not clipped to the range of the input.
-        return to_values(counts[: size[0], : size[1]], shot.radiometry, clip=False)[None, None, None]
+        return to_values(counts[: size[0], : size[1]], sample.radiometry, clip=False)[None, None, None]
 
     return Piece(
         name,
-        measured(shot.hr),
+        measured(sample.hr),
         {kind: measured(read_frame(path, RESTORED_TOLERANCE)) for kind, path in by_method(files).items()},
-        None if shot.lr is None else to_values(shot.lr, shot.radiometry, clip=False)[None, None, None],
+        None if sample.lr is None else to_values(sample.lr, sample.radiometry, clip=False)[None, None, None],
         torch.zeros(1, 1),
         torch.zeros(1, 1, dtype=torch.long),
-        shot.radiometry,
+        sample.radiometry,
     )
 
 

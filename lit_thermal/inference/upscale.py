@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_thermal.data.formats.clips import open_clip
-from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import Clip, FolderClip
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import beyond, display_range, histogram, radiometry_of, to_values
@@ -128,7 +128,7 @@ def open_input(
     if clip.length < MINIMUM:
         raise InputError(f"{source} has {clip.length} frames, restoring a video needs at least {MINIMUM}")
     if isinstance(clip, FolderClip):
-        look({file.name: file for file in clip.files}, lambda _, file: check_gray(file), f"frames of {source}")
+        check_files({file.name: file for file in clip.files}, lambda _, file: check_gray(file), f"frames of {source}")
     timing = Timing.of(clip, temporal_scale or 1, fps)
     if timing.tick is not None and target.suffix.lower() == ".avi":
         raise InputError(

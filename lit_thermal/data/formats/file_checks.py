@@ -26,7 +26,7 @@ _DRAFT = 8
 """Factor by which a JPEG is reduced while decoding: one pixel is the mean of one block, in an eighth of the time."""
 
 
-def look(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> list[R]:
+def check_files(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> list[R]:
     """Check all items and return what the check gives of each, in their order.
 
     Args:
