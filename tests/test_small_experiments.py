@@ -32,7 +32,7 @@ EXPERIMENTS = {
 }
 """Command lines of the experiments, small and with few steps."""
 TOLERANCES = {"order_violations": 2e-2, "hot_edge_error": 5e-3}
-"""Relative tolerances of metrics that compare or select pixels, so that rounding can flip a decision; 2e-3 for all others.
+"""Relative tolerances of metrics that compare or select pixels, so that rounding can flip a decision; 2e-3 for others.
 
 Without AVX and with two threads, CoReFusion differs by half of these (batch norms of nearly constant channels amplify
 rounding), the other experiments by a fiftieth.
