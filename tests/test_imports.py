@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -96,16 +97,23 @@ def part(path: Path) -> str:
     return relative.parts[0].removesuffix(".py")
 
 
-def imports(path: Path, top_level: bool = False) -> Iterator[str]:
-    """Yield the absolute names of what a file imports, at its top level only or anywhere."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = at_top(tree) if top_level else ast.walk(tree)
-    for node in nodes:
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file, which several tests look at."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path, top_level: bool = False) -> list[str]:
+    """Return the absolute names of what a file imports, at its top level only or anywhere."""
+    names: list[str] = []
+    for node in at_top(parsed(path)) if top_level else ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             assert node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
 def at_top(tree: ast.Module) -> Iterator[ast.AST]:
@@ -204,7 +212,7 @@ def imported_files(name: str, known: dict[str, Path]) -> set[str]:
     """The files that a module imports when it is imported itself."""
     package = name if known[name].name == "__init__.py" else name.rpartition(".")[0]
     found = set()
-    for node in ast.parse(known[name].read_text(encoding="utf-8")).body:
+    for node in parsed(known[name]).body:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
