@@ -9,6 +9,7 @@ from .non_finite_guard import NonFiniteGuard
 from .prediction_writer import PredictionWriter
 from .robustness_curve import RobustnessCurve
 from .samples import SamplePictures
+from .tokenizer_first import TokenizerFirst
 
 __all__ = [
     "EMA",
@@ -20,4 +21,5 @@ __all__ = [
     "PredictionWriter",
     "RobustnessCurve",
     "SamplePictures",
+    "TokenizerFirst",
 ]

@@ -200,6 +200,7 @@ def test_the_diffusion_of_fig_9_is_that_of_difiisr_with_the_same_guidance_on_the
     assert diffusion["model"]["init_args"]["optimizer"]["init_args"].pop("fused") is None
     assert row["model"]["init_args"]["optimizer"]["init_args"].pop("fused") is False, "what none stands for"
     assert row["model"] == diffusion["model"]
+    assert plain["trainer"]["callbacks"].pop()["class_path"].endswith(".TokenizerFirst"), "DifIISR has no such phase"
     extra = row["trainer"]["callbacks"].pop()
     assert extra["class_path"].endswith(".EMA") and extra in diffusion["trainer"]["callbacks"]
     assert row["trainer"] == plain["trainer"] | {"gradient_clip_val": diffusion["trainer"]["gradient_clip_val"]}

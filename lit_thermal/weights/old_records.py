@@ -1,6 +1,9 @@
 """Records of models in checkpoints of earlier versions, translated to the arguments that their classes take now."""
 
+from functools import cache
 from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
 
 THERIS_SIZES = (
     "channels",
@@ -21,18 +24,31 @@ THERIS_PRESETS: dict[str, tuple[int | bool, ...]] = {
 }
 """Values of `THERIS_SIZES` that the argument `preset` stood for."""
 
+TOKENIZER_PHASE = {"tokenizer_steps", "tokenizer_lr"}
+
 
 def translated(config: dict[str, Any]) -> dict[str, Any]:
     """Return class path and arguments of a recorded model with the arguments of earlier versions translated.
 
     - THERIS took the sizes of its network itself, under a `preset`; they are arguments of its `network` now.
+    - RealIISR trained its tokenizer itself; the callback `TokenizerFirst` does now, so these arguments are dropped.
 
     Args:
         config: class path and arguments of a model; a record of this version is returned unchanged.
     """
-    if config["class_path"].rsplit(".", 1)[-1] == "THERIS" and "init_args" in config:
+    name = config["class_path"].rsplit(".", 1)[-1]
+    if name == "THERIS" and "init_args" in config:
         return config | {"init_args": _theris(config["init_args"])}
+    if name == "RealIISR" and TOKENIZER_PHASE & config.get("init_args", {}).keys():
+        _log_dropped(", ".join(sorted(TOKENIZER_PHASE)))
+        kept = {key: value for key, value in config["init_args"].items() if key not in TOKENIZER_PHASE}
+        return config | {"init_args": kept}
     return config
+
+
+@cache
+def _log_dropped(names: str) -> None:
+    rank_zero_info(f"the checkpoint records {names}, which the callback TokenizerFirst has now; they are ignored")
 
 
 def _theris(arguments: dict[str, Any]) -> dict[str, Any]:

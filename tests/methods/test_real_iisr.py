@@ -1,11 +1,9 @@
 """Real-IISR as a method: any size, what is drawn, losses and where their gradients go, groups, tokenizer files."""
 
 from functools import partial
-from unittest.mock import Mock
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from lit_thermal.blocks.codebook import ConditionAdaptiveCodebook, StaticCodebook
 from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder
@@ -275,36 +273,6 @@ def test_sizes_that_do_not_fit_are_refused():
         make(overlap=8)
     with pytest.raises(InputError, match="decoding"):
         make(decoding="none")
-
-
-@pytest.mark.parametrize("given", [False, True])
-def test_several_processes_share_the_gradients_of_a_tokenizer_that_is_to_be_trained(tmp_path, given):
-    torch.save(TOKENIZER().released_state(), tmp_path / "a.pth")
-    model = make(tokenizer_steps=2, tokenizer_weights=str(tmp_path / "a.pth") if given else "")
-    model.trainer = Mock(spec=Trainer, datamodule=None)
-    model.setup("fit")
-    asks = {p.requires_grad for p in model.network.tokenizer.parameters()}
-    assert asks == {not given}, "DDP is set up after this hook, and passes over what asks for no gradient by then"
-
-
-def test_a_resumed_training_shares_them_if_it_began_with_a_tokenizer():
-    model = make(tokenizer_steps=2)
-    for until in (2, 0):
-        model.on_load_checkpoint({"phases": {"until": until, "started": False}})
-        assert {p.requires_grad for p in model.network.tokenizer.parameters()} == {until > 0}
-
-
-def test_a_transformer_of_a_checkpoint_is_started_unless_it_was_trained():
-    model = make(tokenizer_steps=2)
-    model.trainer = Mock(spec=Trainer, max_steps=4)
-    model.network.tokenizer.quantize.idle.zero_()
-    model.on_fit_start()
-    assert model.tokenizer_until == 0 and not model.transformer_started, "its checkpoint was of the tokenizer's steps"
-    model.tokenizer_until = None
-    with torch.no_grad():
-        model.network.transformer.blocks[1].attention.log_scale.add_(0.1)
-    model.on_fit_start()
-    assert model.transformer_started
 
 
 def test_what_a_validation_counts_is_no_weight():

@@ -31,7 +31,7 @@ from lit_thermal.weights.convert.real_iisr_layout import released_layout, take
 
 PUBLISHED = real_iisr.published()
 TRAINING = {
-    *("tokenizer_steps", "tokenizer_lr", "order_loss", "order_weight", "pixel_weight", "negatives"),
+    *("order_loss", "order_weight", "pixel_weight", "negatives"),
     *("checkpoint_blocks", "optimizer", "lr_scheduler"),
 }
 TABLE = Path(__file__).parents[2].parent / "shared" / "specs" / "real_iisr_state_dict.tsv"
