@@ -10,7 +10,7 @@ the best of the repetitions:
 - `guided`: with a second branch of the negative class, and the cache;
 - `refined`: greedy, and VARSR's diffusion refiner of the published size.
 
-`look` makes the condition tokens of the enlarged image, `draw` takes the tokens, `refine` is the diffusion and `decode`
+`encode_condition` makes the condition tokens of the enlarged image, `draw` takes the tokens, `refine` is the diffusion and `decode`
 makes the image. Peak memory, weights included, is that of a process of its own for each row: the greatest resident
 memory, or on a GPU what PyTorch allocated.
 """
@@ -89,7 +89,7 @@ def draw_without_cache(network: RealIISRNetwork, prefix: Tensor) -> list[Tensor]
 
 def restore(network: RealIISRNetwork, clock: Clock, row: str, image: Tensor) -> Tensor:
     """Restore an enlarged image (1, 3, 512, 512) in [-1, 1]."""
-    prefix = network.look(image)
+    prefix = network.encode_condition(image)
     if row == "no cache":
         ids = clock.timed("draw", draw_without_cache)(network, prefix)
         label = torch.full((len(prefix),), POSITIVE, device=prefix.device)

@@ -64,7 +64,7 @@ def example(model, batch):
     hr = 2 * batch["hr"] - 1
     z = model.network.first_stage.encode(hr)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(1))
-    return Example(model.network.look(2 * batch["lr"] - 1), z, hr, noise)
+    return Example(model.network.encode_condition(2 * batch["lr"] - 1), z, hr, noise)
 
 
 def loss_of(model, batch, guided=True):
@@ -126,7 +126,7 @@ def test_other_ways_to_restore_and_their_mean():
     assert list(variants) == ["mean of 3", "five steps"]
     assert all(v.shape == (2, 1, 32, 32) for v in variants.values())
     three = []
-    given = model.network.look(2 * batch["lr"] - 1)
+    given = model.network.encode_condition(2 * batch["lr"] - 1)
     for k in range(3):
         latent = OneStep()(
             lambda x, t: model.network.estimate(x, t, given),

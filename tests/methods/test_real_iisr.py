@@ -125,7 +125,7 @@ def test_the_cross_entropy_is_of_the_targets_tokens():
     terms = model._terms(images["hr"], images["hr"].flip(-1))
     network = model.network
     ids = network.tokenizer.tokens(2 * images["hr"].flip(-1).expand(-1, 3, -1, -1) - 1)
-    prefix = network.look(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
+    prefix = network.encode_condition(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
     logits = network.logits(prefix, torch.full((3,), POSITIVE), ids)
     expected = -torch.stack(
         [logits.log_softmax(-1)[i, j, torch.cat(ids, 1)[i, j]] for i in range(3) for j in range(21)]
@@ -197,13 +197,15 @@ def trained(codebook, steps=20):
 def test_a_few_steps_open_the_adaptive_codebook():
     model, images = trained(partial(ConditionAdaptiveCodebook, acts="decode"))
     network = model.network
-    prefix = network.look(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
+    prefix = network.encode_condition(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
     ids = network.tokenizer.tokens(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
     adapted = network.decode(prefix, torch.zeros(4, dtype=torch.long), ids)
     static = network.tokenizer.image(network.tokenizer.quantize.codes(ids))
     assert (adapted - static).abs().max() > 1e-3, "the row without it shows other images"
     plain, _ = trained(StaticCodebook)
-    same = plain.network.decode(plain.network.look(images["hr"].expand(-1, 3, -1, -1)), torch.zeros(4).long(), ids)
+    same = plain.network.decode(
+        plain.network.encode_condition(images["hr"].expand(-1, 3, -1, -1)), torch.zeros(4).long(), ids
+    )
     assert torch.equal(same, static)
 
 
@@ -299,7 +301,7 @@ def test_half_precision_trains_and_restores(decoding, refiner):
 def test_straight_through_decodes_what_argmax_decodes_under_autocast():
     model, images = make(codebook=StaticCodebook), batch(2)
     network, label = model.network, torch.zeros(2, dtype=torch.long)
-    prefix = network.look(images["hr"].expand(-1, 3, -1, -1))
+    prefix = network.encode_condition(images["hr"].expand(-1, 3, -1, -1))
     logits = torch.randn(2, 21, 16, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         ours, theirs = (network.expected(prefix, label, logits, way) for way in ("straight_through", "argmax"))

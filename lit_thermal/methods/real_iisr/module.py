@@ -263,7 +263,7 @@ class RealIISR(SuperResolver):
         scale = self.scale
         high = hr[..., scale * top :, scale * left :][..., : scale * self.tile, : scale * self.tile]
         ids = self.network.tokenizer.tokens(three(high))
-        prefix = self.network.look(three(enlarged(low, scale)))
+        prefix = self.network.encode_condition(three(enlarged(low, scale)))
         logits = self.network.logits(prefix, self._labels(len(lr), POSITIVE), ids)
         entropy = F.cross_entropy(logits.flatten(0, 1).float(), torch.cat(ids, 1).flatten())
         self.entropies += len(lr) * torch.stack([entropy, torch.ones_like(entropy)])
@@ -312,7 +312,7 @@ class RealIISR(SuperResolver):
         target = torch.where(negative[:, None, None, None], image, hr)
         ids = self.network.tokenizer.tokens(three(target))
         label = torch.where(negative, NEGATIVE, POSITIVE)
-        prefix = self.network.look(three(image))
+        prefix = self.network.encode_condition(three(image))
         features = self.network.features(prefix, label, ids)
         logits = self.network.transformer.predict(features, label)
         flat, true = logits.flatten(0, 1), torch.cat(ids, 1).flatten()
@@ -337,7 +337,7 @@ class RealIISR(SuperResolver):
         """Restore inputs (B, 1, h, w) that fit one tile to (B, 1, scale * h, scale * w)."""
         height, width = (self.scale * side for side in lr.shape[-2:])
         whole = enlarged(padded(lr, self.tile), self.scale)
-        prefix = self.network.look(three(whole))
+        prefix = self.network.encode_condition(three(whole))
         image = (self.network.restore(prefix, self.sampler, noise, self.guidance).float() + 1) / 2
         image = image[..., :height, :width]
         if self.colour_fix == "adain":
