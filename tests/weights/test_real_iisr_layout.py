@@ -200,8 +200,8 @@ def test_restoring_is_the_plain_decode_with_its_colours(file, weights):
     model = real_iisr.convert(file).double()
     batch = {"lr": (images(2, SIDE // 4, 1) + 1) / 2, "name": ["a", "b"]}
     seen = []
-    look = model.network.look
-    model.network.look = lambda image: seen.append(image) or look(image)
+    encode = model.network.encode_condition
+    model.network.encode_condition = lambda image: seen.append(image) or encode(image)
     restored = model.restore(batch)
     (lr,) = seen
     _, image = plain.greedy(double(weights), lr, 1.0, SCALES, SCALES[-1])
