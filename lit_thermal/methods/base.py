@@ -91,7 +91,7 @@ class SuperResolver(LightningModule):
         return {}
 
     def ceilings(self, batch: Batch) -> dict[str, Tensor]:
-        """Return upper bounds of the method, made from the target itself; a test measures each besides `restore`.
+        """Return upper bounds of the method, computed from the target itself; a test measures each in addition to `restore`.
 
         They are not restorations. The result named `x` is reported as `<method> x`, like a variant.
 
@@ -188,7 +188,7 @@ class SuperResolver(LightningModule):
         self.evaluator.print()
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the restored batch, with what lay outside of the mapped range of the inputs put back."""
+        """Return the restored batch; input values outside of the mapped range are restored at their places."""
         return completed(self.restore(batch), batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

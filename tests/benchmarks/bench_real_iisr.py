@@ -11,8 +11,8 @@ the best of the repetitions:
 - `refined`: greedy, and VARSR's diffusion refiner of the published size.
 
 `encode` makes the condition tokens of the enlarged image, `draw` takes the tokens, `refine` is the diffusion and
-`decode` makes the image. Peak memory, weights included, is that of a process of its own for each row: the greatest resident
-memory, or on a GPU what PyTorch allocated.
+`decode` makes the image. Peak memory, weights included, is that of a process of its own for each row: the greatest
+resident memory, or on a GPU what PyTorch allocated.
 """
 
 import argparse

@@ -311,5 +311,5 @@ def test_straight_through_decodes_what_argmax_decodes_under_autocast():
 def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path):
     held = {"lit_thermal": {"model": {"class_path": "THERIS"}}, "state_dict": {"network.a": torch.zeros(1)}}
     torch.save(held, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="holds no tokenizer"):
+    with pytest.raises(InputError, match="contains no tokenizer"):
         load_tokenizer(TOKENIZER(), tmp_path / "a.ckpt")

@@ -114,8 +114,7 @@ class CoReFusionNetwork(nn.Module):
             thermal: (B, 1, H, W) enlarged thermal images in [0, 1]; content is ignored where absent.
             has_guide: (B,) bool, which samples have a visible image.
             has_thermal: (B,) bool, which samples have a thermal image; each sample has at least one of the two.
-            decode: whether to decode the image; if False, as in contrastive pretraining, the thermal input is returned
-                instead.
+            decode: decode the image; if False, as in contrastive pretraining, the thermal input is returned instead.
         """
         height, width = thermal.shape[-2:]
         guide, thermal = self._padded(guide), self._padded(thermal)

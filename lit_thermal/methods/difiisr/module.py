@@ -159,7 +159,7 @@ class DifIISR(SuperResolver):
 
         Args:
             batch: batch with `hr`, from which the guided loss is measured.
-            guided: whether the training's guidance moves each estimate, as in the paper's sampling. It reads the
+            guided: move each estimate by the training's guidance, as in the paper's sampling. It reads the
                 target, so this shows the effect of the gradient and is not a restoration.
         """
         with _plain_tensors():

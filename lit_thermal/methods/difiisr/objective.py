@@ -46,7 +46,7 @@ class Objective(ABC):
             network: network that is trained.
             example: training batch.
             guidance: guidance block of the method.
-            guided: whether `guidance` is active in this iteration.
+            guided: True if `guidance` is active in this iteration.
         """
 
     def begin(self, network: DifIISRNetwork) -> None:  # noqa: B027 - most objectives have nothing to prepare

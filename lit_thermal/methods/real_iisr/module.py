@@ -75,7 +75,7 @@ class RealIISR(SuperResolver):
         width: number of channels of a token.
         heads: number of attention heads; each has a multiple of 4 channels.
         drop_path: drop-path rate of the transformer's last block.
-        checkpoint_blocks: whether to recompute transformer blocks in the backward pass, which saves memory, as in the
+        checkpoint_blocks: recompute transformer blocks in the backward pass, which saves memory, as in the
             released training.
         encoder: encoder of the enlarged input; its downsampling factor must be the tokenizer's.
         structure: block that extracts heat and edge structure for the transformer.
@@ -274,7 +274,7 @@ class RealIISR(SuperResolver):
         """Log the quality, `val/cross_entropy` and `val/unigram_entropy`; both are in nats and over the same tokens.
 
         `val/unigram_entropy` is the entropy of the entries' frequencies at each scale: the lowest cross entropy of a
-        prediction that does not look at the image.
+        prediction that does not depend on the image.
         """
         super().on_validation_epoch_end()
         # Summed here across processes, as a process may have had no image of a tile's size.

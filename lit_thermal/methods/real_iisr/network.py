@@ -46,7 +46,7 @@ class RealIISRNetwork(nn.Module):
         structure: makes the structure block from `width` and `heads`.
         codebook: makes the codebook from the tokenizer's number of entries, the channels of an entry, and `width`.
         refiner: makes the refiner from the channels of an entry and `width`.
-        checkpoint_blocks: whether to recompute the transformer's blocks in the backward pass, which saves memory.
+        checkpoint_blocks: recompute the transformer's blocks in the backward pass, which saves memory.
 
     Raises:
         InputError: the tokenizer's scales do not begin with 1, the maps of encoder and tokenizer differ in size, or a
