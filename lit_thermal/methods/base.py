@@ -91,7 +91,7 @@ class SuperResolver(LightningModule):
         return {}
 
     def ceilings(self, batch: Batch) -> dict[str, Tensor]:
-        """Return upper bounds of the method, computed from the target itself; a test measures each in addition to `restore`.
+        """Return upper bounds of the method, computed from the target; a test measures each in addition to `restore`.
 
         They are not restorations. The result named `x` is reported as `<method> x`, like a variant.
 
