@@ -15,7 +15,7 @@ def logged_validation(evaluator: Evaluator, method: str) -> dict[str, float]:
 
 def logged_test(evaluator: Evaluator, method: str) -> dict[str, float]:
     """Return `test/<dataset>/<metric>` of a method; group or protocol follow the metric's name."""
-    found = {}
+    found: dict[str, float] = {}
     for dataset, methods in evaluator.compute().items():
         for group, metrics in methods[method].items():
             suffix = "" if group == "all" else f"_{group.replace(' ', '_')}"
