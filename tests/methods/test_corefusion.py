@@ -199,7 +199,7 @@ def test_released_forms_and_other_losses_train():
         ({"drop_guide": 0.7, "drop_thermal": 0.4}, "sum is at most 1"),
         ({"upsampling": "lanczos"}, "upsampling"),
         ({"head": "none"}, "model.head is"),
-        ({"activation": "GELU"}, "activation of CoReFusion"),
+        ({"activation": "GELU"}, "model.activation is"),
         ({"decoder_channels": (8, 8)}, "decoder_channels"),
     ],
 )
