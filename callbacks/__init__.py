@@ -12,6 +12,7 @@ from .non_finite_guard import NonFiniteGuard
 from .prediction_writer import PredictionWriter
 from .robustness_curve import RobustnessCurve
 from .samples import SamplePictures
+from .tokenizer_first import TokenizerFirst
 
 __all__ = [
     "EMA",
@@ -23,4 +24,5 @@ __all__ = [
     "PredictionWriter",
     "RobustnessCurve",
     "SamplePictures",
+    "TokenizerFirst",
 ]

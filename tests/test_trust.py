@@ -303,9 +303,9 @@ def checkpoint(model: Any, file: str = "bad.ckpt") -> str:
 
 
 RECORDS = {
-    "block": lambda spec: {"class_path": "THERIS", "init_args": {"preset": "tiny", "mask": spec}},
-    "list": lambda spec: {"class_path": "THERIS", "init_args": {"preset": "tiny", "scans": [spec]}},
-    "optimizer": lambda spec: {"class_path": "THERIS", "init_args": {"preset": "tiny", "optimizer": spec}},
+    "block": lambda spec: {"class_path": "THERIS", "init_args": {"mask": spec}},
+    "list": lambda spec: {"class_path": "THERIS", "init_args": {"scans": [spec]}},
+    "optimizer": lambda spec: {"class_path": "THERIS", "init_args": {"optimizer": spec}},
     "model": lambda spec: spec,
 }
 
@@ -385,8 +385,8 @@ def test_a_text_in_a_record_neither_blocks_nor_fills_the_memory(kind, tmp_path):
         build_model({"class_path": "lit_thermal.methods.theris.module.THERIS", "init_args": {"mask": value}})
 
 
-@pytest.mark.parametrize("arguments", [{"mask": None}, {"preset": None}, {"scale": None}])
+@pytest.mark.parametrize("arguments", [{"mask": None}, {"network": None}, {"scale": None}])
 def test_a_record_that_no_model_can_be_built_by(arguments):
-    model = {"class_path": "lit_thermal.methods.theris.module.THERIS", "init_args": {"preset": "tiny"} | arguments}
+    model = {"class_path": "lit_thermal.methods.theris.module.THERIS", "init_args": arguments}
     with pytest.raises(InputError, match=r"x\.ckpt"):
         rebuild({"state_dict": {}, "lit_thermal": {"version": "0", "model": model}}, "x.ckpt")

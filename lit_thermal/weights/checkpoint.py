@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lit_thermal.files import is_plain
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.moved import with_current_paths
 from lit_thermal.shapes import COUNT, check
+from lit_thermal.weights.old_records import translated
 from lit_thermal.weights.surgery import compare
 from lit_thermal.weights_file import check_finite, check_kinds, check_tensors, named_as, read_file, save_file
 
@@ -178,7 +180,7 @@ def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     config = record.get("model") if isinstance(record, dict) else None
     if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
         return None
-    return with_current_paths(config) if isinstance(config.get("init_args", {}), dict) else None
+    return translated(with_current_paths(config)) if isinstance(config.get("init_args", {}), dict) else None
 
 
 def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:
@@ -260,13 +262,20 @@ def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str 
 
 def _other_settings(made: dict[str, Any], own: dict[str, Any]) -> str:
     """Return a clause that lists different settings, such as widths and ranks, of two configs."""
-    before, now = (config.get("init_args", {}) for config in (made, own))
-    different = [
-        f"model.{name} {old} (here {now[name]})"
-        for name, old in before.items()
-        if isinstance(old, (int, str)) and isinstance(now.get(name), (int, str)) and old != now[name]
-    ]
+    different = [f"model.{name} {old} (here {new})" for name, old, new in _differing_sizes(made, own)]
     return f"; it was made with {', '.join(different)}" if different else ""
+
+
+def _differing_sizes(made: Any, own: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, old and new value of the numbers and words that two configs of one class both give and differ in."""
+    if not (isinstance(made, dict) and isinstance(own, dict) and made.get("class_path") == own.get("class_path")):
+        return
+    before, now = made.get("init_args") or {}, own.get("init_args") or {}
+    for name, old in before.items():
+        if isinstance(old, (int, str)) and isinstance(now.get(name), (int, str)) and old != now[name]:
+            yield f"{path}{name}", old, now[name]
+        else:
+            yield from _differing_sizes(old, now.get(name), f"{path}{name}.")
 
 
 def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:

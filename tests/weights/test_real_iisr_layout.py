@@ -31,7 +31,7 @@ from lit_thermal.weights.convert.real_iisr_layout import copy_released, released
 
 PUBLISHED = real_iisr.published()
 TRAINING = {
-    *("tokenizer_steps", "tokenizer_lr", "order_loss", "order_weight", "pixel_weight", "negatives"),
+    *("order_loss", "order_weight", "pixel_weight", "negatives"),
     *("checkpoint_blocks", "optimizer", "lr_scheduler"),
 }
 TABLE = Path(__file__).parents[2].parent / "shared" / "specs" / "real_iisr_state_dict.tsv"
@@ -137,7 +137,7 @@ def test_the_greedy_decode_is_that_of_plain_whole_passes(guidance, file, weights
     network = real_iisr.convert(file).double().network
     lr = images()
     ids, expected = plain.greedy(double(weights), lr, guidance, SCALES, SCALES[-1])
-    prefix = network.look(lr)
+    prefix = network.encode_condition(lr)
     drawn = network.draw(prefix, Greedy(), SeededNoise.of(["a", "b"], 0), guidance)
     assert [level.shape[1] for level in ids] == [side**2 for side in SCALES]
     assert len(torch.cat(ids, 1).unique()) > 12
@@ -169,7 +169,7 @@ def test_training_sees_the_logits_of_a_plain_pass(label, file, weights):
     expected = plain.trained_logits(double(weights), lr, hr, label, SCALES, SCALES[-1])
     ids = network.tokenizer.tokens(hr)
     assert all(torch.equal(a, b) for a, b in zip(ids, plain.tokens(double(weights), hr, SCALES), strict=True))
-    logits = network.logits(network.look(lr), torch.full((2,), label), ids)
+    logits = network.logits(network.encode_condition(lr), torch.full((2,), label), ids)
     assert logits.shape == expected.shape == (2, sum(side**2 for side in SCALES), 24) and expected.std() > 0.3
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-8)
 
@@ -189,7 +189,7 @@ def test_the_published_scales_and_their_positions():
     lr = images(1, 64).float()
     scales = tokenizer.quantize.scales
     ids = [torch.randint(24, (1, side**2), generator=torch.Generator().manual_seed(side)) for side in scales]
-    prefix = network.look(lr)
+    prefix = network.encode_condition(lr)
     expected = plain.logits(state, plain.prefix(state, prefix, 0), plain.inputs(state, ids[:-1], scales), 0, scales, 32)
     assert expected.shape == (1, 2240, 24)
     torch.testing.assert_close(network.logits(prefix, torch.zeros(1).long(), ids), expected, rtol=0, atol=1e-3)
@@ -200,8 +200,8 @@ def test_restoring_is_the_plain_decode_with_its_colours(file, weights):
     model = real_iisr.convert(file).double()
     batch = {"lr": (images(2, SIDE // 4, 1) + 1) / 2, "name": ["a", "b"]}
     seen = []
-    look = model.network.look
-    model.network.look = lambda image: seen.append(image) or look(image)
+    encode = model.network.encode_condition
+    model.network.encode_condition = lambda image: seen.append(image) or encode(image)
     restored = model.restore(batch)
     (lr,) = seen
     _, image = plain.greedy(double(weights), lr, 1.0, SCALES, SCALES[-1])
