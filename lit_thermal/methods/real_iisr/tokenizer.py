@@ -18,7 +18,7 @@ from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
 from lit_thermal.networks.residual_quantizer import PUBLISHED_SCALES
 from lit_thermal.ops.resize import resize
 from lit_thermal.ops.tile import tiled
-from lit_thermal.weights_file import check_tensors
+from lit_thermal.weights_file import check_tensors, read_file
 
 RECONSTRUCTION = 10.0
 """Weight of the reconstruction. At a weight of 1 the quantiser's loss, which pulls the latent towards the sums of the
