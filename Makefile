@@ -18,6 +18,9 @@ run: $(VENV)/installed
 	$(BIN)/python -m lit_thermal fit -c experiments/theris.yaml
 	$(BIN)/python -m lit_thermal test -c experiments/theris.yaml --ckpt_path best
 
+# Two processes share the cores: more threads in each would only wait for each other.
+test test-all: export OMP_NUM_THREADS ?= 1
+
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 

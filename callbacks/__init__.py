@@ -1,4 +1,7 @@
-"""Lightning callbacks; installed as `lit_thermal.callbacks`."""
+"""Lightning callbacks; installed as `lit_thermal.callbacks`.
+
+A config names those exported here; the command line adds the others to each run itself.
+"""
 
 from .chain_pictures import ChainPictures
 from .ema import EMA
@@ -9,6 +12,7 @@ from .non_finite_guard import NonFiniteGuard
 from .prediction_writer import PredictionWriter
 from .robustness_curve import RobustnessCurve
 from .samples import SamplePictures
+from .tokenizer_first import TokenizerFirst
 
 __all__ = [
     "EMA",
@@ -20,4 +24,5 @@ __all__ = [
     "PredictionWriter",
     "RobustnessCurve",
     "SamplePictures",
+    "TokenizerFirst",
 ]

@@ -1,4 +1,4 @@
-"""Pictures of how a diffusion method comes to its result: the estimate at each step, and what guidance does to it."""
+"""Pictures of a diffusion chain: the estimate of the clean image at each step, with and without guidance."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,33 +20,33 @@ from .file_name import file_name
 from .run_files import COLORS, write_figure
 
 _PANEL = 1.7
-"""Width of one panel in inches, at 100 dots an inch."""
+"""Width of a panel in inches, at 100 dots per inch."""
 _GAP = 0.1
-"""Inches between panels."""
+"""Space between panels in inches."""
 _LEFT = 1.1
-"""Inches for the names of the rows."""
+"""Space for the names of the rows in inches."""
 _CAPTION = 0.36
-"""Inches for the text above a row."""
+"""Space for the text above a row in inches."""
 _CURVE = 2.4
-"""Height in inches of the curve."""
+"""Height of the curve in inches."""
 _ESTIMATES = 8
-"""How many steps of a chain have a panel."""
+"""Largest number of steps of a chain that have a panel."""
 
 
 class ChainPictures(Callback):
-    """After a test: the estimates along the chain of the first images of each set, and their guided loss.
+    """Draws the estimates along the diffusion chain and their guided loss, for the first images of each test set.
 
-    Writes `chains/<data set>/<image>.png` into the run's folder: the enlarged input, the estimates of the clean image
-    at up to eight steps, what `restore` gives and the target, with the errors below them, also those of the guided
-    chain; then the guided loss along the chain with and without guidance. Restores the few images and draws their
-    chains once more. Where a chain cannot be made, as without the files of a guidance term, a warning says why, and the
-    test goes on without pictures.
+    Writes `chains/<data set>/<image>.png` into the run's folder. It shows the enlarged input, the estimates of the
+    clean image at up to eight steps, the result of `restore` and the target. Below them are their errors, those of the
+    chain with guidance, and the guided loss along both chains. These images are restored once more for it. If a chain
+    cannot be computed, for example because files of a guidance term are missing, a warning gives the reason, and the
+    test continues without pictures.
 
-    A method takes part by ``chain(batch, guided: bool)``, which gives a list of
-    `lit_thermal.generative.chain.ChainStep` in the order in which the steps are taken, the same steps in both cases.
+    A method supports this callback if it has ``chain(batch, guided: bool)``, which returns a list of
+    `lit_thermal.generative.chain.ChainStep` in the order of the steps; the steps must be the same in both cases.
 
     Args:
-        images: how many images of each test set are drawn.
+        images: number of images of each test set that are drawn.
 
     Raises:
         InputError: `images` is below 1.
@@ -65,7 +65,7 @@ class ChainPictures(Callback):
         """Check that the method has a chain.
 
         Raises:
-            InputError: it has none.
+            InputError: the method has no chain.
         """
         if not callable(getattr(pl_module, "chain", None)):
             raise InputError(
@@ -74,7 +74,7 @@ class ChainPictures(Callback):
             )
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin anew."""
+        """Forget the images of an earlier test."""
         self._drawn.clear()
         self._possible = True
 
@@ -87,7 +87,7 @@ class ChainPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw the images of the batch that are among the first of their set; every rank restores them."""
+        """Draw the images of the batch that belong to the first of their set; each rank restores them."""
         names = getattr(trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
         dataset = names[dataloader_idx] if names else "test"
         count = min(self.images - self._drawn.get(dataset, 0), len(batch["name"]))
@@ -123,16 +123,16 @@ class _Chain:
     """The estimates of one image along a chain of n steps, on the CPU."""
 
     indices: list[int]
-    """Of the schedule, in the order of the chain."""
+    """Indices in the schedule, in the order of the chain."""
     images: Tensor
-    """(n, H, W) in [0, 1]."""
+    """Estimates (n, H, W) in [0, 1]."""
     loss: list[float]
-    """Guided loss of each; NaN where it cannot be computed."""
+    """Guided loss of each estimate; NaN if it cannot be computed."""
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """One image, (H, W) in [0, 1] each, and its two chains."""
+    """Versions of one image, each (H, W) in [0, 1], and its two chains."""
 
     enlarged: Tensor
     restored: Tensor
@@ -140,7 +140,7 @@ class _Shown:
     free: _Chain
     guided: _Chain
     steps: float
-    """Counts of the file from value 0 to value 1, to which values are rounded before they are measured."""
+    """Number of counts in the file between the values 0 and 1; values are rounded to counts before PSNR is computed."""
 
 
 def _frame(images: Tensor, index: int) -> Tensor:
@@ -148,18 +148,18 @@ def _frame(images: Tensor, index: int) -> Tensor:
 
 
 def _chain(steps: list[Any], index: int) -> _Chain:
-    """One image of the steps of a batch."""
+    """Return the chain of one image of a batch."""
     images = torch.stack([_frame(step.image, index) for step in steps])
     return _Chain([step.t for step in steps], images, [float(step.loss[index]) for step in steps])
 
 
 def _figure(shown: _Shown, title: str) -> Any:
-    """Estimates, errors, and the curve below.
+    """Draw the estimates and errors, and the curve below them.
 
-    Gray runs from the 0.5 % to the 99.5 % quantile of the target, and the colours of the errors end at the 99.5 %
-    quantile of the enlarged input's, so that pictures of different runs compare.
+    Gray covers the 0.5 % to the 99.5 % quantile of the target. The colours of the errors end at the 99.5 % quantile of
+    the enlarged input's errors, so that pictures of different runs can be compared.
     """
-    # Imported here, because every run imports the callbacks and few draw.
+    # Imported here, because each run imports the callbacks and few runs draw.
     from matplotlib.figure import Figure
 
     height, width = shown.target.shape
@@ -177,7 +177,7 @@ def _figure(shown: _Shown, title: str) -> Any:
     def place(left: float, top: float, wide: float, high: float) -> Any:
         return figure.add_axes((left / size[0], 1 - (top + high) / size[1], wide / size[0], high / size[1]))
 
-    # Pixels stay squares where they are enlarged, and are averaged where they are not.
+    # Enlarged pixels stay squares; pixels of images that are shrunk are averaged.
     smooth = "nearest" if width < 100 * _PANEL else "antialiased"
 
     def panel(line: int, column: int, image: Tensor, caption: str, style: dict[str, Any]) -> Any:
@@ -213,12 +213,12 @@ def _figure(shown: _Shown, title: str) -> Any:
 
 
 def _spread(count: int) -> list[int]:
-    """At most `_ESTIMATES` of so many steps, the first and the last among them."""
+    """Return at most `_ESTIMATES` evenly spaced steps, including the first and the last."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, _ESTIMATES)).tolist()})
 
 
 def _curves(axis: Any, shown: _Shown, picked: list[int]) -> None:
-    """The guided loss of both chains against their steps; the panels' steps are marked."""
+    """Plot the guided loss of both chains over their steps; ticks mark the steps that have a panel."""
     positive = True
     lines = [(shown.free, "without guidance", "orange", "s--"), (shown.guided, "with guidance", "blue", "o-")]
     for chain, label, color, style in lines:

@@ -1,4 +1,4 @@
-"""One picture of a restored clip or image: guide, input, baseline, output, target, errors and temporal profiles."""
+"""A contact sheet of a restored clip or image: guide, input, baseline, output, target, errors and temporal profiles."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,29 +13,30 @@ from lit_thermal.metrics.quality import psnr, quantize, ssim
 from lit_thermal.metrics.video import temporal_profile
 
 _PANEL = 2.1
-"""Width of one panel in inches, at 100 dots an inch."""
+"""Width of a panel in inches, at 100 dots per inch."""
 _CAPTION = 0.5
-"""Height in inches of the text above a panel."""
+"""Height of the text above a panel in inches."""
 _LARGE = 256
-"""Frames with a longer side get a detail row."""
+"""Frames with a longer side than this, in pixels, get a detail row."""
 _DETAIL = 160
-"""Longest side of the detail in pixels of the target."""
+"""Longest side of the detail, in pixels of the target."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip (T > 1) or image (T = 1) and what became of it; values in [0, 1].
+    """A clip (T > 1) or image (T = 1) with its restoration; values in [0, 1].
 
     Attributes:
-        name: clip or file name.
-        lr: (X, h, w) input frames; none where the thermal camera is missing.
-        lr_time: (X,) their times.
-        baseline: (T, H, W); none where there is no input.
-        restored: (T, H, W).
-        target: (T, H, W).
-        time: (T,) times of the target frames in input frames.
-        steps: counts of the file from value 0 to value 1, to which values are rounded before they are measured.
-        guide: (3, H, W) visible image, where there is one.
+        name: name of the clip or file.
+        lr: (X, h, w) input frames; None if the thermal camera is missing.
+        lr_time: (X,) times of the input frames.
+        baseline: (T, H, W) frames of the baseline; None without input.
+        restored: (T, H, W) frames of the method.
+        target: (T, H, W) target frames.
+        time: (T,) times of the target frames, in input frames.
+        steps: number of counts in the file between the values 0 and 1; values are rounded to counts before PSNR and
+            SSIM are computed.
+        guide: (3, H, W) visible image, or None.
     """
 
     name: str
@@ -52,14 +53,14 @@ class Sample:
 def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
     """Draw the sheet of a sample.
 
-    Video shows an observed and an interpolated frame from the middle of the clip and, below them, the row that
-    changes most, followed over time. Frames that are too large for a panel get a further row with a detail, from
-    where the baseline errs most. Gray runs from the 0.5 % to the 99.5 % quantile of the target. The colours of
-    the errors end at the 99.5 % quantile of the baseline's, so that sheets of different epochs compare. A visible image
-    stands first; without a thermal input there is no baseline, and the output's own errors take its place.
+    A video is shown by an observed and an interpolated frame from the middle of the clip and, below them, by the image
+    row that changes most, plotted over time. Frames that are too large for a panel get another row with a detail where
+    the baseline has the largest error. Gray covers the 0.5 % to the 99.5 % quantile of the target. The colours of the
+    errors end at the 99.5 % quantile of the baseline's errors, so that sheets of different epochs can be compared. A
+    visible image comes first. Without thermal input there is no baseline, and the method's own errors set the colours.
 
     Args:
-        sample: what is drawn.
+        sample: sample to draw.
         title: first line of the sheet.
         baseline: name of the baseline.
         method: name of the method.
@@ -67,7 +68,7 @@ def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
     Returns:
         (height, width, 3) uint8.
     """
-    # Imported here, because every run imports the callbacks and few draw before minutes have passed.
+    # Imported here, because each run imports the callbacks and few draw in their first minutes.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -94,7 +95,7 @@ def draw(sample: Sample, title: str, baseline: str, method: str) -> np.ndarray:
     )
     for row, line in zip(axes, rows, strict=True):
         for axis, (image, caption, style) in zip(row, line.panels, strict=True):
-            # Pixels stay squares where they are enlarged, and are averaged where they are not.
+            # Enlarged pixels stay squares; pixels of images that are shrunk are averaged.
             smooth = "nearest" if image.shape[-1] < 100 * _PANEL else "antialiased"
             pixels = image.movedim(0, -1) if style == "color" else image
             axis.imshow(pixels.numpy(), aspect=line.stretch, interpolation=smooth, **styles[style])
@@ -112,7 +113,7 @@ Style = Literal["gray", "heat", "color"]
 
 
 class _Row(NamedTuple):
-    """Panels with captions and styles: guide, input, baseline, output, target, errors of baseline and output."""
+    """A row of panels with captions and styles: guide, input, baseline, output, target, errors of both."""
 
     label: str
     panels: list[tuple[Tensor, str, Style]]
@@ -122,7 +123,7 @@ class _Row(NamedTuple):
 
 
 def _frame_row(sample: Sample, t: int, baseline: str, method: str) -> _Row:
-    """A whole frame, with PSNR and SSIM."""
+    """Return the row of a whole frame, with PSNR and SSIM."""
     target = sample.target[t]
     height, width = target.shape
     time = float(sample.time[t])
@@ -149,7 +150,7 @@ def _frame_row(sample: Sample, t: int, baseline: str, method: str) -> _Row:
 
 
 def _detail_row(sample: Sample, t: int, method: str) -> _Row:
-    """The part of a frame in which the baseline errs most, as large as the panel."""
+    """Return the row of the part of a frame in which the baseline has the largest error, as large as a panel."""
     scale = 1 if sample.lr is None else sample.target.shape[-1] // sample.lr.shape[-1]
     error = (_reference(sample)[t] - sample.target[t]).square()
     height, width = (min(_DETAIL, n) // scale * scale for n in error.shape)
@@ -175,13 +176,13 @@ def _detail_row(sample: Sample, t: int, method: str) -> _Row:
 
 
 def _profile_row(sample: Sample, method: str) -> _Row:
-    """The row of the target that changes most, stacked over time."""
-    assert sample.lr is not None and sample.baseline is not None  # a clip has its input
+    """Return the row of temporal profiles: the image row of the target that changes most, stacked over time."""
+    assert sample.lr is not None and sample.baseline is not None  # a clip always has input
     row = int(sample.target.diff(dim=0).abs().mean(dim=(0, 2)).argmax())
     small = row * sample.lr.shape[-2] // sample.target.shape[-2]
 
     def profile(video: Tensor, at: int = row) -> Tensor:
-        # As many lines as the panel has, so that only the width is averaged where it is too large.
+        # At least as many lines as the panel has pixels, so that only the width is averaged if it is too large.
         return temporal_profile(video.unsqueeze(1), at).repeat_interleave(-(-100 // len(video)), dim=0)
 
     target, before, after = profile(sample.target), profile(sample.baseline), profile(sample.restored)
@@ -197,12 +198,12 @@ def _profile_row(sample: Sample, method: str) -> _Row:
 
 
 def _reference(sample: Sample) -> Tensor:
-    """What sets the scale of the errors and the place of the detail: the baseline, where there is one."""
+    """Return the frames whose errors set the colour scale and the place of the detail: the baseline if there is one."""
     return sample.restored if sample.baseline is None else sample.baseline
 
 
 def _pick_frames(time: Tensor) -> list[int]:
-    """The observed and the interpolated frame nearest to the middle of the clip, in order of time."""
+    """Return the observed and the interpolated frame nearest to the middle of the clip, in order of time."""
     middle = torch.arange(len(time)) - (len(time) - 1) / 2
     observed = is_observed(time)
     picked = [int(middle.abs().masked_fill(~kind, torch.inf).argmin()) for kind in (observed, ~observed) if kind.any()]
@@ -210,12 +211,12 @@ def _pick_frames(time: Tensor) -> list[int]:
 
 
 def _input_at(sample: Sample, t: int) -> int:
-    """Index of the last input frame at or before target frame `t`."""
+    """Return the index of the last input frame at or before target frame `t`."""
     return max(0, int((sample.lr_time <= sample.time[t] + 1e-4).sum()) - 1)
 
 
 def _score(sample: Sample, video: Tensor, t: int) -> str:
-    """PSNR and SSIM of one frame, as the test measures them."""
+    """Return PSNR and SSIM of a frame, computed as in a test."""
     values, target = (quantize(x[None, None, t], sample.steps) for x in (video, sample.target))
     return f"{float(psnr(values, target)):.2f} dB / {float(ssim(values, target)):.4f}"
 

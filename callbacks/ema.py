@@ -13,21 +13,21 @@ from lit_thermal.errors import InputError
 class EMA(WeightAveraging):
     """Exponential moving average of the weights, by Lightning's `WeightAveraging`.
 
-    Validation, the checkpoint's `state_dict` and the model after training hold the averages; a checkpoint also
-    keeps the weights being trained, and a resumed run goes on with both. Lightning's own `EMAWeightAveraging`
-    was tried (2.6.6) and does not fit in six places, which are what this class adds:
+    Validation, the checkpoint's `state_dict` and the model after training use the averages; a checkpoint also holds the
+    weights being trained, and a resumed run continues with both. Lightning's own `EMAWeightAveraging` (2.6.6) has six
+    shortcomings, which this class fixes:
 
-    - A short run is mostly warm-up: after n steps the decay is at most (1 + n) / (10 + n).
-    - Buffers of whole numbers (an order of pixels, a counter) are copied. An average of them is rounded down.
-    - The average is made before the model reaches its device and stays on the CPU, which costs a copy of all
-      weights there at every step. It is moved with the model.
-    - A test or validation that follows `fit` in one process loads a checkpoint's averages and then replaces them
-      by the weights being trained. Outside `fit` this class does nothing.
-    - A checkpoint saved while validation runs (a signal of SLURM, an exception) has the two sets exchanged.
-    - `ModelCheckpoint(save_weights_only=True)` leaves the averages out without a word. It is refused.
+    - A short run would mostly average early weights: here the decay after n steps is at most (1 + n) / (10 + n).
+    - Averages of integer buffers (an order of pixels, a counter) would be rounded down: here they are copied.
+    - The average is created before the model reaches its device and would stay on the CPU, so that all weights are
+      copied there at each step: here it moves with the model.
+    - A test or validation after `fit` in the same process would load the averages of a checkpoint and then replace them
+      by the weights being trained: here nothing is done outside `fit`.
+    - A checkpoint saved during validation (by a SLURM signal or an exception) would have the two sets exchanged.
+    - `ModelCheckpoint(save_weights_only=True)` would silently leave out the averages: here it is refused.
 
     Args:
-        decay: weight of the past in each step, in [0, 1); 0.999 remembers about 1000 steps.
+        decay: weight of the previous average in each step, in [0, 1); 0.999 averages over about 1000 steps.
 
     Raises:
         InputError: `decay` is out of range, or a checkpoint callback saves weights only.
@@ -41,7 +41,7 @@ class EMA(WeightAveraging):
         super().__init__(multi_avg_fn=self._average)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the average when `fit` begins, forget it before anything else."""
+        """Create the average when `fit` begins; discard it for other verbs."""
         if stage != "fit":
             self._average_model = None
             return
@@ -53,7 +53,7 @@ class EMA(WeightAveraging):
         super().setup(trainer, pl_module, stage)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Move the average to the device that the model has reached by now."""
+        """Move the average to the model's device, which is known only now."""
         assert self._average_model is not None
         self._average_model.to(pl_module.device)
 
@@ -63,7 +63,7 @@ class EMA(WeightAveraging):
         self._exchanged = self._average_model is not None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the weights being trained back."""
+        """Restore the weights being trained."""
         super().on_validation_epoch_end(trainer, pl_module)
         self._exchanged = False
 
@@ -81,15 +81,15 @@ class EMA(WeightAveraging):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restore both sets of weights when `fit` resumes; a test needs only `state_dict`, which is loaded."""
+        """Restore both sets of weights when `fit` resumes; for a test, Lightning loads `state_dict` itself."""
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def _average(self, averages: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
-        """One step of the averages (all of one type) in place, after so many steps."""
+        """Update the averages, which all have one dtype, in place; `steps` steps were made before."""
         if averages[0].is_floating_point() or averages[0].is_complex():
             n = int(steps)
-            # The averages have the precision that the model was built in, also where it is trained in half precision.
+            # The averages have the precision in which the model was built, even if it is trained in half precision.
             current = [new.to(old.dtype) for new, old in zip(current, averages, strict=True)]
             torch._foreach_lerp_(averages, current, 1 - min(self.decay, (1 + n) / (10 + n)))
         else:

@@ -1,4 +1,4 @@
-"""Metrics and protocols that a test is asked for by name."""
+"""Further metrics and protocols of a test, requested by name."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,16 +12,16 @@ from lit_thermal.metrics.catalogue import by_name
 
 
 class ExtraMetrics(Callback):
-    """Lets a test measure more than it does by itself, with any method.
+    """Adds metrics and evaluation protocols to the tests of any method.
 
     Args:
-        metrics: names of `lit_thermal.metrics.catalogue` that are not standard: tof, warping_error, tlpips, musiq,
-            maniqa, clip_iqa, and DOVER as dover=FILE.onnx. lpips is measured wherever its weights are; named here, a
-            test says where it is not.
-        protocols: measure images in further ways, beside those that the method has by itself.
+        metrics: names of further metrics in `lit_thermal.metrics.catalogue`: tof, warping_error, tlpips, musiq, maniqa,
+            clip_iqa, and DOVER as dover=FILE.onnx. lpips is measured by default if its weights are found; if it is
+            named here, the test reports why it is missing.
+        protocols: further evaluation protocols of images, added to those of the method.
 
     Raises:
-        InputError: there is no metric of that name, or neither is given.
+        InputError: there is no metric of that name, or neither metrics nor protocols are given.
     """
 
     def __init__(self, metrics: Sequence[str] = (), protocols: Sequence[Callable[[], EvaluationProtocol]] = ()) -> None:
@@ -31,7 +31,7 @@ class ExtraMetrics(Callback):
         self.metrics, self.protocols = tuple(metrics), tuple(protocols)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell the method before it begins to measure."""
+        """Add metrics and protocols to the method before it creates its evaluator."""
         assert isinstance(pl_module, SuperResolver)
         pl_module.metrics = self.metrics
         given = {make().name for make in pl_module.protocols}

@@ -1,17 +1,17 @@
-"""Names of images and data sets as names of the pictures that a run draws of them."""
+"""File names of the pictures of a run, made from the names of images and data sets."""
 
 import hashlib
 import re
 
 _LONGEST = 160
-"""Bytes, so that a number and a suffix have room behind."""
+"""Longest name in bytes; a number and a suffix still fit behind it."""
 _HASHED = re.compile(r".*-[0-9a-f]{12}")
 
 
 def file_name(text: str) -> str:
-    """Return text as one part of a path that every system takes, another for every text.
+    """Return text as one part of a path that is valid on all systems and differs between any two texts.
 
-    Letters, digits and ``.+-_`` stay. Where anything else is replaced or cut off, a hash of the text follows.
+    Letters, digits and ``.+-_`` are kept. If anything else is replaced or cut off, a hash of the text is appended.
     """
     plain = re.sub(r"[^\w.+-]+", "_", text).strip(".")
     plain = plain.encode()[:_LONGEST].decode(errors="ignore")

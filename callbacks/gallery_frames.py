@@ -1,4 +1,4 @@
-"""The first pictures of each test set as files, for reports that show the same crop of several runs."""
+"""Picture files of the first images of each test set, for reports that compare several runs."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,19 +20,19 @@ from .run_files import write_picture
 
 
 class GalleryFrames(Callback):
-    """Writes input, baseline, output, target and guide of the first images or clips of each test set into the run.
+    """Writes input, baseline, output, target and guide of the first images or clips of each test set as files.
 
-    Images go to `gallery/<data set>/<name>/{lr,bicubic,restored,hr,guide}.png`, the frames of a clip's first window to
-    files of the same names with a number (`hr_0003.png`). Thermal files hold the counts and the depth of the source, so
-    that what is shown is what was measured. `gallery/gallery.json` lists them with their radiometry. A picture that
-    does not exist, as the input where the camera is missing, or that holds NaN has no file and is not listed; a method
-    whose `test_step` does not return what it restored has none.
+    Images go to `gallery/<data set>/<name>/{lr,bicubic,restored,hr,guide}.png` in the run's folder, the frames of a
+    clip's first window to files of the same names with a number (`hr_0003.png`). Thermal files have the counts and bit
+    depth of the source, so that a report shows the measured values. `gallery/gallery.json` lists them with their
+    radiometry. Missing pictures, such as the input when the thermal camera is missing, and pictures with NaN are left
+    out. A method whose `test_step` does not return its restored images has no pictures.
 
-    In a run of several processes the first one writes the first of its own.
+    If several processes run the test, the first process writes the first images that it restores.
 
     Args:
-        images: how many images of each set are written.
-        clips: how many clips of each set are written.
+        images: number of images of each set that are written.
+        clips: number of clips of each set that are written.
 
     Raises:
         InputError: a number is below 1.
@@ -49,7 +49,7 @@ class GalleryFrames(Callback):
         self._written: dict[str, dict[str, dict[str, Any]]] = {}
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget what an earlier test wrote."""
+        """Forget the pictures of an earlier test."""
         self._written.clear()
 
     def on_test_batch_end(
@@ -61,7 +61,7 @@ class GalleryFrames(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the pictures that are still wanted, as `test_step` returned them."""
+        """Write the restored images that `test_step` returned until there are enough."""
         names = getattr(trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
         dataset = names[dataloader_idx] if names else "test"
         most = self.clips if batch["hr"].ndim == 5 else self.images
@@ -78,7 +78,7 @@ class GalleryFrames(Callback):
             written[name] = _write(folder, batch, index, restored[index], int(pl_module.scale))  # type: ignore[arg-type]
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the list."""
+        """Write `gallery.json`."""
         if not trainer.is_global_zero:
             return
         record = {
@@ -90,7 +90,7 @@ class GalleryFrames(Callback):
 
 
 def _write(folder: Path, batch: Batch, index: int, restored: Tensor, scale: int) -> dict[str, Any]:
-    """Write one image or clip; returns its entry in the list, with files relative to the gallery."""
+    """Write one image or clip; return its entry in `gallery.json`, with file paths relative to the gallery."""
     radiometry = batch["radiometry"][index] if "radiometry" in batch else Radiometry()
     video = batch["hr"].ndim == 5
     entry: dict[str, Any] = {
@@ -120,7 +120,7 @@ def _write(folder: Path, batch: Batch, index: int, restored: Tensor, scale: int)
 
 
 def _pictures(batch: Batch, index: int, restored: Tensor, scale: int) -> Iterator[tuple[str, Tensor]]:
-    """What a sample has, as (T, C, H, W) on the CPU; T is 1 for an image."""
+    """Yield the kind and the values (T, C, H, W) on the CPU of each picture of a sample; T is 1 for an image."""
 
     def frames(x: Tensor) -> Tensor:
         return x.detach().float().cpu().reshape(-1, *x.shape[-3:])
@@ -132,12 +132,12 @@ def _pictures(batch: Batch, index: int, restored: Tensor, scale: int) -> Iterato
     yield "restored", frames(restored)
     yield "hr", frames(batch["hr"][index])
     guide = batch.get("guide")
-    # Of several views none is the one that belongs to the target.
+    # With several views, none of them belongs to the target.
     if guide is not None and guide.ndim == 4 and ("has_guide" not in batch or batch["has_guide"][index]):
         yield "guide", frames(guide[index])
 
 
 def _write_guide(path: Path, values: Tensor) -> None:
-    """Write a visible picture (3, H, W) in [0, 1] so that it appears whole or not at all."""
+    """Write a visible picture (3, H, W) in [0, 1] completely or not at all."""
     pixels = (values.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
     write_picture(path, pixels)

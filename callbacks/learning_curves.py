@@ -1,4 +1,4 @@
-"""How training went: PSNR, SSIM and the loss terms against the steps, as a picture and as a table."""
+"""Learning curves: PSNR, SSIM and loss terms over the training steps, as a picture and as a table."""
 
 import math
 from pathlib import Path
@@ -11,15 +11,15 @@ from torch import Tensor
 from .run_files import COLORS, write_figure, write_table
 
 _TITLES = {"psnr": "PSNR in dB", "ssim": "SSIM"}
-"""Metrics that have an axis each; whatever else begins with `train/` is a loss term."""
+"""Metrics with their own axes; all other names that begin with `train/` are drawn as loss terms."""
 
 
 class LearningCurves(Callback):
     """Writes `curves.csv` and draws `curves.png` into the run's folder after each validation.
 
-    Collects what a method logs as `train/<term>` at every step and as `val/<metric>`. A value of training is the mean
-    over the steps since the last validation, of the first process where there are several; what a step does not log
-    counts as unchanged. The curves are part of the checkpoint, so that a resumed training continues them.
+    It collects the values that a method logs as `train/<term>` at each step and as `val/<metric>`. A training value is
+    the mean over the steps since the last validation, in the first process if there are several; a value that a step
+    does not log counts as unchanged. The curves are saved in the checkpoint, so that a resumed training continues them.
     """
 
     def __init__(self) -> None:
@@ -29,15 +29,15 @@ class LearningCurves(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add what was logged to the sums."""
+        """Add the logged values to the sums."""
         for name, value in trainer.callback_metrics.items():
             if name.startswith("train/") and not name.endswith(("_step", "_epoch")):
                 total, count = self._sums.get(name, (0.0, 0))
-                # Stays on the device: reading it would wait for the step to end.
+                # The sum stays on the device: reading it would wait for the end of the step.
                 self._sums[name] = (total + value.detach().double(), count + 1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add a row and draw all of them."""
+        """Add a row and draw all rows."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         row = {"step": float(trainer.global_step)}
@@ -55,17 +55,17 @@ class LearningCurves(Callback):
             write_figure(folder / "curves.png", _figure(self._rows, type(pl_module).__name__))
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows, and the sums since the last of them."""
+        """Return the rows, and the sums since the last row."""
         return {"rows": self._rows, "sums": {name: (float(total), n) for name, (total, n) in self._sums.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
+        """Restore the curves from a checkpoint."""
         self._rows, self._sums = list(state_dict["rows"]), dict(state_dict["sums"])
 
 
 def _figure(rows: list[dict[str, float]], method: str) -> Any:
-    """PSNR and SSIM of training and validation above, the loss terms below."""
-    # Imported here, because every run imports the callbacks and few draw before minutes have passed.
+    """Draw PSNR and SSIM of training and validation above, the loss terms below."""
+    # Imported here, because each run imports the callbacks and few draw in their first minutes.
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(name for row in rows for name in row if "/" in name))
@@ -86,7 +86,7 @@ def _figure(rows: list[dict[str, float]], method: str) -> Any:
         style = ("-", "--", ":", "-.")[index // len(colors) % 4]
         _line(axes["terms"], rows, name, name.removeprefix("train/"), colors[index % len(colors)], style)
     if terms:
-        axes["terms"].set_ylabel("training: loss terms and what else is logged")
+        axes["terms"].set_ylabel("training: loss terms and other values")
         if all(row[name] > 0 for row in rows for name in terms if name in row):
             axes["terms"].set_yscale("log")
     for axis in axes.values():
@@ -107,7 +107,7 @@ def _line(axis: Any, rows: list[dict[str, float]], name: str, label: str, color:
 
 
 def _epochs_above(axis: Any, rows: list[dict[str, float]]) -> None:
-    """A second scale in epochs, where an epoch has the same number of steps throughout."""
+    """Draw a second scale in epochs, if all epochs have the same number of steps."""
     per_epoch = [row["step"] / row["epoch"] for row in rows if row.get("epoch") and row["step"]]
     if per_epoch and max(per_epoch) <= 1.01 * min(per_epoch):
         steps = per_epoch[-1]

@@ -1,4 +1,4 @@
-"""Restored images and frames of `predict` as files of the name, the format and the depth that they came in."""
+"""Restored images and frames of `predict` as files with the name, format and bit depth of their inputs."""
 
 import logging
 import tempfile
@@ -21,15 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes each restored image or frame under the name of its input, its values mapped back to the source's counts.
+    """Writes each restored image or frame under the name of its input, with values mapped back to the source's counts.
 
-    Images go to `predictions/<name>` in the run's folder, in the format of their input and with its tags: TIFF, PNG
-    and BMP stay what they are; of others, JPEG among them, a PNG is made, which loses nothing. Video goes to
-    `predictions/<clip>/<frame>.png`, or .tif where the frames are TIFF, counted in target frames from 0. A frame that
-    several windows restore is written once: from the window that numbers it where the others say -1, else from the
-    first of them.
+    Images go to `predictions/<name>` in the run's folder, with the tags of their input. TIFF, PNG and BMP keep their
+    format; other formats, such as JPEG, become PNG, which is lossless. Video frames go to
+    `predictions/<clip>/<frame>.png`, or .tif if the input frames are TIFF, numbered in target frames from 0. A frame
+    that several windows restore is written once, from the first window that gives it a number other than -1.
 
-    Frames are written as they come: nothing is kept. Before the first is restored, the names of all are checked.
+    Each frame is written at once and not kept in memory. All file names are checked before the first frame is restored.
     """
 
     def __init__(self) -> None:
@@ -37,17 +36,17 @@ class PredictionWriter(BasePredictionWriter):
         self._written: set[str] = set()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check that every output can have its name, and that no two have one.
+        """Check that all output names are valid file names and differ.
 
         Raises:
-            InputError: a name is none that a file can have, or two inputs would be written to one file.
+            InputError: a name is not a valid file name, or two inputs would be written to one file.
         """
         self._written.clear()
         data = trainer.datamodule  # type: ignore[attr-defined]
         planned: Sequence[tuple[str, Path | None]] = data.outputs() if hasattr(data, "outputs") else ()
         check_names([name for name, _ in planned], Path(trainer.default_root_dir))
         if trainer.is_global_zero and any(path is not None and path.suffix.lower() in LOSSY for _, path in planned):
-            _log.info("images in JPEG are restored to PNG, which loses nothing; their EXIF goes with them")
+            _log.info("restored JPEG images are written as PNG, which is lossless, with their EXIF data")
 
     def write_on_batch_end(
         self,
@@ -62,13 +61,13 @@ class PredictionWriter(BasePredictionWriter):
         """Write the frames of a batch.
 
         Args:
-            trainer: gives the run's folder.
-            pl_module: unused.
+            trainer: trainer, which knows the run's folder.
+            pl_module: not used.
             prediction: (B, T', 1, H, W) or (B, 1, H, W), values in [0, 1].
-            batch_indices: unused.
-            batch: gives `name`, and where it has them `source`, `frame` and `radiometry`.
-            batch_idx: unused.
-            dataloader_idx: unused.
+            batch_indices: not used.
+            batch: batch with `name` and, optionally, `source`, `frame` and `radiometry`.
+            batch_idx: not used.
+            dataloader_idx: not used.
 
         Raises:
             InputError: a file cannot be written, or two images have one name.
@@ -86,7 +85,7 @@ class PredictionWriter(BasePredictionWriter):
             numbers: Any = batch.get("frame", torch.arange(prediction.shape[1]).expand(len(prediction), -1))
             for number, values in zip(numbers[index].tolist(), prediction[index], strict=True):
                 path = folder / name / f"{number:06d}{suffix}"
-                # a run's folder is its own, so that a file there is from an earlier window
+                # Only this run writes to its folder: a file that exists comes from an earlier window.
                 if number >= 0 and not path.exists():
                     write_frame(path, values.float(), radiometry[index])
 
@@ -103,14 +102,14 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def check_names(names: Sequence[str], folder: Path) -> None:
-    """Check that files of these names can lie in one folder, before any is made.
+    """Check that files with these names can exist in one folder, before any of them is created.
 
     Args:
-        names: of the files to write.
-        folder: exists, and is where they will lie or above.
+        names: names of the files to write.
+        folder: existing folder on the file system of the files.
 
     Raises:
-        InputError: a name is none that a file can have, or two differ in nothing that the file system tells apart.
+        InputError: a name is not a valid file name, or the file system does not distinguish two of them.
     """
     for name in names:
         check_name(name)
@@ -123,13 +122,13 @@ def check_names(names: Sequence[str], folder: Path) -> None:
         other = folded.setdefault(name.casefold(), name)
         if other != name and not _tells_case(folder):
             raise InputError(
-                f"{other} and {name} differ in upper and lower case alone, which {folder} does not tell apart: rename "
-                "one or choose another place by trainer.default_root_dir"
+                f"{other} and {name} differ only in case, which the file system of {folder} does not distinguish: "
+                "rename one or choose another place by trainer.default_root_dir"
             )
 
 
 def _tells_case(folder: Path) -> bool:
-    """Whether a file system has two files for two spellings of a name, found out by one file that goes again."""
+    """Return whether a file system distinguishes upper and lower case, tested with a temporary file."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".CASE-", suffix=".part") as probe:
             path = Path(probe.name)

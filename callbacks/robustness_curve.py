@@ -1,4 +1,4 @@
-"""What is left of a method when its cameras are worse, one is missing, or one looks beside the other."""
+"""Robustness curves: quality over noise, blur or misalignment of the cameras, or with one camera missing."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,36 +22,36 @@ _LINES = {
     "guide_only": (COLORS["pink"], "-."),
     "shuffled_guide": (COLORS["green"], (0, (5, 1, 1, 1, 1, 1))),
 }
-"""Colour and dashes of the conditions that are a level and not a point of the curve."""
+"""Colour and dashes of the conditions that are drawn as a horizontal line, not as a point of a curve."""
 _DASHES = {"light": (0, (1, 1)), "medium": (0, (3, 2)), "strong": (0, (6, 3))}
-"""Dashes of misalignments by their severity."""
+"""Dashes of misalignments, by severity."""
 _BASELINE = (COLORS["yellow"], ":")
 _METRICS = {"psnr": "PSNR in dB", "ssim": "SSIM"}
 _FAR = 1.5
-"""A level farther from the rest than so many times the rest's span is told and not drawn."""
+"""A level farther from the others than this many times their span is listed in the legend but not drawn."""
 _DOUBLINGS = 8
-"""Degrees that go over so many times the least above zero stand at equal steps where they are doubled."""
+"""If the largest degree is at least this many times the smallest one above zero, the axis is logarithmic to base 2."""
 
 
 class RobustnessCurve(Callback):
-    """After a test under several conditions: PSNR and SSIM against how far each thing goes wrong, drawn.
+    """Draws PSNR and SSIM over the degree of each degradation, after a test under several conditions.
 
     Writes `robustness.csv` and `robustness.png` into the run's folder, or `robustness_<name>` for each of several data
     sets. The overlays `test/noise.yaml`, `test/blur.yaml` and `test/degradation.yaml` give conditions for any method,
-    `test/robustness.yaml` and `test/misalignment.yaml` for guided ones. Each thing that the conditions vary has a panel
-    for each metric; what worsens the input worsens the strongest simple baseline too, which is drawn beside. A picture
-    needs two degrees of something; `Complete` is one of them. With one condition nothing happens. The verb `curves`
-    draws several runs in one picture.
+    `test/robustness.yaml` and `test/misalignment.yaml` for guided methods. Each varied quantity has a panel for each
+    metric. If it degrades the input, the curve of the strongest simple baseline is drawn too. A picture needs at least
+    two degrees of a quantity, of which `Complete` is one. With a single condition nothing is written. The verb
+    `curves` draws several runs in one picture.
     """
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the table and draw the curves from the scores that the method gathered."""
+        """Write the table and draw the curves from the scores of the test."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         conditions: Sequence[Condition] = getattr(data, "conditions", ())
         if not trainer.is_global_zero or len(conditions) < 2:
             return
         scores: Scores = pl_module.evaluator.scores  # type: ignore[assignment, union-attr]
-        # All conditions of one data set stand one after the other.
+        # `test_names` lists all conditions of one data set, then those of the next.
         names = data.test_names
         sets = [names[first : first + len(conditions)] for first in range(0, len(names), len(conditions))]
         for datasets in sets:
@@ -68,17 +68,17 @@ class RobustnessCurve(Callback):
 
 
 def write_runs(file: Path, runs: Mapping[str, Sequence[Level]]) -> None:
-    """Draw quality against what all of several runs vary, and write the table of it beside.
+    """Draw the curves of several runs in one picture, and write their table.
 
     Args:
-        file: the picture, a PNG; the table has its name and the suffix .csv.
-        runs: what each run, by the name it has in the picture, was measured to.
+        file: path of the picture (.png); the table has the same name with the suffix .csv.
+        runs: measured levels of each run, by the name of the run in the picture.
     """
     rows = [tuple(map(cell, (run, *_row(level)))) for run, levels in runs.items() for level in levels]
     write_table(file.with_suffix(".csv"), ("run", *COLUMNS), rows)
     from matplotlib import rc_context
 
-    # Names of others are no formulas, whatever signs they hold.
+    # A `$` in the name of a run is no formula.
     with rc_context({"text.parse_math": False}):
         write_figure(file, _figure_of_runs(runs))
 
@@ -90,7 +90,7 @@ def _row(level: Level) -> tuple[Any, ...]:
 
 
 def _levels(scores: Scores, datasets: Sequence[str], conditions: Sequence[Condition]) -> list[Level]:
-    """Every condition of a data set, the data as they are as a point of each curve, and the strongest baseline."""
+    """Return the levels of all conditions, of the unchanged data for each curve, and of the strongest baseline."""
     pairs = list(zip(datasets, conditions, strict=True))
     levels = [_level(scores, name, condition.suffix or "complete", condition.varied) for name, condition in pairs]
     reached = {c.varied.what: c.varied for _, c in pairs if c.varied}
@@ -121,11 +121,11 @@ def _level(scores: Scores, dataset: str, condition: str, varied: Varied | None, 
 
 
 def _figure(levels: Sequence[Level], method: str, title: str) -> Any:
-    """A row for each thing that is varied: PSNR and SSIM side by side, a legend below each."""
-    ours, baselines = curves(levels), curves(levels, baseline=True)
-    figure, rows = _empty(title, len(ours))
-    for (varied, points), axes in zip(ours.items(), rows, strict=True):
-        # What reaches the input reaches the baseline; a missing or exchanged guide is beside the point there.
+    """Draw a row for each varied quantity: PSNR and SSIM side by side, with a legend below each."""
+    own, baselines = curves(levels), curves(levels, baseline=True)
+    figure, rows = _empty(title, len(own))
+    for (varied, points), axes in zip(own.items(), rows, strict=True):
+        # A baseline in `varied` means that the input is degraded; then a missing or shuffled guide is not of interest.
         flat = [] if varied in baselines else [level for level in levels if not level.varied]
         for axis, metric in zip(axes, _METRICS, strict=True):
             curve = _drawn(axis, points, metric, method, color=COLORS["blue"], marker="o", linewidth=2, zorder=3)
@@ -138,7 +138,7 @@ def _figure(levels: Sequence[Level], method: str, title: str) -> Any:
 
 
 def _flat(axis: Any, levels: Sequence[Level], curve: Sequence[float], metric: str) -> list[float]:
-    """Lines of what has no degrees; returns what lies near enough to be drawn."""
+    """Draw horizontal lines for levels without a degree; return the values that are near enough to be drawn."""
     near = [*curve, *(level.values[metric] for level in levels if level.condition != "guide_only")]
     reach = _FAR * max(max(near) - min(near), 1e-3)
     drawn = []
@@ -156,7 +156,7 @@ def _flat(axis: Any, levels: Sequence[Level], curve: Sequence[float], metric: st
 
 
 def _figure_of_runs(runs: Mapping[str, Sequence[Level]]) -> Any:
-    """A row for each thing that all runs vary: a colour a run, its curve full and its level without a guide dashed."""
+    """Draw a row for each quantity that all runs vary; each run has a colour, and its level without guide is dashed."""
     colors = [color for name, color in COLORS.items() if name != "black"]
     first = next(iter(runs.values()))
     found = {run: curves(levels) for run, levels in runs.items()}
@@ -188,7 +188,7 @@ def _figure_of_runs(runs: Mapping[str, Sequence[Level]]) -> Any:
 
 
 def _strongest(runs: Mapping[str, Sequence[Level]], varied: str) -> list[Level]:
-    """The curve of the strongest simple baseline of all runs, or its one level where what is varied does not reach it.
+    """Return the curve of the strongest simple baseline, or its single level if the quantity does not affect it.
 
     It is the same in all runs that were measured on the same data.
     """
@@ -201,7 +201,7 @@ def _strongest(runs: Mapping[str, Sequence[Level]], varied: str) -> list[Level]:
 
 
 def _drawn(axis: Any, points: Sequence[Level], metric: str, label: str, **style: Any) -> list[float]:
-    """Draw a curve and return its values."""
+    """Draw a curve, and return its values."""
     values = [level.values[metric] for level in points]
     axis.plot(_at(points), values, label=label, **style)
     return values
@@ -212,14 +212,14 @@ def _at(points: Sequence[Level]) -> list[float]:
 
 
 def _line(condition: str) -> tuple[str, Any]:
-    """Colour and dashes of a level."""
+    """Return colour and dashes of a level."""
     severity = condition.rsplit("_", 1)[-1]
     return (COLORS["sky"], _DASHES[severity]) if severity in _DASHES else _LINES.get(condition, _BASELINE)
 
 
 def _empty(title: str, count: int) -> tuple[Any, Any]:
-    """A figure of `count` rows and its axes, (count, 2)."""
-    # Imported here, because every run imports the callbacks and few draw.
+    """Return a figure with `count` rows and its axes, (count, 2)."""
+    # Imported here, because each run imports the callbacks and few runs draw.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5.2 * count), dpi=100, layout="constrained")
@@ -228,7 +228,7 @@ def _empty(title: str, count: int) -> tuple[Any, Any]:
 
 
 def _finish(axis: Any, metric: str, drawn: Sequence[float], points: Sequence[Level]) -> None:
-    """Scale and name the axes."""
+    """Set limits, scales and names of the axes."""
     margin = 0.06 * max(max(drawn) - min(drawn), 1e-3)
     axis.set_ylim(min(drawn) - margin, max(drawn) + margin)
     at = _at(points)

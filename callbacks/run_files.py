@@ -1,4 +1,4 @@
-"""Pictures and tables in the run's folder, which appear whole or not at all."""
+"""Pictures and tables in the run's folder, written completely or not at all."""
 
 import csv
 import io
@@ -23,11 +23,11 @@ COLORS = {
     "sky": "#56B4E9",
     "black": "#000000",
 }
-"""Okabe and Ito's colours, which the colour-blind tell apart."""
+"""Colours of Okabe and Ito, which colour-blind readers can distinguish."""
 
 
 def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV."""
+    """Write a table as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)

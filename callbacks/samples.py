@@ -1,4 +1,4 @@
-"""Pictures of a few restored clips, in the run's folder and in the loggers."""
+"""Contact sheets of a few restored clips, in the run's folder and in the loggers."""
 
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from .run_files import write_picture
 class SamplePictures(Callback):
     """Draws the first clips of each validation and test set: guide, input, baseline, output, target, errors, profiles.
 
-    Writes `samples/val/<clip>_step<step>.png` after a validation and `samples/<data set>/<clip>.png` after a
-    test into the run's folder, and gives the same pictures to every logger that takes images. Restores the
-    few clips once more, so that it needs nothing from a method but `restore`.
+    Writes `samples/val/<clip>_step<step>.png` after a validation and `samples/<data set>/<clip>.png` after a test into
+    the run's folder, and sends the same pictures to all loggers that accept images. These clips are restored once more,
+    so that any method with `restore` can be drawn.
 
     Args:
-        clips: how many clips or images of each set are drawn.
-        every_n_epochs: draw after the validation of every n-th epoch; a test always draws.
+        clips: number of clips or images of each set that are drawn.
+        every_n_epochs: interval in epochs between validations whose clips are drawn; a test always draws.
 
     Raises:
         InputError: a number is below 1.
@@ -46,7 +46,7 @@ class SamplePictures(Callback):
         self._samples: dict[str, dict[str, Sample]] = {}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget what an interrupted validation left."""
+        """Forget the clips of an interrupted validation."""
         self._samples.clear()
 
     def on_validation_batch_end(
@@ -58,18 +58,18 @@ class SamplePictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the clips that are to be drawn, restored by the weights that are validated."""
+        """Restore the clips to draw with the weights that are validated."""
         fitting = trainer.state.fn == TrainerFn.FITTING
         if trainer.sanity_checking or (fitting and (trainer.current_epoch + 1) % self.every_n_epochs):
             return
         self._collect("val", pl_module, batch)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw them."""
+        """Draw the clips."""
         self._draw(trainer, pl_module, f"_step{trainer.global_step:06d}")
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget what an interrupted test left."""
+        """Forget the clips of an interrupted test."""
         self._samples.clear()
 
     def on_test_batch_end(
@@ -81,16 +81,16 @@ class SamplePictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the clips that are to be drawn."""
+        """Restore the clips to draw."""
         names = getattr(trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
         self._collect(names[dataloader_idx] if names else "test", pl_module, batch)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw them."""
+        """Draw the clips."""
         self._draw(trainer, pl_module, "")
 
     def _collect(self, dataset: str, pl_module: pl.LightningModule, batch: Batch) -> None:
-        """Restore the first samples of clips that were not seen yet; every rank does, as sharded models need it."""
+        """Restore the first sample of each new clip; all ranks do it, because sharded models need all of them."""
         samples = self._samples.setdefault(dataset, {})
         wanted: dict[str, int] = {}
         for index, name in enumerate(batch["name"]):
@@ -109,7 +109,7 @@ class SamplePictures(Callback):
         for dataset, samples in self._samples.items() if trainer.is_global_zero else ():
             for name, sample in samples.items():
                 baseline = REFERENCE if len(sample.time) == 1 else f"{REFERENCE} + blend"
-                # Outside training the trainer counts no steps.
+                # The trainer counts steps only during training.
                 trained = f", after step {trainer.global_step}" if trainer.state.fn == "fit" else ""
                 title = f"{dataset}: {name}{trained}"
                 picture = draw(sample, title, baseline, type(pl_module).__name__)
@@ -120,7 +120,7 @@ class SamplePictures(Callback):
 
 
 def _select(batch: Batch, indices: list[int]) -> Batch:
-    """The same batch with some of its samples only."""
+    """Return a batch with the selected samples."""
     return {  # type: ignore[return-value]
         key: value[indices] if isinstance(value, Tensor) else [value[i] for i in indices]  # type: ignore[index]
         for key, value in batch.items()
@@ -128,7 +128,7 @@ def _select(batch: Batch, indices: list[int]) -> Batch:
 
 
 def _sample(batch: Batch, index: int, baseline: Tensor, restored: Tensor) -> Sample:
-    """One sample of a batch on the CPU, an image as a clip of one frame."""
+    """Return a sample of a batch on the CPU; an image becomes a clip of one frame."""
 
     def frames(x: Tensor) -> Tensor:
         return x[index].detach().float().cpu().reshape(-1, *x.shape[-2:])
@@ -139,8 +139,7 @@ def _sample(batch: Batch, index: int, baseline: Tensor, restored: Tensor) -> Sam
     present = bool(batch["has_lr"][index]) if "has_lr" in batch else True
     steps = batch["radiometry"][index].gain if "radiometry" in batch else 255.0
     guide = batch.get("guide")
-    # Of several views none is the one that belongs to the target.
-    seen = guide is not None and guide.ndim == 4 and bool(batch["has_guide"][index] if "has_guide" in batch else True)
+    has_guide = bool(batch["has_guide"][index]) if "has_guide" in batch else True
     return Sample(
         batch["name"][index],
         lr=lr if present else None,
@@ -150,12 +149,13 @@ def _sample(batch: Batch, index: int, baseline: Tensor, restored: Tensor) -> Sam
         target=target,
         time=time,
         steps=steps,
-        guide=guide[index].detach().float().cpu() if guide is not None and seen else None,
+        # With several views (5 dimensions), none of them belongs to the target.
+        guide=guide[index].detach().float().cpu() if guide is not None and guide.ndim == 4 and has_guide else None,
     )
 
 
 def _log(trainer: pl.Trainer, tag: str, picture: np.ndarray) -> None:
-    """Give a picture to the loggers that take one (TensorBoard, and those with `log_image`, as that of W&B)."""
+    """Send a picture to the loggers that accept one: TensorBoard, and those with `log_image`, such as W&B."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, picture, trainer.global_step, dataformats="HWC")

@@ -1,7 +1,8 @@
 """Super-resolution for thermal cameras: published methods as interchangeable Lightning blocks.
 
-`import lit_thermal as lt` is cheap. `lt.load("best.ckpt")` restores a trained model, `lt.THERIS` and the other methods
-are their classes, and `lt.blocks.MaxFusion`, `lt.data.ImageFolder` or `lt.losses.PSNRLoss` import what they name.
+`import lit_thermal as lt` is fast, because modules are imported at first use. `lt.load("best.ckpt")` restores a trained
+model. `lt.THERIS` and the other methods are classes, as are `lt.blocks.MaxFusion`, `lt.data.ImageFolder` and
+`lt.losses.PSNRLoss`.
 """
 
 import importlib

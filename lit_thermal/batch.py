@@ -1,6 +1,6 @@
-"""The contract between data and methods: one batch type for all of both.
+"""Contract between data and methods: one batch type for all data sets and all methods.
 
-Thermal values are one channel, float32 in [0, 1]; a method converts inside to whatever it wants.
+Thermal images have one channel with float32 values in [0, 1]; a method converts them internally if it needs to.
 """
 
 import math
@@ -14,16 +14,16 @@ from lit_thermal.errors import InputError
 
 
 class Radiometry(NamedTuple):
-    """How values in [0, 1] map to the file's counts and, where known, to Kelvin.
+    """Mapping from values in [0, 1] to the file's counts and, if known, to Kelvin.
 
-    ``counts = offset + gain * value``. ``unit`` says what is known of the temperature:
+    ``counts = offset + gain * value``. ``unit`` gives the mapping to the temperature:
 
-    - ``"counts"``: nothing; ``constants`` is empty.
+    - ``"counts"``: unknown; ``constants`` is empty.
     - ``"linear"``: ``kelvin = constants[0] + constants[1] * counts``.
     - ``"planck"``: ``constants = (R1, R2, B, F, O)`` and
       ``kelvin = B / log(R1 / (R2 * (counts + O)) + F)`` (FLIR's camera model, emissivity 1).
 
-    ``bits`` is the depth of the source file (8 or 16), which a writer keeps.
+    ``bits`` is the bit depth of the source file (8 or 16), which a writer keeps.
     """
 
     offset: float = 0.0
@@ -40,7 +40,7 @@ class Radiometry(NamedTuple):
         """Map values in [0, 1] of any shape to Kelvin.
 
         Raises:
-            InputError: the relation between counts and temperature is not known.
+            InputError: the mapping from counts to temperature is unknown.
         """
         counts = self.to_counts(value)
         if self.unit == "linear":
@@ -48,35 +48,35 @@ class Radiometry(NamedTuple):
         if self.unit == "planck":
             r1, r2, b, f, o = self.constants
             return b / torch.log(r1 / (r2 * (counts + o)) + f)
-        raise InputError(f"temperature is not known for radiometry of unit {self.unit!r}; only counts are")
+        raise InputError(f"the temperature is unknown for radiometry with unit {self.unit!r}; use counts instead")
 
 
 class Batch(TypedDict, total=False):
-    """What a DataModule yields and a method reads; a method reads only the keys that it needs.
+    """Batch that a DataModule yields and a method reads; a method reads only the keys that it needs.
 
-    Shapes: images drop the ``T`` axis that video has. ``hr`` and ``hr_time`` have ``T'`` frames.
+    Shapes: only video has the ``T`` axis; ``hr`` and ``hr_time`` have ``T'`` frames.
     """
 
     lr: Tensor
-    """(B, 1, h, w) or (B, T, 1, h, w): what the thermal camera gave, at its own resolution."""
+    """(B, 1, h, w) or (B, T, 1, h, w): low-resolution thermal input."""
     beyond: Tensor
-    """As `lr`, at predict where something was: what clipping to [0, 1] took of the counts; writers put it back."""
+    """Shape of `lr`, for prediction only: part of the values removed by clipping to [0, 1], which writers add back."""
     hr: Tensor
-    """(B, 1, H, W) or (B, T', 1, H, W): the target; absent at predict."""
+    """(B, 1, H, W) or (B, T', 1, H, W): target; absent for prediction."""
     guide: Tensor
-    """(B, 3, Hg, Wg), or (B, M, 3, Hg, Wg) for several views: the visible image."""
+    """(B, 3, Hg, Wg), or (B, M, 3, Hg, Wg) for several views: visible image."""
     has_lr: Tensor
-    """(B,) bool: the thermal image is present."""
+    """(B,) bool: whether the thermal image is present."""
     has_guide: Tensor
-    """(B,) bool: the visible image is present."""
+    """(B,) bool: whether the visible image is present."""
     radiometry: list[Radiometry]
     lr_time: Tensor
     """(B, T) time stamps of the LR frames, in input frames (0, 1, 2, ...)."""
     hr_time: Tensor
     """(B, T') time stamps of the frames to restore, in the same unit (0, 0.5, 1, ...)."""
     frame: Tensor
-    """(B, T') int64: index of each frame to restore within its clip; windows of a clip share frames. At predict it is
-    -1 where another window gives the frame."""
+    """(B, T') int64: index of each restored frame in its clip, since windows of a clip overlap. For prediction it is -1
+    if another window gives the frame."""
     tags: list[list[str]]
     boxes: list[Tensor]
     masks: list[Tensor]
@@ -84,24 +84,24 @@ class Batch(TypedDict, total=False):
     name: list[str]
     """Clip or file stem, for outputs and per-image tables."""
     displacement: Tensor
-    """(B, 2) int64: how far each target is displaced against its input, in target pixels down and to the right. Made of
-    these two alone; where it is known, a test measures with it and without."""
+    """(B, 2) int64: displacement (down, right) of each target against its input in target pixels, estimated from these
+    two images only; if it is known, a test measures with and without it."""
     groups: list[list[str]]
-    """What each image is measured with, beside all of its set: its kind of blur, its scene."""
+    """Groups of each image, such as its kind of blur or its scene, for which metrics are also averaged separately."""
     source: list[Path | None]
-    """At predict, the file that each sample was read from, of a clip its first frame: an output keeps its format and
-    tags. None where there is no file."""
+    """File that each sample was read from, for prediction only; for a clip, its first frame. The output keeps its
+    format and tags. None if there is no file."""
 
 
 LISTS = frozenset({"radiometry", "tags", "boxes", "masks", "labels", "name", "groups", "source"})
-"""Keys that stay a list with one entry a sample; every other key is stacked."""
+"""Keys that stay a list with one entry per sample; all others are stacked."""
 
 
 def collate(samples: list[dict[str, Any]]) -> Batch:
     """Join samples (the keys of `Batch` without the batch axis) into one batch.
 
     Raises:
-        InputError: samples differ in their keys or in a tensor's shape.
+        InputError: samples differ in their keys or in the shape of a tensor.
     """
     if any("beyond" in sample for sample in samples):
         samples = [s if "beyond" in s else {**s, "beyond": torch.zeros_like(s["lr"])} for s in samples]
@@ -130,23 +130,23 @@ def collate(samples: list[dict[str, Any]]) -> Batch:
 
 
 def need(batch: Batch, *keys: str, by: str) -> None:
-    """Check that the batch holds the keys that `by` reads.
+    """Check that the batch has all keys that `by` reads.
 
     Raises:
-        InputError: a key is missing; the sentence names it and what the batch has.
+        InputError: a key is missing; the message names it and the existing keys.
     """
     missing = [key for key in keys if key not in batch]
     if missing:
-        raise InputError(f"{by} needs {', '.join(map(repr, missing))} in the batch, which has {sorted(batch)}")
+        raise InputError(f"{by} needs {', '.join(map(repr, missing))} in the batch, which has only {sorted(batch)}")
 
 
 def output_times(frames: int, temporal_scale: int) -> Tensor:
-    """Time stamps (T',) float64 of the `temporal_scale * (frames - 1) + 1` frames to restore from `frames` inputs."""
+    """Return times (T',) float64 of the `temporal_scale * (frames - 1) + 1` frames restored from `frames` inputs."""
     if frames < 1 or temporal_scale < 1:
         raise InputError(f"{frames} frames at temporal scale {temporal_scale}: both must be at least 1")
     return torch.arange(temporal_scale * (frames - 1) + 1, dtype=torch.float64) / temporal_scale
 
 
 def is_observed(hr_time: Tensor) -> Tensor:
-    """Bool tensor of the same shape: True where a frame to restore has an input frame at its time."""
+    """Return a bool tensor of the same shape: whether there is an input frame at the time of each restored frame."""
     return (hr_time - hr_time.round()).abs() < math.sqrt(torch.finfo(torch.float32).eps)

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for, found by reading its files."""
+"""Lazy imports: names of a package that are imported at first use and found by parsing its files."""
 
 import ast
 import importlib
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package whose classes lie in its files.
+    """Return `__getattr__` and `__dir__` for a package whose classes are defined in its files.
 
-    `package.Name` then imports the one file that defines `Name`, and a new file needs no line anywhere.
+    `package.Name` then imports the file that defines `Name`, and a new file need not be registered.
 
     Args:
         package: import path of the package.
@@ -34,15 +34,21 @@ def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
 def definitions(package: str) -> dict[str, str]:
     """Return the public classes that the files of a package define, each with its module.
 
-    Nothing is imported but the parent of the package. Of two files that define one name the first by path counts.
+    Nothing is imported except the parent of the package. If two files define the same name, the first by path counts.
     """
+    return {name: modules[0] for name, modules in places(package).items()}
+
+
+@cache
+def places(package: str) -> dict[str, list[str]]:
+    """Return the public classes that the files of a package define, each with all modules that define it."""
     spec = importlib.util.find_spec(package)
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for path in sorted(Path(folder).rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
             module = ".".join([package, *(part for part in parts if part != "__init__")])
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                    found.setdefault(node.name, module)
+                    found.setdefault(node.name, []).append(module)
     return found

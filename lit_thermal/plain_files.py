@@ -1,4 +1,4 @@
-"""Text, JSON and CSV that others wrote, read strictly, and tables written so that no spreadsheet runs a cell."""
+"""Strict reading of text, JSON and CSV files, and CSV writing that prevents spreadsheets from running formulas."""
 
 import csv
 import io
@@ -14,11 +14,11 @@ from lit_thermal.errors import InputError, reading
 from lit_thermal.files import is_plain
 
 MOST_BYTES = 64 << 20
-"""Size of a text file above which it is not read, unless its reader says otherwise."""
+"""Default limit on the size of a text file in bytes."""
 DEEPEST = 64
-"""Levels of lists and mappings within each other above which a file is refused."""
+"""Largest number of nested levels of lists and mappings in a file."""
 LONGEST_NUMBER = 40
-"""Digits of a whole number above which it is refused: nothing here counts so far."""
+"""Largest number of digits of an integer in a file."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _FORMULA = re.compile(r"'*\s*[=+\-@\t\r\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH COMMERCIAL AT}]")
@@ -26,16 +26,16 @@ _WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\0\0\xfe\xff": "UTF-32"
 
 
 def read_bytes(path: str | Path, what: str, advice: str = "replace or remove it", most: int = MOST_BYTES) -> bytes:
-    """Read a file of at most `most` bytes; a pipe or device, which would block or never end, is refused.
+    """Read a file of at most `most` bytes. A pipe or device is refused, because reading it could block or never end.
 
     Args:
-        path: the file.
-        what: what it should be, with its article ("a list of pairs").
-        advice: what the user can do about it.
-        most: the greatest size in bytes.
+        path: path of the file.
+        what: expected contents with an article, such as "a list of pairs", for error messages.
+        advice: advice for the user at the end of error messages.
+        most: largest size in bytes.
 
     Raises:
-        InputError: the file is absent, no plain file, too large, or may not be read.
+        InputError: the file is missing, not a regular file, too large, or cannot be read.
     """
     path = Path(path)
     with reading(path, what, advice):
@@ -43,24 +43,20 @@ def read_bytes(path: str | Path, what: str, advice: str = "replace or remove it"
             size = path.stat()  # raises where there is nothing
             if path.is_dir():
                 raise IsADirectoryError(size)
-            raise InputError(f"{path} is a pipe or a device where {what} is expected: give a file")
+            raise InputError(f"{path} is a pipe or a device, but {what} is expected: give a file")
         if (found := path.stat().st_size) > most:
-            raise InputError(f"{path} has {found:,} bytes, and {what} at most {most:,}: {advice}")
+            raise InputError(f"{path} has {found:,} bytes, but {what} may have at most {most:,}: {advice}")
         with path.open("rb") as file:
             return file.read(most + 1)
 
 
 def read_text(path: str | Path, what: str, advice: str = "replace or remove it", most: int = MOST_BYTES) -> str:
-    """Read a file of UTF-8, with or without a byte order mark; every line end becomes that of Unix.
+    """Read a UTF-8 file, with or without a byte order mark; all line ends are converted to Unix's.
 
-    Args:
-        path: the file.
-        what: what it should be, with its article.
-        advice: what the user can do about it.
-        most: the greatest size in bytes.
+    Arguments are as in `read_bytes`.
 
     Raises:
-        InputError: as `read_bytes`, or the file is in another encoding or holds NUL characters.
+        InputError: same as in `read_bytes`, or the file has another encoding or contains NUL characters.
     """
     data = read_bytes(path, what, advice, most)
     for mark, name in _WIDE.items():
@@ -71,7 +67,7 @@ def read_text(path: str | Path, what: str, advice: str = "replace or remove it",
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not in UTF-8 (byte {error.start}): save it in UTF-8, or {advice}") from error
     if "\0" in text:
-        raise InputError(f"{path} holds NUL characters, so that it is not {what}: {advice}")
+        raise InputError(f"{path} contains NUL characters, so it is not {what}: {advice}")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -83,17 +79,17 @@ def read_json(
     nan: bool = False,
     most: int = MOST_BYTES,
 ) -> Any:
-    """Read JSON strictly: every key once, nothing nested without end, numbers that are numbers, whole characters.
+    """Read JSON strictly: unique keys, limited nesting, finite numbers and complete characters.
 
     Args:
-        path: the file.
-        what: what it should be, with its article.
-        advice: what the user can do about it.
-        nan: NaN and infinities are numbers here too.
-        most: the greatest size in bytes.
+        path: path of the file.
+        what: expected contents with an article, for error messages.
+        advice: advice for the user at the end of error messages.
+        nan: whether NaN and infinities are allowed as numbers.
+        most: largest size in bytes.
 
     Raises:
-        InputError: as `read_text`, or the file is not such JSON.
+        InputError: same as in `read_text`, or the file is not valid JSON in this sense.
     """
     text = read_text(path, what, advice, most)
 
@@ -128,7 +124,7 @@ def read_json(
 
 
 def _check_depth(value: Any, path: str | Path, advice: str, halves: bool) -> None:
-    """Refuse what is nested deeper than `DEEPEST`, and halves of characters, which no file can hold."""
+    """Refuse values nested deeper than `DEEPEST`, and texts with surrogate halves, which no file can hold."""
     level: list[Any] = [value]
     for _ in range(DEEPEST + 1):
         if halves and (half := next((v for v in level if isinstance(v, str) and not _is_whole(v)), None)) is not None:
@@ -152,33 +148,29 @@ def _is_whole(text: str) -> bool:
 def read_table(
     path: str | Path, what: str, advice: str = "replace or remove it", most: int = 1 << 30
 ) -> list[dict[str, str]]:
-    """Read a CSV with a heading: each line by the names of its columns; cells that a line lacks are empty.
+    """Read a CSV with a header: each row as a mapping from column names to cells; missing cells are empty.
 
-    Cells that `as_csv` kept from being run are as they were before.
+    Apostrophes that `as_csv` put before formulas are removed.
 
-    Args:
-        path: the file.
-        what: what it should be, with its article.
-        advice: what the user can do about it.
-        most: the greatest size in bytes.
+    Arguments are as in `read_bytes`.
 
     Raises:
-        InputError: as `read_text`, or there is no heading, two columns have one name, or a line has too many cells.
+        InputError: same as in `read_text`, or there is no header, two columns share a name, or a row is too long.
     """
     text = read_text(path, what, advice, most)
     with reading(path, what, advice):
         lines = csv.reader(io.StringIO(text, newline=""))
         head = [bare(cell) for cell in next(lines, [])]
         if not head:
-            raise InputError(f"{path} is empty where {what} is expected: {advice}")
+            raise InputError(f"{path} is empty, but {what} is expected: {advice}")
         if len(set(head)) < len(head):
             twice = next(name for name in head if head.count(name) > 1)
-            raise InputError(f"{path} has two columns of the name {twice[:60]!r}: {advice}")
+            raise InputError(f"{path} has two columns named {twice[:60]!r}: {advice}")
         found = []
         for cells in lines:
             if len(cells) > len(head):
                 raise InputError(
-                    f"line {lines.line_num} of {path} has {len(cells)} cells under a heading of {len(head)}: {advice}"
+                    f"line {lines.line_num} of {path} has {len(cells)} cells, but the header has {len(head)}: {advice}"
                 )
             if cells:
                 found.append(dict(zip(head, [*map(bare, cells), *[""] * (len(head) - len(cells))], strict=True)))
@@ -186,16 +178,16 @@ def read_table(
 
 
 def as_csv(rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows as CSV in which no text is a formula (`cell`); numbers stay as they are."""
+    """Return rows as CSV in which no text is a formula (`cell`); numbers are unchanged."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([cell(value) for value in row] for row in rows)
     return text.getvalue()
 
 
 def cell(value: Any) -> Any:
-    """Return a value for a CSV: text that a spreadsheet would run gets an apostrophe before it, as it would type it.
+    """Return a value for a CSV: text that a spreadsheet would run as a formula gets an apostrophe before it.
 
-    A text of which this could already be the result gets one more, so that `bare` undoes it for every text.
+    A formula that already has an apostrophe gets one more, so that `bare` restores every text.
     """
     if not isinstance(value, str):
         return value
@@ -204,12 +196,12 @@ def cell(value: Any) -> Any:
 
 
 def bare(text: str) -> str:
-    """Return the text that `cell` was given."""
+    """Return the text that `cell` was given, without its apostrophe."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def printable(text: str) -> str:
-    """Return a text in which control characters and halves of characters are the sign for an unknown one."""
+    """Return a text in which control characters and surrogate halves are replaced by the replacement character."""
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -222,31 +214,31 @@ def _is_number(text: str) -> bool:
 
 
 def inside(folder: str | Path, name: str, where: str | Path) -> Path:
-    """Return the path of what a record in a folder names; nothing that it names lies outside of the folder.
+    """Return the path of a file that a record in a folder names, which must be inside the folder.
 
-    A link in the folder that leads out of it is not followed. What is there, if anything, is for the caller to see.
+    A link that leads out of the folder is refused. The file need not exist.
 
     Args:
-        folder: that of the record.
-        name: the relative path in it.
-        where: the record, for the sentence.
+        folder: folder of the record.
+        name: relative path in the record.
+        where: file of the record, for error messages.
 
     Raises:
         InputError: the path is absolute or leads out of the folder, by its parts or by a link.
     """
     folder = Path(folder)
-    advice = "it was changed by hand, so make it again"
+    advice = "it was edited by hand, so create it again"
     try:
         parts = Path(name).parts
         if not name or "\0" in name or Path(name).is_absolute() or ".." in parts or os.path.splitdrive(name)[0]:
             raise InputError(f"{where} names {printable(name[:120])!r}, which is no path inside its folder: {advice}")
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"{path} leads out of {folder}, where {where} may name files: {advice}")
+            raise InputError(f"{path} leads out of {folder}, the folder of {where}: {advice}")
         with suppress(FileNotFoundError, NotADirectoryError):
             path.stat()
     except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a circle of links
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{where} names {printable(name[:120])!r}, which cannot be a path: {advice}") from error
+        raise InputError(f"{where} names {printable(name[:120])!r}, which is not a valid path: {advice}") from error
     return path

@@ -1,6 +1,6 @@
-"""The one reader of YAML: plain values in bounds, no key twice, and one sentence where a text is not that.
+"""Strict reading of YAML: plain values within limits, unique keys, and one-sentence errors.
 
-JSON is read too, being a part of YAML.
+JSON is read too, because it is a subset of YAML.
 """
 
 import math
@@ -15,36 +15,36 @@ from lit_thermal.errors import InputError, reading
 from lit_thermal.files import is_plain
 
 LARGEST = 1 << 20
-"""Bytes that a file may have; the longest of ours has ten thousand."""
+"""Largest size of a file in bytes; the longest packaged one has ten thousand."""
 DEEPEST = 64
-"""Levels of lists and mappings, aliases followed."""
+"""Largest number of nested levels of lists and mappings, with aliases expanded."""
 MOST = 50_000
-"""Values and keys, aliases followed: a few lines of aliases of aliases can stand for billions."""
+"""Largest number of values and keys, with aliases expanded: a few lines of nested aliases can stand for billions."""
 _INTEGER = "tag:yaml.org,2002:int"
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_]*\.?[0-9_]*([eE][-+]?[0-9]+)?")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class RefusedYAMLError(yaml.YAMLError):
-    """A text is YAML and is not read all the same."""
+    """A text is valid YAML, but is refused."""
 
 
 def read(path: str | Path) -> Any:
     """Read a file.
 
     Returns:
-        Its plain values; None for an empty file.
+        Plain values of the file; None if it is empty.
 
     Raises:
-        InputError: it is no file of text in UTF-8 within `LARGEST`, or as `load`.
+        InputError: the file is not UTF-8 text of at most `LARGEST` bytes, or as in `load`.
     """
     path = Path(path)
     with reading(path, "a YAML file", "give another file"):
         size = path.stat().st_size
         if not path.is_dir() and not is_plain(path):
-            raise InputError(f"{path} is a pipe or a device, not a file: save what it gives and name that file")
+            raise InputError(f"{path} is a pipe or a device, not a file: save its output and give that file")
         if size > LARGEST:
-            raise InputError(f"{path} has {size:,} bytes, and a YAML file may have {LARGEST:,}: give another file")
+            raise InputError(f"{path} has {size:,} bytes, but a YAML file has at most {LARGEST:,}: give another file")
         return load(_decoded(path.read_bytes(), path), path)
 
 
@@ -52,12 +52,12 @@ def load(text: str, where: str | Path) -> Any:
     """Return the plain values of a text.
 
     Args:
-        text: YAML.
-        where: the file that it comes from, for the sentence.
+        text: text in YAML.
+        where: file of the text, for the error message.
 
     Raises:
-        InputError: it is not YAML, names a key twice, holds a character that no text has or a number that no computer
-            takes, or stands for more than `MOST` values or `DEEPEST` levels.
+        InputError: the text is not YAML, has a duplicate key, an invalid character or a number that is too large, or
+            stands for more than `MOST` values or `DEEPEST` levels.
     """
     try:
         return _loaded(text)
@@ -69,32 +69,32 @@ def load(text: str, where: str | Path) -> Any:
         raise InputError(f"{where}, {place}: not YAML: {error.problem or error.context}") from error
     except yaml.reader.ReaderError as error:
         raise InputError(
-            f"{where} holds the character {_named(error.character)}, which a text has not: save it as plain text"
+            f"{where} contains the character {_named(error.character)}, which is not allowed: save it as plain text"
         ) from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # such as the 31st of February
         raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def check(text: str) -> None:
-    """Check a text that is going to be read as YAML, and as itself where it is none.
+    """Check a text that will be read as YAML, or as plain text if it is not YAML.
 
     Raises:
-        RefusedYAMLError: it is YAML, and `load` refuses it. The message begins with the punctuation or the space after
-            the name of what is refused.
+        RefusedYAMLError: the text is YAML that `load` refuses. The message begins with the punctuation or the space
+            that follows the name of the text.
     """
     try:
         _loaded(text)
     except RefusedYAMLError:
         raise
     except UnicodeEncodeError as error:
-        raise RefusedYAMLError(" is no text in UTF-8: write it in UTF-8") from error
+        raise RefusedYAMLError(" is not valid UTF-8: write it in UTF-8") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return
 
 
 def _loaded(text: str) -> Any:
     if "\0" in text:
-        raise RefusedYAMLError(" holds a NUL character, which a text has not: remove it")
+        raise RefusedYAMLError(" holds a NUL character: remove it")
     text = text.removeprefix("\ufeff")
     _check_nesting(text)
     loader = _LOADER(text)
@@ -104,17 +104,17 @@ def _loaded(text: str) -> Any:
             return None
         _Measure(loader).of(node)
         return loader.construct_document(node)
-    except (LookupError, AttributeError, ArithmeticError) as error:  # what yaml raises for `!!bool maybe`
+    except (LookupError, AttributeError, ArithmeticError) as error:  # raised by yaml for `!!bool maybe`
         raise RefusedYAMLError(
-            " holds a value that is not the number, truth value or date that it is marked or written as: quote it, "
-            "without a mark such as !!int"
+            " holds a value that is not valid for its type (number, boolean or date): put it in quotes, without a tag "
+            "such as !!int"
         ) from error
     finally:
         loader.dispose()
 
 
 def _check_nesting(text: str) -> None:
-    """Check the levels that a text has without its aliases, one event after the other: a parser recurses into them."""
+    """Check the nested levels of a text, without aliases, by its events, because a parser would recurse into them."""
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -123,18 +123,18 @@ def _check_nesting(text: str) -> None:
 
 
 class _Measure:
-    """Checks each node once, and counts what it stands for."""
+    """Checks each node once, and counts the values that it stands for."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._known: dict[int, tuple[int, int] | None] = {}
 
     def of(self, node: yaml.Node) -> tuple[int, int]:
-        """Return how many values and levels a node stands for."""
+        """Return the number of values and levels that a node stands for, with aliases expanded."""
         if id(node) in self._known:
             known = self._known[id(node)]
             if known is None:
-                _refuse(node, "it holds itself through an alias: write out what is meant")
+                _refuse(node, "it contains itself through an alias: write the value without an alias")
             return known
         self._known[id(node)] = None
         count, levels = 1, 0
@@ -144,7 +144,7 @@ class _Measure:
             more, below = self.of(child)
             count, levels = count + more, max(levels, below + 1)
         if count > MOST or levels > DEEPEST:
-            _refuse(node, f"it stands for more than {MOST:,} values or {DEEPEST} levels: give less")
+            _refuse(node, f"it stands for more than {MOST:,} values or {DEEPEST} levels: shorten it")
         if isinstance(node, yaml.MappingNode):
             _check_keys(node, self._loader)
         self._known[id(node)] = (count, levels)
@@ -161,30 +161,29 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _check_scalar(node: yaml.ScalarNode) -> None:
-    """Check a text or a number that stands for itself."""
+    """Check a text or a number."""
     text = node.value
     if "\0" in text:
-        _refuse(node, "a NUL character, which no text has: remove it")
-    if node.style not in (None, ""):  # in quotation marks or a block: a text
+        _refuse(node, "it holds a NUL character: remove it")
+    if node.style not in (None, ""):  # a text in quotes or a block
         return
     if node.tag == _INTEGER and (len(text) > 1000 or abs(yaml.SafeLoader("").construct_yaml_int(node)) >= 1 << 63):
-        _refuse(node, f"a whole number of {len(text)} digits, too large to count with: give less, or quote a name")
+        _refuse(node, f"an integer of {len(text)} digits is too large: give a smaller one, or put a name in quotes")
     if _NUMBER.fullmatch(text) and math.isinf(float(text)):
-        _refuse(node, f"{text[:20]} is too large to count with: give less, or quote a name")
+        _refuse(node, f"{text[:20]} is too large: give a smaller number, or put a name in quotes")
 
 
 def _check_keys(node: yaml.MappingNode, loader: Any) -> None:
-    """Check that no key stands twice in a mapping; what `<<` brings in may be replaced."""
+    """Check that no key occurs twice in a mapping; keys merged by `<<` may be overridden."""
     lines: dict[Any, int] = {}
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            _refuse(key, "a key is a list or a mapping, where a text is expected")
+            _refuse(key, "a key is a list or a mapping, but must be a text")
         name = "<<" if key.tag == "tag:yaml.org,2002:merge" else loader.construct_object(key)
         line = key.start_mark.line + 1
         if name in lines:
             raise RefusedYAMLError(
-                f": the key {name!r} stands in line {lines[name]} and again in line {line}, where one would replace "
-                "the other: remove or rename one"
+                f": the key {name!r} is in line {lines[name]} and again in line {line}: remove or rename one"
             )
         lines[name] = line
 
@@ -196,14 +195,14 @@ def _refuse(place: Any, why: str) -> NoReturn:
 
 def _decoded(data: bytes, path: Path) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or data[:4].count(0) > 1:
-        raise InputError(f"{path} is no text in UTF-8 (it looks like UTF-16): save it as UTF-8")
+        raise InputError(f"{path} is not UTF-8 text (it looks like UTF-16): save it as UTF-8")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         before = data[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
         raise InputError(
-            f"{path} is no text in UTF-8 (byte 0x{data[error.start]:02x} in line {line}, column {column}): "
+            f"{path} is not UTF-8 text (byte 0x{data[error.start]:02x} in line {line}, column {column}): "
             "save it as UTF-8"
         ) from error
 

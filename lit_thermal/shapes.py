@@ -1,4 +1,4 @@
-"""What a record must look like, as a table that is held against it where it is read."""
+"""Structure checks of records: a record is compared with a table of its expected structure when it is read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from lit_thermal.errors import InputError
 from lit_thermal.plain_files import DEEPEST, printable
 
 LARGEST = 1e30
-"""Numbers beyond are mistakes: sums and squares of them would not be finite."""
+"""Default bound on absolute values, beyond which sums and squares may not be finite."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number within bounds.
+    """Finite number within bounds.
 
     Attributes:
-        low: the least.
-        high: the greatest.
-        whole: it has no fraction.
+        low: smallest allowed number.
+        high: largest allowed number.
+        whole: whether only integers are allowed.
     """
 
     low: float = -LARGEST
@@ -28,38 +28,38 @@ class Number:
 
 @dataclass(frozen=True)
 class Each:
-    """A mapping of any texts, of which every value is of one shape."""
+    """Mapping with any texts as keys, whose values all have the same structure."""
 
     shape: Any
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of several plain values."""
+    """One of the given plain values."""
 
     values: tuple[Any, ...]
 
 
 Shape = Any
-"""`str`, `bool`, `dict`, `list` or None; `Number`, `OneOf`; `object` for anything; a list with the shape of its items;
-`Each`; a mapping of keys to shapes, in which a key that ends with "?" may be absent and others may be there; a tuple of
-alternatives."""
+"""Expected structure of a value: `str`, `bool`, `dict`, `list` or None; `Number`, `OneOf` or `Each`; `object` for
+anything; a list with the structure of its items; a mapping from keys to structures, in which a key that ends with "?"
+is optional and further keys are allowed; or a tuple of alternatives."""
 
 COUNT = Number(low=0, high=2**53, whole=True)
-"""A whole number from 0 up."""
+"""Integer of at least 0."""
 
 
 def check(value: Any, shape: Shape, where: str, advice: str) -> Any:
-    """Return a value that has a shape.
+    """Check that a value has the expected structure, and return it.
 
     Args:
-        value: plain values, as JSON and YAML give them.
-        shape: what it must be (`Shape`).
-        where: the file, for the sentence; the key is added.
-        advice: what the user can do about it.
+        value: plain values from JSON or YAML.
+        shape: expected structure, see `Shape`.
+        where: file for the error message, which also names the key.
+        advice: advice for the user at the end of the error message.
 
     Raises:
-        InputError: something is missing or is another thing.
+        InputError: a part is missing or does not have the expected structure.
     """
     fault = _fault(value, shape, "")
     if fault is not None:
@@ -68,12 +68,12 @@ def check(value: Any, shape: Shape, where: str, advice: str) -> Any:
 
 
 def _fault(value: Any, shape: Shape, key: str) -> str | None:
-    """What is wrong, in words; None where nothing is."""
+    """Return a description of the first mistake in a value, or None."""
     if isinstance(shape, tuple):
         faults = [_fault(value, one, key) for one in shape]
         if None in faults:
             return None
-        # An alternative of the right kind with something wrong in it is the one that was meant.
+        # The alternative whose type fits, but which contains a mistake, was probably intended.
         meant = [fault for fault in faults if fault and not fault.startswith(f"{_named(key)} is ")]
         return [*meant, *faults[::-1]][0]
     if isinstance(shape, dict):
@@ -124,11 +124,11 @@ def _plain_fault(value: Any, shape: Shape, key: str) -> str | None:
 
 
 def check_plain(value: Any, where: str, advice: str, most: int = 100_000) -> None:
-    """Check that a tree is of plain values alone, ends, and is not immense once its parts that are shared are counted.
+    """Check that a tree has only plain values, limited depth and limited size, with shared parts counted every time.
 
     Raises:
-        InputError: it holds itself, is nested too deeply, holds too much, a key that is no text, a value of another
-            kind such as a date, or a number that is not finite.
+        InputError: the tree contains itself, is nested too deeply, is too large, or has a key that is not a text, a
+            value of another type such as a date, or a number that is not finite.
     """
     level, count = [("", value)], 0
     for _ in range(DEEPEST):
@@ -136,14 +136,16 @@ def check_plain(value: Any, where: str, advice: str, most: int = 100_000) -> Non
         for key, item in level:
             if isinstance(item, Mapping):
                 if odd := [name for name in item if not isinstance(name, str)]:
-                    raise InputError(f"{where}: {_named(key)} has the key {_short(odd[0])}, which is no text; {advice}")
+                    raise InputError(
+                        f"{where}: {_named(key)} has the key {_short(odd[0])}, which is not a text; {advice}"
+                    )
                 children = [(_below(key, name), child) for name, child in item.items()]
             elif isinstance(item, list):
                 children = [(key, child) for child in item]
             elif item is None or isinstance(item, (str, bool)) or _is_finite(item):
                 continue
             else:
-                raise InputError(f"{where}: {_named(key)} holds {_short(item)}, which is no plain value; {advice}")
+                raise InputError(f"{where}: {_named(key)} holds {_short(item)}, which is not a plain value; {advice}")
             count += len(children)
             if count > most:
                 raise InputError(f"{where} holds more than {most:,} values; {advice}")
@@ -169,14 +171,14 @@ def _below(key: str, name: Any) -> str:
 
 
 def _named(key: str) -> str:
-    return key if key else "all of it"
+    return key if key else "the content"
 
 
 def _short(value: Any) -> str:
-    """A value for a sentence; of what may be large only its kind."""
+    """Return a value for an error message; for a possibly large value, only its type."""
     if isinstance(value, (dict, list)):
         return ("a mapping" if isinstance(value, dict) else "a list") if value else "empty"
     if isinstance(value, int) and abs(value) > 10**20:
-        return "an immense number"
+        return "a very large number"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

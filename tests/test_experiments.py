@@ -137,7 +137,9 @@ ALLOWED = {
     "rows/theris/without_spectral_mask.yaml": {"mask"},
     "rows/theris/without_thermal_prompt.yaml": {"prompt"},
     "rows/theris/without_tfm.yaml": {"heat_weight"},
-    "rows/theris/tdim_alone.yaml": {"depth"},
+    "rows/theris/tdim_alone.yaml": {"network"},
+    "rows/theris/small.yaml": {"network"},
+    "rows/theris/large.yaml": {"network"},
     "rows/theris/without_scan.yaml": {"scans"},
     "rows/theris/cosine_interpolation.yaml": {"interpolation"},
     "rows/theris/linear_interpolation.yaml": {"interpolation"},
@@ -198,6 +200,7 @@ def test_the_diffusion_of_fig_9_is_that_of_difiisr_with_the_same_guidance_on_the
     assert diffusion["model"]["init_args"]["optimizer"]["init_args"].pop("fused") is None
     assert row["model"]["init_args"]["optimizer"]["init_args"].pop("fused") is False, "what none stands for"
     assert row["model"] == diffusion["model"]
+    assert plain["trainer"]["callbacks"].pop()["class_path"].endswith(".TokenizerFirst"), "DifIISR has no such phase"
     extra = row["trainer"]["callbacks"].pop()
     assert extra["class_path"].endswith(".EMA") and extra in diffusion["trainer"]["callbacks"]
     assert row["trainer"] == plain["trainer"] | {"gradient_clip_val": diffusion["trainer"]["gradient_clip_val"]}

@@ -88,7 +88,7 @@ def test_a_lock_is_held_by_one_process_and_goes_with_it(tmp_path: Path) -> None:
     other.start()
     assert ready.wait(30)
     with (
-        pytest.raises(InputError, match="another process is at work in the folder"),
+        pytest.raises(InputError, match="another process is using the folder"),
         locked(tmp_path / ".lock", "the folder"),
     ):
         pass
@@ -125,8 +125,8 @@ def test_only_files_of_bytes_are_plain(tmp_path: Path) -> None:
     ("error", "sentence"),
     [
         (FileNotFoundError(2, "No such file"), "f does not exist"),
-        (IsADirectoryError(21, "Is a directory"), "f is a folder where an image is expected: give a file"),
-        (MemoryError(), "f needs more memory than there is to be read as an image: replace or remove it"),
+        (IsADirectoryError(21, "Is a directory"), "f is a folder, but an image is expected: give a file"),
+        (MemoryError(), "f needs more memory than available to be read as an image: replace or remove it"),
         (ZeroDivisionError("division by zero"), r"f cannot be read as an image \(division by zero\): replace or"),
         (OSError(5, "Input/output error"), r"f cannot be read as an image \(Input/output error\)"),
         (KeyError(), r"f cannot be read as an image \(KeyError\)"),

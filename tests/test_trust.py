@@ -205,8 +205,8 @@ def test_in_the_shell(word, marker, capfd):
 def test_the_sentence_names_key_class_and_file_and_says_how_to_allow_it(marker, capfd):
     Path("bad.yaml").write_text("model: {init_args: {scans: [Hilbert, {class_path: evil.Evil}]}}")
     said = refused(["fit", "-c", "theris", "-c", "bad.yaml"], marker, capfd)
-    assert said.startswith("error: bad.yaml: model.init_args.scans.1: 'evil.Evil' lies outside of the packages")
-    assert said.endswith("if you trust evil, whose code will run, add --allow evil or set LIT_THERMAL_ALLOW=evil")
+    assert said.startswith("error: bad.yaml: model.init_args.scans.1: 'evil.Evil' is outside the packages")
+    assert said.endswith("if you trust evil, whose code will be run, add --allow evil or set LIT_THERMAL_ALLOW=evil")
     Path("bad.yaml").write_text("allow: evil\nmodel: {init_args: {mask: Hilbert}}")
     assert "bad.yaml: allow: the config has no 'allow'" in refused(
         ["fit", "-c", "theris", "-c", "bad.yaml"], marker, capfd
@@ -247,13 +247,13 @@ def test_a_package_that_the_user_names_is_used(words, marker, capfd, monkeypatch
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("os", "would allow all that Python can do"),
+        ("os", "would allow everything that Python can do"),
         ("os.path", "would allow"),
         ("builtins", "would allow"),
         ("jsonargparse", "would allow"),
-        ("a b", "is no package"),
-        ("*", "is no package"),
-        ("../x", "is no package"),
+        ("a b", "is not a package name"),
+        ("*", "is not a package name"),
+        ("../x", "is not a package name"),
     ],
 )
 def test_what_cannot_be_allowed(name, said, marker, capfd, monkeypatch):
@@ -303,9 +303,9 @@ def checkpoint(model: Any, file: str = "bad.ckpt") -> str:
 
 
 RECORDS = {
-    "block": lambda spec: {"class_path": "THERIS", "init_args": {"preset": "tiny", "mask": spec}},
-    "list": lambda spec: {"class_path": "THERIS", "init_args": {"preset": "tiny", "scans": [spec]}},
-    "optimizer": lambda spec: {"class_path": "THERIS", "init_args": {"preset": "tiny", "optimizer": spec}},
+    "block": lambda spec: {"class_path": "THERIS", "init_args": {"mask": spec}},
+    "list": lambda spec: {"class_path": "THERIS", "init_args": {"scans": [spec]}},
+    "optimizer": lambda spec: {"class_path": "THERIS", "init_args": {"optimizer": spec}},
     "model": lambda spec: spec,
 }
 
@@ -327,7 +327,7 @@ def test_in_the_record_of_a_checkpoint(record, attack, marker):
 
 def test_the_record_of_a_checkpoint_names_less_than_a_config(marker):
     spec = {"class_path": "torch.nn.Identity"}
-    with pytest.raises(InputError, match=r"bad.ckpt: init_args.mask: 'torch.nn.Identity' lies outside of the packages"):
+    with pytest.raises(InputError, match=r"bad.ckpt: init_args.mask: 'torch.nn.Identity' is outside the packages"):
         load_model(checkpoint(RECORDS["block"](spec)))
 
 
@@ -338,7 +338,7 @@ def test_records_without_end(marker):
     for _ in range(40):
         many = [many] * 10
     for record in (endless, {"class_path": "THERIS", "init_args": {"scans": many}}):
-        with pytest.raises(InputError, match="which no config has"):
+        with pytest.raises(InputError, match="values or 64 levels"):
             load_model(checkpoint(record))
 
 
@@ -361,7 +361,7 @@ def test_the_verbs_that_rebuild_a_model(words, marker, capfd):
         model["init_args"]["base"] = {"class_path": "SDTurbo", "init_args": {"folder": "base"}}
     state = {"x.lora_A.weight": torch.zeros(1)}
     torch.save({"state_dict": state, "lit_thermal": {"version": "0.1", "model": model}}, "bad.ckpt")
-    assert "bad.ckpt: init_args.mask: 'os.system' lies outside" in refused(words, marker, capfd)
+    assert "bad.ckpt: init_args.mask: 'os.system' is outside" in refused(words, marker, capfd)
 
 
 def test_a_library_is_not_looked_for_in_the_working_directory(marker):
@@ -385,8 +385,8 @@ def test_a_text_in_a_record_neither_blocks_nor_fills_the_memory(kind, tmp_path):
         build_model({"class_path": "lit_thermal.methods.theris.module.THERIS", "init_args": {"mask": value}})
 
 
-@pytest.mark.parametrize("arguments", [{"mask": None}, {"preset": None}, {"scale": None}])
+@pytest.mark.parametrize("arguments", [{"mask": None}, {"network": None}, {"scale": None}])
 def test_a_record_that_no_model_can_be_built_by(arguments):
-    model = {"class_path": "lit_thermal.methods.theris.module.THERIS", "init_args": {"preset": "tiny"} | arguments}
+    model = {"class_path": "lit_thermal.methods.theris.module.THERIS", "init_args": arguments}
     with pytest.raises(InputError, match=r"x\.ckpt"):
         rebuild({"state_dict": {}, "lit_thermal": {"version": "0", "model": model}}, "x.ckpt")

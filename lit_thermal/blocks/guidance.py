@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from lit_thermal.blocks.guidance_terms import GuidanceTerm, SpectrumTerm
 from lit_thermal.blocks.perceptual_terms import SegmentationTerm, VGGTerm
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 Sign = Literal["descend", "released"]
 Map = Callable[[Tensor], Tensor]
@@ -151,8 +151,7 @@ class LossGradientGuidance(Guidance):
             raise InputError(f"LossGradientGuidance's strength is {strength} and must be at least 0")
         if steps and min(steps) < 0:
             raise InputError(f"LossGradientGuidance's steps are {list(steps)} and must be at least 0")
-        if sign not in get_args(Sign):
-            raise InputError(f"LossGradientGuidance's sign is {sign!r}; must be one of {', '.join(get_args(Sign))}")
+        check_choice(sign, Sign, "LossGradientGuidance's sign")
         _check_iterations(self, start, every)
         self.guiding, self.added = _build(terms), _build(added)
         self.strength, self.through_network = strength, through_network

@@ -1,13 +1,12 @@
 """Terms of the guidance loss, which compare a restored image with a reference."""
 
 from abc import ABC, abstractmethod
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.ops.resize import resize
 from lit_thermal.ops.spectra import Normalization, normalized_spectrum
 
@@ -89,11 +88,7 @@ class SpectrumTerm(ReferenceTerm):
 
     def __init__(self, weight: float = 0.01, normalization: Normalization = "image") -> None:
         super().__init__(weight)
-        if normalization not in get_args(Normalization):
-            raise InputError(
-                f"SpectrumTerm's normalization is {normalization!r}; must be one of "
-                f"{', '.join(get_args(Normalization))}"
-            )
+        check_choice(normalization, Normalization, "SpectrumTerm's normalization")
         self.normalization = normalization
 
     def distance(self, image: Tensor, hr: Tensor) -> Tensor:

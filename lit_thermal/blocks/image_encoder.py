@@ -156,8 +156,8 @@ def _check_loaded(body: nn.Module, state: dict[str, Tensor], name: str, path: st
 
     Values are compared instead of names, because timm renames the parameters of older versions of a backbone.
     """
-    held = {_fingerprint(value) for value in state.values() if value.is_floating_point() and value.numel()}
-    sizes = [(p.numel(), _fingerprint(p) in held) for p in body.parameters()]
+    in_file = {_fingerprint(value) for value in state.values() if value.is_floating_point() and value.numel()}
+    sizes = [(p.numel(), _fingerprint(p) in in_file) for p in body.parameters()]
     share = sum(size for size, found in sizes if found) / sum(size for size, _ in sizes)
     if share < 0.9:  # a table of position embeddings may have been resampled
         raise InputError(

@@ -1,10 +1,9 @@
 """Terms of the guidance loss that compare features of two images from a frozen network."""
 
-import urllib.request
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -15,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from lit_thermal.blocks.guidance_terms import ReferenceTerm, mean_square
 from lit_thermal.blocks.pretrained import fetch, pretrained_wanted, read_weights
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
+from lit_thermal.torchvision_weights import fetch_published
 from lit_thermal.weights_file import check_kinds
 
 VGGNetwork = Literal["vgg16", "vgg19"]
@@ -95,8 +95,7 @@ class VGGTerm(ReferenceTerm):
         normalize_input: bool = True,
     ) -> None:
         super().__init__(weight)
-        if network not in get_args(VGGNetwork):
-            raise InputError(f"VGGTerm's network is {network!r}; must be one of {', '.join(get_args(VGGNetwork))}")
+        check_choice(network, VGGNetwork, "VGGTerm's network")
         layers = _vgg_layers(network)
         if layer not in layers:
             raise InputError(f"{network} has no layer {layer!r}; VGGTerm's layer is one of {', '.join(layers)}")
@@ -157,10 +156,7 @@ class SegmentationTerm(ReferenceTerm):
         points: int = 8,
     ) -> None:
         super().__init__(weight)
-        if compare not in get_args(Compared):
-            raise InputError(
-                f"SegmentationTerm's compare is {compare!r}; must be one of {', '.join(get_args(Compared))}"
-            )
+        check_choice(compare, Compared, "SegmentationTerm's compare")
         if points < 1:
             raise InputError(f"SegmentationTerm's points is {points} and must be at least 1")
         self.compare = compare
@@ -265,7 +261,7 @@ def _vgg_layers(network: VGGNetwork) -> dict[str, int]:
 
 def _vgg(network: VGGNetwork, last: int, weights: str) -> nn.Module:
     """Return the layers of a VGG up to index `last` with torchvision's weights, from a file or downloaded."""
-    path = Path(weights) if weights else _fetch_vgg(network)
+    path = Path(weights) if weights else fetch_published(network, "give the file by VGGTerm's `weights`")
     if not is_plain(path):
         raise InputError(f"there is no file {path} with weights of {network}: correct VGGTerm's `weights`")
     features = _vgg_features(network)[: last + 1]
@@ -282,27 +278,6 @@ def _vgg(network: VGGNetwork, last: int, weights: str) -> nn.Module:
     return features
 
 
-def _fetch_vgg(network: VGGNetwork) -> Path:
-    """Return the file of torchvision's weights in torch's own cache, downloaded if it is missing."""
-    url = torchvision.models.get_model_weights(network)["IMAGENET1K_V1"].url
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-    if path.is_file():
-        return path
-    try:
-        # A quick request first: the download itself has no timeout.
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10):
-            pass
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[-1], progress=False)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"the pretrained weights {path.name} of torchvision's {network} are not on this machine and could not be "
-            f"fetched ({str(error).splitlines()[0][:120]}): download {url} elsewhere and give the file by VGGTerm's "
-            f"`weights`, or put it into {path.parent}"
-        ) from error
-    return path
-
-
 def _sam(model: str) -> nn.Module:
     """Load the Segment Anything Model from a folder or the hub."""
     from transformers import SamModel
@@ -310,16 +285,17 @@ def _sam(model: str) -> nn.Module:
     folder = _sam_folder(model)
     read: Any = SamModel
     try:
-        sam, told = read.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        sam, report = read.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except Exception as error:  # the kind of exception depends on the file
         raise InputError(
             f"SegmentationTerm's model {folder} cannot be read as a SAM ({str(error).splitlines()[0][:120]}): give the "
             "folder of facebook/sam-vit-base or another SAM"
         ) from error
-    if told["missing_keys"]:
+    if report["missing_keys"]:
         raise InputError(
-            f"SegmentationTerm's model {folder} is not a complete SAM: {len(told['missing_keys'])} weights are "
-            f"missing, {min(told['missing_keys'])} among them; give the folder of facebook/sam-vit-base or another SAM"
+            f"SegmentationTerm's model {folder} is not a complete SAM: {len(report['missing_keys'])} weights are "
+            f"missing, {min(report['missing_keys'])} among them; give the folder of facebook/sam-vit-base or another "
+            "SAM"
         )
     return sam
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -73,17 +72,8 @@ def fetch(repository: str, filename: str, option: str) -> Path:
         ) from error
 
 
-def read_held(path: Path) -> Any:
-    """Read a file of weights onto the CPU as it is, as `weights_file.read_file` does.
-
-    Raises:
-        InputError: it cannot be read, is damaged, or holds more than tensors and plain values.
-    """
-    return read_file(path)
-
-
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a file of weights as `read_held` does.
+    """Read a file of weights as `weights_file.read_file` does.
 
     Returns:
         Tensors by name, including those of a nested state dict, for example under `state_dict` or `model`.
@@ -91,8 +81,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file cannot be read, or holds no tensors.
     """
-    held = read_held(path)
-    parts = [held, *held.values()] if isinstance(held, dict) else []
+    values = read_file(path)
+    parts = [values, *values.values()] if isinstance(values, dict) else []
     state = {
         name: value
         for part in parts

@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder, MapEncoder
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 FusionRule = Literal["paper", "released"]
 Joins = Literal["add", "append"]
@@ -209,10 +209,7 @@ class ThermalStructuralGuidance(Structure):
     ) -> None:
         super().__init__(width, heads)
         for name, value, known in (("fusion", fusion, FusionRule), ("joins", joins, Joins), ("norm", norm, GateNorm)):
-            if value not in get_args(known):
-                raise InputError(
-                    f'{name} "{value}" of ThermalStructuralGuidance: must be one of {", ".join(get_args(known))}'
-                )
+            check_choice(value, known, f"{name} of ThermalStructuralGuidance")
         if heads < 1 or width < 1 or width % heads:
             raise InputError(
                 f"width {width} and heads {heads} of ThermalStructuralGuidance: give a multiple of the heads"

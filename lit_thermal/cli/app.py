@@ -1,9 +1,8 @@
-"""The verbs of Lightning's Trainer, with model, data and every block given by name in the config."""
+"""Verbs of the Trainer (fit, validate, test, predict) as a command line; a config names model, blocks and data."""
 
 import argparse
 import contextlib
 import importlib
-import os
 import pkgutil
 import signal
 import time
@@ -14,36 +13,34 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter, Checkpoint, ModelCheckpoint
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
 from lit_thermal import trust
 from lit_thermal.blocks.pretrained import without_pretrained
-from lit_thermal.callbacks import GalleryFrames, NonFiniteGuard, PredictionWriter
+from lit_thermal.callbacks.keep_config import KeepConfig
+from lit_thermal.callbacks.stop_between_steps import StopBetweenSteps
 from lit_thermal.cli import quiet, run_folder
 from lit_thermal.cli.arguments import sources, with_found_files
 from lit_thermal.cli.checked import check_words, read_plainly, read_sources
 from lit_thermal.cli.diagnose import explain, refuse_nulls
 from lit_thermal.cli.failures import check_wandb, end_workers_that_cannot_send, foreseen, quiet_writers
 from lit_thermal.cli.hints import Argument, arguments
-from lit_thermal.cli.keep import BestAndLast, KeepConfig, StepSeeds, StopBetweenSteps, TellProgress, WholeCheckpointIO
+from lit_thermal.cli.results import print_results
 from lit_thermal.cli.run_folder import short_path
+from lit_thermal.cli.run_parts import callbacks_of_run, loggers_of_run
+from lit_thermal.cli.start_weights import WHOLE_FILES, choose_weights, load_weights
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_name, locked
 from lit_thermal.methods.base import SuperResolver
-from lit_thermal.sweeping.runner import PROGRESS_FILE
-from lit_thermal.weights import check_fit, read_checkpoint, transplant
-from lit_thermal.weights.checkpoint import check_resumes, check_training, constructor_error
-from lit_thermal.weights.schedule import rates_ahead, told
+from lit_thermal.weights.checkpoint import constructor_error
+from lit_thermal.weights.checkpoint_io import WholeCheckpointIO
 
 for name in ("blocks", "callbacks", "data", "generative", "losses", "methods", "networks"):
-    # a class is known by its short name once its module is imported
+    # jsonargparse knows a class by its short name once its module is imported.
     package = importlib.import_module(f"lit_thermal.{name}")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
@@ -58,26 +55,23 @@ TOP = {
     "ckpt_path": Argument(str | None, None),
     "from": Argument(str | None, None),
 }
-"""The keys at the top of a config."""
+"""Top-level keys of a config."""
 
 MODE = "omegaconf+"
-"""How the parser reads values: with `${...}` that names another value."""
-
-WHOLE_FILES = (SingleDeviceStrategy, DDPStrategy)
-"""Strategies that write a checkpoint as one file; the sharded ones write folders, which they alone can read."""
+"""Mode of the parser: YAML in which `${...}` refers to another value."""
 
 
 class App(LightningCLI):
     """LightningCLI with one folder per run, defaults for logging and checkpoints, and `--from`.
 
     Args:
-        words: the verb and what follows it.
-        held: keeps the lock of the run folder until it is closed.
+        words: the verb and the words that follow it.
+        locks: holds the lock of the run folder until it is closed.
     """
 
-    def __init__(self, words: list[str], held: contextlib.ExitStack) -> None:
+    def __init__(self, words: list[str], locks: contextlib.ExitStack) -> None:
         self._verb = words[0]
-        self._held = held
+        self._locks = locks
         self._stop = StopBetweenSteps()
         self._options = {name for name, _ in sources(words)}
         self._allowed = trust.allowed(trust.CONFIGS)
@@ -88,7 +82,7 @@ class App(LightningCLI):
             LightningDataModule,
             save_config_callback=None,
             seed_everything_default=0,
-            # `omegaconf+` resolves ${...} after all files and overrides; errors are raised for `explain`
+            # `omegaconf+` resolves ${...} after all files and overrides are read. Errors are raised for `explain`.
             parser_kwargs={"parser_mode": MODE, "allow_abbrev": False, "exit_on_error": False},
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -98,9 +92,9 @@ class App(LightningCLI):
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """Return the verb with the arguments of the Trainer's method that a config does not give.
+        """Return the verb, and the arguments of the Trainer's method that a config cannot set.
 
-        The verb is known before anything is parsed, and with the parsers of the others a start takes twice as long.
+        Only this verb gets a parser, because the start would take twice as long with those of all verbs.
         """
         ours = {"model", "dataloaders", "datamodule", "weights_only"}
         verbs = {
@@ -112,24 +106,24 @@ class App(LightningCLI):
         return {self._verb: verbs[self._verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the keys that all verbs have besides Lightning's."""
+        """Add the keys that Lightning does not have."""
         parser.add_argument("--experiment", type=str, default="run", help="Name of the folder that holds the runs.")
         parser.add_argument(
             "--from",
             type=str | None,
             default=None,
             metavar="CKPT",
-            help="Checkpoint to take every weight from that fits; `last` and `best` name the newest run's.",
+            help="Checkpoint from which all weights that fit are loaded; `last` or `best`: that of the newest run.",
         )
         parser.add_argument(
             "--then_test",
             type=bool,
             default=False,
-            help="Whether `fit` measures its best checkpoint on the test data when it has trained.",
+            help="Test the best checkpoint after training (`fit` only).",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the words; a mistake is told in one sentence."""
+        """Parse the command line; a mistake raises an `InputError` of one sentence."""
         check_words(args[1:], self._allowed)
         try:
             self.config = parser.parse_args(args)
@@ -143,11 +137,11 @@ class App(LightningCLI):
             raise InputError(f"seed_everything is {seed} and must lie from 0 to {2**32 - 1}")
 
     def _parse_ckpt_path(self) -> None:
-        # Lightning would replace what the config and the command line say about the model by what the checkpoint says.
+        # Lightning would replace the model's settings in the config and on the command line by those in the checkpoint.
         pass
 
     def before_instantiate_classes(self) -> None:
-        """Find the checkpoint that was asked for and make the run folder."""
+        """Find the requested checkpoint and create the run folder."""
         verb = str(self.subcommand)
         config = self.config[verb]
         tree = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[verb]
@@ -157,7 +151,7 @@ class App(LightningCLI):
             raise InputError(f"experiment is {config.experiment!r}; it names one folder, without / or \\")
         check_name(config.experiment)
         experiment = Path(config.trainer.default_root_dir or run_folder.ROOT).absolute() / config.experiment
-        self._choose_weights(config, experiment)
+        self._checkpoint = choose_weights(config, experiment, self._options, _is_first())
         self._made: Path | None = None
         resumed = run_folder.folder_of(Path(config.ckpt_path), experiment) if config.ckpt_path else None
         file_name = "config.yaml"
@@ -167,9 +161,11 @@ class App(LightningCLI):
         elif _is_first():
             self._made = self.folder = run_folder.new_folder(experiment, verb)
         else:
-            self.folder = experiment  # until the first process tells which run it made
+            self.folder = experiment  # until `KeepConfig` sends the run folder of the first process
         if verb == "fit" and _is_first():
-            self._held.enter_context(locked(self.folder / run_folder.LOCK, f"the run folder {short_path(self.folder)}"))
+            self._locks.enter_context(
+                locked(self.folder / run_folder.LOCK, f"the run folder {short_path(self.folder)}")
+            )
         for key in ("ckpt_path", "from"):
             tree[key] = config[key] and str(Path(config[key]).absolute())
         self._model_config = tree["model"]
@@ -178,100 +174,33 @@ class App(LightningCLI):
             if "save_dir" in spec.get("init_args", {}):
                 spec.init_args.save_dir = str(self.folder / (spec.init_args.save_dir or ""))
 
-    def _choose_weights(self, config: Namespace, experiment: Path) -> None:
-        """Resolve `last` and `best`, and read the checkpoint before anything is made for the run."""
-        found: list[str] = []
-        for key in ("ckpt_path", "from"):
-            if (which := config[key]) in ("last", "best"):
-                # the first process of several may have made its own run folder by now, which is newer
-                config[key] = str(short_path(run_folder.find_checkpoint(experiment, which, strict=_is_first())))
-                found.append(f"{which} checkpoint of {experiment.name}: {config[key]}")
-        if config.ckpt_path and config["from"]:
-            if {"--ckpt_path", "--from"} <= self._options:
-                raise InputError("--ckpt_path and --from exclude each other: one needs every weight to fit")
-            config["ckpt_path" if "--from" in self._options else "from"] = None
-        for key in ("ckpt_path", "from"):
-            if config[key] and "://" in config[key]:  # Lightning would fetch it and run what it says
-                raise InputError(f"{key} {config[key]} is an address: download the file and give its path")
-        path = config.ckpt_path or config["from"]
-        for line in found:
-            if path and line.endswith(f": {path}"):
-                _print(line)
-        self._checkpoint = read_checkpoint(path) if path and not (config.ckpt_path and os.path.isdir(path)) else None
-
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer, and take the weights that were asked for."""
+        """Build data, model and trainer, and load the requested weights."""
         try:
-            # a checkpoint holds every weight: what a block would start from need not be on this machine
+            # A checkpoint holds all weights, so that pretrained files are not needed on this machine.
             whole = bool(self.config[self.subcommand].ckpt_path)
             with without_pretrained() if whole else contextlib.nullcontext():
                 super().instantiate_classes()
-            self._take_weights()
+            self.model.config = self._model_config
+            checkpoint, self._checkpoint = self._checkpoint, None  # the memory is free once the weights are copied
+            config = self.config[self.subcommand]
+            load_weights(str(self.subcommand), config, self.model, self._model_config, self.trainer, checkpoint)
         except BaseException as error:
             run_folder.discard(self._made)
             if isinstance(error, ValueError):
                 raise constructor_error(error) from None
             raise
 
-    def _take_weights(self) -> None:
-        """Check that the checkpoint to load fits, or take from it what does."""
-        self.model.config = self._model_config
-        config = self.config[self.subcommand]
-        checkpoint, self._checkpoint = self._checkpoint, None
-        if config.ckpt_path:
-            if checkpoint is None and isinstance(self.trainer.strategy, WHOLE_FILES):
-                checkpoint = read_checkpoint(config.ckpt_path)  # a folder: says so
-            if checkpoint is not None:
-                check_fit(self.model, checkpoint, config.ckpt_path)
-                if self.subcommand == "fit":
-                    check_training(checkpoint, config.ckpt_path)
-                    schedule = told(rates_ahead(self.model, checkpoint, self.trainer.max_steps))
-                    check_resumes(self._model_config, checkpoint, config.ckpt_path, schedule)
-                    if schedule:
-                        _print(f"the training goes on from step {checkpoint['global_step']}: {schedule}")
-                if "pytorch-lightning_version" not in checkpoint:  # Lightning fails without it
-                    raise InputError(f"{config.ckpt_path} was not written by `fit`; give it by --from instead")
-        elif checkpoint is not None:
-            taken = transplant(self.model, checkpoint["state_dict"], config["from"])
-            _print(f"weights from {config['from']}:\n{taken.table()}")
-        elif self.subcommand != "fit" and any(True for _ in self.model.parameters()):
-            _print("neither --ckpt_path nor --from was given: the weights are those of a new model")
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer with this run's folder, and with loggers and checkpoints where the config names none."""
-        config = self.config_init[self.subcommand].trainer
-        given = config.callbacks
-        callbacks = [self._keep_config, self._stop, *([given] if isinstance(given, Callback) else given or [])]
-        if PROGRESS_FILE in os.environ:
-            callbacks.append(TellProgress(Path(os.environ[PROGRESS_FILE])))
-        checkpoints = (self.folder / "checkpoints").resolve()
-        for callback in callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(checkpoints)
-        if self.subcommand == "fit":
-            if not any(isinstance(c, NonFiniteGuard) for c in callbacks):
-                callbacks.insert(0, NonFiniteGuard())
-            if config.enable_checkpointing is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
-                callbacks.append(BestAndLast(checkpoints))
-            seed = self.config[self.subcommand].seed_everything
-            if seed is not False:
-                callbacks.append(StepSeeds(seed))
-        tests = self.subcommand == "test" or (self.subcommand == "fit" and self.config[self.subcommand].then_test)
-        if tests and not any(isinstance(c, GalleryFrames) for c in callbacks):
-            callbacks.append(GalleryFrames())
-        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
-            callbacks.append(PredictionWriter())
-        logger = config.logger
-        if logger is None or logger is True:
-            logger = [
-                CSVLogger(self.folder, name="csv"),
-                TensorBoardLogger(self.folder, name="tensorboard", default_hp_metric=False),
-            ]
+        """Build the trainer with the run folder, and with default callbacks and loggers if the config names none."""
+        verb, config = str(self.subcommand), self.config_init[self.subcommand]
+        callbacks = callbacks_of_run(verb, config, self.folder, [self._keep_config, self._stop])
+        logger = loggers_of_run(config.trainer.logger, self.folder)
         try:
             trainer = super().instantiate_trainer(
                 default_root_dir=str(self.folder), callbacks=callbacks, logger=logger, **kwargs
             )
-        except (ValueError, ModuleNotFoundError) as error:  # all that the Trainer gets comes from the config
+        except (ValueError, ModuleNotFoundError) as error:  # all arguments of the Trainer come from the config
             raise InputError(f"trainer: {error}") from error
         check_wandb(trainer)
         if isinstance(trainer.strategy, WHOLE_FILES) and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -279,16 +208,16 @@ class App(LightningCLI):
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
-        """Train, and where `then_test` says so test the best checkpoint (the last weights if none was monitored)."""
+        """Train, and with `then_test` test the best checkpoint (the last weights if no metric was monitored)."""
         then_test = self.config[self.subcommand].then_test
         if then_test and hasattr(self.datamodule, "target_sizes"):
-            # what the test cannot take is told before the training
-            self._run(self.datamodule.setup, {"stage": "test"}, tell=False)
-        self._run(self.trainer.fit, kwargs, tell=not then_test)
+            # Mistakes in the test data are reported before the training.
+            self._run(self.datamodule.setup, {"stage": "test"}, show_results=False)
+        self._run(self.trainer.fit, kwargs, show_results=not then_test)
         if not then_test:
             return
         saved = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        self._set_seed()  # whatever training drew, the test is that of a run of its own
+        self._set_seed()  # the test draws the same random numbers as a separate `test` run
         arguments = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": saved or None, "verbose": False}
         self._run(self.trainer.test, arguments)
 
@@ -304,8 +233,8 @@ class App(LightningCLI):
         """Restore the prediction data; `PredictionWriter`, or the config's own, writes each batch as it comes."""
         self._run(self.trainer.predict, kwargs | {"return_predictions": False})
 
-    def _run(self, verb: Callable[..., Any], arguments: dict[str, Any], tell: bool = True) -> None:
-        # processes of a distributed run must stop at once: one that takes another step would wait for the others
+    def _run(self, verb: Callable[..., Any], arguments: dict[str, Any], show_results: bool = True) -> None:
+        # Processes of a distributed run must stop at once: one that takes another step would wait for the others.
         alone = self.trainer.world_size == 1
         try:
             with self._stop.listening() if alone else contextlib.nullcontext(), quiet_writers():
@@ -315,47 +244,30 @@ class App(LightningCLI):
                 run_folder.discard(self._made)
             raise
         except Exception as error:
-            told = foreseen(error, self.trainer)
-            if told is None:
+            explained = foreseen(error, self.trainer)
+            if explained is None:
                 raise
             if self.trainer.global_step == 0:
                 run_folder.discard(self._made)
-            raise told from error
+            raise explained from error
         except SIGTERMException:
-            self._tell_where()
+            print_results(self.trainer, str(self.subcommand))
             raise
         except SystemExit:
-            # Lightning ends an interrupted run gracefully and then leaves with code 1
+            # Lightning ends an interrupted run gracefully and then exits with code 1.
             if not self.trainer.interrupted:
                 raise
-            self._tell_where()
+            print_results(self.trainer, str(self.subcommand))
             raise KeyboardInterrupt from None
-        if tell:
-            self._tell_where()
-
-    @rank_zero_only
-    def _tell_where(self) -> None:
-        """Print where the results are."""
-        print(f"run folder: {short_path(self.trainer.default_root_dir)}")
-        for callback in self.trainer.checkpoint_callbacks if self.subcommand == "fit" else ():
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-                score = callback.best_model_score
-                measured = f"   ({callback.monitor} {score:.4g})" if score is not None else ""
-                print(f"best checkpoint: {short_path(callback.best_model_path)}{measured}")
-            if isinstance(callback, ModelCheckpoint) and callback.last_model_path:
-                print(f"last checkpoint: {short_path(callback.last_model_path)}")
-        folders = {"samples": "sample pictures", "gallery": "pictures for reports", "predictions": "restored frames"}
-        for name, what in folders.items():
-            written = Path(self.trainer.default_root_dir) / name
-            if written.is_dir():
-                print(f"{what}: {short_path(written)}")
+        if show_results:
+            print_results(self.trainer, str(self.subcommand))
 
 
 def run(words: list[str]) -> int:
     """Run a verb of the Trainer.
 
     Args:
-        words: the verb and what follows it.
+        words: the verb and the words that follow it.
 
     Returns:
         The exit code.
@@ -363,8 +275,8 @@ def run(words: list[str]) -> int:
     quiet.silence()
     end_workers_that_cannot_send()
     try:
-        with contextlib.ExitStack() as held, trust.only(trust.allowed(trust.CONFIGS)):
-            App([words[0], *with_found_files(words[1:])], held)
+        with contextlib.ExitStack() as locks, trust.only(trust.allowed(trust.CONFIGS)):
+            App([words[0], *with_found_files(words[1:])], locks)
     except SIGTERMException:  # is a SystemExit
         return 128 + signal.SIGTERM
     except SystemExit as leave:  # --help, --print_config
@@ -375,13 +287,8 @@ def run(words: list[str]) -> int:
 
 
 def _is_first() -> bool:
-    """Whether this is the process of rank 0, which makes and locks the run folder."""
+    """Return whether this is the process of rank 0, which makes and locks the run folder."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
-
-
-@rank_zero_only
-def _print(text: str) -> None:
-    print(text, flush=True)
 
 
 def _specs(value: Any) -> list[Namespace]:

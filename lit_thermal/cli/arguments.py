@@ -1,4 +1,4 @@
-"""The words after a verb: experiment files found wherever the command runs, and the sources of a config in order."""
+"""The words after a verb: experiment files, and the ordered sources of a config."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from lit_thermal.cli.parser import did_you_mean
 from lit_thermal.errors import InputError
+from lit_thermal.moved import current
 
 CONFIG = ("-c", "--config")
 FREE = ("--help", "--print_config")
-"""Options that set nothing, and so may stand anywhere."""
+"""Options that set no value, and may therefore be at any place."""
 
 
 class Source(NamedTuple):
@@ -19,14 +20,14 @@ class Source(NamedTuple):
     name: str
     tree: dict[str, Any]
     keys: tuple[str, ...] = ()
-    """For an override: the key that it sets, in parts, and `tree` holds the text under "value"."""
+    """Parts of the key that an override sets; its text is in `tree` under "value". Empty for a file."""
 
 
 def with_found_files(words: list[str]) -> list[str]:
-    """Return the words of a command with every `-c NAME` replaced by `-c PATH`.
+    """Return the words of a command with each `-c NAME` replaced by `-c PATH`, and old class paths by new ones.
 
     Raises:
-        InputError: a file is not found, or an override stands before a file, which would undo it.
+        InputError: a file is not found, or an override comes before a file, which would undo it.
     """
     done: list[str] = []
     override = None
@@ -34,28 +35,29 @@ def with_found_files(words: list[str]) -> list[str]:
         if name not in CONFIG:
             if name is not None and name.split(".")[-1] not in ("help",) and name not in FREE:
                 override = override or given[0]
-            done += given
+            done += [_with_current_path(word) for word in given]
             continue
         if value is None:
-            raise InputError(f"{name} needs the name of an experiment or of a file; write {name} theris")
+            raise InputError(f"{name} needs the name of an experiment or of a file, as in {name} theris")
         if override:
             raise InputError(
-                f"{override} stands before {name} {value}, which would be read after it; "
-                "give the files first and what changes them after"
+                f"{override} comes before {name} {value}, which would replace it; give all files first, then the values"
             )
         done += [CONFIG[1], str(find_experiment(value))]
     return done
 
 
 def find_experiment(name: str) -> Path:
-    """Find a config file: a path, or the name of a packaged experiment with or without `experiments/` and `.yaml`.
+    """Return the path of a config file, given as a path or as the name of a packaged experiment.
+
+    The name may have `experiments/` before it and `.yaml` behind it.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such file.
     """
     path = Path(name)
     if path.exists():
-        return path  # what is no plain file is told of where it is read
+        return path  # the reader reports what is no plain file
     spec = importlib.util.find_spec("lit_thermal.experiments")
     places = [Path(p) for p in spec.submodule_search_locations or ()] if spec else []
     inside = name.removeprefix("experiments/").removesuffix(".yaml")
@@ -70,13 +72,18 @@ def find_experiment(name: str) -> Path:
 
 
 def sources(words: list[str]) -> Iterator[tuple[str, str | None]]:
-    """Yield `(option, value)` for each option of a command, in order; a word that is no option has no value."""
+    """Yield `(option, value)` for each option of a command, in order; for a stray word, the value is None."""
     for name, value, given in _options(words):
         yield (name, value) if name is not None else (given[0], None)
 
 
+def _with_current_path(word: str) -> str:
+    option, sign, value = word.rpartition("=")
+    return f"{option}{sign}{current(value)}"
+
+
 def _options(words: list[str]) -> Iterator[tuple[str | None, str | None, list[str]]]:
-    """Yield the option's name, its value, and the words that gave them; the name of a stray word is None."""
+    """Yield name, value and words of each option; the name of a stray word is None."""
     rest = list(words)
     while rest:
         word = rest.pop(0)

@@ -1,4 +1,4 @@
-"""What the files and overrides of a command say is checked before the parser reads it, which imports what they name."""
+"""Safety checks of config files and overrides, before the parser reads them and imports the classes they name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +11,18 @@ from omegaconf import OmegaConf
 from lit_thermal import plain_yaml, trust
 from lit_thermal.cli.arguments import CONFIG, FREE, Source, sources
 from lit_thermal.errors import InputError
+from lit_thermal.moved import with_current_paths
 
 
 def check_words(words: list[str], packages: tuple[str, ...]) -> None:
-    """Check the files and overrides of a command, and the files that these name.
+    """Check the files and overrides of a command, and the files that they name.
 
     Args:
-        words: those after the verb.
-        packages: where classes may come from.
+        words: words after the verb.
+        packages: packages whose classes a config may name.
 
     Raises:
-        InputError: a file cannot be read, or one of them says what a config may not say.
+        InputError: a file cannot be read, or a value is not allowed in a config.
     """
     for name, value in sources(words):
         if value is None or name in FREE:
@@ -38,10 +39,10 @@ def check_words(words: list[str], packages: tuple[str, ...]) -> None:
 
 
 def parsed(option: str, text: str) -> Any:
-    """Return the text of an override as the YAML that it is, or as itself where it is none.
+    """Return the text of an override parsed as YAML, or unchanged if it is no YAML.
 
     Raises:
-        InputError: it is YAML that may not be read.
+        InputError: the text is YAML with elements that are refused.
     """
     try:
         plain_yaml.check(text)
@@ -56,7 +57,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a config file.
 
     Raises:
-        InputError: it cannot be read, is not YAML, or is not a mapping.
+        InputError: the file cannot be read, is not YAML, or is not a mapping.
     """
     tree = plain_yaml.read(path)
     if tree is None:
@@ -67,7 +68,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_sources(words: list[str]) -> Iterator[Source]:
-    """Yield the files and overrides of a command; each is read when those before it were found right."""
+    """Yield the files and overrides of a command; each file is read only when it is requested."""
     for name, value in sources(words):
         if name in CONFIG:
             yield Source(str(value), read_yaml(Path(str(value))))
@@ -80,18 +81,20 @@ def read_sources(words: list[str]) -> Iterator[Source]:
 
 
 def read_plainly(mode: str) -> None:
-    """Let parsers read YAML by `plain_yaml`, and refuse what asks for more than another value in `${...}`.
+    """Make parsers check YAML by `plain_yaml`, and allow only names of other values in `${...}`.
+
+    Old import paths of classes that have moved within lit_thermal are replaced by their present ones.
 
     Args:
         mode: mode of the parsers.
     """
-    ArgumentParser(parser_mode=mode).parse_string("{}")  # makes the loader of that mode known
+    ArgumentParser(parser_mode=mode).parse_string("{}")  # registers the loader of that mode
     plain = get_loader(mode)
     if plain.__module__ != __name__:
 
         def load(text: str) -> Any:
             plain_yaml.check(text)
-            return plain(text.removeprefix("\ufeff"))
+            return with_current_paths(plain(text.removeprefix("\ufeff")))
 
         set_loader(mode, load, (yaml.YAMLError,))
     for resolver in ("create", "decode", "deprecated", "dict.keys", "dict.values", "env", "select"):

@@ -1,4 +1,4 @@
-"""The verb `convert`: weights in the layout of a released code become a checkpoint."""
+"""The verb `convert`: converts weights of a method's released code to a checkpoint."""
 
 import importlib
 from collections.abc import Sequence
@@ -11,23 +11,24 @@ from lit_thermal.errors import InputError
 
 
 class Layout(NamedTuple):
-    """How a method's released weights are read."""
+    """Layout of the released weights of a method."""
 
     function: str
-    """`module:function`, which takes the files and the options below and returns the model with its weights."""
+    """`module:function` that takes the files and options below and returns the model with its weights."""
     about: str
+    """Description of the file."""
     files: dict[str, tuple[str, str]]
-    """Name of an option that gives a further file to what the help calls it and one line about it; all are needed."""
+    """Further required files: name of the option to its placeholder in the help and its help text."""
     options: dict[str, tuple[tuple[str, ...], str]]
-    """Name to its choices, the default first, and one line about it."""
-    words: str
-    """What the verbs are given besides; in braces an option, a further file, or an argument of the converted model."""
-    anew: str
-    """What `fit` is given beyond that, so that it fetches nothing that the checkpoint replaces."""
-    besides: str = ""
-    """A last line about what those words need that no checkpoint has."""
-    whole: bool = True
-    """It is a model that restores images; else only the start of a training."""
+    """Further options: name to its choices, the default first, and its help text."""
+    verb_words: str
+    """Options of the verbs for the converted model; braces enclose an option, a file or an argument of the model."""
+    fit_words: str
+    """Further options of `fit` that prevent downloads of weights which the checkpoint replaces."""
+    note: str = ""
+    """Last line of the output: inputs of the model that no checkpoint holds."""
+    restores: bool = True
+    """Whether the model restores images; otherwise it is only a start for training."""
 
 
 METHODS = {
@@ -38,7 +39,7 @@ METHODS = {
         {
             "upsampling": (
                 ("nearest", "bilinear", "bicubic"),
-                "how the thermal input is enlarged: nearest, as the weights were trained, or bilinear as in the paper",
+                "enlargement of the thermal input: nearest, as in the released training, or bilinear, as in the paper",
             )
         },
         "-c paper/corefusion --model.upsampling={upsampling}",
@@ -54,18 +55,18 @@ METHODS = {
     ),
     "3m_ti": Layout(
         "lit_thermal.weights.convert.three_m_ti:convert",
-        "what the released training code saved: a UNet with LoRA, and LoRA and skips of the autoencoder",
-        {"base": ("FOLDER", "local folder of SD-Turbo, which the file was trained from, or its name on the hub")},
+        "the file that the released training code saved: a UNet with LoRA, and LoRA and skips of the autoencoder",
+        {"base": ("FOLDER", "local folder of SD-Turbo, the base of the training, or its name on the hub")},
         {},
         "-c paper/3m_ti --model.base.folder={base} --model.train={train} --model.unet_rank={unet_rank} "
         "--model.vae_rank={vae_rank} --model.latent={latent} --model.upsampling={upsampling}",
         "",
-        "its prompts: tags of each image, 'name.png: tag, tag', in the file that --model.prompt.file gives; without "
-        "them add --model.prompt=FixedPrompt",
+        "prompts:     --model.prompt.file needs a file with tags of each image, as in 'name.png: tag, tag'; without it "
+        "add --model.prompt=FixedPrompt",
     ),
     "real_iisr": Layout(
         "lit_thermal.weights.convert.real_iisr:convert",
-        "what the released training code saved, Real-IISR.pth: the transformer with encoders and tokenizer",
+        "the file of the released training code, Real-IISR.pth: the transformer with encoders and tokenizer",
         {},
         {},
         "-c paper/real_iisr_released",
@@ -73,18 +74,18 @@ METHODS = {
     ),
     "varsr": Layout(
         "lit_thermal.weights.convert.varsr:convert",
-        "what VARSR's released training code saved, VARSR.pth, as a start for the training of Real-IISR",
+        "the file of VARSR's released training code, VARSR.pth, as a start for the training of Real-IISR",
         {},
         {},
         "-c paper/real_iisr_released",
         "",
-        whole=False,
+        restores=False,
     ),
 }
 
 
 def main(argv: Sequence[str]) -> int:
-    """Convert one file; returns the exit code."""
+    """Convert one file; return the exit code."""
     method = argv[0] if argv else ""
     if method not in METHODS:
         _overview().parse_args(argv[:1])
@@ -95,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
     layout = METHODS[method]
     arguments = _parser(method, layout).parse_args(argv[1:])
     options = {name: getattr(arguments, name) for name in layout.options}
-    source, target = Path(arguments.reference), Path(arguments.ours)
+    source, target = Path(arguments.reference), Path(arguments.output)
     files = {name: Path(getattr(arguments, name)) for name in layout.files}
     named = {"REFERENCE": source} | {layout.files[name][0]: path for name, path in files.items()}
     check_target(named, target, arguments.overwrite)
@@ -105,36 +106,36 @@ def main(argv: Sequence[str]) -> int:
     model = getattr(importlib.import_module(module), function)(source, **files, **options)
     save_model(model, target)
     state = model.state_dict()
-    # What is frozen and comes from its own files is not in the checkpoint.
+    # Frozen parts with files of their own are not in the checkpoint.
     parameters = sum(p.numel() for name, p in model.named_parameters() if name in state)
     assert model.config is not None
-    words = layout.words.format(**model.config["init_args"] | options | files)
+    words = layout.verb_words.format(**model.config["init_args"] | options | files)
     read = ", ".join(map(str, named.values()))
     print(f"{read}: {len(state)} entries, {parameters:,} parameters -> {target}")
-    if layout.whole:
+    if layout.restores:
         print(f"measure it:  lit_thermal test {words} --ckpt_path {target}")
         print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
-    print(f"go on:       lit_thermal fit {' '.join([words, *layout.anew.split()])} --from {target}")
-    if layout.besides:
-        print(layout.besides)
+    print(f"continue:    lit_thermal fit {' '.join([words, *layout.fit_words.split()])} --from {target}")
+    if layout.note:
+        print(layout.note)
     return 0
 
 
 def _overview() -> Parser:
-    parser = Parser("lit_thermal convert", "Make a checkpoint of weights in the layout of a method's released code.")
+    parser = Parser("lit_thermal convert", "Convert weights of a method's released code to a checkpoint.")
     parser.add_argument(
-        "method", metavar="METHOD", help=f"{', '.join(METHODS)}; `lit_thermal convert METHOD --help` tells its options"
+        "method", metavar="METHOD", help=f"{', '.join(METHODS)}; `lit_thermal convert METHOD --help` lists its options"
     )
     return parser
 
 
 def _parser(method: str, layout: Layout) -> Parser:
-    parser = Parser(f"lit_thermal convert {method}", f"Read {layout.about}, and write it as a checkpoint.")
-    parser.add_argument("reference", metavar="REFERENCE", help="file that the released code wrote")
-    parser.add_argument("ours", metavar="OURS", help="checkpoint to write (.ckpt)")
+    parser = Parser(f"lit_thermal convert {method}", f"Read {layout.about}. Write a checkpoint.")
+    parser.add_argument("reference", metavar="REFERENCE", help="weights file of the released code")
+    parser.add_argument("output", metavar="OUTPUT", help="checkpoint to write (.ckpt)")
     for name, (called, about) in layout.files.items():
         parser.add_argument(f"--{name}", metavar=called, required=True, help=about)
     for name, (choices, about) in layout.options.items():
         parser.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"{about} (default: {choices[0]})")
-    parser.add_argument("--overwrite", action="store_true", help="replace OURS where it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
     return parser

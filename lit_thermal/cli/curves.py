@@ -1,4 +1,4 @@
-"""The verb `curves`: several tests under conditions of many degrees in one picture."""
+"""The verb `curves`: robustness curves of several tests in one picture."""
 
 import os
 from collections.abc import Sequence
@@ -13,24 +13,26 @@ _OVERLAYS = "-c test/noise (or test/blur, test/degradation, test/misalignment)"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Draw the picture and write its table; returns the exit code."""
+    """Draw the picture and write its table; return the exit code."""
     arguments = _parser().parse_args(argv)
     target = Path(arguments.out)
     if target.suffix.lower() != ".png":
-        raise InputError(f"--out {target} is no PNG; the table is written beside it with the suffix .csv")
+        raise InputError(f"--out {target} must end in .png; the table gets the same name with the suffix .csv")
     check_folder(target.parent, "--out")
     tables = [_table(Path(run)) for run in arguments.runs]
     names = arguments.names or _names(tables)
     if len(names) != len(tables) or len(set(names)) < len(names):
         raise InputError(f"--names gives {len(set(names))} different names for {len(tables)} runs; give each its own")
-    # Imported here, so that a mistake is told before anything heavy is loaded.
+    # Imported here, so that mistakes are reported before heavy packages are loaded.
     from lit_thermal.callbacks.robustness_curve import write_runs
     from lit_thermal.evaluation.levels import curves, read_levels
 
     runs = {name: read_levels(table) for name, table in zip(names, tables, strict=True)}
     for table, levels in zip(tables, runs.values(), strict=True):
         if not curves(levels):
-            raise InputError(f"{table} has nothing at two degrees, which a curve needs: run `test` with {_OVERLAYS}")
+            raise InputError(
+                f"{table} has no quantity with the two degrees that a curve needs: run `test` with {_OVERLAYS}"
+            )
         if levels[0].images != next(iter(runs.values()))[0].images:
             raise InputError(
                 f"{tables[0]} and {table} were measured on different numbers of images, so that they cannot be compared"
@@ -38,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     first, *others = (curves(levels) for levels in runs.values())
     if not any(all(varied in other for other in others) for varied in first):
         raise InputError(
-            "the runs vary different things, so that they cannot be drawn together: "
+            "the runs vary different quantities and cannot be drawn together: "
             + "; ".join(
                 f"{table} {', '.join(curves(levels))}" for table, levels in zip(tables, runs.values(), strict=True)
             )
@@ -49,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _table(run: Path) -> Path:
-    """The table of a run, or one of several that was named."""
+    """Return the table of a run, given by its folder or by the table itself."""
     if os.path.lexists(run) and not run.is_dir():
         return run
     if not run.is_dir():
@@ -63,7 +65,7 @@ def _table(run: Path) -> Path:
 
 
 def _names(tables: Sequence[Path]) -> list[str]:
-    """The experiment of each run, and the run too where one experiment has several."""
+    """Return the experiment of each run, followed by the run's name if an experiment has several runs."""
     experiments = [table.absolute().parent.parent.name for table in tables]
     runs = [table.absolute().parent.name for table in tables]
     return [e if experiments.count(e) == 1 else f"{e} {r}" for e, r in zip(experiments, runs, strict=True)]
@@ -72,9 +74,13 @@ def _names(tables: Sequence[Path]) -> list[str]:
 def _parser() -> Parser:
     parser = Parser(
         "lit_thermal curves",
-        "Draw quality against noise, blur or the displacement of the guide for several tests in one picture.",
+        "Draw image quality over noise, blur or misalignment of the guide, for several tests in one picture.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a `test` run, or a robustness*.csv in it")
-    parser.add_argument("--out", metavar="FILE.png", required=True, help="the picture; a table of the same name beside")
-    parser.add_argument("--names", metavar="NAME", nargs="+", help="of the runs in the picture; else their experiments")
+    parser.add_argument(
+        "--out", metavar="FILE.png", required=True, help="picture to write; its table gets the same name"
+    )
+    parser.add_argument(
+        "--names", metavar="NAME", nargs="+", help="names of the runs in the picture (default: experiments)"
+    )
     return parser

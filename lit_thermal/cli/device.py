@@ -1,4 +1,4 @@
-"""The option --device of the small verbs."""
+"""The option --device of verbs without a Trainer."""
 
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str) -> "torch.device":
-    """Return the device of a name; `auto` is a GPU where there is one.
+    """Return the device of a name; `auto` is a GPU if there is one.
 
     Raises:
-        InputError: it cannot be used here.
+        InputError: the device cannot be used on this machine.
     """
     import torch
 
@@ -22,5 +22,5 @@ def choose_device(name: str) -> "torch.device":
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {name} cannot be used here; use auto or cpu") from error
+        raise InputError(f"--device {name} cannot be used on this machine; use auto or cpu") from error
     return device

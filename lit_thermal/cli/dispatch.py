@@ -1,4 +1,4 @@
-"""From the words on the command line to the function of the verb; nothing heavy is imported before a verb needs it."""
+"""Entry point of the command line: finds the function of a verb; heavy packages are imported only if it needs them."""
 
 import contextlib
 import errno
@@ -26,64 +26,67 @@ TRAINER_VERBS = {
 
 OTHER_VERBS = {
     "upscale": ("lit_thermal.cli.upscale:main", "restore a video or a folder of frames with a trained model"),
-    "convert": ("lit_thermal.cli.convert:main", "make a checkpoint of weights in a published layout"),
-    "merge": ("lit_thermal.cli.merge:main", "fold the LoRA of a checkpoint into the weights it was added to"),
-    "curves": ("lit_thermal.cli.curves:main", "draw tests under displaced guides in one picture"),
-    "evaluate": ("lit_thermal.cli.evaluate:main", "measure files that any program wrote, and what they are good for"),
+    "convert": ("lit_thermal.cli.convert:main", "convert weights of a method's released code to a checkpoint"),
+    "merge": ("lit_thermal.cli.merge:main", "fold the LoRA of a checkpoint into the base weights"),
+    "curves": ("lit_thermal.cli.curves:main", "draw the robustness curves of several tests in one picture"),
+    "evaluate": (
+        "lit_thermal.cli.evaluate:main",
+        "compute image metrics and downstream scores of restored files",
+    ),
     "sweep": ("lit_thermal.cli.sweep:main", "run the points of a W&B sweep file, without W&B"),
-    "report": ("lit_thermal.cli.report:main", "draw runs, or a sweep, beside the published numbers"),
-    "list": ("lit_thermal.cli.list:main", "show the methods, blocks, data, experiments and sweeps there are"),
+    "report": ("lit_thermal.cli.report:main", "compare runs, or a sweep, with published numbers on one page"),
+    "list": ("lit_thermal.cli.list:main", "show all methods, blocks, data, experiments and sweeps"),
 }
-"""Verb to its function, `module:function`, which takes the words after the verb and returns the exit code."""
+"""Verb to `module:function`, which takes the words after the verb and returns the exit code, and its help text."""
 
 
 DEBUG = "LIT_THERMAL_DEBUG"
-"""Environment variable that shows, like `--debug`, the traceback of a mistake before its sentence."""
+"""Environment variable that, like `--debug`, shows the traceback before the error message."""
 
 NO_DEFECT = {
     errno.ENOSPC: "the disk is full: make room",
     errno.EDQUOT: "the quota of the disk is used up: make room",
-    errno.EROFS: "the place may only be read: choose another",
-    errno.EFBIG: "the file is larger than a file may be here: raise the limit or choose another place",
+    errno.EROFS: "the file system is read-only: choose another place",
+    errno.EFBIG: "the file is larger than the limit: raise the limit or choose another place",
     errno.EMFILE: "too many files are open at once: raise `ulimit -n` or give fewer workers",
     errno.ENFILE: "too many files are open on this machine: close other programs",
-    errno.EPIPE: "what read the output has gone",
+    errno.EPIPE: "the program that read the output has ended",
 }
-"""Errors of the system that no program can help, wherever they strike, with what to do."""
+"""Errors of the operating system that are no defect of this program, with advice for the user."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the words after the program's name; those of this process where none are given.
+        argv: the words after the program's name; by default those of this process.
 
     Returns:
-        The exit code: 0, 2 for a mistake of the user (told in one sentence), 130 when interrupted.
+        The exit code: 0; 2 for a mistake of the user, reported in one sentence; 130 after an interrupt.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    # torch's OpenMP threads spin while they wait, and one busy neighbour process then slows a step tenfold;
-    # the runtime reads this when torch is imported, and what the user set stays.
+    # torch's OpenMP threads spin while they wait, so that one busy neighbour process slows a step tenfold. The runtime
+    # reads this variable when torch is imported; a value that the user set is kept.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _show_log()
     with _set(DEBUG, "1" if "--debug" in words else os.environ.get(DEBUG)):
         try:
             words, packages = _common(words)
-            # the processes of a sweep and of a distributed run read the variable
+            # The processes of a sweep and of a distributed run read the variable.
             with _set(trust.ALLOW, ",".join(packages)):
                 trust.make_findable(packages)
                 code = _run(words)
             sys.stdout.flush()
             return code
         except InputError as mistake:
-            return _tell(mistake, sentence(mistake))
+            return _report(mistake, sentence(mistake))
         except OSError as error:
             if error.errno not in NO_DEFECT:
                 raise
             place = f"{error.filename}: " if error.filename else ""
-            code = _tell(error, f"{place}{NO_DEFECT[error.errno]} ({short(error)})")
+            code = _report(error, f"{place}{NO_DEFECT[error.errno]} ({short(error)})")
             if error.errno == errno.EPIPE:
-                # Python would stumble over the same pipe when it ends
+                # Python would fail on the same pipe again at its end.
                 with contextlib.suppress(OSError, ValueError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return code
@@ -93,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _common(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take the options that every verb has, which may stand anywhere, out of the words of a command.
+    """Separate the options that every verb has, which may be at any place, from the other words of a command.
 
     Returns:
-        The other words, and the packages that the user allows, those of the environment among them.
+        The other words, and the packages that the user allows, including those of the environment variable.
     """
     rest, named = [], []
     todo = [word for word in words if word != "--debug"]
@@ -114,7 +117,7 @@ def _common(words: list[str]) -> tuple[list[str], list[str]]:
 
 @contextlib.contextmanager
 def _set(variable: str, value: str | None) -> Iterator[None]:
-    """Set a variable of the environment while the body runs."""
+    """Set an environment variable while the body runs."""
     before = os.environ.get(variable)
     if value:
         os.environ[variable] = value
@@ -126,8 +129,8 @@ def _set(variable: str, value: str | None) -> Iterator[None]:
             os.environ[variable] = before
 
 
-def _tell(error: BaseException, text: str) -> int:
-    """Print why a command ends, and how it came to that where the user asked; returns the exit code."""
+def _report(error: BaseException, text: str) -> int:
+    """Print the error message, with `--debug` also the traceback; return the exit code."""
     if os.environ.get(DEBUG, "0") not in ("", "0"):
         traceback.print_exception(error)
     print(f"error: {text}", file=sys.stderr)
@@ -136,12 +139,12 @@ def _tell(error: BaseException, text: str) -> int:
 
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        # where standard error is now, which a progress bar or a test may have replaced
+        # The present standard error: a progress bar or a test may have replaced it.
         print(self.format(record), file=sys.stderr)
 
 
 def _show_log() -> None:
-    """Show what the package logs, such as the back end of the scan and the compilation of its kernel."""
+    """Show log messages of the package, such as the back end of the scan and the compilation of its kernel."""
     log = logging.getLogger("lit_thermal")
     if not any(isinstance(handler, _ToStderr) for handler in log.handlers):
         log.addHandler(_ToStderr())
@@ -149,13 +152,13 @@ def _show_log() -> None:
 
 
 def sentence(mistake: InputError) -> str:
-    """Return the sentence of a mistake, also of one that a data worker raised and torch wrapped in its traceback."""
+    """Return the error message, also if a data worker raised it and torch added a traceback."""
     text = str(mistake)
     if text.startswith("Caught InputError in "):
         text = text.rsplit("InputError: ", 1)[-1]
     from lit_thermal.plain_files import printable
 
-    # a name of others may hold what changes a terminal
+    # A foreign name may hold control characters of the terminal.
     return printable(" ".join(text.split()))
 
 
@@ -186,7 +189,7 @@ def _run(words: list[str]) -> int:
 
 
 def _require_installation() -> None:
-    # The folders callbacks/, experiments/ and sweeps/ are parts of the package only once it is installed.
+    # The folders callbacks/, experiments/ and sweeps/ belong to the package only after its installation.
     if importlib.util.find_spec("lit_thermal.callbacks") is None:
         checkout = Path(lit_thermal.__file__).parents[1]
         raise InputError(f"lit_thermal runs from a checkout that is not installed; run `pip install -e {checkout}`")
@@ -198,7 +201,7 @@ def _help() -> str:
         "",
         "  lit_thermal fit -c theris                       train an experiment",
         "  lit_thermal fit -c theris --model.BLOCK=NAME    with another block",
-        "  lit_thermal fit -c theris --ckpt_path last      go on with its newest run",
+        "  lit_thermal fit -c theris --ckpt_path last      continue its newest run",
         "  lit_thermal test -c theris --ckpt_path best     measure its best checkpoint",
         "",
         "verbs:",
@@ -213,8 +216,8 @@ def _help() -> str:
         "options:",
         "  -h, --help        show this text",
         "  --version         show the version",
-        "  --allow PACKAGE   let configs and checkpoints name classes of a package of yours, whose code then runs;",
-        "                    any verb, may be repeated (LIT_THERMAL_ALLOW=PACKAGE,... does the same)",
-        "  --debug           show the traceback of a mistake too; any verb (LIT_THERMAL_DEBUG=1 does the same)",
+        "  --allow PACKAGE   allow configs and checkpoints to name classes of your own package, whose code then runs;",
+        "                    for all verbs, may be repeated (LIT_THERMAL_ALLOW=PACKAGE,... does the same)",
+        "  --debug           show the traceback of an error; for all verbs (LIT_THERMAL_DEBUG=1 does the same)",
     ]
     return "\n".join(lines)

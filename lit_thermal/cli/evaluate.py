@@ -1,11 +1,11 @@
-"""The verb `evaluate`: measure files that any program restored against their targets."""
+"""The verb `evaluate`: measure restored files of any program against their targets."""
 
 import argparse
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from lit_thermal.cli import evaluate_task
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.named_paths import name_of, named_paths
 from lit_thermal.cli.parser import Parser
@@ -19,14 +19,11 @@ if TYPE_CHECKING:
     from lit_thermal.inference.comparators import Comparator
     from lit_thermal.inference.folders import Matched
 
-TASKS = ("detection", "segmentation", "zero_shot", "scenes")
-
 
 def main(argv: Sequence[str]) -> int:
-    """Measure one data set, or hand over to a task; returns the exit code."""
-    if argv and argv[0] in TASKS:
-        task = importlib.import_module("lit_thermal.cli.evaluate_task")
-        return task.main(argv[0], argv[1:])  # type: ignore[no-any-return]
+    """Measure one data set, or run a task; returns the exit code."""
+    if argv and argv[0] in evaluate_task.TASKS:
+        return evaluate_task.main(argv[0], argv[1:])
     arguments = _parser(*(_names() if {"-h", "--help"} & set(argv) else ())).parse_args(argv)
     predictions = named_paths(arguments.pred)
     given = named_paths([*arguments.comparator, *arguments.two_stage])
@@ -50,11 +47,11 @@ def main(argv: Sequence[str]) -> int:
         )
     )
     if matched.left_out:
-        print(f"measured are the {len(matched.names)} that all have: {matched.left_out}")
+        print(f"measuring the {len(matched.names)} that all folders have: {matched.left_out}")
     if matched.cut:
         print(matched.cut)
     if arguments.protocol and matched.video:
-        raise InputError("--protocol names ways to measure images, and these are videos: leave it out")
+        raise InputError("--protocol is for images, and these are videos: leave it out")
     device = choose_device(arguments.device)
     comparators = _comparators(arguments, given, matched, device)
     methods = [*predictions, *comparators]
@@ -66,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
         images = sum(row.method == methods[0] for row in scores.rows)
         scores.cost = cost(comparators[methods[0]], device, seconds, images)
     pairs = against_first(scores, methods)
-    # seen also where they cannot be written
+    # printed first, so that a failure to write loses nothing
     evaluator.print()
     show_paired(pairs, methods[0])
     if arguments.out is not None:
@@ -80,9 +77,9 @@ def _check(arguments: argparse.Namespace, predictions: dict[str, Path], given: d
     if not predictions and not given:
         raise InputError("evaluate has nothing to measure; give --pred DIR, or --comparator FILE with --lr DIR")
     if given and arguments.lr is None:
-        raise InputError("--comparator and --two_stage restore the inputs themselves; give their folder by --lr")
+        raise InputError("--comparator and --two_stage restore the inputs: give the folder of the inputs with --lr")
     if both := predictions.keys() & given.keys():
-        raise InputError(f"two methods have the name {min(both)}; give them names, as in NAME=PATH")
+        raise InputError(f"two methods have the name {min(both)}: give them different names, as in NAME=PATH")
     if arguments.temporal_scale < 1:
         raise InputError(f"--temporal_scale {arguments.temporal_scale} must be at least 1")
     if arguments.out is not None:
@@ -92,13 +89,13 @@ def _check(arguments: argparse.Namespace, predictions: dict[str, Path], given: d
 def _comparators(
     arguments: argparse.Namespace, given: dict[str, Path], matched: "Matched", device: "torch.device"
 ) -> "dict[str, Comparator]":
-    """Load what restores the inputs, and check that it fits them."""
+    """Load the models that restore the inputs, and check that their scales fit."""
     from lit_thermal.inference.comparators import load_comparator
 
     if arguments.comparator and matched.video:
         raise InputError("--comparator restores images, and these are videos; --two_stage blends them in time first")
     if arguments.two_stage and not matched.video:
-        raise InputError("--two_stage is for videos, and these are images; give the file by --comparator")
+        raise InputError("--two_stage is for videos, and these are images: give the file with --comparator")
     found = {name: load_comparator(path, device) for name, path in given.items()}
     for name, comparator in found.items():
         if comparator.scale != matched.scale:
@@ -110,7 +107,7 @@ def _comparators(
 
 
 def _names() -> tuple[str, str]:
-    """Return what --metrics and --protocol take, for their help; the catalogues import torch."""
+    """Return the names for --metrics and --protocol, for their help; the catalogues import torch."""
     from lit_thermal.evaluation.protocols import all_protocols
     from lit_thermal.metrics.catalogue import on_request
 
@@ -121,21 +118,21 @@ def _parser(metrics: str = "", protocols: str = "") -> Parser:
     parser = Parser(
         "lit_thermal evaluate",
         "Measure restored files against their targets: images (8 or 16 bit, paired by name) or videos (folders of "
-        "frames, or files). `evaluate detection|segmentation|zero_shot --help`: what they are good for; "
-        "`evaluate scenes --help`: files to try it on.",
+        "frames, or files). See also `evaluate detection|segmentation|zero_shot --help` for downstream tasks, and "
+        "`evaluate scenes --help` for files to try them on.",
     )
     parser.add_argument(
-        "--pred", metavar="[NAME=]DIR", nargs="+", action="extend", default=[], help="what programs restored"
+        "--pred", metavar="[NAME=]DIR", nargs="+", action="extend", default=[], help="folders of restored files"
     )
-    parser.add_argument("--hr", metavar="DIR", required=True, help="targets")
-    parser.add_argument("--lr", metavar="DIR", help="inputs: the simple baselines are measured too")
+    parser.add_argument("--hr", metavar="DIR", required=True, help="folder of targets")
+    parser.add_argument("--lr", metavar="DIR", help="folder of inputs; with it the simple baselines are measured too")
     parser.add_argument(
         "--comparator",
         metavar="[NAME=]FILE",
         nargs="+",
         action="extend",
         default=[],
-        help="restore the images in --lr with weights of any architecture that spandrel knows, or a checkpoint of ours",
+        help="also measure images restored from --lr by a checkpoint of lit_thermal or by weights that spandrel reads",
     )
     parser.add_argument(
         "--two_stage",
@@ -143,7 +140,7 @@ def _parser(metrics: str = "", protocols: str = "") -> Parser:
         nargs="+",
         action="extend",
         default=[],
-        help="the same for videos, blended linearly in time before",
+        help="the same for videos, whose frames are first interpolated linearly in time",
     )
     parser.add_argument(
         "--metrics",
@@ -159,11 +156,11 @@ def _parser(metrics: str = "", protocols: str = "") -> Parser:
         nargs="+",
         action="extend",
         default=[],
-        help=f"further ways to measure images: {protocols}",
+        help=f"further protocols to measure images by: {protocols}",
     )
-    parser.add_argument("--out", metavar="DIR", help="write metrics.json and metrics.csv there")
-    parser.add_argument("--name", help="of the data set in tables (default: after --hr)")
-    parser.add_argument("--common", action="store_true", help="leave out what some folder lacks")
+    parser.add_argument("--out", metavar="DIR", help="folder for metrics.json and metrics.csv")
+    parser.add_argument("--name", help="name of the data set in tables (default: the name of the --hr folder)")
+    parser.add_argument("--common", action="store_true", help="leave out files that some folder lacks")
     parser.add_argument(
         "--temporal_scale",
         type=int,

@@ -1,11 +1,10 @@
-"""`evaluate scenes`: simulated scenes as files with their boxes and masks, to judge by without downloading anything."""
+"""`evaluate scenes`: simulated scenes as files with boxes and masks, to try the tasks without downloads."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from lit_thermal.cli.parser import Parser
-from lit_thermal.errors import InputError
+from lit_thermal.errors import check_choice
 from lit_thermal.files import check_folder
 
 
@@ -20,8 +19,7 @@ def main(argv: Sequence[str]) -> int:
     from lit_thermal.data.datamodules.simulated_pairs import SimulatedPairs
     from lit_thermal.data.simulator import ScenarioName
 
-    if arguments.scenario not in get_args(ScenarioName):
-        raise InputError(f"--scenario {arguments.scenario} is none of {', '.join(get_args(ScenarioName))}")
+    check_choice(arguments.scenario, ScenarioName, "--scenario")
     data = SimulatedPairs(
         scale=arguments.scale,
         size=arguments.size,
@@ -43,11 +41,16 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser("lit_thermal evaluate scenes", "Write simulated scenes with their boxes and masks to files.")
     add = parser.add_argument
-    add("--out", metavar="DIR", required=True, help="scenes that are there already are not made again")
-    add("--images", type=int, default=64, metavar="N", help="how many (default: 64)")
-    add("--split", choices=("train", "val", "test"), default="test", help="no two share a scene (default: test)")
+    add("--out", metavar="DIR", required=True, help="folder of the scenes; those that exist already are kept")
+    add("--images", type=int, default=64, metavar="N", help="number of scenes (default: 64)")
+    add(
+        "--split",
+        choices=("train", "val", "test"),
+        default="test",
+        help="split of the simulator; no scene is in two of them (default: test)",
+    )
     add("--size", type=int, default=192, help="height and width of the target (default: 192)")
-    add("--scale", type=int, default=8, help="how many times smaller the input is (default: 8)")
+    add("--scale", type=int, default=8, help="ratio of the target's size to the input's (default: 8)")
     add("--scenario", default="standard", metavar="NAME", help="kind of scene (default: standard)")
-    add("--seed", type=int, default=0, help="of all scenes (default: 0)")
+    add("--seed", type=int, default=0, help="seed of all scenes (default: 0)")
     return parser

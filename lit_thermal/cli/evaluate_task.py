@@ -1,14 +1,13 @@
-"""`evaluate detection`, `evaluate segmentation`, `evaluate zero_shot`: what restored images are good for."""
+"""`evaluate detection`, `evaluate segmentation`, `evaluate zero_shot`: downstream tasks on restored images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from lit_thermal.cli import evaluate_scenes
 from lit_thermal.cli.device import choose_device
+from lit_thermal.cli.evaluate_task_options import task_parser
 from lit_thermal.cli.named_paths import name_of, named_paths
-from lit_thermal.cli.parser import Parser
-from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_folder
 
@@ -23,19 +22,19 @@ if TYPE_CHECKING:
     from lit_thermal.downstream.task_result import TaskResult
 
 TASKS = ("detection", "segmentation", "zero_shot", "scenes")
-"""What `evaluate` hands over: three tasks, and the simulated scenes to try them on."""
+"""Words after `evaluate`: three tasks, and `scenes` to try them on."""
 
 
 def main(task: str, argv: Sequence[str]) -> int:
-    """Judge images by a task; returns the exit code.
+    """Evaluate images by a task; returns the exit code.
 
     Args:
         task: one of `TASKS`.
-        argv: the words after it.
+        argv: words after the task.
     """
     if task == "scenes":
         return evaluate_scenes.main(argv)
-    arguments = _parser(task).parse_args(argv)
+    arguments = task_parser(task).parse_args(argv)
     restored = named_paths(arguments.pred)
     out = Path(arguments.out)
     check_folder(out, "--out")
@@ -84,7 +83,7 @@ def _detection(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]"
         objects,
         detector.to(device),
         dataset=_dataset(arguments),
-        told=f"Detector {arguments.detector}, {_of_weights(weights)}.",
+        note=f"Detector {arguments.detector}, {_of_weights(weights)}.",
         folder=out / "pictures",
         pictures=arguments.pictures,
         resamples=arguments.resamples,
@@ -116,7 +115,7 @@ def _segmentation(arguments: "argparse.Namespace", images: "Mapping[str, Picture
         lambda name: masks[name].long(),
         segmenter.to(device),
         dataset=_dataset(arguments),
-        told=f"SegFormer {arguments.segformer}, {_of_weights(weights)}.",
+        note=f"SegFormer {arguments.segformer}, {_of_weights(weights)}.",
         folder=out / "pictures",
         pictures=arguments.pictures,
         resamples=arguments.resamples,
@@ -129,8 +128,8 @@ def _zero_shot(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]"
     from lit_thermal.downstream.zero_shot import Grounding, Segmenting, match_words
 
     if arguments.masks and not arguments.sam:
-        raise InputError("--masks are held against SAM's: give it by --sam")
-    told = _meanings(arguments.match)
+        raise InputError("--masks are compared with the masks of SAM: give --sam too")
+    given = _meanings(arguments.match)
     objects = _objects(Path(arguments.boxes), images["HR"], arguments) if arguments.boxes else None
     classes = _mask_classes(arguments) if arguments.masks else ()
     known = _masks(Path(arguments.masks), images["HR"], classes, arguments) if arguments.masks else None
@@ -139,13 +138,13 @@ def _zero_shot(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]"
     segmenting = Segmenting(arguments.sam, device) if arguments.sam else None
     meaning = {}
     if objects is not None:
-        # A class that no image shows is not among the words that were read.
-        named = [name for names in told.values() for name in names if name not in classes]
+        # _words(objects) lacks classes that no image shows
+        named = [name for names in given.values() for name in names if name not in classes]
         boxed = FORMAT_CLASSES.get(arguments.format or "") or tuple(dict.fromkeys((*_words(objects), *named)))
-        meaning = match_words(grounding.words, boxed, _only(told, boxed))
+        meaning = match_words(grounding.words, boxed, _only(given, boxed))
     masks = None
     if known is not None:
-        levels = match_words(grounding.words, classes, _only(told, classes) if objects is not None else told)
+        levels = match_words(grounding.words, classes, _only(given, classes) if objects is not None else given)
         masks = {name: _as_words(mask, classes, levels).byte() for name, mask in known.items()}
     return judge_zero_shot(
         images,
@@ -158,12 +157,12 @@ def _zero_shot(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]"
         masks=None if masks is None else lambda name: masks[name].long(),
         pictures=arguments.pictures,
         resamples=arguments.resamples,
-        told=f"Grounding DINO {arguments.model}" + (f", SAM {arguments.sam}." if arguments.sam else "."),
+        note=f"Grounding DINO {arguments.model}" + (f", SAM {arguments.sam}." if arguments.sam else "."),
     )
 
 
 def _objects(source: Path, images: "Pictures", arguments: "argparse.Namespace") -> "dict[str, Objects]":
-    """The objects of images, their boxes where the images are."""
+    """Read the objects of images, with boxes in the images' own pixels."""
     from lit_thermal.data.formats.objects import place_objects, read_objects
 
     found = read_objects(source, images.names, arguments.format)
@@ -173,7 +172,7 @@ def _objects(source: Path, images: "Pictures", arguments: "argparse.Namespace") 
 def _masks(
     folder: Path, images: "Pictures", classes: Sequence[str], arguments: "argparse.Namespace"
 ) -> "dict[str, Tensor]":
-    """The masks of images, of their size, in one byte a pixel: those of a training are kept in memory."""
+    """Read the masks of images at their size, one byte per pixel, since those of a training stay in memory."""
     from lit_thermal.data.formats.class_masks import find_masks, place_mask, read_mask
 
     form: MaskFormat = "fmb" if arguments.mask_format == "fmb" else "index"
@@ -184,7 +183,7 @@ def _masks(
 
 
 def _as_words(mask: "Tensor", classes: Sequence[str], meaning: Mapping[str, int]) -> "Tensor":
-    """Classes of a mask as words of a prompt: 0 is none of them."""
+    """Replace the classes of a mask with the words of a prompt; 0 is no word."""
     import torch
 
     from lit_thermal.data.formats.class_masks import IGNORED
@@ -204,12 +203,14 @@ def _mask_classes(arguments: "argparse.Namespace") -> tuple[str, ...]:
     if known and arguments.classes:
         raise InputError(f"--mask_format {arguments.mask_format} has its own classes: leave --classes out")
     if not known and not arguments.classes:
-        raise InputError("name the classes of the masks, level 0 first, by --classes, or give --mask_format")
+        raise InputError(
+            "the classes of the masks are unknown: name them with --classes, level 0 first, or give --mask_format"
+        )
     return known or tuple(arguments.classes)
 
 
 def _training_images(arguments: "argparse.Namespace") -> "Pictures":
-    """The targets to train on, kept in memory as far as 2 GiB go."""
+    """Return the targets to train on; up to 2 GiB of them are kept in memory."""
     from lit_thermal.downstream.pictures import targets
 
     pictures = targets(Path(arguments.train), arguments.normalize)
@@ -229,19 +230,19 @@ def _meanings(given: Sequence[str]) -> dict[str, list[str]]:
     for word in given:
         name, sign, classes = word.partition("=")
         if not sign or not classes:
-            raise InputError(f"--match {word} is no WORD=CLASS or WORD=CLASS+CLASS")
+            raise InputError(f"--match {word} must be WORD=CLASS or WORD=CLASS+CLASS")
         result[name] = classes.split("+")
     return result
 
 
-def _only(told: Mapping[str, Sequence[str]], classes: Sequence[str]) -> dict[str, list[str]]:
-    """What words mean among these classes, where boxes and masks have different ones."""
-    kept = {word: [name for name in names if name in classes] for word, names in told.items()}
+def _only(given: Mapping[str, Sequence[str]], classes: Sequence[str]) -> dict[str, list[str]]:
+    """Return the meanings of words among these classes; boxes and masks may have different classes."""
+    kept = {word: [name for name in names if name in classes] for word, names in given.items()}
     return {word: names for word, names in kept.items() if names}
 
 
 def _given(arguments: "argparse.Namespace", *names: str) -> dict[str, Any]:
-    """What of a recipe the command line says."""
+    """Return the settings of a recipe that the command line gives."""
     found = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     for name, value in found.items():
         if value < (0 if name == "seed" else 1 if name in ("steps", "batch") else 1e-12):
@@ -252,7 +253,7 @@ def _given(arguments: "argparse.Namespace", *names: str) -> dict[str, Any]:
 
 
 def _of_weights(weights: str | Path | None) -> str:
-    """What a protocol says of weights: how they were trained, where their file tells."""
+    """Describe weights for the protocol, with the settings of their training if the file has them."""
     from lit_thermal.downstream.training import read_trained
 
     if weights is None:
@@ -263,64 +264,9 @@ def _of_weights(weights: str | Path | None) -> str:
         record = read_trained(Path(weights))["record"]
     except InputError:
         return f"weights {Path(weights).name}"
-    told = ", ".join(f"{key} {value}" for key, value in record.items() if key not in ("detector", "segmenter"))
-    return f"trained on targets (HR) alone: {told}"
+    settings = ", ".join(f"{key} {value}" for key, value in record.items() if key not in ("detector", "segmenter"))
+    return f"trained on targets (HR) alone: {settings}"
 
 
 def _dataset(arguments: "argparse.Namespace") -> str:
     return str(arguments.name or name_of(Path(arguments.hr)))
-
-
-def _parser(task: str) -> Parser:
-    about = {
-        "detection": "Average precision of one detector on LR enlarged, restored, visible and HR images.",
-        "segmentation": "Intersection over union of one SegFormer on LR enlarged, restored, visible and HR images.",
-        "zero_shot": "What Grounding DINO and SAM find by one prompt in LR enlarged, restored, visible and HR images.",
-    }
-    parser = Parser(f"lit_thermal evaluate {task}", about[task])
-    add = parser.add_argument
-    add("--pred", metavar="[NAME=]DIR", nargs="+", action="extend", default=[], help="what programs restored")
-    add("--hr", metavar="DIR", required=True, help="targets; files of one stem belong together everywhere")
-    add("--lr", metavar="DIR", help="inputs, enlarged by bicubic interpolation")
-    add("--guide", metavar="DIR", help="visible images")
-    add("--out", metavar="DIR", required=True, help="for metrics.json, tables and pictures")
-    add("--name", help="of the data set in tables (default: after --hr)")
-    add("--change", choices=("resized", "cropped"), help="how images came from those that were annotated")
-    add("--normalize", choices=get_args(Normalize), default=NORMALIZE, help="of 16 bit (default: robust)")
-    add("--pictures", type=int, default=4, metavar="N", help="how many scenes are drawn (default: 4)")
-    add("--resamples", type=int, default=500, metavar="N", help="of the images, for intervals (default: 500)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    if task != "segmentation":
-        text = "folder of Pascal VOC's XML, or COCO's JSON"
-        add("--boxes", metavar="PATH", required=task == "detection", help=text)
-        add("--format", choices=("voc", "coco", "llvip", "m3fd"), help="of the boxes (default: by PATH)")
-    if task != "detection":
-        add("--masks", metavar="DIR", required=task == "segmentation", help="gray images, one level a class")
-        add("--mask_format", choices=("index", "fmb", "simulated"), default="index", help="what levels mean")
-    add("--classes", nargs="+", metavar="WORD", help="what is judged; of masks in the order of levels")
-    if task == "zero_shot":
-        add("--prompt", default="automobile. person.", help="the same for all rows (default: 3M-TI's)")
-        add(
-            "--match", metavar="WORD=CLASS[+CLASS]", action="append", default=[], help="what a word of the prompt means"
-        )
-        add("--model", default="IDEA-Research/grounding-dino-tiny", metavar="SOURCE", help="Grounding DINO, by folder")
-        add("--sam", metavar="SOURCE", help="SAM, by folder or name on the hub, for masks of the boxes")
-        add("--threshold", type=float, default=0.3, help="least score of a box (default: 0.3)")
-        add("--text_threshold", type=float, default=0.25, help="least score of a word (default: 0.25)")
-        return parser
-    if task == "detection":
-        add("--detector", default="fasterrcnn_mobilenet_v3_large_fpn", metavar="NAME", help=_DETECTORS)
-        add("--train_boxes", metavar="PATH", help="of the images to train on (default: --boxes)")
-    else:
-        add("--segformer", default="b1", metavar="SIZE", help="b0 to b5, or a folder or name on the hub (default: b1)")
-        add("--train_masks", metavar="DIR", help="of the images to train on")
-    add("--weights", metavar="FILE", help="of a training, which is made or gone on with by --train; DEFAULT: COCO's")
-    add("--train", metavar="DIR", help="targets to train on before")
-    add("--steps", type=int, help="of the training")
-    add("--batch", type=int, help="images a step (default: the papers' 16, for segmentation 8)")
-    add("--learning_rate", type=float, help="(default: the papers' 0.01, for segmentation 6e-5)")
-    add("--seed", type=int, help="of the training")
-    return parser
-
-
-_DETECTORS = "fcos_small, a detector of torchvision, or a folder or name on the hub of transformers"

@@ -1,4 +1,4 @@
-"""What stops a run from outside, in one sentence: killed data workers, full disks, removed folders, no account."""
+"""Error messages for external failures of a run: killed data workers, full disks, removed folders, missing accounts."""
 
 import contextlib
 import errno
@@ -19,28 +19,28 @@ from lit_thermal.cli.run_folder import short_path
 from lit_thermal.errors import InputError, short
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-FEWER = "give fewer by --data.num_workers (0 reads in the training process), or a smaller data.batch_size"
+FEWER = "lower --data.num_workers (0 reads in the training process) or data.batch_size"
 
-_told_full = mmap.mmap(-1, 1)
-"""1 when a data worker ended because shared memory was full; the workers inherit it."""
+_shared_memory_full = mmap.mmap(-1, 1)
+"""1 after a data worker ended because shared memory was full; the workers inherit this byte."""
 
 
 def foreseen(error: Exception, trainer: Trainer) -> InputError | None:
-    """Return the sentence for an error that no mistake in the program made, or None for any other.
+    """Return the message for an error with an external cause, or None for any other error.
 
     Args:
-        error: that ended a verb of the Trainer.
-        trainer: knows the run's folder and its checkpoints.
+        error: exception that ended a verb of the Trainer.
+        trainer: trainer of the run, which knows its folder and checkpoints.
     """
     folder = Path(trainer.default_root_dir)
     text = str(error)
-    if "DataLoader worker" in text and (told := _worker(error)):
-        return InputError(told)
+    if "DataLoader worker" in text and (message := _worker(error)):
+        return InputError(message)
     if isinstance(error, MemoryError):
-        return InputError(f"the memory of this machine does not suffice: {FEWER}")
+        return InputError(f"this machine has too little memory: {FEWER}")
     if type(error).__module__.split(".")[0] == "wandb":
         return _no_wandb(short(error))
-    if "without overflow" in text:  # what torch says of a step that no number holds
+    if "without overflow" in text:  # torch's message for a step that exceeds the range of the number format
         return InputError(f"the optimizer cannot make its step ({short(error)}): lower model.optimizer.lr")
     if not isinstance(error, OSError | RuntimeError):
         return None
@@ -48,22 +48,24 @@ def foreseen(error: Exception, trainer: Trainer) -> InputError | None:
         return InputError(f"the run folder {folder} was removed while the run wrote to it: start the run again")
     where = getattr(error, "filename", None) or short_path(folder)
     full = getattr(error, "errno", None) in FULL or "No space left on device" in text
-    # torch's writer of archives does not say what the system told it
+    # torch's archive writer does not pass on the error of the operating system.
     if full or "iostream error" in text or "PytorchStreamWriter failed" in text:
         return InputError(
             f"{where} cannot be written ({short(error)}): make room or choose another place by "
             f"--trainer.default_root_dir{_kept(trainer)}"
         )
     if isinstance(error, OSError) and _is_inside(where, folder):
-        return InputError(f"{where} cannot be written ({short(error)}): leave it to the run{_kept(trainer)}")
+        return InputError(
+            f"{where} cannot be written ({short(error)}): do not change the run folder during a run{_kept(trainer)}"
+        )
     return None
 
 
 def end_workers_that_cannot_send() -> None:
-    """Let a data worker end that cannot hand over a batch, most often because shared memory is full.
+    """End data workers that cannot send a batch, most often because shared memory is full.
 
-    Python's queue shows a traceback in the worker and goes on without the batch, for which the training then waits for
-    ever. Torch tells the training of a worker that ends, and a byte that both share tells why.
+    Python's queue prints a traceback in the worker and drops the batch, for which the training then waits forever.
+    Torch reports a worker that ends to the training, and a shared byte holds the reason.
     """
 
     def fail(error: BaseException, thing: object) -> None:
@@ -71,10 +73,10 @@ def end_workers_that_cannot_send() -> None:
         if multiprocessing.parent_process() is None or not full:
             show(error, thing)
         if multiprocessing.parent_process() is not None:
-            _told_full[0] = int(full)
+            _shared_memory_full[0] = int(full)
             os._exit(1)
 
-    _told_full[0] = 0
+    _shared_memory_full[0] = 0
     if Queue._on_queue_feeder_error.__module__ != __name__:  # type: ignore[attr-defined]
         show = Queue._on_queue_feeder_error  # type: ignore[attr-defined]
         Queue._on_queue_feeder_error = staticmethod(fail)  # type: ignore[attr-defined]
@@ -82,7 +84,7 @@ def end_workers_that_cannot_send() -> None:
 
 @contextlib.contextmanager
 def quiet_writers() -> Iterator[None]:
-    """Leave out the traceback that TensorBoard's thread prints on a full disk: its error reaches the run as well."""
+    """Hide the traceback of TensorBoard's thread on a full disk; the run receives the same error."""
     before = threading.excepthook
     threading.excepthook = lambda error: None if _lacks_room(error.exc_value) else before(error)
     try:
@@ -93,10 +95,10 @@ def quiet_writers() -> Iterator[None]:
 
 @rank_zero_only
 def check_wandb(trainer: Trainer) -> None:
-    """Check, before anything else is done, that a logger of Weights & Biases has its account and its network.
+    """Check before the run that a logger of Weights & Biases has an account and a network connection.
 
     Raises:
-        InputError: it has not, and would ask for them or wait.
+        InputError: the logger would ask for the account or wait for the network.
     """
     online = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger) and not logger._offline]
     if not online or os.environ.get("WANDB_MODE", "online") not in ("online", "shared"):
@@ -108,7 +110,7 @@ def check_wandb(trainer: Trainer) -> None:
     except wandb.errors.Error as error:
         raise _no_wandb(short(error)) from error
     if not known:
-        raise _no_wandb("there is no key on this machine")
+        raise _no_wandb("this machine has no API key")
 
 
 def _no_wandb(why: str) -> InputError:
@@ -119,9 +121,9 @@ def _no_wandb(why: str) -> InputError:
 
 
 def _worker(error: BaseException) -> str:
-    """Return what became of a data worker, or nothing where it raised what only a mistake in the program does."""
+    """Return the message for an external failure of a data worker, or an empty string for any other error."""
     text = str(error)
-    if _told_full[0] or "shared memory" in text or "Bus error" in text or "</torch_" in text:
+    if _shared_memory_full[0] or "shared memory" in text or "Bus error" in text or "</torch_" in text:
         return f"the shared memory of the data workers (/dev/shm) is full: enlarge it, or {FEWER}"
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
         return f"a data worker ran out of memory: {FEWER}"
@@ -131,17 +133,17 @@ def _worker(error: BaseException) -> str:
 
 
 def _line_of(text: str) -> str:
-    """Return the first sentence of what torch says."""
+    """Return the first sentence of torch's message."""
     return text.strip().splitlines()[0].split(". ")[0].rstrip(". ")
 
 
 def _kept(trainer: Trainer) -> str:
-    """Return where the last whole checkpoint is."""
+    """Return a clause that names the last complete checkpoint, or an empty string if there is none."""
     if trainer.state.fn != "fit":
         return ""
     saved = [Path(getattr(callback, "last_model_path", "") or "") for callback in trainer.checkpoint_callbacks]
     whole = next((path for path in saved if path.is_file()), None)
-    return f"; the last whole checkpoint, {whole}, is kept" if whole else ""
+    return f"; the last complete checkpoint is {whole}" if whole else ""
 
 
 def _is_inside(name: object, folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What type hints say about a config: which classes a slot takes, which arguments these have, what a value may be."""
+"""Type hints of a config's classes: the classes that a slot accepts, their arguments, and the allowed values."""
 
 import inspect
 import types
@@ -21,23 +21,23 @@ class Argument:
     hint: Any
     default: Any = EMPTY
     group: Mapping[str, "Argument"] | None = None
-    """For a key that is a group of arguments rather than a value (`trainer`)."""
+    """Arguments below a key that is a group and not a value (`trainer`)."""
 
 
 class Slot(NamedTuple):
-    """The classes that may fill a place: a class of `bases` or a factory of one."""
+    """Classes that an argument accepts: subclasses of `bases`, or factories of them."""
 
     bases: tuple[type, ...]
     passed: int
-    """How many positional arguments the parent passes to the class."""
+    """Number of positional arguments that the parent passes to the class."""
 
 
 def arguments(kind: type | Callable[..., Any], passed: int = 0) -> dict[str, Argument]:
-    """Return the arguments that a config may give to a class.
+    """Return the arguments of a class that a config may set.
 
     Args:
-        kind: the class; for one that takes `**kwargs`, those of its bases belong to it too.
-        passed: leading positional arguments that are not the config's to give.
+        kind: class; if it takes `**kwargs`, the arguments of its bases are included.
+        passed: number of leading positional arguments that the parent passes and a config cannot set.
     """
     found: dict[str, Argument] = {}
     classes = inspect.getmro(kind) if inspect.isclass(kind) else (kind,)
@@ -60,7 +60,7 @@ def arguments(kind: type | Callable[..., Any], passed: int = 0) -> dict[str, Arg
 
 
 def slots(hint: Any) -> Slot | None:
-    """Return which classes a type hint takes, or None where it takes plain values only."""
+    """Return the classes that a type hint accepts, or None if it accepts only plain values."""
     bases: list[type] = []
     passed = 0
     for member in _members(hint):
@@ -74,7 +74,7 @@ def slots(hint: Any) -> Slot | None:
 
 
 def subclasses(slot: Slot) -> dict[str, type]:
-    """Return the concrete public classes for a slot by their names, as far as they were imported."""
+    """Return all imported concrete public classes for a slot, by name."""
     found: dict[str, type] = {}
     todo = list(slot.bases)
     while todo:
@@ -86,7 +86,7 @@ def subclasses(slot: Slot) -> dict[str, type]:
 
 
 def containers(hint: Any) -> tuple[Any, Any]:
-    """Return the type of the items of a list hint and of the values of a dict hint, each None where it is neither."""
+    """Return the type of the items of a list hint and that of the values of a dict hint; None for other hints."""
     items = values = None
     for member in _members(hint):
         origin, args = get_origin(member), get_args(member)
@@ -102,13 +102,13 @@ def containers(hint: Any) -> tuple[Any, Any]:
 
 
 def fixed_lengths(hint: Any) -> list[int]:
-    """Return the lengths of the tuples of a fixed length among the members of a hint."""
+    """Return the lengths of all fixed-length tuples in a hint."""
     tuples = [get_args(member) for member in _members(hint) if get_origin(member) is tuple]
     return [len(args) for args in tuples if Ellipsis not in args]
 
 
 def leaves(hint: Any) -> Any:
-    """Return the union of the members of a hint that are plain values, or None where there is none."""
+    """Return the union of the plain-value members of a hint, or None if it has none."""
     plain = [m for m in _members(hint) if slots(m) is None and m is not type(None) and containers(m) == (None, None)]
     return Union[tuple(plain)] if plain else None  # noqa: UP007 - the members are known at run time only
 
@@ -119,12 +119,12 @@ def accepts_null(hint: Any) -> bool:
 
 
 def literals(hint: Any) -> list[str]:
-    """Return the words that a hint allows, where it allows certain words only."""
+    """Return the words of all `Literal` members of a hint."""
     return [str(word) for member in _members(hint) if get_origin(member) is Literal for word in get_args(member)]
 
 
 def described(hint: Any) -> str:
-    """Return what a hint expects, in words."""
+    """Return a description of the values that a hint accepts."""
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     parts = []
     for member in _members(hint):

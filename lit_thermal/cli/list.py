@@ -1,4 +1,4 @@
-"""The verb `list`: what can be named in a config, read from the source files without importing them."""
+"""The verb `list`: names that a config may use, read from the source files without importing them."""
 
 import ast
 import importlib.util
@@ -10,18 +10,18 @@ import lit_thermal
 from lit_thermal.cli.parser import Parser
 
 Row = tuple[int, str, str]
-"""Indent, name, one line about it."""
+"""Indent, name and description of a line."""
 
 
 class ClassSource(NamedTuple):
-    """A class as its source file states it."""
+    """A class as defined in its source file."""
 
     name: str
     bases: tuple[str, ...]
-    """Last names of the bases: `Module` for `nn.Module`."""
+    """Last parts of the names of the bases: `Module` for `nn.Module`."""
     abstract: bool
     about: str
-    """First line of the docstring."""
+    """The first line of the docstring."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         ("protocols", "--model.protocols=[NAME, ...]", families(read(_package("lit_thermal.evaluation")))),
         ("data", "--data=NAME", members(data := read(_package("lit_thermal.data")), "LightningDataModule")),
         ("parts of data", "--data.SLOT=NAME", families(data)),
-        ("callbacks", "--trainer.callbacks+=NAME", callbacks(read(_package("lit_thermal.callbacks")))),
+        ("callbacks", "--trainer.callbacks+=NAME", callbacks(_package("lit_thermal.callbacks"))),
         ("experiments", "-c NAME", files(_package("lit_thermal.experiments"))),
         ("sweeps", "", files(_package("lit_thermal.sweeps"))),
     ]
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def read(folder: Path) -> list[ClassSource]:
-    """Read the public classes of all Python files below a folder, in the order of path and line."""
+    """Return the public classes of all Python files below a folder, in the order of path and line."""
     found = []
     for path in sorted(folder.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -77,7 +77,7 @@ def members(classes: list[ClassSource], base: str, indent: int = 0) -> list[Row]
 
 
 def families(classes: list[ClassSource]) -> list[Row]:
-    """Return each abstract base that others descend from, with its members below it."""
+    """Return the rows of abstract base classes, each followed by its subclasses."""
     rows: list[Row] = []
     for entry in classes:
         below = members(classes, entry.name, indent=1)
@@ -87,19 +87,22 @@ def families(classes: list[ClassSource]) -> list[Row]:
 
 
 def lone(classes: list[ClassSource], base: str) -> list[Row]:
-    """Return the classes that descend directly from `base` and that nothing descends from."""
+    """Return the rows of direct subclasses of `base` that have no subclasses themselves."""
     parents = {name for entry in classes for name in entry.bases}
     return [(0, c.name, c.about) for c in classes if base in c.bases and c.name not in parents]
 
 
-def callbacks(classes: list[ClassSource]) -> list[Row]:
-    """Return the rows of the classes that have a base: in this folder each but a named tuple is a callback."""
-    kinds = [entry for entry in classes if entry.bases and entry.bases != ("NamedTuple",)]
-    return [(0, entry.name, entry.about) for entry in kinds if not entry.abstract]
+def callbacks(folder: Path) -> list[Row]:
+    """Return the rows of the callbacks that a config may name: those that the package exports in `__all__`."""
+    exported: list[str] = []
+    for node in ast.parse((folder / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            exported = ast.literal_eval(node.value)
+    return [(0, entry.name, entry.about) for entry in read(folder) if entry.name in exported]
 
 
 def files(folder: Path) -> list[Row]:
-    """Return the YAML files below a folder by their names for `-c`, each with its first comment line."""
+    """Return the rows of the YAML files below a folder: the name for `-c` and the first comment line."""
     rows = []
     for path in sorted(folder.rglob("*.yaml"), key=lambda p: (len(p.relative_to(folder).parts), p)):
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]
@@ -115,7 +118,7 @@ def _decorators(node: ast.ClassDef) -> Iterator[ast.expr]:
 
 
 def _package(name: str) -> Path:
-    """Return the folder of a package, found without importing it (its parent is cheap to import)."""
+    """Return the folder of a package without importing it; only its parent is imported, which is cheap."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         return Path(lit_thermal.__file__).parent / name.rsplit(".", 1)[-1]

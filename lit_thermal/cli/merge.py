@@ -1,4 +1,4 @@
-"""The verb `merge`: the LoRA of a checkpoint is folded into the weights it was added to."""
+"""The verb `merge`: folds the LoRA of a checkpoint into the base weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ from lit_thermal.cli.target import check_target
 
 
 def main(argv: Sequence[str]) -> int:
-    """Merge one checkpoint; returns the exit code."""
+    """Merge one checkpoint; return the exit code."""
     arguments = _parser().parse_args(argv)
-    source, target = Path(arguments.checkpoint), Path(arguments.ours)
+    source, target = Path(arguments.checkpoint), Path(arguments.output)
     check_target({"CHECKPOINT": source}, target, arguments.overwrite)
     from lit_thermal.blocks.prompt import TextPrompt
     from lit_thermal.weights import save_model
@@ -21,29 +21,27 @@ def main(argv: Sequence[str]) -> int:
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{source}: {len(model.state_dict())} entries, {parameters:,} parameters, no LoRA -> {target}")
     assert model.config is not None
-    # What shapes the result and not the weights, so that nobody would be told of a difference.
+    # These settings change the result but not the weights, so that no check would report a difference.
     kept = {name: model.config["init_args"].get(name) for name in ("train", "latent", "timestep", "upsampling")}
     words = " ".join(["-c EXPERIMENT", *(f"--model.{name}={value}" for name, value in kept.items() if value)])
     print(f"use it:      lit_thermal predict {words} --ckpt_path {target}")
     if isinstance(model.prompt, TextPrompt):
-        print(
-            f"it needs:    text_encoder/ and tokenizer/ in {model.prompt.encoder.folder}, and no other file of its base"
-        )
+        print(f"it needs:    text_encoder/ and tokenizer/ in {model.prompt.encoder.folder}, no other files of the base")
     return 0
 
 
 def _parser() -> Parser:
     parser = Parser(
         "lit_thermal merge",
-        "Fold the LoRA of a checkpoint into the weights it was added to, and write all weights as one checkpoint.",
+        "Fold the LoRA of a checkpoint into the base weights, and write all weights as one checkpoint.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint with LoRA that `fit` or `convert` wrote")
-    parser.add_argument("ours", metavar="OURS", help="checkpoint to write (.ckpt)")
+    parser.add_argument("output", metavar="OUTPUT", help="checkpoint to write (.ckpt)")
     parser.add_argument(
         "--base",
         metavar="FOLDER",
         default="",
-        help="folder of the model that it was trained from, or its name on the hub (default: where it was in training)",
+        help="folder of the base model, or its name on the hub (default: the folder or name used in training)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OURS where it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
     return parser

@@ -1,4 +1,4 @@
-"""Folders and files that the command line gives with names, or that are named after themselves."""
+"""Folders and files of the command line as NAME=PATH, or named after the last part of their path."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 from lit_thermal.errors import InputError
 
 GENERAL = ("hr", "lr", "predictions", "results", "checkpoints")
-"""Names of folders that say nothing of what is in them."""
+"""Folder names that do not describe their content; the name of the parent folder is used instead."""
 
 
 def named_paths(words: Sequence[str]) -> dict[str, Path]:
-    """`NAME=PATH` or a path, which is named after its last part, to name and path.
+    """Return name and path of each word, which is `NAME=PATH` or a path that is named after its last part.
 
     Raises:
-        InputError: a word is neither, or two have one name.
+        InputError: a word is neither, or two words have the same name.
     """
     found: dict[str, Path] = {}
     for word in words:
@@ -29,7 +29,7 @@ def named_paths(words: Sequence[str]) -> dict[str, Path]:
 
 
 def name_of(path: Path) -> str:
-    """What to call a folder or file; what a run restored is called after the run."""
+    """Return the name of a folder or file; the folder of a run's predictions is named after the run."""
     path = path.resolve()
     if path.name.lower() in GENERAL:
         return path.parent.name

@@ -1,4 +1,4 @@
-"""Short errors: names that are near a mistyped one, and a parser for the small verbs that tells one sentence."""
+"""The parser of verbs without a Trainer, with one-sentence errors, and suggestions for mistyped names."""
 
 import argparse
 import difflib
@@ -9,18 +9,18 @@ from lit_thermal.errors import InputError
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return the known names that are written most like `name`, the best first; case does not count."""
+    """Return the known names most similar to `name`, the best first; case is ignored."""
     folded: dict[str, str] = {}
     for candidate in known:
         folded.setdefault(candidate.lower(), candidate)
     found = difflib.get_close_matches(name.lower(), folded, n=most, cutoff=0.6)
-    # a name that starts with the given one is near even when it is much longer (`thermal`, `ThermalPrompt`)
+    # A name that begins with the given one is similar even if it is much longer (`thermal`, `ThermalPrompt`).
     found += [f for f in folded if len(name) >= 3 and f.startswith(name.lower()) and f not in found]
     return [folded[f] for f in found[:most]]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean A or B?` for the names near `name`, or nothing where none is near."""
+    """Return `; did you mean A or B?` with the names similar to `name`, or an empty string if there is none."""
     near = nearest(name, known)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Raise the message, with the nearest options where one was not known."""
+        """Raise the message; for an unknown option, with the most similar options."""
         for word in message.removeprefix("unrecognized arguments: ").split():
             if message.startswith("unrecognized") and word.startswith("--"):
                 name = word.split("=")[0]

@@ -1,4 +1,4 @@
-"""Advertisements and warnings that a user of the command line cannot act upon are not shown."""
+"""Filters for advertisements, and for warnings that a user of the command line cannot act upon."""
 
 import logging
 import threading
@@ -6,17 +6,17 @@ import warnings
 
 LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 WARNINGS = (
-    # resuming in the folder of the run is what this command line does
+    # A resumed run continues in its folder.
     r"Checkpoint directory .* exists and is not empty",
-    # the callbacks that keep checkpoints have nothing to do outside of training
+    # Callbacks that save checkpoints have nothing to do outside of training.
     r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
-    # the metrics are gathered from all processes before they are logged
+    # Metrics are gathered from all processes before they are logged.
     r"It is recommended to use `self.log\(.*sync_dist=True",
-    # the gradients of depthwise weights with one input channel are laid out in another way of the same numbers
+    # Gradients of depthwise weights with one input channel have different strides but the same memory layout.
     r"Grad strides do not match bucket view strides",
-    # frozen parts of a model stay in eval mode
+    # Frozen parts of a model stay in eval mode.
     r"Found \d+ module\(s\) in eval mode at the start of training",
-    # between Lightning and torch
+    # Lightning uses a deprecated function of torch.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
@@ -27,13 +27,13 @@ def silence() -> None:
         logger = logging.getLogger(name)
         if _no_tips not in logger.filters:
             logger.addFilter(_no_tips)
-    threading.excepthook = _told_elsewhere
+    threading.excepthook = _hide_writer_error
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _told_elsewhere(failed: threading.ExceptHookArgs) -> None:
-    """Show the traceback of a thread, unless it is TensorBoard's that writes: its error reaches the run itself."""
+def _hide_writer_error(failed: threading.ExceptHookArgs) -> None:
+    """Show the traceback of a thread, except that of TensorBoard's writer, whose error the run receives itself."""
     if not (type(failed.thread).__module__.startswith("tensorboard.") and issubclass(failed.exc_type, OSError)):
         threading.__excepthook__(failed)
 

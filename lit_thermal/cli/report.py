@@ -1,4 +1,4 @@
-"""The verb `report`: runs, or sweeps, as one page beside the published numbers."""
+"""The verb `report`: one page that compares runs or sweeps with the published numbers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.pictures < 0 or (arguments.line is not None and arguments.line < 0):
         raise InputError("--pictures and --line are counted from 0 and cannot be negative")
     check_folder(out, "--out")
-    # Imported here, so that a mistake is told before anything heavy is loaded.
+    # Imported here, so that mistakes are reported before anything heavy is loaded.
     from lit_thermal.report.page import Options, write_report
     from lit_thermal.report.read import read_studies
 
@@ -30,20 +30,28 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "lit_thermal report",
-        "Draw sweeps, or single runs, as one page that needs no network: tables beside the published ones with "
+        "Draw sweeps or single runs as one page that needs no network: tables next to the published ones with "
         "intervals and verdicts, curves, cost and pictures; each table also as CSV and LaTeX.",
     )
     parser.add_argument(
         "paths",
         metavar="RUN|SWEEP",
         nargs="+",
-        help="folders of sweeps, or of tested runs, of which the first is the reference",
+        help="folders of sweeps, or of tested runs; the first run is the reference",
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for index.html and tables/")
-    parser.add_argument("--names", metavar="NAME", nargs="+", help="of the runs, else their experiments")
-    parser.add_argument("--reference", metavar="NAME", help="row to hold the others against, where no paper names one")
-    parser.add_argument("--pictures", metavar="N", type=int, default=4, help="scenes in the gallery of each sweep (4)")
+    parser.add_argument("--names", metavar="NAME", nargs="+", help="names of the runs (default: their experiments)")
     parser.add_argument(
-        "--line", metavar="Y", type=int, help="line of the gray-value profiles; else where errors are large"
+        "--reference", metavar="NAME", help="row that the others are compared with, if no paper names one"
+    )
+    parser.add_argument(
+        "--pictures",
+        metavar="N",
+        type=int,
+        default=4,
+        help="number of scenes in the gallery of each sweep (default: 4)",
+    )
+    parser.add_argument(
+        "--line", metavar="Y", type=int, help="image row of the gray-value profiles (default: where errors are large)"
     )
     return parser

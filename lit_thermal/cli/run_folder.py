@@ -1,4 +1,4 @@
-"""Run folders: `<root>/<experiment>/<time>-<verb>`, one per run, and the checkpoints that lie in them."""
+"""Run folders, `<root>/<experiment>/<time>-<verb>`, one for each run, and the checkpoints in them."""
 
 import contextlib
 import os
@@ -12,31 +12,31 @@ from lit_thermal import plain_yaml
 from lit_thermal.errors import InputError, short
 
 ROOT = "runs"
-"""Where experiments are kept, from the working directory, unless `--trainer.default_root_dir` says otherwise."""
+"""Default folder of experiments in the working directory; `--trainer.default_root_dir` replaces it."""
 LOCK = ".lock"
-"""File in the folder of a training that its process holds."""
+"""Lock file in the folder of a training."""
 _NAME = re.compile(r"(?P<time>[0-9]{8}-[0-9]{6})-(?P<verb>[a-z]+)(?:-slurm[^-]+)?(?:-(?P<number>[0-9]+))?")
 
 
 def new_folder(experiment: Path, verb: str) -> Path:
-    """Make the folder of a new run; two runs of the same second get two folders.
+    """Create the folder of a new run; two runs in the same second get two folders.
 
-    Its name comes after those of all earlier runs of the verb, also where the clock was set back.
+    Sorted by name, it comes after all earlier runs of the verb, even if the clock was set back.
 
-    A SLURM job that was requeued gets the folder of its first start back, where Lightning finds the checkpoint that
-    it wrote when the job was stopped.
+    A requeued SLURM job gets the folder of its first start, where Lightning finds the checkpoint that it wrote when the
+    job was stopped.
 
     Args:
         experiment: folder of the experiment.
-        verb: what is run.
+        verb: verb of the run.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be created.
     """
     job = os.environ.get("SLURM_JOB_ID")
     stem = f"{verb}-slurm{job}" if job else verb
     if job and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
-        # the number of one job can begin as that of another
+        # The number of one job can be the beginning of another's.
         own = re.compile(rf"[0-9]{{8}}-[0-9]{{6}}-{re.escape(stem)}(-[0-9]+)?")
         earlier = sorted((path for path in experiment.glob("*") if own.fullmatch(path.name)), key=_order)
         if earlier:
@@ -55,32 +55,32 @@ def new_folder(experiment: Path, verb: str) -> Path:
                 folder.mkdir(parents=True)
                 return folder
             number += 1
-    except (OSError, ValueError) as error:  # a NUL character is no error of the system
+    except (OSError, ValueError) as error:  # a NUL character raises ValueError
         raise InputError(
-            f"the run folder {folder} cannot be made ({short(error)}): choose another place or name"
+            f"the run folder {folder} cannot be created ({short(error)}): choose another place or name"
         ) from error
 
 
 def discard(folder: Path | None) -> None:
-    """Remove the folder of a run that ended before it began, if it holds nothing but the record of its start."""
+    """Remove the folder of a run that failed at its start, if it holds nothing but config, logs and lock."""
     if folder is None or not folder.is_dir():
         return
     if {path.name for path in folder.iterdir()} <= {"config.yaml", "csv", "tensorboard", LOCK}:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            folder.parent.rmdir()  # succeeds only where this was the first run
+            folder.parent.rmdir()  # fails if the experiment has other runs
 
 
 def find_checkpoint(experiment: Path, which: str, strict: bool = True) -> Path:
-    """Return `last` or `best` of the newest training of an experiment.
+    """Return the `last` or `best` checkpoint of the newest training of an experiment.
 
     Args:
         experiment: folder of the experiment.
         which: `last` or `best`.
-        strict: refuse where a newer training has none; else take the newest that has one.
+        strict: raise an error if the newest training has no such checkpoint; otherwise older trainings are searched.
 
     Raises:
-        InputError: no training of the experiment holds one, or a newer one than all that do holds none.
+        InputError: no training of the experiment has such a checkpoint, or with `strict` the newest has none.
     """
     found = sorted(_within(experiment, f"*/checkpoints/{which}.ckpt"), key=lambda path: _order(path.parents[1]))
     if found:
@@ -90,7 +90,7 @@ def find_checkpoint(experiment: Path, which: str, strict: bool = True) -> Path:
         if strict and newer:
             raise InputError(
                 f"the newest training of {experiment}, {newer[-1].name}, {_state(newer[-1], which)}, and {folder.name} "
-                f"is an older one: to take that, give the file {short_path(chosen)} instead of {which!r}"
+                f"is an older one: to use that, give the file {short_path(chosen)} instead of {which!r}"
             )
         return chosen
     others = sorted({path.parents[2].name for path in _within(experiment.parent, f"*/*/checkpoints/{which}.ckpt")})
@@ -99,19 +99,19 @@ def find_checkpoint(experiment: Path, which: str, strict: bool = True) -> Path:
 
 
 def folder_of(checkpoint: Path, experiment: Path) -> Path | None:
-    """Return the run folder that a checkpoint lies in, where that is a run of this experiment."""
+    """Return the run folder of a checkpoint, or None if that is no run of this experiment."""
     folder = checkpoint.absolute().parent.parent
     inside = checkpoint.parent.name == "checkpoints" and folder.parent.resolve() == experiment.resolve()
     return folder if inside else None
 
 
 def _within(folder: Path, pattern: str) -> list[Path]:
-    """What lies in a folder, nothing where there can be no such folder."""
+    """Return the matching paths in a folder; none if there is no such folder."""
     return list(folder.glob(pattern)) if os.path.isdir(folder) else []
 
 
 def _trainings(experiment: Path) -> list[Path]:
-    """Folders of trainings that write checkpoints, the oldest first; a quick trial run (`fast_dev_run`) has none."""
+    """Return the folders of trainings, the oldest first, without trial runs (`fast_dev_run`)."""
     folders = [
         path for path in experiment.iterdir() if (found := _NAME.fullmatch(path.name)) and found["verb"] == "fit"
     ]
@@ -119,7 +119,7 @@ def _trainings(experiment: Path) -> list[Path]:
 
 
 def _order(folder: Path) -> tuple[str, int, str]:
-    """Sort key that puts run folders in the order in which they were made; folders of other names come before them."""
+    """Return a sort key by creation; folders with other names come before run folders."""
     found = _NAME.fullmatch(folder.name)
     return (found["time"], int(found["number"] or 1), folder.name) if found else ("", 0, folder.name)
 
@@ -133,14 +133,14 @@ def _is_trial(folder: Path) -> bool:
 
 
 def _state(folder: Path, which: str) -> str:
-    """What a training that lacks a checkpoint has instead."""
+    """Describe which checkpoints a training has instead of the requested one."""
     others = sorted(path.name for path in folder.glob("checkpoints/*.ckpt"))
     if others:
         return f"holds no {which}.ckpt but {', '.join(others[:3])}"
-    return "holds no checkpoint (it is at work or was stopped before its first)"
+    return "holds no checkpoint (it is running or was stopped before its first)"
 
 
 def short_path(path: str | Path) -> Path:
-    """Return a path relative to the working directory where it lies below it."""
+    """Return a path relative to the working directory if it is below it."""
     path = Path(path)
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

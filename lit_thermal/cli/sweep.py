@@ -1,4 +1,4 @@
-"""The verb `sweep`: the points of a W&B sweep file without W&B."""
+"""The verb `sweep`: runs the points of a W&B sweep file without W&B."""
 
 import importlib.util
 import os
@@ -23,11 +23,11 @@ from lit_thermal.sweeping.sweep_file import SweepFile, read_sweep_file
 
 ROOT = Path("runs") / "sweeps"
 _TAIL = 1 << 16
-"""Bytes at the end of a log in which its last words are looked for."""
+"""Number of bytes at the end of a log that are searched for its last line."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a sweep; returns 0 where every point finished, 1 where one failed."""
+    """Run a sweep; return 0 if all points finished, 1 if one failed."""
     parser = _parser()
     own, overrides = _split(parser, list(argv))
     arguments = parser.parse_args(own)
@@ -76,11 +76,11 @@ def _run(sweep: SweepFile, planned: SweepRecord, places: list[dict[str, str]]) -
 
 
 class Lines:
-    """A line for each running point on a terminal; elsewhere a line when one starts and ends.
+    """Progress of a sweep: a line for each running point on a terminal, otherwise a line at each start and end.
 
     Args:
-        total: points of the sweep.
-        finished: those that were finished before.
+        total: number of points of the sweep.
+        finished: number of points that finished before.
     """
 
     def __init__(self, total: int, finished: int) -> None:
@@ -104,13 +104,13 @@ class Lines:
         self._progress.stop()
 
     def started(self, point: PointRecord) -> None:
-        """Show a line for the point."""
+        """Show a line for a point."""
         self._tasks[point.folder] = self._progress.add_task(point.folder.name, total=None, note="starts")
         if not self._console.is_terminal:
             print(f"started {point.folder.name}", flush=True)
 
     def running(self, point: PointRecord, progress: dict[str, Any]) -> None:
-        """Move the point's line on."""
+        """Update the line of a point."""
         if not progress:
             return
         score = f", val {progress['val/psnr']:.2f} dB" if progress.get("val/psnr") is not None else ""
@@ -120,7 +120,7 @@ class Lines:
         self._progress.update(self._tasks[point.folder], completed=progress["step"], note=note, **changes)
 
     def ended(self, point: PointRecord) -> None:
-        """Say how the point ended."""
+        """Print how a point ended."""
         self._progress.remove_task(self._tasks.pop(point.folder))
         self._ended += 1
         self.finished += point.state == "finished"
@@ -132,7 +132,7 @@ class Lines:
 
 
 def _split(parser: Parser, words: list[str]) -> tuple[list[str], list[str]]:
-    """Part the options of this verb from those that every point gets: the ones of `fit`, which hold a dot."""
+    """Separate the options of this verb from those of `fit`, which contain a dot and are passed to all points."""
     own, overrides = [], []
     rest = list(words)
     while rest:
@@ -147,10 +147,10 @@ def _split(parser: Parser, words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _find(name: str) -> Path:
-    """Find a sweep file: a path, or the name of a packaged sweep.
+    """Return the path of a sweep file, given as a path or as the name of a packaged sweep.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such file.
     """
     if Path(name).exists() and not Path(name).is_dir():
         return Path(name)
@@ -165,7 +165,7 @@ def _find(name: str) -> Path:
 
 
 def _chosen(sweep: SweepFile, named: dict[str, Point], wanted: Sequence[str] | None) -> dict[str, Point]:
-    """The points that were asked for by name; all where none was."""
+    """Return the points with the requested names, or all points if no name was given."""
     for name in wanted or ():
         if name not in named:
             raise InputError(
@@ -175,14 +175,15 @@ def _chosen(sweep: SweepFile, named: dict[str, Point], wanted: Sequence[str] | N
 
 
 def _files(point: PointRecord) -> list[Path]:
-    """The config files that a point's command names."""
+    """Return the config files in the command of a point."""
     return [find_experiment(str(value)) for name, value in sources(list(point.command[1:])) if name in CONFIG]
 
 
 def _places(jobs: int | None) -> list[dict[str, str]]:
-    """The environment of each process that may run at a time: one for each GPU, or one, unless `jobs` says otherwise.
+    """Return the additional environment variables of each process that runs at a time.
 
-    Processes share the GPUs in turn, and the cores evenly, unless the user fixed the number of threads.
+    There are `jobs` processes, by default one for each GPU, or one. They use the GPUs in turn, and share the cores
+    evenly unless the user set the number of threads.
     """
     import torch
 
@@ -196,7 +197,7 @@ def _places(jobs: int | None) -> list[dict[str, str]]:
 
 
 def _last_words(point: PointRecord) -> str:
-    """The last line that a failed point printed."""
+    """Return the last line that a failed point printed."""
     try:
         with (point.folder / LOG).open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
@@ -210,14 +211,14 @@ def _parser() -> Parser:
     parser = Parser(
         "lit_thermal sweep",
         "Run the points of a W&B sweep file (grid or random) without W&B. Options with a dot, such as "
-        "--trainer.max_steps=400, are given to every point.",
+        "--trainer.max_steps=400, are passed to all points.",
     )
     parser.add_argument("file", metavar="FILE", help="sweep file, or the name of a packaged one")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="run each point under N seeds (default: 1)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="points at a time (default: one for each GPU, or 1)")
-    parser.add_argument("--count", type=int, metavar="N", help="most points to run; how many a random search draws")
+    parser.add_argument("--jobs", type=int, metavar="N", help="points run at a time (default: one for each GPU, or 1)")
+    parser.add_argument("--count", type=int, metavar="N", help="number of points (default: all of a grid)")
     parser.add_argument(
-        "--points", metavar="NAME", nargs="+", help="run these alone, by the names that --dry_run shows"
+        "--points", metavar="NAME", nargs="+", help="run only these points, named as --dry_run shows them"
     )
     parser.add_argument("--out", metavar="DIR", help=f"folder of the sweep (default: {ROOT}/NAME)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands of the points and run none")

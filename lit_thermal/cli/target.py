@@ -1,4 +1,4 @@
-"""The file that a verb writes: refused before any work where it cannot or should not be written."""
+"""Check of the file that a verb writes, before any work is done."""
 
 from pathlib import Path
 
@@ -6,22 +6,22 @@ from lit_thermal.errors import InputError
 
 
 def check_target(named: dict[str, Path], target: Path, overwrite: bool) -> None:
-    """Check the place of the checkpoint that a verb calls OURS.
+    """Check the checkpoint to write, the argument OUTPUT.
 
     Args:
-        named: what the verb reads, by the names of its help.
-        target: what it writes.
-        overwrite: an existing file may be replaced.
+        named: files that the verb reads, by their placeholders in the help.
+        target: file to write.
+        overwrite: allow that an existing file is replaced.
 
     Raises:
-        InputError: it is a folder, in none, one of the files that are read, or there already.
+        InputError: the target is a folder or one of the files that are read, its folder is missing, or it exists.
     """
     if target.is_dir():
-        raise InputError(f"OURS {target} is a folder: name a file in it, such as {target / 'converted.ckpt'}")
+        raise InputError(f"OUTPUT {target} is a folder: name a file in it, such as {target / 'converted.ckpt'}")
     if not target.parent.is_dir():
-        raise InputError(f"OURS {target} cannot be written: there is no folder {target.parent}; make it first")
+        raise InputError(f"OUTPUT {target} cannot be written: there is no folder {target.parent}; make it first")
     for name, path in named.items():
         if target.exists() and path.exists() and target.samefile(path):
-            raise InputError(f"OURS {target} is {name} itself: choose another name")
+            raise InputError(f"OUTPUT {target} is {name} itself: choose another name")
     if target.exists() and not overwrite:
-        raise InputError(f"OURS {target} exists: choose another name or give --overwrite")
+        raise InputError(f"OUTPUT {target} exists: choose another name or give --overwrite")

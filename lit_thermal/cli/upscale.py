@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Restore one input; returns the exit code."""
+    """Restore one input; return the exit code."""
     arguments = _parser().parse_args(argv)
     if arguments.tile is not None and not 0 <= arguments.overlap < arguments.tile:
         raise InputError(f"--overlap {arguments.overlap} must be at least 0 and below --tile {arguments.tile}")
@@ -55,18 +55,18 @@ def _parser() -> Parser:
     parser.add_argument(
         "output",
         metavar="OUTPUT",
-        help="folder for frames of the same depth and a video; or a path ending in .mp4, .avi or .mkv "
-        "for an 8-bit video alone",
+        help="folder for frames of the same bit depth and a video, or a path ending in .mp4, .avi or .mkv for only an "
+        "8-bit video",
     )
     parser.add_argument("--model", required=True, metavar="CKPT", help="checkpoint that `fit` wrote")
     parser.add_argument(
         "--temporal_scale", type=int, metavar="S", help="output frames per input frame (default: as trained)"
     )
     parser.add_argument(
-        "--allow_untrained_scale", action="store_true", help="try a temporal scale that was not trained"
+        "--allow_untrained_scale", action="store_true", help="allow a temporal scale that was not trained"
     )
     parser.add_argument(
-        "--tile", type=int, metavar="N", help="cut frames into tiles of N input pixels, where memory is short"
+        "--tile", type=int, metavar="N", help="side of tiles in input pixels; saves memory (default: whole frames)"
     )
     parser.add_argument(
         "--overlap", type=int, default=16, metavar="M", help="input pixels that tiles share (default: 16)"
@@ -81,10 +81,10 @@ def _parser() -> Parser:
         "--normalize",
         choices=get_args(Normalize),
         default=NORMALIZE,
-        help="mapping of 16-bit counts to [0, 1]; give what the model was trained with (default: robust, the range "
-        "without isolated dead and hot pixels, which come back as they were)",
+        help="mapping of 16-bit counts to [0, 1], the same as in training (default: robust, the range without isolated "
+        "dead and hot pixels, which keep their counts)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote to OUTPUT")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output of an earlier run")
     return parser
 
 

@@ -1,1 +1,1 @@
-"""Downstream tasks that judge restored images: detection, segmentation and zero-shot recognition."""
+"""Downstream tasks on restored images: detection, segmentation and zero-shot recognition."""

@@ -1,4 +1,4 @@
-"""Detection: training on targets only, mean average precision, and how sure it is over the images."""
+"""Detection: training on targets only, and mean average precision with bootstrap intervals over images."""
 
 import contextlib
 import io
@@ -15,18 +15,18 @@ from lit_thermal.data.formats.objects import Objects
 from lit_thermal.downstream.detectors import Detector, Found, untrained_detector
 from lit_thermal.downstream.pictures import Pictures
 from lit_thermal.downstream.resampling import corrected_interval, resampled
-from lit_thermal.downstream.training import draw, train, warm_up_then
+from lit_thermal.downstream.training import DownstreamTraining, Samples, seeded, train, warm_up_then
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.statistics import Interval
 
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which COCO reads the precision."""
 OVERLAPS = np.linspace(0.5, 0.95, 10)
-"""IoUs that COCO asks for."""
+"""IoU thresholds of COCO."""
 
 
 class Recipe(NamedTuple):
-    """How a detector is trained: DifIISR's SGD of rate 0.01 with batches of 16; what the paper leaves open is YOLOv5's.
+    """Settings of a detector's training: DifIISR's SGD with rate 0.01 and batches of 16, and YOLOv5's other settings.
 
     Source: Li et al., "DifIISR", CVPR 2025, section 5.4; Jocher, "YOLOv5", 2020 (momentum, decay, warm-up, fall).
     """
@@ -49,56 +49,48 @@ def train_detector(
     recipe: Recipe | None = None,
     device: torch.device | str = "cpu",
 ) -> Detector:
-    """Train a detector on targets and their mirror images, or go on with a training that was cut.
+    """Train a detector on targets and their mirror images, or resume a training that was interrupted.
 
     Args:
-        name: of the detector (`untrained_detector`).
-        classes: to be found; objects of others are background.
-        pictures: the targets.
-        objects: in each of them.
-        file: the checkpoint that is written.
-        recipe: of the training.
-        device: to train on.
+        name: name of the detector (see `untrained_detector`).
+        classes: classes to find; objects of other classes are background.
+        pictures: targets to train on.
+        objects: annotated objects by name of the image.
+        file: checkpoint to write.
+        recipe: settings of the training.
+        device: device to train on.
 
     Raises:
-        InputError: no image shows any of the classes, or `file` is of another training.
+        InputError: no image shows any of the classes, or `file` belongs to another training.
     """
     recipe = recipe or Recipe()
     names = [name for name in pictures.names if any(label in classes for label in objects[name].labels)]
     if not names:
         raise InputError(f"no image to train on has a {' or '.join(classes)}")
-    detector = untrained_detector(name, classes).to(device)
+    with seeded(recipe.seed):
+        detector = untrained_detector(name, classes).to(device)
     decayed: list[Tensor] = [p for p in detector.parameters() if p.requires_grad and p.ndim > 1]
     others: list[Tensor] = [p for p in detector.parameters() if p.requires_grad and p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others}]
     optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
 
-    def loss(step: int) -> Tensor:
-        chosen = [names[index] for index in draw(len(names), recipe.batch, step, recipe.seed)]
-        mirrored = torch.rand(len(chosen)) < 0.5
-        samples = [
-            _sample(pictures[name], objects[name], classes, bool(flip))
-            for name, flip in zip(chosen, mirrored, strict=True)
-        ]
-        images, boxes, labels = zip(*samples, strict=True)
-        return detector.loss(images, boxes, labels)
+    def sample(name: str) -> tuple[Tensor, Tensor, Tensor]:
+        return pictures[name], *of_classes(objects[name], classes)
 
-    train(
-        detector,
-        loss,
-        optimizer,
-        warm_up_then("cosine", min(recipe.warm_up, recipe.steps), recipe.steps),
-        steps=recipe.steps,
-        file=file,
-        record={"detector": name, "classes": list(classes), "images": len(names)}
-        | {key: value for key, value in recipe._asdict().items() if key != "steps"},
-        seed=recipe.seed,
-    )
+    def loss(batch: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        flips = (torch.rand(len(batch)) < 0.5).tolist()
+        batch = [_mirrored(*each) if flip else each for each, flip in zip(batch, flips, strict=True)]
+        return detector.loss(*zip(*batch, strict=True))
+
+    record = {"detector": name, "classes": list(classes), "images": len(names), **recipe._asdict()}
+    rate = warm_up_then("cosine", min(recipe.warm_up, recipe.steps), recipe.steps)
+    module = DownstreamTraining(detector, loss, optimizer, rate, record)
+    train(module, Samples(names, sample), batch=recipe.batch, file=file, device=device)
     return detector
 
 
 def find_all(detector: Detector, pictures: Pictures, batch: int = 8) -> dict[str, Found]:
-    """Name of each picture to what the detector finds in it."""
+    """Return the detections in each picture by its name."""
     found: dict[str, Found] = {}
     names = list(pictures.names)
     for start in range(0, len(names), batch):
@@ -113,12 +105,12 @@ def average_precision(
     """Mean average precision over IoU 0.5 to 0.95, at 0.5 and at 0.75, and of each class (0.5 to 0.95).
 
     Args:
-        found: in each image.
-        objects: that are there.
-        classes: words of the labels that `found` has.
+        found: detections by name of the image.
+        objects: annotated objects by name of the image.
+        classes: names of the classes that the labels of `found` count.
 
     Returns:
-        `map`, `map_50`, `map_75`, and `ap` by class; NaN for a class that no image shows, which `map` leaves out.
+        `map`, `map_50`, `map_75`, and `ap` by class: NaN for a class that no image shows, and `map` leaves it out.
 
     Source: COCO's evaluation by pycocotools through torchmetrics.
     """
@@ -144,14 +136,14 @@ def average_precision(
 
 
 class Matches:
-    """Which of what was found matches an object, image by image: COCO's matching, kept for resampling images.
+    """COCO's matches of detections with objects, kept per image so that images can be resampled.
 
-    A resample of the images changes no match, so that its average precision follows from weights of the images alone.
+    Resampling images changes no match, so the average precision of a resample needs only a weight for each image.
 
     Args:
-        found: in each image.
-        objects: that are there.
-        classes: words of the labels that `found` has.
+        found: detections by name of the image.
+        objects: annotated objects by name of the image.
+        classes: names of the classes that the labels of `found` count.
     """
 
     def __init__(self, found: Mapping[str, Found], objects: Mapping[str, Objects], classes: Sequence[str]) -> None:
@@ -171,7 +163,7 @@ class Matches:
             self._classes.append((image[order].astype(int), hit[:, order], truths))
 
     def average_precision(self, weights: np.ndarray | None = None) -> float:
-        """Mean average precision, IoU 0.5 to 0.95, of the images, each as often as its weight says."""
+        """Mean average precision (IoU 0.5 to 0.95) over images, each with its weight (images,); 1 by default."""
         weights = np.ones(len(self.names)) if weights is None else weights
         values = []
         for image, hit, truths in self._classes:
@@ -182,11 +174,11 @@ class Matches:
 
 
 class Precision(NamedTuple):
-    """Mean average precision of a row with what a bootstrap over the images says of it."""
+    """Mean average precision of a row with its bootstrap intervals over images."""
 
     map: Interval
     above: dict[str, Interval]
-    """Name of each earlier row to the difference from it, over the same resamples."""
+    """Difference to each earlier row by its name, over the same resamples."""
 
 
 def precision_intervals(
@@ -194,15 +186,15 @@ def precision_intervals(
 ) -> dict[str, Precision]:
     """Bootstrap over images of mean average precision and of its differences between rows.
 
-    Mean average precision is no mean over images: each resample draws as many images as there are, with replacement,
-    and all is computed again from the matches. All rows see the same resamples, so that their differences are paired.
-    The ends are bias-corrected percentiles.
+    Mean average precision is not a mean over images: each resample draws as many images as there are, with
+    replacement, and it is computed anew from the matches. All rows share the resamples, so differences are paired. The
+    ends are bias-corrected percentiles.
 
     Args:
-        matches: of each row, over the same images.
-        resamples: how many.
-        confidence: of the intervals.
-        seed: of the resampling.
+        matches: matches by row, over the same images.
+        resamples: number of resamples.
+        confidence: confidence level of the intervals.
+        seed: seed of the resampling.
     """
     drawn = list(resampled(len(next(iter(matches.values())).names), resamples, seed))
     values = {row: np.array([each.average_precision(w) for w in drawn]) for row, each in matches.items()}
@@ -218,47 +210,44 @@ def precision_intervals(
 
 
 def judge_boxes(found: Found, truth: tuple[Tensor, Tensor], overlap: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Which boxes are right and which objects are found: greedy, one to one, the highest score first.
+    """Match boxes with objects one to one, greedily from the highest score down.
 
     Args:
-        found: in an image.
+        found: detections in an image.
         truth: boxes (M, 4) and labels (M,) of its objects.
-        overlap: the least IoU of a box with an object of its class.
+        overlap: lowest IoU of a box with an object of its class that counts as a match.
 
     Returns:
-        (N,) bool: the box is right; (M,) bool: the object is found.
+        (N,) bool, which boxes are right, and (M,) bool, which objects are found.
     """
     from torchvision.ops import box_iou
 
     boxes, labels = truth
-    right, seen = torch.zeros(len(found.boxes), dtype=torch.bool), torch.zeros(len(boxes), dtype=torch.bool)
+    right, matched = torch.zeros(len(found.boxes), dtype=torch.bool), torch.zeros(len(boxes), dtype=torch.bool)
     iou = box_iou(found.boxes, boxes) if len(boxes) and len(found.boxes) else torch.zeros(len(found.boxes), len(boxes))
     iou[found.labels[:, None] != labels[None]] = 0
     for index in found.scores.argsort(descending=True, stable=True).tolist() if len(boxes) else []:
-        free = iou[index].masked_fill(seen, -1)
+        free = iou[index].masked_fill(matched, -1)
         best = int(free.argmax())
         if free[best] >= overlap:
-            right[index] = seen[best] = True
-    return right, seen
+            right[index] = matched[best] = True
+    return right, matched
 
 
 def of_classes(objects: Objects, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Boxes and numbers of the objects that are of these classes."""
+    """Return boxes (N, 4) and class indices (N,) of the objects of the given classes."""
     kept = [index for index, label in enumerate(objects.labels) if label in classes]
     labels = [classes.index(objects.labels[index]) for index in kept]
     return objects.boxes[kept].reshape(-1, 4), torch.tensor(labels, dtype=torch.int64)
 
 
-def _sample(image: Tensor, objects: Objects, classes: Sequence[str], flip: bool) -> tuple[Tensor, Tensor, Tensor]:
-    boxes, labels = of_classes(objects, classes)
-    if not flip:
-        return image, boxes, labels
+def _mirrored(image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     width = image.shape[-1]
     return image.flip(-1), torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1), labels
 
 
 def _coco(found: Mapping[str, Found], objects: Mapping[str, Objects], classes: Sequence[str]) -> list[Any]:
-    """What pycocotools evaluates, a list over classes, ranges of area and images."""
+    """Return the results of pycocotools: a list over classes, area ranges and images."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -292,7 +281,7 @@ def _coco(found: Mapping[str, Found], objects: Mapping[str, Objects], classes: S
 
 
 def _area(hit: np.ndarray, weights: np.ndarray, total: float) -> float:
-    """COCO's area under a curve: precision at 101 recalls, made to fall; the mean over the rows of `hit`."""
+    """COCO's area under the curve: monotone precision at 101 recalls, averaged over the rows of `hit`."""
     right, wrong = np.cumsum(hit * weights, axis=1), np.cumsum(~hit * weights, axis=1)
     precision = right / np.maximum(right + wrong, np.spacing(1))
     falling = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -305,5 +294,5 @@ def _area(hit: np.ndarray, weights: np.ndarray, total: float) -> float:
 
 
 def _or_nan(value: float) -> float:
-    """COCO says -1 where there is nothing to measure."""
+    """Replace -1, by which COCO marks missing values, with NaN."""
     return float("nan") if value < 0 else value

@@ -1,4 +1,4 @@
-"""Object detectors of torchvision and of transformers under one roof: what they are trained by and what they find."""
+"""Object detectors of torchvision and transformers with one interface for training and detection."""
 
 import re
 from abc import abstractmethod
@@ -10,13 +10,14 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from lit_thermal.blocks.pretrained import read_held
 from lit_thermal.downstream.small_detector import fcos_small
 from lit_thermal.downstream.training import read_trained
 from lit_thermal.errors import InputError, reading
+from lit_thermal.torchvision_weights import fetch_published
+from lit_thermal.weights_file import read_file
 
 SCORE = 0.05
-"""The least score of what is found; below it precision says little."""
+"""Lowest score of a detection; below it precision says little."""
 SMALL = "fcos_small"
 SYNONYMS = (
     {"person", "people", "pedestrian", "human"},
@@ -26,27 +27,27 @@ SYNONYMS = (
     {"lamp", "traffic light"},
     {"animal", "dog"},
 )
-"""Words that data sets and detectors use for one thing."""
+"""Groups of synonyms in the class names of data sets and detectors."""
 
 
 class Found(NamedTuple):
-    """What a detector finds in one image."""
+    """Detections in one image."""
 
     boxes: Tensor
     """(N, 4) float32: left, top, right, bottom in pixels."""
     scores: Tensor
     """(N,) in [0, 1]."""
     labels: Tensor
-    """(N,) int64: numbers of the classes."""
+    """(N,) int64 class indices."""
 
 
 class Detector(nn.Module):
     """A network that finds objects of some classes, counted from 0.
 
     Args:
-        name: of the network, or the folder that it came from.
-        classes: what it finds.
-        network: does the work.
+        name: name of the network, or the folder that it came from.
+        classes: names of the classes.
+        network: the network itself.
     """
 
     def __init__(self, name: str, classes: Sequence[str], network: nn.Module) -> None:
@@ -55,7 +56,7 @@ class Detector(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.network.parameters()).device
 
     @abstractmethod
@@ -64,17 +65,17 @@ class Detector(nn.Module):
 
     @abstractmethod
     def find(self, images: Sequence[Tensor]) -> list[Found]:
-        """Find objects in images (3, H, W) in [0, 1]; on the CPU."""
+        """Find objects in images (3, H, W) in [0, 1]; results are on the CPU."""
 
 
 class TorchvisionDetector(Detector):
-    """A detector of torchvision, or one that speaks as they do; its label 0 is the background.
+    """A detector with the interface of torchvision's, whose label 0 is the background.
 
     Args:
-        name: of the network.
-        classes: what it finds.
-        network: of torchvision.
-        columns: for each class the network's own label; by default the classes in order from 1.
+        name: name of the network.
+        classes: names of the classes.
+        network: network with torchvision's interface.
+        columns: the network's own label of each class (default: counted from 1).
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class TorchvisionDetector(Detector):
 
     @torch.no_grad()
     def find(self, images: Sequence[Tensor]) -> list[Found]:
-        """Find objects; what the network finds of other classes is left out."""
+        """Find objects; detections of other classes are left out."""
         result = []
         for found in self.network([image.to(self.device) for image in images]):
             own = torch.full((max(self.columns + found["labels"].tolist()) + 1,), -1)
@@ -114,10 +115,10 @@ class TransformersDetector(Detector):
 
     Args:
         name: folder or name on the hub that it came from.
-        classes: what it finds.
-        network: of transformers.
-        processor: prepares images for it.
-        columns: for each class the network's own label; by default the classes in order.
+        classes: names of the classes.
+        network: network of transformers.
+        processor: image processor of the network.
+        columns: the network's own label of each class (default: counted from 0).
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class TransformersDetector(Detector):
 
     @torch.no_grad()
     def find(self, images: Sequence[Tensor]) -> list[Found]:
-        """Find objects; what the network finds of other classes is left out."""
+        """Find objects; detections of other classes are left out."""
         outputs = self.network(**self._prepared(images))
         sizes = [tuple(image.shape[-2:]) for image in images]
         result = []
@@ -164,16 +165,16 @@ class TransformersDetector(Detector):
 
 
 def known_detectors() -> list[str]:
-    """Names that `untrained_detector` takes beside folders and names on the hub."""
+    """Return the names that `untrained_detector` takes in addition to folders and names on the hub."""
     found = torchvision.models.list_models(module=torchvision.models.detection)
     return [SMALL, *(name for name in found if not name.startswith(("maskrcnn", "keypointrcnn")))]
 
 
 def untrained_detector(name: str, classes: Sequence[str]) -> Detector:
-    """A detector of these classes to be trained: of torchvision with random weights, of transformers from its own.
+    """Return a detector to train: one of torchvision has random weights, one of transformers those of its folder.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: no detector has this name.
     """
     if name == SMALL:
         return TorchvisionDetector(name, classes, fcos_small(len(classes) + 1))
@@ -187,16 +188,16 @@ def untrained_detector(name: str, classes: Sequence[str]) -> Detector:
 
 
 def trained_detector(name: str, weights: str | None, classes: Sequence[str]) -> tuple[Detector, list[str]]:
-    """A detector with weights, and the classes that it does not know, which it cannot be asked for.
+    """Return a detector with weights, and the classes that it does not know and therefore cannot find.
 
     Args:
         name: one of `known_detectors`, or a folder or a name on the hub of transformers.
-        weights: a file that `train_detector` or torchvision wrote, or DEFAULT for torchvision's own of COCO; None
+        weights: file that `train_detector` or torchvision wrote, or DEFAULT for torchvision's COCO weights; None
             for the weights in the folder.
-        classes: to be found.
+        classes: classes to find.
 
     Raises:
-        InputError: the weights cannot be had or are of another network, or no class is known to it.
+        InputError: the weights are missing or belong to another network, or it knows none of the classes.
     """
     if weights and weights != "DEFAULT" and (saved := _trained(Path(weights))) is not None:
         record = saved["record"]
@@ -229,7 +230,7 @@ def trained_detector(name: str, weights: str | None, classes: Sequence[str]) -> 
 
 
 def same_word(wanted: str, words: Sequence[str]) -> int | None:
-    """The place of a word, or of one that means the same, among others; None where there is none."""
+    """Return the index of a word or of a synonym of it among others; None if there is none."""
     folded = [word.strip().lower() for word in words]
     if wanted.lower() in folded:
         return folded.index(wanted.lower())
@@ -238,11 +239,11 @@ def same_word(wanted: str, words: Sequence[str]) -> int | None:
 
 
 def _trained(file: Path) -> dict[str, Any] | None:
-    """What `train_detector` wrote; None for another file of weights."""
+    """Read a checkpoint of `train_detector`; None for another file of weights."""
     if not file.is_file():
         raise InputError(f"there is no file of weights {file}")
-    held = read_held(file)
-    if not isinstance(held, dict) or "record" not in held:
+    values = read_file(file)
+    if not isinstance(values, dict) or "record" not in values:
         return None
     saved = read_trained(file)
     if "detector" not in saved["record"]:
@@ -251,21 +252,14 @@ def _trained(file: Path) -> dict[str, Any] | None:
 
 
 def _published(name: str, weights: str) -> tuple[TorchvisionDetector, list[str]]:
-    """A network of torchvision with all of COCO's classes, and their words."""
+    """Return a network of torchvision with all classes of COCO, and their names."""
     best = torchvision.models.get_model_weights(name)["DEFAULT"]
     words: list[str] = best.meta["categories"]
     network = torchvision.models.get_model(name, weights=None, weights_backbone=None)
     if weights == "DEFAULT":
-        file = Path(torch.hub.get_dir(), "checkpoints", best.url.rsplit("/", 1)[-1])
-        try:
-            state = best.get_state_dict(progress=True, check_hash=True)
-        except Exception as error:  # whatever the download trips over
-            raise InputError(
-                f"the weights of {name} are not on this machine and could not be fetched ({error}): download "
-                f"{best.url} elsewhere and put it at {file}, or give it by --weights"
-            ) from error
+        state = read_file(fetch_published(name, "give it by --weights", "DEFAULT"))
     else:
-        state = read_held(Path(weights))
+        state = read_file(Path(weights))
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -276,7 +270,7 @@ def _published(name: str, weights: str) -> tuple[TorchvisionDetector, list[str]]
 
 
 def _from_transformers(source: str, classes: Sequence[str] | None) -> tuple[nn.Module, Any]:
-    """A network and its processor from a folder or the hub; with `classes`, its head is made for them."""
+    """Load a network and its processor from a folder or the hub; with `classes`, its head is made anew for them."""
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     options: dict[str, Any] = {}
@@ -290,17 +284,17 @@ def _from_transformers(source: str, classes: Sequence[str] | None) -> tuple[nn.M
 
 
 def load_pretrained(source: str, network: Any, processor: Any, what: str, **options: Any) -> tuple[nn.Module, Any]:
-    """A network and its processor of transformers, from a local folder or from the hub or its cache.
+    """Load a network of transformers and its processor from a local folder, the hub, or the hub's cache.
 
     Args:
-        source: the folder or the name.
-        network: the class of transformers that reads it.
-        processor: the class of its processor.
-        what: it is, for the sentence.
-        options: of the network.
+        source: folder, or name on the hub.
+        network: class of transformers that reads the network.
+        processor: class of transformers that reads the processor.
+        what: name of the kind of network with its article, for error messages.
+        options: further arguments of the network.
 
     Raises:
-        InputError: it is not there and cannot be fetched, holds another kind of network, or lacks weights.
+        InputError: the source is missing and cannot be fetched, holds another kind of network, or lacks weights.
     """
     local = Path(source).expanduser().is_dir()
     if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
@@ -322,12 +316,12 @@ def load_pretrained(source: str, network: Any, processor: Any, what: str, **opti
         raise InputError(f"{source} could not be read as {what} ({reason}){advice}") from error
     lacking = report["missing_keys"] if not options else []
     if lacking:
-        raise InputError(f"{source} has no weights for {min(lacking)}, so that it is not {what}: give a whole one")
+        raise InputError(f"{source} is not {what}: it has no weights for {min(lacking)}; give a complete one")
     return made, prepared
 
 
 def _reachable(source: str) -> bool:
-    """Whether the hub answers at once; its own client tries for most of a minute where there is no network."""
+    """Return whether the hub answers at once; without a network its own client would retry for most of a minute."""
     from huggingface_hub import constants, get_session, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:

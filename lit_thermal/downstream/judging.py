@@ -1,4 +1,4 @@
-"""Tasks judged row by row: LR enlarged, what was restored, the visible image and HR, by one network and one prompt."""
+"""Evaluation of a downstream task on each row: enlarged LR, restored images, visible images and HR."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,8 +27,8 @@ from lit_thermal.evaluation.statistics import Interval
 
 ROWS = (
     "Rows: LR enlarged to the target's size by bicubic interpolation (a = -0.5) and rounded to the depth of its file; "
-    "what was restored; RGB, the visible image; HR, the target. Thermal images have three equal channels, and all of a "
-    "scene are mapped to [0, 1] alike."
+    "restored images; RGB, the visible image; HR, the target. Thermal images have three equal channels, and all of "
+    "a scene are mapped to [0, 1] alike."
 )
 
 
@@ -38,24 +38,24 @@ def judge_detection(
     detector: Detector,
     *,
     dataset: str,
-    told: str,
+    note: str,
     folder: Path,
     pictures: int = 4,
     resamples: int = 500,
     unknown: Sequence[str] = (),
 ) -> TaskResult:
-    """Average precision of one detector on each row, with pictures of what it finds.
+    """Measure the average precision of one detector on each row, and draw its detections.
 
     Args:
-        rows: name to images; all have the same.
-        objects: of each image.
-        detector: finds the classes that are judged.
-        dataset: name of what is judged.
-        told: what the detector is and how it was trained, for the protocol.
-        folder: for the pictures.
-        pictures: how many scenes are drawn.
-        resamples: of the bootstrap.
-        unknown: classes that the detector cannot be asked for.
+        rows: images by name of the row; all rows have the same scenes.
+        objects: annotated objects by name of the image.
+        detector: detector of the classes to measure.
+        dataset: name of the data set.
+        note: sentence about the detector and its training, for the protocol.
+        folder: folder for the pictures.
+        pictures: number of scenes to draw.
+        resamples: number of resamples of the bootstrap.
+        unknown: classes that the detector does not know.
     """
     classes = detector.classes
     found = {row: find_all(detector, images) for row, images in _shown(rows)}
@@ -70,9 +70,9 @@ def judge_detection(
     images: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
     for row in rows:
         for name, truth in truths.items():
-            right, seen = judge_boxes(above(found[row][name], score), truth)
-            images[row][name] = {"objects": len(seen), "right": int(right.sum()), "wrong": int((~right).sum())}
-            images[row][name]["missed"] = int((~seen).sum())
+            right, matched = judge_boxes(above(found[row][name], score), truth)
+            images[row][name] = {"objects": len(matched), "right": int(right.sum()), "wrong": int((~right).sum())}
+            images[row][name]["missed"] = int((~matched).sum())
     for name in chosen([name for name, truth in truths.items() if len(truth[0])], pictures):
         draw_boxes(
             folder / f"{name}.png",
@@ -92,11 +92,11 @@ def judge_detection(
         headline="map",
         images=images,
         data={"images": len(truths), "objects": _counted(objects, classes), "classes": list(classes)},
-        protocol=f"{told} {ROWS} COCO's mean average precision over IoU 0.5 to 0.95 (map), at most 100 boxes an image "
+        protocol=f"{note} {ROWS} COCO's mean average precision over IoU 0.5 to 0.95 (map), at most 100 boxes an image "
         f"of a score of at least {SCORE}, ap_<class> over the same. Intervals: 95 %, bias-corrected bootstrap over "
         f"images ({resamples} resamples, the same for all rows). Right, wrong and missed of an image: IoU 0.5, one to "
         f"one, scores of {score:.2f} and more, where F1 on HR is highest.",
-        skipped={f"ap_{word}": f"the detector {detector.name} does not know it" for word in unknown},
+        skipped={f"ap_{word}": f"the detector {detector.name} does not know this class" for word in unknown},
     )
 
 
@@ -106,22 +106,22 @@ def judge_segmentation(
     segmenter: Segmenter,
     *,
     dataset: str,
-    told: str,
+    note: str,
     folder: Path,
     pictures: int = 4,
     resamples: int = 500,
 ) -> TaskResult:
-    """Intersection over union of one SegFormer on each row, with pictures of its classes.
+    """Measure the intersection over union of one SegFormer on each row, and draw its classes.
 
     Args:
-        rows: name to images; all have the same.
-        masks: name of an image to its classes (H, W).
-        segmenter: knows these classes.
-        dataset: name of what is judged.
-        told: what the segmenter is and how it was trained, for the protocol.
-        folder: for the pictures.
-        pictures: how many scenes are drawn.
-        resamples: of the bootstrap.
+        rows: images by name of the row; all rows have the same scenes.
+        masks: function of an image's name that returns its classes (H, W).
+        segmenter: SegFormer that knows these classes.
+        dataset: name of the data set.
+        note: sentence about the segmenter and its training, for the protocol.
+        folder: folder for the pictures.
+        pictures: number of scenes to draw.
+        resamples: number of resamples of the bootstrap.
     """
     classes, names = segmenter.classes, rows["HR"].names
     drawn: dict[str, dict[str, Tensor]] = {name: {} for name in chosen(names, pictures)}
@@ -142,7 +142,7 @@ def judge_segmentation(
         classes,
         dataset=dataset,
         resamples=resamples,
-        protocol=f"{told} {ROWS} Intersection over union of each class over all pixels of all images, miou their mean "
+        protocol=f"{note} {ROWS} Intersection over union of each class over all pixels of all images, miou their mean "
         "over the classes that are in the masks or predicted; unlabelled pixels are left out. Intervals: 95 %, "
         f"bias-corrected bootstrap over images ({resamples} resamples, the same for all rows).",
     )
@@ -160,22 +160,22 @@ def judge_zero_shot(
     masks: Callable[[str], Tensor] | None = None,
     pictures: int = 4,
     resamples: int = 500,
-    told: str = "",
+    note: str = "",
 ) -> TaskResult:
-    """Precision, recall, F1 and IoU of Grounding DINO on each row by one prompt, and SAM's masks from its boxes.
+    """Measure precision, recall, F1 and IoU of Grounding DINO on each row by one prompt, and SAM's masks of its boxes.
 
     Args:
-        rows: name to images; all have the same.
-        objects: of each image; None: boxes are drawn and not judged.
-        meaning: class of the objects to the place of the prompt's word for it.
-        grounding: finds by words.
-        dataset: name of what is judged.
-        folder: for the pictures.
-        segmenting: makes masks of boxes.
-        masks: name of an image to its words (H, W): 0 for what is none, else 1 and the place of the prompt's word.
-        pictures: how many scenes are drawn.
-        resamples: of the bootstrap of the masks' overlap.
-        told: more of the protocol.
+        rows: images by name of the row; all rows have the same scenes.
+        objects: annotated objects by name of the image; None draws boxes without measuring them.
+        meaning: index of the prompt's word by class of the objects.
+        grounding: detector by words.
+        dataset: name of the data set.
+        folder: folder for the pictures.
+        segmenting: segmenter of the objects in boxes.
+        masks: function of an image's name that returns its words (H, W): 0 for no word, else 1 plus the word's index.
+        pictures: number of scenes to draw.
+        resamples: number of resamples for the overlap of masks.
+        note: sentence about the networks, for the protocol.
     """
     names = rows["HR"].names
     truths = {name: _of_words(None if objects is None else objects[name], meaning) for name in names}
@@ -195,7 +195,7 @@ def judge_zero_shot(
             if name in drawn:
                 joined[row][name] = cut
             if masks is not None:
-                # where words claim one pixel, the first of the prompt has it
+                # a pixel that several words claim belongs to the first of them in the prompt
                 level = torch.where(cut.any(0), cut.int().argmax(0) + 1, 0)
                 counts[row].append(confusion(level, masks(name), len(grounding.words) + 1))
     for name in drawn:
@@ -221,14 +221,14 @@ def judge_zero_shot(
         data={"images": len(names), "words": list(grounding.words), "meaning": dict(meaning)}
         | ({} if objects is None else {"objects": _counted(objects, list(meaning))}),
         protocol=f"Zero-shot by the prompt {grounding.prompt!r}, boxes of a score of at least {grounding.threshold}, "
-        f"words of {grounding.text_threshold}, the same for all rows. {told} {ROWS} A box is right where its IoU with "
+        f"words of {grounding.text_threshold}, the same for all rows. {note} {ROWS} A box is right where its IoU with "
         "an object of its word is at least 0.5, greedily by score, one to one; precision, recall and F1 of each image, "
         "then their mean; iou: mean over an image's objects of the greatest IoU of any box of their word, then the "
         "mean over images. Intervals: 95 %, BCa bootstrap over images.",
-        skipped={} if objects is not None else dict.fromkeys(METRICS, "no boxes were given by --boxes"),
+        skipped={} if objects is not None else dict.fromkeys(METRICS, "no boxes were given with --boxes"),
     )
     if segmenting is None or masks is None:
-        reason = "no SAM was given by --sam" if segmenting is None else "no masks were given by --masks"
+        reason = "no SAM was given with --sam" if segmenting is None else "no masks were given with --masks"
         result.skipped["miou"] = reason
         return result
     stacked = {row: torch.stack(each).numpy() for row, each in counts.items()}
@@ -245,26 +245,26 @@ def judge_zero_shot(
 
 
 def best_score(found: Mapping[str, Found], truths: Mapping[str, tuple[Tensor, Tensor]]) -> float:
-    """The least score at which F1 over all boxes of all images is highest, in steps of 0.05."""
+    """Return the lowest score, in steps of 0.05, at which F1 over all boxes of all images is highest."""
     best, value = 0.5, 0.0
     for score in np.arange(0.05, 1.0, 0.05).round(2).tolist():
         right = boxes = objects = 0
         for name, truth in truths.items():
-            own, seen = judge_boxes(above(found[name], score), truth)
-            right, boxes, objects = right + int(own.sum()), boxes + len(own), objects + len(seen)
+            own, matched = judge_boxes(above(found[name], score), truth)
+            right, boxes, objects = right + int(own.sum()), boxes + len(own), objects + len(matched)
         if (f1 := 2 * right / max(1, boxes + objects)) > value:
             best, value = score, f1
     return best
 
 
 def above(found: Found, score: float) -> Found:
-    """What was found with a score of at least `score`."""
+    """Return the detections with a score of at least `score`."""
     kept = found.scores >= score
     return Found(found.boxes[kept], found.scores[kept], found.labels[kept])
 
 
 def chosen(names: Sequence[str], count: int) -> list[str]:
-    """So many names, evenly over all."""
+    """Return `count` names, spread evenly over all of them."""
     places = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)
     return [names[place] for place in places]
 
@@ -305,7 +305,7 @@ def _overlap_result(
 
 
 def _of_words(objects: Objects | None, meaning: Mapping[str, int]) -> tuple[Tensor, Tensor]:
-    """Boxes of what the prompt asks for, and the places of its words."""
+    """Return the boxes of the objects that the prompt names, and the indices of its words."""
     if objects is None:
         return torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     kept = [index for index, label in enumerate(objects.labels) if label in meaning]
@@ -319,7 +319,7 @@ def _counted(objects: Mapping[str, Objects], classes: Sequence[str]) -> dict[str
 
 
 def _shown(rows: Mapping[str, Pictures]) -> Iterator[tuple[str, Pictures]]:
-    """Row by row, with a bar."""
+    """Yield the rows with a progress bar."""
     from rich.progress import track
 
-    yield from track(rows.items(), description="Judging", total=len(rows))
+    yield from track(rows.items(), description="Evaluating", total=len(rows))

@@ -1,4 +1,4 @@
-"""Pictures of what was found in each row of a table, side by side: right green, wrong red, missed dashed."""
+"""Pictures of the detections in each row of a table, side by side: right green, wrong red, missed dashed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 RIGHT, WRONG, MISSED = "#21c063", "#ff4136", "#ffd23f"
 _PANEL = 3.4
-"""Inches of a panel's longer side."""
+"""Length of a panel's longer side in inches."""
 _COLUMNS = 5
 _COLOURS = (
     *("#4e79a7", "#f28e2b", "#76b7b2", "#edc948", "#b07aa1", "#59a14f", "#9c755f", "#d4a6c8", "#1f4e79"),
     *("#a0cbe8", "#8cd17d", "#f1ce63", "#79706e", "#d7b5a6", "#3b9c9c", "#7f5fb5"),
 )
-"""Of classes; none is the red of what is wrong."""
+"""Colours of classes; none of them is the red of `WRONG`."""
 
 
 def draw_boxes(
@@ -41,14 +41,14 @@ def draw_boxes(
     """Draw each row's boxes over its image: right ones green, wrong ones red, missed objects dashed.
 
     Args:
-        file: PNG that is written.
-        images: row to its image (3, H, W) in [0, 1], the target last.
-        found: row to what was found in it.
+        file: PNG to write.
+        images: image (3, H, W) in [0, 1] by row, the target last.
+        found: detections by row.
         truth: boxes (M, 4) and labels (M,) of the objects.
-        classes: words of the labels.
-        score: boxes of a lower score are not drawn.
-        masks: row to masks (words, H, W) bool that are laid over.
-        title: above all.
+        classes: names of the classes that labels count.
+        score: lowest score of a box that is drawn.
+        masks: masks (words, H, W) bool to overlay, by row.
+        title: title of the picture.
     """
     figure, panels = _panels(list(images.values()), len(images), title)
     limits = _limits(list(images.values())[-1])
@@ -56,16 +56,16 @@ def draw_boxes(
         _show(axes, image, limits)
         kept = found[row].scores >= score
         own = Found(found[row].boxes[kept], found[row].scores[kept], found[row].labels[kept])
-        right, seen = judge_boxes(own, truth)
+        right, matched = judge_boxes(own, truth)
         for word, mask in enumerate((masks or {}).get(row, [])):
             _tint(axes, mask.numpy(), [_COLOURS[word % len(_COLOURS)]] * 2)
         for box, label, value, good in zip(own.boxes, own.labels, own.scores, right, strict=True):
             text = f"{classes[int(label)]} {float(value):.2f}"
             _box(axes, box.tolist(), RIGHT if good else WRONG, text)
-        for box, label, known in zip(*truth, seen, strict=True):
+        for box, label, known in zip(*truth, matched, strict=True):
             if not known:
                 _box(axes, box.tolist(), MISSED, classes[int(label)], dashed=True)
-        counts = f"{int(right.sum())} right, {int((~right).sum())} wrong, {int((~seen).sum())} missed"
+        counts = f"{int(right.sum())} right, {int((~right).sum())} wrong, {int((~matched).sum())} missed"
         axes.set_title(f"{row}: {counts}", fontsize=9, parse_math=False)
     _save(figure, file)
 
@@ -78,15 +78,15 @@ def draw_classes(
     classes: Sequence[str],
     title: str = "",
 ) -> None:
-    """Draw the classes of each row over its image in colours, wrong pixels in a red line, and the truth beside.
+    """Draw the classes of each row over its image, outline wrong pixels in red, and draw the true classes beside them.
 
     Args:
-        file: PNG that is written.
-        images: row to its image (3, H, W) in [0, 1], the target last.
-        predicted: row to its classes (H, W).
-        truth: (H, W).
-        classes: their words.
-        title: above all.
+        file: PNG to write.
+        images: image (3, H, W) in [0, 1] by row, the target last.
+        predicted: class of each pixel (H, W) by row.
+        truth: true class of each pixel (H, W).
+        classes: names of the classes.
+        title: title of the picture.
     """
     from matplotlib.patches import Patch
 
@@ -129,13 +129,13 @@ def _panels(images: Sequence[Tensor], count: int, title: str) -> tuple["Figure",
 
 
 def _limits(target: Tensor) -> tuple[float, float]:
-    """What is black and what is white in the thermal pictures of a scene."""
+    """Return the values that are drawn black and white in the thermal pictures of a scene."""
     low, high = np.quantile(target[0].cpu().numpy(), (0.005, 0.995)).tolist()
     return low, max(high, low + 1 / 255)
 
 
 def _show(axes: "Axes", image: Tensor, limits: tuple[float, float]) -> None:
-    """Draw an image; a thermal one over the range of its target."""
+    """Draw an image; a thermal one is scaled to the range of its target."""
     low, high = limits if torch.equal(image[0], image[1]) else (0.0, 1.0)
     shown = ((image - low) / (high - low)).clamp(0, 1)
     axes.imshow(shown.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
@@ -159,7 +159,7 @@ def _box(axes: "Axes", box: Sequence[float], colour: str, text: str, dashed: boo
 
 
 def _tint(axes: "Axes", levels: np.ndarray, colours: Sequence[str], strength: float = 0.45) -> None:
-    """Lay colours over an image; a mask (bool) takes the second, `IGNORED` none."""
+    """Overlay class colours on an image; a mask (bool) takes the second colour, `IGNORED` none."""
     from matplotlib.colors import to_rgb
 
     table = np.zeros((256, 4))
@@ -173,7 +173,7 @@ def _tint(axes: "Axes", levels: np.ndarray, colours: Sequence[str], strength: fl
 def _save(figure: "Figure", file: Path) -> None:
     from matplotlib.text import Text
 
-    # Names of others are no formulas, whatever signs they hold.
+    # Names are not formulas, whatever signs they contain.
     for found in figure.findobj(Text):
         found.set_parse_math(False)  # type: ignore[attr-defined]
     with replacing(file) as aside:

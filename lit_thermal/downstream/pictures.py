@@ -1,4 +1,4 @@
-"""The rows of a downstream table: the same images enlarged, restored, seen by the other camera, and the targets."""
+"""The rows of a downstream table: enlarged inputs, restored images, visible images and targets of the same scenes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ from lit_thermal.ops.resize import resize
 
 
 class Pictures(Mapping[str, Tensor]):
-    """Images (3, H, W) in [0, 1] by their names, read when they are wanted; a thermal one has three equal channels.
+    """Images (3, H, W) in [0, 1] by name, read on access; a thermal one has three equal channels.
 
     Args:
-        read: name to the image.
-        names: of all.
-        keep: how many stay in memory once they were read.
-        header: name to height and width without decoding, where there is a file to look at.
+        read: function of a name that returns the image.
+        names: names of all images.
+        keep: number of images to keep in memory once they were read.
+        header: function of a name that returns height and width without decoding the file, if there is one.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Pictures(Mapping[str, Tensor]):
         return picture.expand(3, -1, -1)
 
     def size(self, name: str) -> tuple[int, int]:
-        """Height and width of an image."""
+        """Return height and width of an image."""
         height, width = self._header(name)[:2] if self._header else self[name].shape[-2:]
         return height, width
 
@@ -60,10 +60,10 @@ class Pictures(Mapping[str, Tensor]):
 
 
 def targets(folder: Path, normalize: Normalize = NORMALIZE, keep: int = 0) -> Pictures:
-    """The targets in a folder.
+    """Return the targets in a folder.
 
     Raises:
-        InputError: there is none.
+        InputError: the folder has none.
     """
     files = find_images(folder)
 
@@ -81,17 +81,17 @@ def rows(
     guide: Path | None = None,
     normalize: Normalize = NORMALIZE,
 ) -> dict[str, Pictures]:
-    """The rows of a table in the papers' order: LR enlarged, what was restored, the visible image, HR.
+    """Return the rows of a table in the papers' order: enlarged LR, restored images, visible images, HR.
 
-    All thermal images of a scene are mapped to [0, 1] by the range of its target, so that no row differs by its
+    All thermal images of a scene are mapped to [0, 1] by the range of its target, so that rows do not differ in
     contrast alone. LR is enlarged by bicubic interpolation (a = -0.5) and rounded to the depth of its file.
 
     Args:
-        hr: folder of the targets; files of one stem belong together.
-        restored: name of each row to the folder of its images.
+        hr: folder of the targets; files with the same stem belong together.
+        restored: folder of the restored images by name of the row.
         lr: folder of the inputs.
         guide: folder of the visible images.
-        normalize: mapping of 16 bit.
+        normalize: mapping of 16-bit counts to [0, 1].
 
     Raises:
         InputError: a folder lacks an image, or one has another size or depth than its target.
@@ -99,7 +99,7 @@ def rows(
     files = find_images(hr)
     names = list(files)
     if clash := {"LR", "RGB", "HR"} & restored.keys():
-        raise InputError(f"{clash.pop()} is the name of another row: give --pred another")
+        raise InputError(f"{clash.pop()} is the name of another row: give --pred another name")
     sizes = {name: read_header(path) for name, path in files.items()}
 
     def mapping(name: str) -> Radiometry:
@@ -127,8 +127,8 @@ def rows(
             (target_height, target_width, target_bits) = sizes[name]
             if bits != target_bits or abs(width * target_height / (height * target_width) - 1) > ASPECT_TOLERANCE:
                 raise InputError(
-                    f"{path} is {_say((height, width, bits))}, which is no reduced {files[name]} of "
-                    f"{_say(sizes[name])}: give its input"
+                    f"{path} is {_say((height, width, bits))} and its target {files[name]} is {_say(sizes[name])}: "
+                    "give inputs of the target's depth and proportions"
                 )
 
         def read(name: str) -> Tensor:
@@ -141,23 +141,23 @@ def rows(
     result = {"LR": enlarged(lr)} if lr else {}
     result |= {row: same(folder, row) for row, folder in restored.items()}
     if guide:
-        seen = _matching(guide, names, "RGB")
+        colour = _matching(guide, names, "RGB")
         result["RGB"] = Pictures(
-            lambda name: torch.from_numpy(read_guide(seen[name], sizes[name][:2])).float() / 255, names
+            lambda name: torch.from_numpy(read_guide(colour[name], sizes[name][:2])).float() / 255, names
         )
     result["HR"] = same(hr, "HR")
     return result
 
 
 ASPECT_TOLERANCE = 0.05
-"""By what share the ratio of the sides of an input may differ from the target's: small sides are rounded."""
+"""Largest relative difference between the aspect ratios of an input and its target; small sides are rounded."""
 
 
 def find_images(folder: Path) -> dict[str, Path]:
-    """The images in a folder by their stems, in natural order.
+    """Return the images in a folder by their stems, in natural order.
 
     Raises:
-        InputError: there is no such folder or no image in it, or two of one stem.
+        InputError: the folder is missing or has no image, or two images have the same stem.
     """
     paths = list_frames(folder) if folder.is_dir() else []
     if not paths:

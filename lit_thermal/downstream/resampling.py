@@ -1,4 +1,4 @@
-"""Bootstrap over images of what is no mean over images: average precision, overlap over all pixels."""
+"""Bootstrap over images for scores that are not means over images: average precision, overlap over all pixels."""
 
 from collections.abc import Iterator
 
@@ -8,26 +8,25 @@ from lit_thermal.evaluation.statistics import Interval
 
 
 def resampled(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of so many images is in each resample, drawn with replacement: (images,) float64."""
+    """Yield bootstrap counts: how often each image is drawn, (images,) float64 for each resample."""
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
         yield np.bincount(rng.integers(0, images, images), minlength=images).astype(np.float64)
 
 
 def corrected_interval(point: float, samples: np.ndarray, confidence: float = 0.95) -> Interval:
-    """The bias-corrected percentile interval of a value by its values on resamples.
+    """Return the bias-corrected percentile interval of a value from its values on resamples.
 
-    An image that a resample has twice makes average precision a little too high, so that plain percentiles would lie
-    too high too: with ``z0`` the normal quantile of the share of samples below the value, the ends are taken at
-    ``Phi(2 z0 -+ z)``.
+    Images that are drawn twice make average precision a little too high, and plain percentiles with it. The correction
+    takes the ends at ``Phi(2 z0 -+ z)``, where ``z0`` is the normal quantile of the share of samples below the value.
 
     Args:
-        point: the value on the images themselves.
-        samples: of the resamples; NaN where a resample has none.
-        confidence: of the interval.
+        point: value on the images themselves.
+        samples: values on the resamples; NaN for a resample without a value.
+        confidence: confidence level of the interval.
 
     Returns:
-        All NaN but the value where no resample has one.
+        The interval; its ends are NaN if no resample has a value.
 
     Source: Efron, "Nonparametric standard errors and confidence intervals", 1981.
     """

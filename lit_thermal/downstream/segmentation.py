@@ -1,4 +1,4 @@
-"""Segmentation: SegFormer trained on targets only, intersection over union of each class, and how sure it is."""
+"""Segmentation: SegFormer trained on targets only, and intersection over union with bootstrap intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,14 @@ from lit_thermal.data.formats.class_masks import IGNORED
 from lit_thermal.downstream.detectors import load_pretrained, same_word
 from lit_thermal.downstream.pictures import Pictures
 from lit_thermal.downstream.resampling import corrected_interval, resampled
-from lit_thermal.downstream.training import draw, read_trained, train, warm_up_then
+from lit_thermal.downstream.training import (
+    DownstreamTraining,
+    Samples,
+    read_trained,
+    seeded,
+    train,
+    warm_up_then,
+)
 from lit_thermal.errors import InputError, reading
 from lit_thermal.evaluation.statistics import Interval
 
@@ -30,7 +37,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Recipe(NamedTuple):
-    """How SegFormer is trained: by DifIISR's recipe for FMB; the fall of the rate is SegFormer's own.
+    """Settings of SegFormer's training: those of DifIISR for FMB, with SegFormer's own fall of the learning rate.
 
     Source: Li et al., "DifIISR", CVPR 2025, section 5.5; Xie et al., "SegFormer", NeurIPS 2021 (warm-up, fall).
     """
@@ -44,13 +51,13 @@ class Recipe(NamedTuple):
 
 
 class Segmenter(nn.Module):
-    """SegFormer for some classes.
+    """SegFormer for the given classes.
 
     Args:
         size: one of `SIZES`, or the folder or name on the hub that it came from.
-        classes: words for the classes, counted from 0.
-        network: of transformers.
-        columns: for each class the network's own number; by default the classes in order.
+        classes: names of the classes, counted from 0.
+        network: network of transformers.
+        columns: the network's own index of each class (default: counted from 0).
     """
 
     def __init__(
@@ -61,7 +68,7 @@ class Segmenter(nn.Module):
         self.columns = list(columns) if columns is not None else list(range(len(classes)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (B, classes, H, W) of images (B, 3, H, W) in [0, 1], enlarged from a quarter of their size."""
+        """Return scores (B, classes, H, W) of images (B, 3, H, W) in [0, 1], enlarged from a quarter of their size."""
         device = next(self.network.parameters()).device
         mean, deviation = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, DEVIATION))
         scores = self.network((images.to(device) - mean) / deviation).logits[:, self.columns]
@@ -69,12 +76,12 @@ class Segmenter(nn.Module):
 
 
 def untrained_segmenter(size: str, classes: Sequence[str]) -> Segmenter:
-    """SegFormer to be trained: of one of `SIZES` with random weights, or from a folder or the hub with a new head.
+    """Return a SegFormer to train: one of `SIZES` with random weights, or one from a folder or the hub with a new head.
 
     The paper's training starts from an encoder that knows ImageNet (`nvidia/mit-b1` on the hub).
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such SegFormer.
     """
     from transformers import AutoImageProcessor, SegformerConfig, SegformerForSemanticSegmentation
 
@@ -94,15 +101,15 @@ def untrained_segmenter(size: str, classes: Sequence[str]) -> Segmenter:
 
 
 def trained_segmenter(source: str, weights: Path | None, classes: Sequence[str]) -> Segmenter:
-    """SegFormer with weights, which must know all of the classes.
+    """Return a SegFormer with weights; it must know all of the classes.
 
     Args:
         source: one of `SIZES`, or a folder or a name on the hub.
-        weights: a file that `train_segmenter` wrote; None for those in the folder.
-        classes: of the masks.
+        weights: file that `train_segmenter` wrote; None for the weights in the folder.
+        classes: classes of the masks.
 
     Raises:
-        InputError: the weights cannot be had or are of another network, or it does not know a class.
+        InputError: the weights are missing or belong to another network, or it does not know a class.
     """
     from transformers import AutoImageProcessor, SegformerForSemanticSegmentation
 
@@ -113,7 +120,7 @@ def trained_segmenter(source: str, weights: Path | None, classes: Sequence[str])
             raise InputError(f"{weights} is a {record.get('segmenter') or 'detector'}, not the SegFormer {source}")
         with reading(weights, f"the weights of SegFormer {source}", "train again"):
             known = record["classes"]
-            segmenter = _empty(source, known, saved["state_dict"])
+            segmenter = _with_weights(source, known, saved["state_dict"])
     elif source in SIZES:
         raise InputError(f"SegFormer {source} needs weights: train it by --train, or give a file by --weights")
     else:
@@ -138,60 +145,55 @@ def train_segmenter(
     recipe: Recipe | None = None,
     device: torch.device | str = "cpu",
 ) -> Segmenter:
-    """Train SegFormer by cross entropy on targets and their mirror images, or go on with a training that was cut.
+    """Train SegFormer by cross entropy on targets and their mirror images, or resume an interrupted training.
 
     Args:
-        size: of SegFormer (`untrained_segmenter`).
-        classes: of the masks.
-        pictures: the targets, of one size.
-        masks: name of an image to its mask (H, W); `IGNORED` is not trained on.
-        file: the checkpoint that is written.
-        recipe: of the training.
-        device: to train on.
+        size: size or source of the SegFormer (see `untrained_segmenter`).
+        classes: classes of the masks.
+        pictures: targets to train on, all of one size.
+        masks: function of an image's name that returns its mask (H, W); pixels of `IGNORED` are left out.
+        file: checkpoint to write.
+        recipe: settings of the training.
+        device: device to train on.
 
     Raises:
-        InputError: images differ in size, or `file` is of another training.
+        InputError: images differ in size, or `file` belongs to another training.
     """
     recipe = recipe or Recipe()
-    segmenter = untrained_segmenter(size, classes).to(device)
+    with seeded(recipe.seed):
+        segmenter = untrained_segmenter(size, classes).to(device)
     optimizer = torch.optim.AdamW(segmenter.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
 
-    def loss(step: int) -> Tensor:
-        chosen = [pictures.names[index] for index in draw(len(pictures), recipe.batch, step, recipe.seed)]
-        images, truths = [pictures[name] for name in chosen], [masks(name) for name in chosen]
-        if len(sizes := {tuple(image.shape[-2:]) for image in images}) > 1:
+    def sample(name: str) -> tuple[Tensor, Tensor]:
+        return pictures[name], masks(name)
+
+    def loss(batch: list[tuple[Tensor, Tensor]]) -> Tensor:
+        if len(sizes := {tuple(image.shape[-2:]) for image, _ in batch}) > 1:
             raise InputError(f"images to train SegFormer on must have one size, not {sizes}: crop them")
-        flips = (torch.rand(len(chosen)) < 0.5).tolist()
-        image = torch.stack([x.flip(-1) if flip else x for x, flip in zip(images, flips, strict=True)])
-        truth = torch.stack([x.flip(-1) if flip else x for x, flip in zip(truths, flips, strict=True)])
+        flips = (torch.rand(len(batch)) < 0.5).tolist()
+        batch = [(x.flip(-1), y.flip(-1)) if flip else (x, y) for (x, y), flip in zip(batch, flips, strict=True)]
+        image, truth = (torch.stack(part) for part in zip(*batch, strict=True))
         scores = segmenter(image)
         truth = truth.to(scores.device)
         total = nn.functional.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum")
-        # A batch without a labelled pixel trains nothing, and must not divide by none.
+        # A batch without a labelled pixel has the loss 0, not 0 / 0.
         return total / (truth != IGNORED).sum().clamp(min=1)
 
-    train(
-        segmenter,
-        loss,
-        optimizer,
-        warm_up_then("linear", min(recipe.warm_up, max(1, recipe.steps // 10)), recipe.steps),
-        steps=recipe.steps,
-        file=file,
-        record={"segmenter": size, "classes": list(classes), "images": len(pictures)}
-        | {key: value for key, value in recipe._asdict().items() if key != "steps"},
-        seed=recipe.seed,
-    )
+    record = {"segmenter": size, "classes": list(classes), "images": len(pictures), **recipe._asdict()}
+    rate = warm_up_then("linear", min(recipe.warm_up, max(1, recipe.steps // 10)), recipe.steps)
+    module = DownstreamTraining(segmenter, loss, optimizer, rate, record)
+    train(module, Samples(pictures.names, sample), batch=recipe.batch, file=file, device=device)
     return segmenter
 
 
 @torch.no_grad()
 def segment(segmenter: Segmenter, image: Tensor) -> Tensor:
-    """The class (H, W) int64 of each pixel of an image (3, H, W); on the CPU."""
+    """Return the class of each pixel of an image (3, H, W): (H, W) int64 on the CPU."""
     return segmenter(image[None])[0].argmax(0).cpu()
 
 
 def confusion(predicted: Tensor, mask: Tensor, classes: int) -> Tensor:
-    """How many pixels of each class (rows) were taken for each class (columns), (classes, classes) int64."""
+    """Return the confusion matrix, (classes, classes) int64: pixels by true (rows) and predicted class (columns)."""
     return multiclass_confusion_matrix(predicted, mask, classes, ignore_index=IGNORED, validate_args=False)
 
 
@@ -199,20 +201,20 @@ class Overlap(NamedTuple):
     """Intersection over union of the classes over all pixels of all images."""
 
     miou: float
-    """Mean over the classes that there are."""
+    """Mean over the classes that are in the masks or predicted."""
     iou: dict[str, float]
-    """Of each class; NaN for one that is neither in the masks nor predicted."""
+    """Value by class; NaN for a class that is neither in the masks nor predicted."""
 
 
 def overlap_of(counts: np.ndarray, classes: Sequence[str], skip: int = 0) -> Overlap:
-    """Intersection over union by counts of `confusion`, summed over images.
+    """Compute intersection over union from matrices of `confusion`, summed over images.
 
-    A class that no mask has, but that was predicted, counts as 0: its pixels are wrong.
+    A class that was predicted but is in no mask counts as 0: its pixels are wrong.
 
     Args:
-        counts: (skip + classes, skip + classes).
-        classes: their words.
-        skip: how many classes before them are background, which is not measured.
+        counts: confusion matrix (skip + classes, skip + classes).
+        classes: names of the classes.
+        skip: number of background classes before them, which are not measured.
     """
     values = _iou(counts[None].astype(float))[0, skip:]
     mean = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
@@ -229,14 +231,14 @@ def overlap_intervals(
     """Bootstrap over images of the mean intersection over union, and of its differences between rows.
 
     Args:
-        counts: of each row (images, classes, classes), the same images in the same order.
-        resamples: how many; all rows see the same.
-        confidence: of the intervals.
-        seed: of the resampling.
-        skip: how many classes at the beginning are background, which is not measured.
+        counts: confusion matrices (images, classes, classes) by row, of the same images in the same order.
+        resamples: number of resamples; all rows share them.
+        confidence: confidence level of the intervals.
+        seed: seed of the resampling.
+        skip: number of background classes at the beginning, which are not measured.
 
     Returns:
-        Each row to the interval of its mean, and those of its differences from the rows before it.
+        By row: the interval of its mean, and the intervals of its differences to the rows before it.
     """
     drawn = np.stack(list(resampled(len(next(iter(counts.values()))), resamples, seed)))
 
@@ -260,14 +262,14 @@ def overlap_intervals(
 
 
 def _iou(counts: np.ndarray) -> np.ndarray:
-    """(N, classes, classes) to (N, classes); NaN where a class is nowhere."""
+    """Return the intersection over union (N, classes) of (N, classes, classes); NaN for a class without pixels."""
     both = np.diagonal(counts, axis1=-2, axis2=-1)
     either = counts.sum(-1) + counts.sum(-2) - both
     return np.where(either > 0, both / np.maximum(either, 1), np.nan)
 
 
-def _empty(source: str, classes: Sequence[str], state: dict[str, Any]) -> Segmenter:
-    """SegFormer with these weights; where it came from is not needed any more for one of `SIZES`."""
+def _with_weights(source: str, classes: Sequence[str], state: dict[str, Any]) -> Segmenter:
+    """Return a SegFormer with the given weights; one of `SIZES` is built without its source."""
     segmenter = untrained_segmenter(source, classes)
     segmenter.load_state_dict(state)
     return segmenter

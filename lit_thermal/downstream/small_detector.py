@@ -1,4 +1,4 @@
-"""A detector that trains on a processor in minutes: FCOS on three scales of a light backbone."""
+"""A detector that trains on a CPU in minutes: FCOS on three scales of a light backbone."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ class Pyramid(nn.Module):
     """Features of a timm backbone, not pretrained, at `STRIDES`, all of one width.
 
     Args:
-        name: of the backbone in timm.
-        width: channels of each scale.
+        name: name of the backbone in timm.
+        width: number of channels of each scale.
     """
 
     def __init__(self, name: str, width: int) -> None:
@@ -35,21 +35,21 @@ class Pyramid(nn.Module):
 
 
 class OwnSize(GeneralizedRCNNTransform):
-    """Normalises and pads images, and leaves them at their size."""
+    """Normalises and pads images without resizing them."""
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Return both as they are."""
+        """Return both unchanged."""
         return image, target
 
 
 def fcos_small(num_classes: int, backbone: str = "test_resnet", width: int = 64, **options: Any) -> FCOS:
-    """FCOS with 0.7 million parameters that looks at images at their own size.
+    """FCOS with 0.7 million parameters that takes images at their own size.
 
     Args:
-        num_classes: with the background, as torchvision counts.
+        num_classes: number of classes including the background, as torchvision counts.
         backbone: name of a timm backbone with features at `STRIDES`.
-        width: channels of the pyramid and the heads; a multiple of 32.
-        options: those of `torchvision.models.detection.FCOS`.
+        width: number of channels of the pyramid and the heads; a multiple of 32.
+        options: further arguments of `torchvision.models.detection.FCOS`.
 
     Source: Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", ICCV 2019.
     """

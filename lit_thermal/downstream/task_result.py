@@ -1,4 +1,4 @@
-"""What the judging of images by a task leaves behind: `metrics.json`, `table.csv`, `metrics.csv`, a printed table."""
+"""Results of a downstream task: `metrics.json`, `table.csv`, `metrics.csv` and a printed table."""
 
 import json
 import math
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lit_thermal.evaluation.records import finite
 from lit_thermal.evaluation.statistics import Interval
 from lit_thermal.files import write_text
 from lit_thermal.plain_files import as_csv
@@ -17,19 +18,19 @@ from lit_thermal.plain_files import as_csv
 
 @dataclass
 class TaskResult:
-    """The table of a task, row by row, as the papers print it.
+    """The table of a task, with rows as the papers print them.
 
     Attributes:
         task: detection, segmentation or zero_shot.
-        dataset: name of what was judged.
-        table: row to column to value.
-        intervals: row to column to its 95 % interval, where there is one.
-        differences: row to an earlier row to the difference of `headline` with its interval, over the same resamples.
-        headline: the column that differences are of.
-        images: row to image to metric, for the table of images.
+        dataset: name of the data set.
+        table: values by row and column.
+        intervals: 95 % intervals by row and column, for the columns that have one.
+        differences: differences of `headline` by row and earlier row, with their intervals over the same resamples.
+        headline: column of the differences.
+        images: values by row, image and metric, for the table of images.
         data: counts of images, objects and classes.
-        protocol: how all was measured, and by what.
-        skipped: column to the reason why it is not there.
+        protocol: description of the measurement and of the network that was used.
+        skipped: reason by column for columns that are missing.
     """
 
     task: str
@@ -45,7 +46,7 @@ class TaskResult:
 
 
 def write(result: TaskResult, folder: Path) -> None:
-    """Write `metrics.json`, `table.csv` (a line per row of the table) and `metrics.csv` (one per image and row)."""
+    """Write `metrics.json`, `table.csv` (one line per row) and `metrics.csv` (one line per image and row)."""
     record = {
         "task": result.task,
         "results": {result.dataset: {row: {"all": values} for row, values in result.table.items()}},
@@ -66,15 +67,15 @@ def write(result: TaskResult, folder: Path) -> None:
         "protocol": {"text": result.protocol},
         "skipped": result.skipped,
     }
-    write_text(folder / "metrics.json", json.dumps(_finite(record), indent=2, allow_nan=False) + "\n")
+    write_text(folder / "metrics.json", json.dumps(finite(record), indent=2, allow_nan=False) + "\n")
     write_text(folder / "table.csv", _table_csv(result))
     write_text(folder / "metrics.csv", _images_csv(result))
 
 
 def show(result: TaskResult) -> None:
-    """Print the table, values as the papers have them, in percent for detection and segmentation."""
+    """Print the table, in percent for detection and segmentation as in the papers."""
     percent = result.task != "zero_shot"
-    # rich takes square brackets for its own: words of others are escaped
+    # names may contain square brackets, which rich would take for markup
     title = escape(f"{result.task} on {result.dataset}: {result.data['images']} images")
     table = Table(title=title, title_justify="left")
     table.add_column("input")
@@ -92,10 +93,10 @@ def show(result: TaskResult) -> None:
         table.add_row(escape(row), *cells)
     lines = []
     for row, others in result.differences.items():
-        told = [f"{_ends(difference, percent)} over {other}" for other, difference in others.items()]
-        if told:
-            lines.append(escape(f"{row}: {', '.join(told)}"))
-    lines += [escape(f"{column} is not there: {reason}") for column, reason in result.skipped.items()]
+        parts = [f"{_ends(difference, percent)} over {other}" for other, difference in others.items()]
+        if parts:
+            lines.append(escape(f"{row}: {', '.join(parts)}"))
+    lines += [escape(f"{column} is missing: {reason}") for column, reason in result.skipped.items()]
     table.caption = "\n".join(lines)
     table.caption_justify = "left"
     console = Console()
@@ -131,12 +132,3 @@ def _images_csv(result: TaskResult) -> str:
         for image, values in images.items():
             lines.append([result.dataset, image, row, *(values.get(m, "") for m in metrics)])
     return as_csv(lines)
-
-
-def _finite(value: Any) -> Any:
-    """The same structure with null for what JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Finding by words: Grounding DINO and SAM, not trained on thermal images, and how 3M-TI counts what they find."""
+"""Zero-shot detection by words: Grounding DINO and SAM, not trained on thermal images, and 3M-TI's scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,17 +16,17 @@ METRICS = ("precision", "recall", "f1", "iou")
 
 
 class Grounding:
-    """Grounding DINO: boxes of what a prompt names.
+    """Grounding DINO: boxes of the objects that a prompt names.
 
     Args:
         source: folder with the model and its processor in the layout of transformers, or a name on the hub.
         prompt: words, each ended by a full stop, as "automobile. person.".
-        threshold: the least score of a box; of Grounded SAM.
-        text_threshold: the least score of a word; of Grounded SAM.
-        device: to run on.
+        threshold: lowest score of a box (default: that of Grounded SAM).
+        text_threshold: lowest score of a word (default: that of Grounded SAM).
+        device: device to run on.
 
     Raises:
-        InputError: the model cannot be had, or the prompt names nothing.
+        InputError: the model is missing and cannot be fetched, or the prompt names nothing.
 
     Source: Liu et al., "Grounding DINO", ECCV 2024; Ren et al., "Grounded SAM", 2024.
     """
@@ -53,10 +53,10 @@ class Grounding:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Found:
-        """Find what the prompt names in an image (3, H, W); labels are places in `words`.
+        """Find the objects that the prompt names in an image (3, H, W); labels are indices into `words`.
 
-        A box belongs to the longest word that the model's phrase for it holds, else to the first that shares a part
-        with it, as "traffic" does with "traffic light"; where there is none, it is left out.
+        A box belongs to the longest word that the model's phrase for it contains, else to the first word that shares a
+        part with the phrase, as "traffic" does with "traffic light". A box without such a word is left out.
         """
         inputs = self.processor(images=_levels(image), text=self.prompt, return_tensors="pt").to(self.device)
         outputs = self.network(**inputs)
@@ -67,7 +67,7 @@ class Grounding:
             text_threshold=self.text_threshold,
             target_sizes=[tuple(image.shape[-2:])],
         )[0]
-        # Where nothing was found, transformers tells one empty phrase.
+        # If nothing was found, transformers returns one empty phrase.
         phrases = found["text_labels"][: len(found["boxes"])]
         labels = torch.tensor([self._word(phrase) for phrase in phrases], dtype=torch.int64)
         kept = labels >= 0
@@ -81,14 +81,14 @@ class Grounding:
 
 
 class Segmenting:
-    """SAM: the mask of what is in a box.
+    """SAM: the mask of the object in a box.
 
     Args:
         source: folder with the model and its processor in the layout of transformers, or a name on the hub.
-        device: to run on.
+        device: device to run on.
 
     Raises:
-        InputError: the model cannot be had.
+        InputError: the model is missing and cannot be fetched.
 
     Source: Kirillov et al., "Segment Anything", ICCV 2023.
     """
@@ -102,7 +102,7 @@ class Segmenting:
 
     @torch.no_grad()
     def __call__(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """Masks (N, H, W) bool of what is in the boxes (N, 4) of an image (3, H, W)."""
+        """Return masks (N, H, W) bool of the objects in the boxes (N, 4) of an image (3, H, W)."""
         if not len(boxes):
             return torch.zeros(0, *image.shape[-2:], dtype=torch.bool)
         inputs = self.processor(images=_levels(image), input_boxes=[boxes.tolist()], return_tensors="pt")
@@ -112,19 +112,22 @@ class Segmenting:
         return masks[0][:, 0].bool()
 
 
-def match_words(words: Sequence[str], classes: Sequence[str], told: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Class of the annotation to the place of the prompt's word for it.
+def match_words(words: Sequence[str], classes: Sequence[str], given: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Match the classes of the annotation with the words of the prompt.
 
     Args:
-        words: of the prompt.
-        classes: of the annotation.
-        told: word to the classes that it means; other words mean the class of their name or of a synonym.
+        words: words of the prompt.
+        classes: classes of the annotation.
+        given: classes that a word means, by word; other words mean the class of their name or of a synonym.
+
+    Returns:
+        Index of the prompt's word by class of the annotation.
 
     Raises:
         InputError: a word or a class is unknown, or a word means no class.
     """
     result: dict[str, int] = {}
-    for word, meant in told.items():
+    for word, meant in given.items():
         if word.lower() not in words:
             raise InputError(f"--match {word}: the prompt has {', '.join(words)}")
         for name in meant:
@@ -132,11 +135,11 @@ def match_words(words: Sequence[str], classes: Sequence[str], told: Mapping[str,
                 raise InputError(f"--match {word}={name}: the classes are {', '.join(classes)}")
             result[name] = words.index(word.lower())
     for place, word in enumerate(words):
-        if (index := same_word(word, classes)) is not None and word not in {w.lower() for w in told}:
+        if (index := same_word(word, classes)) is not None and word not in {w.lower() for w in given}:
             result[classes[index]] = place
     if silent := [word for place, word in enumerate(words) if place not in result.values()]:
         raise InputError(
-            f"the prompt's {silent[0]!r} is none of {', '.join(classes)}: say what it means, --match {silent[0]}=CLASS"
+            f"the prompt's {silent[0]!r} is none of the classes {', '.join(classes)}: give --match {silent[0]}=CLASS"
         )
     return result
 
@@ -144,29 +147,28 @@ def match_words(words: Sequence[str], classes: Sequence[str], told: Mapping[str,
 def score_image(found: Found, truth: tuple[Tensor, Tensor], overlap: float = 0.5) -> dict[str, float] | None:
     """Precision, recall, F1 and IoU of one image.
 
-    A box is right where its IoU with an object of its word is at least `overlap`; the highest score chooses first, and
-    an object is found once. ``iou`` is the mean over the objects of the greatest IoU of any box of their word. An image
-    without objects has no recall and no IoU, and is left out where nothing is found in it either; a box in it makes
-    its precision and F1 zero.
+    A box is right if its IoU with an object of its word is at least `overlap`; boxes are matched one to one with
+    objects, from the highest score down. ``iou`` is the mean over the objects of the largest IoU of any box of their
+    word. An image without objects has no recall and no IoU; its precision and F1 are 0 if a box is found in it, and
+    otherwise it is left out.
 
-    3M-TI's Table 3 does not say how it counts. Its F1 is below the harmonic mean of its precision and recall, as a
-    mean over images is; its IoU is above its F1 in one row, so that it is no mean over right boxes alone that counts
-    the others as zero.
+    3M-TI's Table 3 does not define its scores. Its F1 is below the harmonic mean of its precision and recall, as a
+    mean over images is. Its IoU is above its F1 in one row, so it cannot be a mean that counts wrong boxes as zero.
 
     Args:
-        found: with labels that are words of the prompt.
-        truth: boxes (M, 4) and words (M,) of the objects that the prompt asks for.
-        overlap: see above.
+        found: detections, whose labels are indices of the prompt's words.
+        truth: boxes (M, 4) and words (M,) of the objects that the prompt names.
+        overlap: lowest IoU that counts as a match.
 
     Returns:
-        `METRICS` to values, some left out; None where there is nothing to count.
+        Values by metric (`METRICS`), some of them left out; None if the image has neither objects nor boxes.
     """
     boxes, labels = truth
     if not len(boxes):
         return {"precision": 0.0, "f1": 0.0} if len(found.boxes) else None
-    right, seen = judge_boxes(found, truth, overlap)
+    right, matched = judge_boxes(found, truth, overlap)
     precision = float(right.float().mean()) if len(right) else 0.0
-    recall = float(seen.float().mean())
+    recall = float(matched.float().mean())
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     each = box_iou(found.boxes, boxes) if len(found.boxes) else torch.zeros(1, len(boxes))
     if len(found.boxes):
@@ -175,13 +177,13 @@ def score_image(found: Found, truth: tuple[Tensor, Tensor], overlap: float = 0.5
 
 
 def mean_scores(images: Mapping[str, dict[str, float]]) -> dict[str, Interval]:
-    """Mean of each of `METRICS` over the images that have it, with its interval; left out where none has."""
+    """Return the mean of each metric with its interval over the images that have it; absent if none has it."""
     columns = {name: [scores[name] for scores in images.values() if name in scores] for name in METRICS}
     return {name: mean_interval(values) for name, values in columns.items() if values}
 
 
 def word_masks(masks: Tensor, found: Found, words: int) -> Tensor:
-    """Masks (N, H, W) of boxes joined to one for each word of the prompt: (words, H, W) bool."""
+    """Merge the masks (N, H, W) of boxes into one for each word of the prompt: (words, H, W) bool."""
     joined = torch.zeros(words, *masks.shape[-2:], dtype=torch.bool)
     for mask, label in zip(masks, found.labels.tolist(), strict=True):
         joined[label] |= mask
@@ -189,5 +191,5 @@ def word_masks(masks: Tensor, found: Found, words: int) -> Tensor:
 
 
 def _levels(image: Tensor) -> Any:
-    """(H, W, 3) uint8."""
+    """Return the image as (H, W, 3) uint8."""
     return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()

@@ -97,7 +97,7 @@ def write(
     if not parquet:
         write_text(folder / "metrics.csv", as_csv([header, *lines]))
     (folder / ("metrics.csv" if parquet else "metrics.parquet")).unlink(missing_ok=True)
-    record = _finite(as_record(scores, seconds, config) | dict(more or {}))
+    record = finite(as_record(scores, seconds, config) | dict(more or {}))
     write_text(folder / "metrics.json", json.dumps(record, indent=2, allow_nan=False, default=str) + "\n")
 
 
@@ -252,10 +252,10 @@ def _write_parquet(path: Path, header: list[str], lines: list[list[Any]]) -> boo
     return True
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return the same structure with null in place of NaN and infinity, which JSON cannot store."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

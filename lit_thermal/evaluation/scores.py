@@ -10,7 +10,7 @@ from lit_thermal.batch import Radiometry
 from lit_thermal.evaluation.gather import gather_objects
 from lit_thermal.evaluation.protocols import Factories, ProtocolScores
 from lit_thermal.metrics.catalogue import standard
-from lit_thermal.metrics.metric import CONSTANTS, Metric, Protocol, Seen, Unavailable
+from lit_thermal.metrics.metric import CONSTANTS, Metric, MetricInput, Protocol, Unavailable
 from lit_thermal.metrics.quality import as_written
 from lit_thermal.metrics.registered import registered_quality
 from lit_thermal.ops.registration import Displacement
@@ -20,7 +20,7 @@ Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
 
 
 Columns = dict[str, tuple[int, list[list[float]], list[bool]]]
-"""By metric: the first frame that has a value, a list per sample, and which samples have a value."""
+"""Results by metric: the first frame with a value, values by sample, and which samples have values."""
 TARGET = "HR"
 """Name under which metrics without a target report the target itself."""
 
@@ -123,14 +123,16 @@ class Scores:
             variant: whether the result is an alternative of the method under test, not a baseline.
         """
         dataset, names, frames, observed, target, radiometry, dt, groups, displacements = targets
-        seen = Seen(as_written(restored, radiometry), as_written(target, radiometry), radiometry, dt, self.protocol)
-        columns = self._columns(self.metrics, seen, names)
+        inputs = MetricInput(
+            as_written(restored, radiometry), as_written(target, radiometry), radiometry, dt, self.protocol
+        )
+        columns = self._columns(self.metrics, inputs, names)
         if displacements is not None:
-            found = registered_quality(seen.restored, seen.target, displacements)
+            found = registered_quality(inputs.restored, inputs.target, displacements)
             columns |= {name: (0, values.tolist(), [True] * len(names)) for name, values in found.items()}
-        blind = [metric for metric in self.metrics if metric.blind]
+        no_reference = [metric for metric in self.metrics if metric.no_reference]
         first = method in (self.methods or [method])[:1]
-        own = self._columns(blind, seen._replace(restored=seen.target), names) if first else {}
+        own = self._columns(no_reference, inputs._replace(restored=inputs.target), names) if first else {}
         size, flags = (target.shape[-2], target.shape[-1]), observed.tolist()
         for b, numbers in enumerate(frames.tolist()):
             belongs = tuple(groups[b]) if groups is not None else ()
@@ -141,8 +143,8 @@ class Scores:
                 place = (flags[b][t], numbers[0], size, radiometry[b].bits)
                 values = _at(columns, b, t)
                 self._keep(Row(dataset, names[b], number, method, *place, values, variant, belongs, moved))
-                if alone := _at(own, b, t):
-                    self._keep(Row(dataset, names[b], number, TARGET, *place, alone, reference=True))
+                if of_target := _at(own, b, t):
+                    self._keep(Row(dataset, names[b], number, TARGET, *place, of_target, reference=True))
 
     def gather(self) -> None:
         """Share the rows of all ranks; does nothing in a run of one process."""
@@ -217,12 +219,12 @@ class Scores:
         if key not in self._rows or row.window < self._rows[key].window:
             self._rows[key] = row
 
-    def _columns(self, metrics: Sequence[Metric], seen: Seen, names: Sequence[str]) -> Columns:
+    def _columns(self, metrics: Sequence[Metric], inputs: MetricInput, names: Sequence[str]) -> Columns:
         """Measure what is possible; record the reason if a metric cannot be measured."""
-        height, width = seen.target.shape[-2:]
+        height, width = inputs.target.shape[-2:]
         columns = {}
         for metric in metrics:
-            if metric.name in self._gone or not metric.applies(seen):
+            if metric.name in self._gone or not metric.applies(inputs):
                 continue
             if min(height, width) < metric.side:
                 least = f"{metric.side} x {metric.side}"
@@ -232,12 +234,12 @@ class Scores:
                 continue
             try:
                 assert metric.measure is not None, metric.name
-                values = metric.measure(seen).tolist()
+                values = metric.measure(inputs).tolist()
             except Unavailable as reason:
                 self.skipped[metric.name] = str(reason)
                 self._gone.add(metric.name)
                 continue
-            columns[metric.name] = (metric.first, values, [metric.known(r) for r in seen.radiometry])
+            columns[metric.name] = (metric.first, values, [metric.known(r) for r in inputs.radiometry])
         return columns
 
 

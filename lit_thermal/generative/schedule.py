@@ -2,12 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 Prediction = Literal["x0", "residual", "noise", "scaled_noise"]
 """Quantity that a denoiser predicts: the clean latent x0; the residual y - x0; the unit noise; or s_t times the noise,
@@ -286,10 +286,7 @@ class ResidualShift(Schedule):
                 "ResidualShift needs at least 2 steps, a positive kappa, power and minimum and 0 < end < 1, "
                 f"not steps {steps}, kappa {kappa}, power {power}, minimum {minimum}, end {end}"
             )
-        if normalize not in get_args(Normalize):
-            raise InputError(
-                f"normalize of ResidualShift is {normalize!r}; must be one of {', '.join(get_args(Normalize))}"
-            )
+        check_choice(normalize, Normalize, "normalize of ResidualShift")
         first = min(minimum / kappa, minimum, math.sqrt(0.001))
         if first >= end:
             raise InputError(
@@ -375,7 +372,4 @@ def _cast(coefficients: C, like: Tensor) -> C:
 
 
 def _check(prediction: str) -> None:
-    if prediction not in get_args(Prediction):
-        raise InputError(
-            f"a denoiser does not predict {prediction!r}; must be one of {', '.join(get_args(Prediction))}"
-        )
+    check_choice(prediction, Prediction, "prediction of a denoiser")

@@ -1,4 +1,4 @@
-"""Networks of others, and methods of ours, as one function that enlarges gray images."""
+"""Comparators: published networks and methods of this package, which enlarge gray images through one interface."""
 
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from lit_thermal.weights.checkpoint import as_checkpoint, read_values, rebuild
 
 
 class Comparator:
-    """Enlarges gray images by a network that a file holds.
+    """Enlarges gray images by a network.
 
     Args:
-        network: what runs; its parameters are counted.
-        scale: how many times wider and higher its images are.
-        name: of the network's architecture or of the method.
+        network: network, whose parameters are counted.
+        scale: factor by which it enlarges width and height.
+        name: name of the architecture or of the method.
     """
 
     def __init__(self, network: nn.Module, scale: int, name: str) -> None:
@@ -30,32 +30,32 @@ class Comparator:
         return self.restore(lr).float().clamp(0, 1)
 
     def restore(self, lr: Tensor) -> Tensor:
-        """Enlarge without clipping; a kind of comparator says how."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it restores")
+        """Enlarge images without clipping; implemented by subclasses."""
+        raise NotImplementedError(f"{type(self).__name__} has no `restore`")
 
 
 class SpandrelComparator(Comparator):
-    """Any architecture that spandrel knows: gray goes in as equal channels, and the mean of the channels comes out."""
+    """An architecture of spandrel: its input repeats the gray channel, and its output channels are averaged."""
 
     def __init__(self, descriptor: Any, device: torch.device) -> None:
         super().__init__(descriptor.model.to(device).eval(), descriptor.scale, descriptor.architecture.name)
         self.descriptor = descriptor
 
     def restore(self, lr: Tensor) -> Tensor:
-        """Enlarge image by image, padded as the architecture needs it."""
+        """Enlarge image by image, with the padding that the architecture needs."""
         images = (self.descriptor(image[None].expand(-1, self.descriptor.input_channels, -1, -1)) for image in lr)
         return torch.cat([image.mean(dim=1, keepdim=True) for image in images])
 
 
 class MethodComparator(Comparator):
-    """A method of single images, of a checkpoint that `fit` wrote; one that wants a guide is told there is none."""
+    """A single-image method from a checkpoint of `fit`; a guided method runs with its guide marked as missing."""
 
     def __init__(self, method: SuperResolver, device: torch.device) -> None:
         super().__init__(method.to(device).eval(), method.scale, type(method).__name__)
         self.method = method
 
     def restore(self, lr: Tensor) -> Tensor:
-        """Restore as a prediction would."""
+        """Restore images as `predict` does."""
         count, (height, width) = len(lr), lr.shape[-2:]
         present = torch.ones(count, dtype=torch.bool, device=lr.device)
         guide = lr.new_zeros(count, 3, self.scale * height, self.scale * width)
@@ -63,23 +63,23 @@ class MethodComparator(Comparator):
 
 
 def load_comparator(path: Path, device: torch.device) -> Comparator:
-    """Load a checkpoint of ours, or weights of an architecture that spandrel knows (extra `comparators`).
+    """Load a checkpoint of this package, or weights of an architecture that spandrel knows (extra `comparators`).
 
-    Only tensors and plain values are read: a pickle that holds more is refused, as loading it could run code.
+    Only tensors and plain values are read: a pickle that holds more is refused, because loading it could run code.
 
     Args:
-        path: `.ckpt`, `.pth`, `.pt` or `.safetensors`.
-        device: where to run.
+        path: file (`.ckpt`, `.pth`, `.pt` or `.safetensors`).
+        device: device of the network.
 
     Raises:
         InputError: there is no such file, it is unsafe or damaged, spandrel is not installed or does not know the
-            architecture, or it restores no single images.
+            architecture, or the network does not restore single images.
     """
     if not is_plain(path):
         raise InputError(f"there is no file {path} with weights to compare with")
-    held = read_values(path)
-    if isinstance(held, dict) and "lit_thermal" in held:
-        method = rebuild(as_checkpoint(held, path), path)
+    checkpoint = read_values(path)
+    if isinstance(checkpoint, dict) and "lit_thermal" in checkpoint:
+        method = rebuild(as_checkpoint(checkpoint, path), path)
         if hasattr(method, "temporal_scales"):
             raise InputError(
                 f"{path} holds {type(method).__name__}, which restores whole videos: use `upscale` and --pred"
@@ -90,12 +90,14 @@ def load_comparator(path: Path, device: torch.device) -> Comparator:
     except ImportError as error:
         raise InputError(f"{path} needs spandrel to be loaded: pip install 'lit_thermal[comparators]'") from error
     try:
-        found = ModelLoader(device).load_from_state_dict(canonicalize_state_dict(held))
+        found = ModelLoader(device).load_from_state_dict(canonicalize_state_dict(checkpoint))
     except UnsupportedModelError as error:
         raise InputError(f"spandrel knows no architecture that fits the weights in {path}; see its list") from error
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0][:120]
-        raise InputError(f"the weights in {path} do not fit the architecture that they look like ({reason})") from error
+        raise InputError(
+            f"the weights in {path} do not fit the architecture that spandrel recognises ({reason})"
+        ) from error
     if not isinstance(found, ImageModelDescriptor) or found.input_channels not in (1, 3):
         raise InputError(
             f"{path} holds {found.architecture.name}, which does not map one gray or colour image to another"

@@ -1,60 +1,33 @@
-"""Files that any program restored, beside their targets: images by name, or videos frame by frame."""
+"""Folders to measure: files that any program restored are paired with their targets, as images or as videos."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from lit_thermal.batch import Radiometry
 from lit_thermal.data.formats.clips import describe, find_clips, open_clip
-from lit_thermal.data.formats.file_checks import check_gray, look
-from lit_thermal.data.formats.frames import RESTORED_TOLERANCE, Clip, FolderClip, list_frames, read_frame, read_header
+from lit_thermal.data.formats.file_checks import check_files, check_gray
+from lit_thermal.data.formats.frames import Clip, FolderClip, list_frames, read_header
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
-from lit_thermal.data.formats.radiometry import clip_radiometry, to_values
-from lit_thermal.data.readers.image_triplets import ImageFiles, Trio
 from lit_thermal.errors import InputError
 from lit_thermal.files import by_stem
+from lit_thermal.inference.pieces import TARGET, Piece, image_piece, scale_of, tolerance, video_pieces
 
-T = TypeVar("T")
-TARGET = "the target"
-CHUNK = 16
-"""Frames of a video that are measured at once, with a neighbour on each side; fewer where they are large."""
-_PIXELS_AT_ONCE = 1 << 22
-"""A dozen methods hold their frames at once: 4 Mpixel each keep that near 500 MB."""
-
-
-class Piece(NamedTuple):
-    """An image, or some frames of a video, as they are measured; a batch of one."""
-
-    name: str
-    target: Tensor
-    """(1, T, 1, H, W) in [0, 1]."""
-    restored: dict[str, Tensor]
-    """Method to the same shape."""
-    lr: Tensor | None
-    """(1, X, 1, h, w): the input frames around, not clipped to [0, 1]."""
-    times: Tensor
-    """(1, T) float32 times of the target frames, in input frames from the first of `lr` on."""
-    frames: Tensor
-    """(1, T) int64 numbers in the clip; -1 where a frame is only a neighbour."""
-    radiometry: Radiometry
+SCALES = range(2, 33)
+"""Scales that may explain why a restored file is smaller than its target."""
 
 
 @dataclass(frozen=True)
 class Folders:
-    """What is measured.
+    """Folders to measure.
 
     Attributes:
         hr: folder of targets.
-        predictions: method to its folder.
-        lr: folder of inputs, for the baselines and for what is restored here.
-        common: leave out what some folder lacks, in place of refusing it.
-        normalize: mapping of 16 bit to [0, 1].
-        temporal_scale: target frames per input frame of videos, where there is no input to tell.
+        predictions: folder of each method, by name.
+        lr: folder of inputs, needed for baselines and comparators.
+        common: measure only the names that all folders have; otherwise a missing file is an error.
+        normalize: mapping of 16-bit counts to [0, 1].
+        temporal_scale: number of target frames per input frame of videos, used if there is no input.
     """
 
     hr: Path
@@ -66,32 +39,33 @@ class Folders:
 
 
 class Matched(NamedTuple):
-    """What was found: the pieces in order when iterated over, and how many names and of what."""
+    """Matched files, and messages about them."""
 
     pieces: Callable[[], Iterator[Piece]]
+    """Function that reads the pieces in order."""
     names: list[str]
     video: bool
     scale: int | None
-    """How many times wider the targets are than the inputs; None without inputs."""
+    """Ratio of the widths of targets and inputs; None without inputs."""
     left_out: str
-    """One sentence on what is not measured, or nothing."""
+    """Sentence about files that are not measured, or an empty string."""
     cut: str
-    """One sentence on targets that are cut to the size of what was restored, or nothing."""
+    """Sentence about targets that are cut to the size of the restored files, or an empty string."""
 
 
 def match(folders: Folders) -> Matched:
-    """Pair files by name and look at their headers, and where these have colours, at their pixels.
+    """Pair files by name and check their headers, and the pixels of files with colour channels.
 
-    A folder that holds images itself is one of images; one that holds folders of frames, or video files, is one of
-    videos, which pair by their names, and their frames by order.
+    A folder with images is measured image by image. A folder with folders of frames, or with video files, is measured
+    as videos, which are paired by name; their frames are paired in order.
 
     Raises:
-        InputError: a folder is missing or empty, files have no partner, sizes, depths or lengths do not go
-            together, or an image is in colour.
+        InputError: a folder is missing or empty, files have no partner, sizes, bit depths or lengths do not match, or
+            an image is in colour.
     """
     video = not _images(folders.hr)
     if video and not _clips(folders.hr):
-        raise InputError(f"{folders.hr} holds neither images nor videos to measure against; {describe(folders.hr)}")
+        raise InputError(f"{folders.hr} holds neither images nor videos as targets; {describe(folders.hr)}")
     kinds = {TARGET: folders.hr} | {f"--pred {name}": path for name, path in folders.predictions.items()}
     kinds |= {"--lr": folders.lr} if folders.lr is not None else {}
     listed = {kind: _clips(path) if video else _images(path) for kind, path in kinds.items()}
@@ -101,11 +75,11 @@ def match(folders: Folders) -> Matched:
         raise InputError(f"{lacking}; make them the same, or give --common to measure what all have")
     names = [name for name in names if all(name in files for files in listed.values())]
     if not names:
-        raise InputError(f"{' and '.join(map(str, kinds.values()))} have no name in common; {lacking}")
+        raise InputError(f"{' and '.join(map(str, kinds.values()))} have no common file names; {lacking}")
     files = [{kind: found[name] for kind, found in listed.items()} for name in names]
     if video:
         clips = {
-            n: {kind: open_clip(p, _tolerance(kind)) for kind, p in paths.items()}
+            n: {kind: open_clip(p, tolerance(kind)) for kind, p in paths.items()}
             for n, paths in zip(names, files, strict=True)
         }
         headers = {(n, kind): (c.length, *c.size, c.bits) for n, cs in clips.items() for kind, c in cs.items()}
@@ -116,29 +90,39 @@ def match(folders: Folders) -> Matched:
     cut = {n: s for n, s in sizes.items() if s != headers[n, TARGET][1:3]}
     _check(headers, sizes, "frames of" if video else "")
     scales = {
-        _scale_of(n, headers[n, TARGET][1:3], header[1:3]) for (n, kind), header in headers.items() if kind == "--lr"
+        scale_of(n, headers[n, TARGET][1:3], header[1:3]) for (n, kind), header in headers.items() if kind == "--lr"
     }
     frames = {
-        f"{path} of {kind}": (path, _tolerance(kind))
+        f"{path} of {kind}": (path, tolerance(kind))
         for n, paths in zip(names, files, strict=True)
         for kind, file in paths.items()
         for path in (_frame_files(clips[n][kind]) if video else (file,))
     }
-    look(frames, lambda _, item: check_gray(*item), "images to measure")
+    check_files(frames, lambda _, item: check_gray(*item), "images to measure")
     if len(scales) > 1:
         raise InputError(
-            f"the inputs in {folders.lr} are smaller by {_listed(list(map(str, sorted(scales))))}: give one"
+            f"the targets are {_listed(list(map(str, sorted(scales))))} times larger than the inputs in {folders.lr}: "
+            "all must have the same scale"
         )
 
     def pieces() -> Iterator[Piece]:
         if video:
-            yield from (piece for name, kinds in clips.items() for piece in _frames(name, kinds, folders, sizes[name]))
+            yield from (
+                piece
+                for name, kinds in clips.items()
+                for piece in video_pieces(name, kinds, sizes[name], folders.normalize, folders.temporal_scale)
+            )
         else:
-            yield from (_image(name, kinds, folders, sizes[name]) for name, kinds in zip(names, files, strict=True))
+            yield from (
+                image_piece(name, kinds, sizes[name], folders.normalize)
+                for name, kinds in zip(names, files, strict=True)
+            )
 
-    told = [f"{n} of {_sides(headers[n, TARGET][1:3])} to {_sides(size)}" for n, size in cut.items()]
+    changes = [f"{n} of {_sides(headers[n, TARGET][1:3])} to {_sides(size)}" for n, size in cut.items()]
     shortened = (
-        f"{len(cut)} targets are cut to the multiples of the scale that were restored: {_listed(told)}" if cut else ""
+        f"{len(cut)} targets are cut to the multiples of the scale that were restored: {_listed(changes)}"
+        if cut
+        else ""
     )
     return Matched(pieces, names, video, next(iter(scales), None), lacking, shortened)
 
@@ -156,7 +140,7 @@ def _clips(folder: Path) -> dict[str, Path]:
 
 
 def _compared(listed: Mapping[str, Mapping[str, Path]], places: Mapping[str, str]) -> str:
-    """What folders lack of the targets, or have beyond them, in one sentence; nothing where they agree."""
+    """Return a sentence about missing and additional files of each folder, or an empty string if all agree."""
     targets = listed[TARGET]
     parts = []
     for kind, files in listed.items():
@@ -167,10 +151,10 @@ def _compared(listed: Mapping[str, Mapping[str, Path]], places: Mapping[str, str
 
 
 def _cut_sizes(headers: Mapping[tuple[str, str], tuple[int, int, int, int]]) -> dict[str, tuple[int, int]]:
-    """Height and width that each target is measured at.
+    """Return the height and width at which each target is measured.
 
-    A method restores the multiples of its scale and cuts the rest on the right and below: where predictions have the
-    size that this leaves, at one scale for all, the target is cut alike.
+    Methods cut their inputs on the right and at the bottom to multiples of the scale. If all smaller predictions have
+    the size that one scale explains, the targets are cut in the same way.
     """
     sizes = {name: header[1:3] for (name, kind), header in headers.items() if kind == TARGET}
     smaller = {
@@ -184,23 +168,19 @@ def _cut_sizes(headers: Mapping[tuple[str, str], tuple[int, int, int, int]]) -> 
     return sizes
 
 
-SCALES = range(2, 33)
-"""Scales that a cut is explained by."""
-
-
 def _check(
     headers: Mapping[tuple[str, str], tuple[int, int, int, int]], sizes: Mapping[str, tuple[int, int]], unit: str
 ) -> None:
-    """Refuse predictions of other lengths, sizes or depths than their targets'; larger ones are cut as targets are."""
+    """Refuse predictions whose length, size or bit depth differs from their targets; cut targets are allowed."""
     wrong = [
-        f"{name} of {kind.removeprefix('--pred ')} is {_say(header, unit)} and its target {_say(target, unit)}"
+        f"{name} of {kind.removeprefix('--pred ')} is {_text(header, unit)} and its target {_text(target, unit)}"
         for (name, kind), header in headers.items()
         if kind not in (TARGET, "--lr")
         and header != (target := headers[name, TARGET])
         and header != (target[0], *sizes[name], target[3])
     ]
     depths = [
-        f"{name} of --lr is of {header[3]} bit and its target of {headers[name, 'the target'][3]}"
+        f"{name} of --lr is of {header[3]} bit and its target of {headers[name, TARGET][3]}"
         for (name, kind), header in headers.items()
         if kind == "--lr" and header[3] != headers[name, TARGET][3]
     ]
@@ -214,94 +194,13 @@ def _sides(size: Sequence[int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _say(header: tuple[int, int, int, int], unit: str) -> str:
+def _text(header: tuple[int, int, int, int], unit: str) -> str:
     count, height, width, bits = header
     return f"{f'{count} {unit} ' if unit else ''}{width}x{height} of {bits} bit"
 
 
-def _scale_of(name: str, target: Sequence[int], lr: Sequence[int]) -> int:
-    scale = target[0] // lr[0]
-    if scale < 1 or tuple(target[:2]) != (lr[0] * scale, lr[1] * scale):
-        raise InputError(
-            f"the target of {name} is {target[1]}x{target[0]} and its input {lr[1]}x{lr[0]}, which is no whole number "
-            "of times smaller each way"
-        )
-    return scale
-
-
-def _image(name: str, files: Mapping[str, Path], folders: Folders, size: tuple[int, int]) -> Piece:
-    hr, lr = files[TARGET], files.get("--lr")
-    # The range of 16 bit is found as a DataModule of images finds it.
-    scale = 1 if lr is None else _scale_of(name, read_header(hr), read_header(lr))
-    shot = ImageFiles.open(name, Trio(hr, lr, None), scale=scale, blind=False, normalize=folders.normalize).read()
-    assert shot.hr is not None
-
-    def measured(counts: np.ndarray) -> Tensor:
-        # as it is, also where it goes beyond the range of the input
-        return to_values(counts[: size[0], : size[1]], shot.radiometry, clip=False)[None, None, None]
-
-    return Piece(
-        name,
-        measured(shot.hr),
-        {kind: measured(read_frame(path, RESTORED_TOLERANCE)) for kind, path in _named(files).items()},
-        None if shot.lr is None else to_values(shot.lr, shot.radiometry, clip=False)[None, None, None],
-        torch.zeros(1, 1),
-        torch.zeros(1, 1, dtype=torch.long),
-        shot.radiometry,
-    )
-
-
-def _frames(name: str, clips: Mapping[str, Clip], folders: Folders, size: tuple[int, int]) -> Iterator[Piece]:
-    hr, lr = clips[TARGET], clips.get("--lr")
-    step = folders.temporal_scale if lr is None else _step_of(name, hr, lr)
-    radiometry = clip_radiometry(hr, folders.normalize)
-
-    def values(clip: Clip, first: int, stop: int) -> Tensor:
-        return to_values(clip.read(first, stop), radiometry, clip=False)[None, :, None]
-
-    def measured(clip: Clip, first: int, stop: int) -> Tensor:
-        return values(clip, first, stop)[..., : size[0], : size[1]]
-
-    chunk = max(2, min(CHUNK, _PIXELS_AT_ONCE // (hr.size[0] * hr.size[1])))
-    for start in range(0, hr.length, chunk):
-        first, stop = max(0, start - 1), min(hr.length, start + chunk + 1)
-        numbers = torch.arange(first, stop)
-        inside = (numbers >= start) & (numbers < start + chunk)
-        before = first // step
-        yield Piece(
-            name,
-            measured(hr, first, stop),
-            {kind: measured(clip, first, stop) for kind, clip in _named(clips).items()},
-            None if lr is None else values(lr, before, -(-(stop - 1) // step) + 1),
-            (numbers / step - before).float()[None],
-            torch.where(inside, numbers, -1)[None],
-            radiometry,
-        )
-
-
-def _step_of(name: str, hr: Clip, lr: Clip) -> int:
-    """Target frames per input frame."""
-    step, rest = divmod(hr.length - 1, max(1, lr.length - 1))
-    if step < 1 or rest or (lr.length == 1 and hr.length > 1):
-        raise InputError(
-            f"{name} has {hr.length} target frames and {lr.length} input frames; between two input frames there must "
-            "be a fixed number of target frames, and the last ones must meet"
-        )
-    return step
-
-
 def _frame_files(clip: Clip) -> Sequence[Path]:
     return clip.files if isinstance(clip, FolderClip) else ()
-
-
-def _tolerance(kind: str) -> int:
-    """By how many levels of 255 the channels of images may differ."""
-    return RESTORED_TOLERANCE if kind.startswith("--pred ") else 0
-
-
-def _named(files: Mapping[str, T]) -> dict[str, T]:
-    """Method to what belongs to it."""
-    return {kind.removeprefix("--pred "): file for kind, file in files.items() if kind.startswith("--pred ")}
 
 
 def _listed(names: Sequence[str], by: str = ", ") -> str:

@@ -1,4 +1,4 @@
-"""Measures what a program restored as a test measures a method: the same scores, baselines and table."""
+"""Measurement of files that any program restored, with the scores, baselines and table of a test."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +17,11 @@ from lit_thermal.evaluation.evaluator import Evaluator
 from lit_thermal.evaluation.scores import Scores
 from lit_thermal.evaluation.statistics import paired
 from lit_thermal.inference.comparators import Comparator
-from lit_thermal.inference.folders import Piece
+from lit_thermal.inference.pieces import Piece
 from lit_thermal.ops.outliers import completed
 
 PAIRED = ("psnr", "ssim")
-"""What the printed comparison of two programs shows; the record has all metrics."""
+"""Metrics of the printed paired comparison; the record has all metrics."""
 
 
 def measure(
@@ -31,18 +31,18 @@ def measure(
     comparators: Mapping[str, Comparator],
     device: torch.device,
 ) -> float:
-    """Measure pieces; the first method is the one that the others are compared with.
+    """Measure pieces; the first method is the one with which the others are compared.
 
     Args:
         pieces: images, or frames of videos.
-        evaluator: receives the measurements.
+        evaluator: evaluator that receives the measurements.
         dataset: name of the data set in tables.
-        comparators: name to network that restores the inputs here. The inputs of a video are blended linearly in time
+        comparators: networks by name, which restore the inputs. The inputs of a video are interpolated linearly in time
             first, and each frame is then restored by itself.
         device: device of comparators and measurements.
 
     Returns:
-        Seconds that the comparators took.
+        Time in seconds that the comparators took.
 
     Raises:
         InputError: frames are smaller than the window of SSIM.
@@ -63,18 +63,21 @@ def measure(
 
 
 def cost(comparator: Comparator, device: torch.device, seconds: float, images: int) -> dict[str, Any]:
-    """What a comparator costs; its training is not known."""
+    """Return the cost of a comparator; the cost of its training is unknown."""
     return cost_of(
         comparator.network, device, seconds=seconds, images=images, training_seconds=None, training_steps=None
     )
 
 
 def against_first(scores: Scores, methods: Sequence[str]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """Data set, method, metric: the first method minus this one, its interval, p-value and number of images or clips.
+    """Compare the first method with each other one, by data set, method and metric.
 
     Args:
-        scores: of all.
-        methods: what to compare, the first one with each of the others.
+        scores: scores of all methods.
+        methods: names of the methods to compare.
+
+    Returns:
+        Mean difference (first minus other method), its interval, p-value, and number of images or clips.
     """
     result: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for dataset, found in scores.clips().items():
@@ -98,7 +101,7 @@ def against_first(scores: Scores, methods: Sequence[str]) -> dict[str, dict[str,
 
 
 def show_paired(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], first: str) -> None:
-    """Print a table for each data set with more than one program."""
+    """Print a table of paired comparisons for each data set."""
     for dataset, methods in found.items():
         table = Table(title=escape(f"{dataset}: {first} minus each of the others, 95 % interval, p (Wilcoxon)"))
         table.title_justify = "left"
@@ -120,7 +123,7 @@ def show_paired(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float
 
 
 def _batch(piece: Piece, device: torch.device) -> Batch:
-    """Return a piece as the batch of a test."""
+    """Return a piece as a batch of a test."""
     batch: Batch = {"name": [piece.name], "radiometry": [piece.radiometry], "hr": piece.target.to(device)}
     batch["frame"], batch["hr_time"] = piece.frames, piece.times.to(device)
     if piece.lr is not None:
@@ -135,8 +138,8 @@ def _batch(piece: Piece, device: torch.device) -> Batch:
 
 
 def _restored(comparator: Comparator, piece: Piece, device: torch.device) -> Tensor:
-    """(1, T, 1, H, W) of the inputs, blended in time where there are more target frames."""
-    assert piece.lr is not None, "comparators are refused without inputs"
+    """Return the restored inputs (1, T, 1, H, W), interpolated in time if there are more target frames."""
+    assert piece.lr is not None, "comparators need inputs"
     near = piece.lr.shape[1]
     weights = (1 - (piece.times[0, :, None] - torch.arange(near)).abs()).clamp(min=0)
     blended = torch.einsum("tx,xchw->tchw", weights, piece.lr[0].clamp(0, 1))

@@ -1,4 +1,4 @@
-"""Where restored videos go: a folder of frames with a video to look at, or a video file alone; whole or not at all."""
+"""Output of restored videos: a folder of frames with a preview video, or a video file; complete or not at all."""
 
 import os
 import re
@@ -21,29 +21,29 @@ from lit_thermal.files import LONGEST, PART, check_name, locked
 
 VIDEO_NAME = "video.mp4"
 OLD = ".old"
-"""Suffix of the hidden folder that an earlier result is while the new one takes its place."""
+"""Suffix of the hidden folder to which an earlier result is renamed while the new one takes its place."""
 _OURS = re.compile(r"\d{6,}\.(png|tif)|video\.mp4|\..+\.part")
 _ROOM = LONGEST - len("..12345678") - len(PART)
-"""Bytes of an output's name that fit into the hidden names beside it."""
+"""Largest number of bytes of an output's name that fits into the hidden names beside it."""
 
 Write = Callable[[Tensor, int | None], None]
-"""Takes the next frame, (1, H, W) in [0, 1], and its time stamp where frames have their own."""
+"""Function that writes the next frame, (1, H, W) in [0, 1], with its time stamp if frames have time stamps."""
 
 
 def is_video_path(path: Path) -> bool:
-    """True where the output is to be a video file and no folder."""
+    """Return whether the output is a video file and not a folder."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 @contextmanager
 def claimed(source: Path, target: Path, overwrite: bool) -> Iterator[None]:
-    """Hold an output for this process while the body runs, and clear what killed runs left of it.
+    """Lock an output for this process while the body runs, and remove the remains of killed runs.
 
     Raises:
-        InputError: another process is writing it; the output is the input, or exists and `overwrite` is off, or holds
-            files of others; it cannot be written.
+        InputError: another process writes the output, it is the input, it exists and `overwrite` is off, it holds
+            foreign files, or it cannot be written.
     """
-    # what can be refused at once is refused before a folder is made for the lock
+    # Checked once before a folder is created for the lock, and again with the lock.
     check_output(source, target, overwrite)
     target = target.resolve()
     made = [folder for folder in target.parents if not folder.exists()]
@@ -66,11 +66,11 @@ def claimed(source: Path, target: Path, overwrite: bool) -> Iterator[None]:
 
 
 def check_output(source: Path, target: Path, overwrite: bool) -> None:
-    """Refuse an output that would destroy something, before any work is done.
+    """Refuse an output that would destroy other files, before any work is done.
 
     Raises:
-        InputError: the output is the input, or exists and `overwrite` is off, or holds files of others, or no output
-            can have its name.
+        InputError: the output is the input, it exists and `overwrite` is off, it holds foreign files, or its name is
+            not valid.
     """
     try:
         source, target = source.resolve(), target.resolve()
@@ -80,7 +80,7 @@ def check_output(source: Path, target: Path, overwrite: bool) -> None:
         exists, is_mount = target.exists(), target.is_mount()
     except InputError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:  # a link that leads to itself, a NUL character
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a NUL character
         raise _unwritable(target, error) from error
     if target == source or target in source.parents:
         raise InputError(f"OUTPUT {target} is or holds INPUT {source}: choose another place")
@@ -101,10 +101,10 @@ def check_output(source: Path, target: Path, overwrite: bool) -> None:
             f"OUTPUT {target} is named as an image: name a folder, or a video ending in .mp4, .avi or .mkv"
         )
     if is_mount:
-        raise InputError(f"OUTPUT {target} is a mount point, which cannot be replaced whole: name a folder in it")
+        raise InputError(f"OUTPUT {target} is a mount point and cannot be replaced: name a folder in it")
     if entries and not overwrite:
         raise InputError(f"OUTPUT {target} is not empty: choose another folder or give --overwrite")
-    # A camera numbers its frames too; ours stand beside their video.
+    # Numbered frames may come from a camera; those of an earlier output are recognised by their video.
     if foreign := [name for name in entries if VIDEO_NAME not in entries or not _OURS.fullmatch(name)]:
         raise InputError(
             f"OUTPUT {target} holds {foreign[0]}, which upscale did not write: --overwrite would lose it, "
@@ -124,23 +124,23 @@ def open_output(
     tick: Fraction | None = None,
     aspect: Fraction = Fraction(1),
 ) -> Iterator[Write]:
-    """Open a video file or a folder of numbered frames plus `VIDEO_NAME` for writing.
+    """Open a video file, or a folder of numbered frames with a video `VIDEO_NAME`, for writing.
 
-    Everything is written to a hidden name beside `target`, which takes its place at the end. After an error nothing
-    is left, and what stood in its place stands there still.
+    All data are written to a hidden path beside `target`, which replaces `target` at the end. After an error, the
+    hidden path is removed and an earlier output is unchanged.
 
     Args:
-        target: a path with a video's suffix, or a folder.
-        size: (height, width) of the frames.
+        target: path with the suffix of a video, or a folder.
+        size: height and width of the frames.
         fps: frames per second of the video.
-        radiometry: how frames map to counts.
-        display: values that the video shows as black and white; fixed for all frames.
-        suffix: of the frames, ".png" or ".tif".
-        tick: seconds of one unit of the frames' time stamps; none where they follow at `fps`.
-        aspect: width of a pixel over its height.
+        radiometry: mapping of frames to counts.
+        display: values that the video shows as black and white, the same for all frames.
+        suffix: suffix of the frames, ".png" or ".tif".
+        tick: duration in seconds of one unit of the time stamps; None for a constant frame rate.
+        aspect: ratio of width to height of a pixel.
 
     Raises:
-        InputError: the place cannot be written, or is full, or no video of that size can be made.
+        InputError: the output cannot be written, the disk is full, or a video cannot have that size.
     """
     target = target.resolve()
     made = [folder for folder in target.parents if not folder.exists()]
@@ -179,7 +179,7 @@ def open_output(
 
 @contextmanager
 def _folder(target: Path) -> Iterator[Path | None]:
-    """Yield where the video of a folder of frames goes, in a hidden folder that becomes `target`; None for a video."""
+    """Yield the path of the video in a hidden folder that becomes `target`, or None if the output is a video file."""
     if is_video_path(target):
         yield None
         return
@@ -193,13 +193,13 @@ def _folder(target: Path) -> Iterator[Path | None]:
 
 
 def _shown(values: Tensor, display: tuple[float, float]) -> np.ndarray:
-    """(1, H, W) values to (H, W) uint8 for the eye."""
+    """Map values (1, H, W) to gray levels (H, W), uint8, for display."""
     low, high = display
     return ((values[0] - low) * (255 / (high - low))).round().clamp(0, 255).byte().cpu().numpy()
 
 
 def _publish(part: Path, target: Path) -> None:
-    """Move a finished folder to its place; what an earlier run wrote there goes when the new one is in."""
+    """Rename a finished folder to its final name, then remove the output of an earlier run."""
     old = part.with_suffix(OLD)
     with suppress(FileNotFoundError):
         os.rename(target, old)
@@ -213,9 +213,9 @@ def _publish(part: Path, target: Path) -> None:
 
 
 def _clear(target: Path) -> None:
-    """Remove what killed runs left beside an output that this process holds."""
+    """Remove the remains of killed runs beside an output that this process has locked."""
     if len(os.fsencode(target.name)) > _ROOM:
-        return  # the hidden names are cut, and may be those of another output
+        return  # hidden names are cut and may belong to another output
     hidden = re.compile(re.escape(f".{target.name}") + r"\.[0-9a-f]{8}(\.part|\.old)")
     for path in sorted(target.parent.iterdir()):
         if not hidden.fullmatch(path.name):
@@ -229,13 +229,13 @@ def _clear(target: Path) -> None:
 
 
 def _beside(target: Path, ending: str) -> Path:
-    """A hidden path beside `target`, which is cut where the name would be too long."""
+    """Return a hidden path beside `target`, with its name cut if it would be too long."""
     start = os.fsencode(target.name)[:_ROOM].decode(errors="ignore")
     return target.with_name(f".{start}{ending}")
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """What the system or FFmpeg said, where an error tells that a file cannot be written."""
+    """Return the error of the system or of FFmpeg behind a failed write, or None for other errors."""
     if isinstance(error, (OSError, av.error.FFmpegError)):
         return error
     return error.__cause__ if isinstance(error.__cause__, (OSError, av.error.FFmpegError)) else None

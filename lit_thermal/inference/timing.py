@@ -1,4 +1,4 @@
-"""When the frames of a restored video are shown."""
+"""Display times of the frames of a restored video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,38 +9,38 @@ from lit_thermal.data.formats.frames import Clip
 from lit_thermal.data.formats.video_file import VideoClip
 
 DEFAULT_FPS = 25.0
-"""Frame rate of the video where the input says none, as a folder of frames."""
+"""Frame rate of the video if the input has none, such as a folder of frames."""
 _EVEN = Fraction(1, 50)
-"""Share of a step by which the times of equally spaced frames may be off."""
+"""Largest deviation of equally spaced frames, as a fraction of the time between frames."""
 _ROUNDING = Fraction(1, 900)
-"""Seconds by which they may be off besides: Matroska rounds times to 1/1000 s."""
+"""Largest deviation in seconds: Matroska rounds times to 1/1000 s."""
 _NOTED = Fraction(1, 20)
-"""Share of the mean step from which on a step that differs is told."""
+"""Smallest deviation of a step that is reported, as a fraction of the mean step."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of output frames: at a constant rate from 0, or from the input frames' own time stamps."""
+    """Times of output frames: at a constant rate from 0, or derived from the time stamps of the input frames."""
 
     fps: float
     """Frames per second, on average."""
     tick: Fraction | None = None
-    """Seconds of one unit of the output's time stamps; none where frames follow at `fps`."""
+    """Duration in seconds of one unit of the output's time stamps; None for a constant frame rate."""
     stamps: Sequence[int] = ()
-    """Time stamps of the input frames, `tick * scale` seconds each."""
+    """Time stamps of the input frames, in units of `tick * scale` seconds."""
     scale: int = 1
     """Output frames per input frame."""
     remark: str = ""
-    """What a user should know about the input's times."""
+    """Note for the user about irregular times of the input, or an empty string."""
 
     @classmethod
     def of(cls, clip: Clip, scale: int, fps: float | None) -> "Timing":
-        """Take the times of a clip.
+        """Return the times for the output of a clip.
 
         Args:
-            clip: the input.
-            scale: output frames per input frame.
-            fps: constant frame rate that the user wants; none keeps the times.
+            clip: input clip.
+            scale: number of output frames per input frame.
+            fps: constant frame rate; None keeps the times of the input.
         """
         if fps:
             return cls(fps)
@@ -50,7 +50,8 @@ class Timing:
         if len(stamps) < 2 or len(stamps) != clip.length:
             return cls(
                 nominal,
-                remark=f"its frames have no times that run on, so the video shows {nominal:g} a second; --fps sets it",
+                remark=f"its frames have no increasing times, so the video shows {nominal:g} frames per second; "
+                "--fps sets it",
             )
         step = Fraction(stamps[-1] - stamps[0], len(stamps) - 1)
         rate = _rate(1 / (step * clip.base), clip.fps)
@@ -71,7 +72,7 @@ class Timing:
         return cls(float(scale * rate), clip.base / scale, moved, scale, remark)
 
     def stamp(self, index: int) -> int | None:
-        """Return the time stamp of an output frame in units of `tick`; None where frames follow at `fps`."""
+        """Return the time stamp of an output frame in units of `tick`; None for a constant frame rate."""
         if self.tick is None:
             return None
         before, share = divmod(index, self.scale)
@@ -80,7 +81,7 @@ class Timing:
 
 
 def _rate(measured: Fraction, stated: float | None) -> Fraction:
-    """Return the stated frame rate where the time stamps agree with it."""
+    """Return the stated frame rate if the time stamps agree with it, otherwise the measured rate."""
     if stated and abs(measured - Fraction(stated)) < measured / 100:
         return Fraction(stated)
     return measured.limit_denominator(1001)

@@ -1,4 +1,4 @@
-"""Restoring one video on disk to another: from a folder of frames or a video file, as a stream."""
+"""Restoration of a video file or a folder of frames, as a stream from disk to disk."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_thermal.data.formats.clips import open_clip
-from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import Clip, FolderClip
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import beyond, display_range, histogram, radiometry_of, to_values
@@ -24,7 +24,7 @@ from lit_thermal.ops.outliers import put_back
 log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
-"""Passes frames on and shows how many of the total are done."""
+"""Function that yields the given frames and shows progress; the second argument is their total number."""
 
 
 def upscale(
@@ -40,31 +40,31 @@ def upscale(
     normalize: Normalize = NORMALIZE,
     progress: Progress | None = None,
 ) -> int:
-    """Restore a clip to a folder of frames of the same depth plus a video, or to a video file.
+    """Restore a clip to a folder of frames of the same bit depth and a video, or to a video file.
 
-    Frames of a video keep their times, and those between them lie evenly between their neighbours' times. The model
-    itself takes frames as equally spaced. Memory does not grow with the length: a 16-bit clip is read twice, first for
+    Frames of a video keep their times, and interpolated frames are evenly spaced between them; the model itself assumes
+    equally spaced frames. Memory use does not depend on the length of the clip. A 16-bit clip is read twice, first for
     its range.
 
     Args:
-        clip: what `open_input` gave.
-        target: folder, or path with a video's suffix.
-        model: the method, in eval mode on `device`.
-        temporal_scale: output frames per input frame.
-        tile: side of the tiles in input pixels; none restores frames whole.
-        overlap: input pixels that neighbouring tiles share.
-        device: where the model is.
+        clip: clip from `open_input`.
+        target: folder, or path with the suffix of a video.
+        model: method in eval mode on `device`.
+        temporal_scale: number of output frames per input frame.
+        tile: side of the tiles in input pixels; None restores whole frames.
+        overlap: number of input pixels that neighbouring tiles share.
+        device: device of the model.
         fps: constant frame rate of the video; by default the frames' own times, or 25 for a folder of frames.
         normalize: mapping of 16-bit counts, see `radiometry_of`.
-        progress: shows the progress.
+        progress: function that shows the progress.
 
     Returns:
-        How many frames were written: `temporal_scale * (n - 1) + 1`.
+        Number of written frames, `temporal_scale * (n - 1) + 1`.
 
     Raises:
-        InputError: the input is damaged; nothing is left of the output then.
+        InputError: the input is damaged; then no output is left.
     """
-    # 8-bit clips need no look at their range.
+    # The range of 8-bit clips is fixed.
     counts = histogram(clip if clip.bits == 16 else (), clip.bits)
     radiometry = radiometry_of(counts, normalize, clip)
     outside: dict[int, Tensor] = {}
@@ -98,7 +98,7 @@ def upscale(
         aspect=aspect,
     ) as write:
         for frame in restored:
-            # the nearer of the two input frames around, or the earlier
+            # The nearest input frame; the earlier one if two are equally near.
             number = -((temporal_scale - 2 * written) // (2 * temporal_scale))
             if number in outside:
                 frame = put_back(frame[None], outside[number])[0]
@@ -112,23 +112,23 @@ def upscale(
 def open_input(
     source: Path, target: Path, overwrite: bool, *, temporal_scale: int | None = None, fps: float | None = None
 ) -> Iterator[Clip]:
-    """Look at the input and hold the output while the body runs; for use before a model is loaded.
+    """Check the input and lock the output while the body runs; used before a model is loaded.
 
     Args:
         source: folder of frames or video file.
-        target: see `upscale`; no other process gets it meanwhile.
-        overwrite: replace what an earlier run wrote there.
-        temporal_scale: output frames per input frame.
+        target: output as for `upscale`, locked against other processes.
+        overwrite: replace the output of an earlier run.
+        temporal_scale: number of output frames per input frame.
         fps: constant frame rate of the video.
 
     Raises:
-        InputError: the input is missing, damaged or too short, or the output must not or cannot be written.
+        InputError: the input is missing, damaged or too short, or the output exists or cannot be written.
     """
     clip = open_clip(source)
     if clip.length < MINIMUM:
         raise InputError(f"{source} has {clip.length} frames, restoring a video needs at least {MINIMUM}")
     if isinstance(clip, FolderClip):
-        look({file.name: file for file in clip.files}, lambda _, file: check_gray(file), f"frames of {source}")
+        check_files({file.name: file for file in clip.files}, lambda _, file: check_gray(file), f"frames of {source}")
     timing = Timing.of(clip, temporal_scale or 1, fps)
     if timing.tick is not None and target.suffix.lower() == ".avi":
         raise InputError(
@@ -140,7 +140,7 @@ def open_input(
             log.warning("%s: %s", source, timing.remark)
         if isinstance(clip, VideoClip) and clip.aspect != 1:
             log.warning(
-                "the pixels of %s are %s times as wide as high: videos keep the flag, single frames have none",
+                "the pixels of %s are %s times as wide as high: videos keep this aspect ratio, single frames do not",
                 source,
                 clip.aspect,
             )
@@ -148,14 +148,24 @@ def open_input(
 
 
 def check_model(model: object, temporal_scale: int | None, allow_untrained: bool) -> tuple[VideoRestorer, int]:
-    """Check that a model restores videos at a temporal scale; none takes the smallest that it was trained for.
+    """Check that a model restores videos at a temporal scale.
+
+    Args:
+        model: model of a checkpoint.
+        temporal_scale: requested scale; None means the smallest one that the model was trained for.
+        allow_untrained: accept a scale that the model was not trained for.
+
+    Returns:
+        The model and the temporal scale.
 
     Raises:
         InputError: the method restores single images, or was not trained for the temporal scale.
     """
     trained = getattr(model, "temporal_scales", None)
     if trained is None or not hasattr(model, "window"):
-        raise InputError(f"the checkpoint holds {type(model).__name__}, which restores no video: use one of THERIS")
+        raise InputError(
+            f"the checkpoint holds {type(model).__name__}, which restores no video: use a checkpoint of THERIS"
+        )
     if temporal_scale is None:
         temporal_scale = min(trained)
     if temporal_scale < 1:

@@ -1,5 +1,6 @@
-"""Restoring a video of any length: overlapping windows over a stream of frames, of which a few are held."""
+"""Restoration of videos of any length: overlapping windows over a stream of frames, only one of which is in memory."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -12,18 +13,18 @@ from lit_thermal.errors import InputError
 from lit_thermal.ops.tile import tiled
 
 MINIMUM = 3
-"""Fewest input frames that can be restored (k >= 2: between two frames the interpolation is degenerate)."""
+"""Smallest number of input frames that can be restored; between two frames, interpolation is degenerate."""
 
 
 class VideoRestorer(Protocol):
-    """What restoring a video needs of a method; `lit_thermal.methods.THERIS` has it."""
+    """Interface of methods that restore videos, such as `lit_thermal.methods.THERIS`."""
 
     scale: int
     temporal_scales: tuple[int, ...]
     window: int
 
     def restore(self, batch: Batch) -> Tensor:
-        """(B, T', 1, H, W) in [0, 1] from `lr` (B, T, 1, h, w) at `hr_time` (B, T')."""
+        """Return frames (B, T', 1, H, W) in [0, 1] at the times `hr_time` (B, T') from `lr` (B, T, 1, h, w)."""
 
 
 @torch.inference_mode()
@@ -38,17 +39,17 @@ def restore_video(
 ) -> Iterator[Tensor]:
     """Restore a stream of n frames to `temporal_scale * (n - 1) + 1` frames, each yielded once, in order.
 
-    Windows of `model.window` frames overlap by two frames, and of what two windows both restore each gives the half
-    that lies nearer to its middle. The last window is moved back to end with the stream. Only one window of inputs
-    and its outputs is held, whatever the length.
+    Windows of `model.window` frames overlap by two frames. Where two windows restore the same frames, each contributes
+    the half that is nearer to its middle. The last window is moved back to end with the stream. Only one window of
+    inputs and its outputs is in memory at a time.
 
     Args:
-        frames: (1, h, w) float32 in [0, 1], all of one size.
-        model: the method.
-        temporal_scale: output steps per input frame.
-        tile: side of the tiles in input pixels that large frames are cut into; none restores them whole.
-        overlap: input pixels that neighbouring tiles share.
-        device: where the model is.
+        frames: frames (1, h, w), float32 in [0, 1], all of the same size.
+        model: method that restores the windows.
+        temporal_scale: number of output frames per input frame.
+        tile: side in input pixels of the tiles into which frames are cut; None restores whole frames.
+        overlap: number of input pixels that neighbouring tiles share.
+        device: device of the model.
 
     Yields:
         (1, scale * h, scale * w) float32 in [0, 1] on the CPU.
@@ -58,28 +59,24 @@ def restore_video(
     """
     source = iter(frames)
     window = max(model.window, MINIMUM)
-    held: list[Tensor] = []
-    for frame in source:
-        held.append(frame)
-        if len(held) == window:
-            break
-    if len(held) < MINIMUM:
-        raise InputError(f"a video needs at least {MINIMUM} frames to be restored, this one has {len(held)}")
-    start = done = 0  # the window's first input frame; how many output frames are out
+    inputs = list(itertools.islice(source, window))
+    if len(inputs) < MINIMUM:
+        raise InputError(f"a video needs at least {MINIMUM} frames to be restored, this one has {len(inputs)}")
+    start = done = 0  # first input frame of the window; number of yielded output frames
     while True:
-        ahead = [frame for _, frame in zip(range(max(1, window - 2)), source, strict=False)]
-        clip = torch.stack(held)
+        ahead = list(itertools.islice(source, max(1, window - 2)))
+        clip = torch.stack(inputs)
         restored = _restore_window(clip, model, temporal_scale, tile, overlap, device)
         first = temporal_scale * start
         stop = first + len(restored)
         if ahead:
-            stop = handover(start + len(held) - 1, start + len(ahead), temporal_scale)
+            stop = handover(start + len(inputs) - 1, start + len(ahead), temporal_scale)
         yield from restored[done - first : stop - first].cpu()
         done = stop
         if not ahead:
             return
         start += len(ahead)
-        held = held[len(ahead) :] + ahead
+        inputs = inputs[len(ahead) :] + ahead
 
 
 def _restore_window(

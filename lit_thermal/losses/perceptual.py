@@ -1,17 +1,17 @@
 """Perceptual losses: differences of two images in the features of a network trained on photographs."""
 
-import urllib.request
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torchmetrics
 import torchvision
 from torch import Tensor, nn
 
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
+from lit_thermal.torchvision_weights import fetch_published, published
 from lit_thermal.weights_file import check_kinds, check_tensors, read_file
 
 LPIPSNetwork = Literal["vgg", "alex"]
@@ -68,10 +68,9 @@ class LPIPS(PerceptualLoss):
 
     def __init__(self, network: LPIPSNetwork = "vgg", weights: str = "") -> None:
         super().__init__()
-        if network not in get_args(LPIPSNetwork):
-            raise InputError(f"LPIPS' network is {network!r}; must be one of {', '.join(get_args(LPIPSNetwork))}")
+        check_choice(network, LPIPSNetwork, "LPIPS' network")
         self.network, self.weights = network, weights
-        self._held = _Held()
+        self._loaded = _Unregistered()
 
     def prepare(self) -> None:
         """Read the weights from the file, or download them if none is given.
@@ -79,10 +78,10 @@ class LPIPS(PerceptualLoss):
         Raises:
             InputError: the weights cannot be found or do not fit.
         """
-        if self._held.network is None:
+        if self._loaded.network is None:
             # Parameters created in inference mode could not be used in a later backward pass.
             with torch.inference_mode(False):
-                self._held.network = _WeightedFeatures(self.network, self.weights).eval().requires_grad_(False)
+                self._loaded.network = _WeightedFeatures(self.network, self.weights).eval().requires_grad_(False)
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return the scalar loss of restored and true images (B, 1, H, W) or (B, 3, H, W) in [-1, 1].
@@ -110,7 +109,7 @@ class LPIPS(PerceptualLoss):
 
     def _on(self, device: torch.device) -> "_WeightedFeatures":
         self.prepare()
-        network = self._held.network
+        network = self._loaded.network
         assert network is not None
         if network.shift.device != device:
             with torch.inference_mode(False):
@@ -138,13 +137,13 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
-class _Held:
+class _Unregistered:
     """Holds the network outside the module tree, so that checkpoints, precision and copies do not affect it."""
 
     def __init__(self) -> None:
         self.network: _WeightedFeatures | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Held":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Unregistered":
         return self
 
     def __getstate__(self) -> dict[str, None]:
@@ -161,11 +160,15 @@ class _WeightedFeatures(nn.Module):
     def __init__(self, network: LPIPSNetwork, weights: str) -> None:
         super().__init__()
         backbone = BACKBONES[network]
-        path = Path(weights) if weights else _fetch(backbone.name)
+        path = (
+            Path(weights)
+            if weights
+            else fetch_published(backbone.name, "give the file by LPIPS' `weights`, or choose NoPerceptualLoss")
+        )
         if not is_plain(path):
             raise InputError(
-                f"there is no file {path} with weights of {backbone.name}: download {_url(backbone.name)} and give its "
-                "path by LPIPS' `weights`"
+                f"there is no file {path} with weights of {backbone.name}: download {published(backbone.name).url} and "
+                "give its path by LPIPS' `weights`"
             )
         layers = _features(backbone, path)
         ends = backbone.stages
@@ -212,41 +215,16 @@ def _features(backbone: Backbone, path: Path) -> nn.Sequential:
     except RuntimeError as error:
         raise InputError(
             f"weights {path} do not fit {backbone.name} ({len(state)} of the {len(layers.state_dict())} that LPIPS "
-            f"needs are in the file, or their shapes differ): give torchvision's file, {_url(backbone.name)}"
+            f"needs are in the file, or their shapes differ): give torchvision's file, {published(backbone.name).url}"
         ) from error
     return layers.float()
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Names to values of a file on the CPU; no code in it is run."""
-    held = read_file(path, "weights for LPIPS")
-    if not isinstance(held, dict):
+    values = read_file(path, "weights for LPIPS")
+    if not isinstance(values, dict):
         raise InputError(f"weights {path} hold no tensors by name; give torchvision's file")
-    state = {name: value for name, value in held.items() if isinstance(value, Tensor)}
+    state = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     check_tensors(state, path)
     return state
-
-
-def _url(name: str) -> str:
-    return torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
-
-
-def _fetch(name: str) -> Path:
-    """Return the file of torchvision's weights in torch's own cache, downloaded if it is missing."""
-    url = _url(name)
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-    if path.is_file():
-        return path
-    try:
-        # A quick request first: the download itself has no timeout.
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10):
-            pass
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[-1], progress=False)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"the pretrained weights {path.name} of torchvision's {name} are not on this machine and could not be "
-            f"fetched ({str(error).splitlines()[0][:120]}): download {url} elsewhere and give the file by LPIPS' "
-            f"`weights`, put it into {path.parent}, or take NoPerceptualLoss"
-        ) from error
-    return path

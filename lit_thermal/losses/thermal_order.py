@@ -1,12 +1,12 @@
 """The loss that penalises neighbouring patches whose thermal order differs from that in the true image."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 Reduction = Literal["mean", "released"]
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -46,12 +46,12 @@ class ThermalOrderLoss(nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        if patch < 1 or neighbours not in (4, 8) or threshold < 0 or reduction not in get_args(Reduction):
+        if patch < 1 or neighbours not in (4, 8) or threshold < 0:
             raise InputError(
-                f"ThermalOrderLoss(patch={patch}, neighbours={neighbours}, threshold={threshold}, reduction="
-                f"{reduction!r}): give a patch of at least 1 pixel, 4 or 8 neighbours, a threshold of at least 0, and "
-                f'"mean" or "released"'
+                f"ThermalOrderLoss has patch {patch}, neighbours {neighbours} and threshold {threshold}; give a patch "
+                "of at least 1 pixel, 4 or 8 neighbours, and a threshold of at least 0"
             )
+        check_choice(reduction, Reduction, "ThermalOrderLoss's reduction")
         self.patch, self.neighbours, self.threshold, self.reduction = patch, neighbours, threshold, reduction
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Base of all super-resolution methods: restoring, measuring, the optimizer and the records of a checkpoint."""
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from lit_thermal.batch import Batch
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.cost import cost_of
 from lit_thermal.evaluation.evaluator import Evaluator
+from lit_thermal.evaluation.log_names import logged_test, logged_validation
 from lit_thermal.evaluation.protocols import EvaluationProtocol
+from lit_thermal.evaluation.stopwatch import RestorationTime, TrainingTime
+from lit_thermal.evaluation.target_sizes import check_target_sizes
 from lit_thermal.metrics.catalogue import QUALITY, by_name
-from lit_thermal.metrics.quality import SSIM_WINDOW
 from lit_thermal.ops.outliers import completed
 from lit_thermal.weights_file import named_as
 
@@ -58,12 +59,7 @@ class SuperResolver(LightningModule):
         self.metrics: Sequence[str] = ()
         """Metrics that a test measures in addition to the standard ones; see `lit_thermal.metrics.catalogue`."""
         self.evaluator = Evaluator(scale)
-        self.training_seconds: float | None = None
-        """Wall time of the training that made the weights, including validations; None if unknown."""
-        self.training_steps: int | None = None
-        """Number of optimizer steps of that training."""
-        self._began = (0.0, 0.0)
-        self._seconds, self._frames_done = 0.0, 0
+        self.training_time, self.restoration_time = TrainingTime(), RestorationTime()
 
     def setup(self, stage: str) -> None:
         """Check that data and model have one spatial scale, and that what will be measured is large enough.
@@ -74,7 +70,7 @@ class SuperResolver(LightningModule):
         given = getattr(self.trainer.datamodule, "scale", self.scale)  # type: ignore[attr-defined]
         if given != self.scale:
             raise InputError(f"model.scale is {self.scale} and data.scale is {given}; give both the same")
-        self._check_sizes(stage)
+        check_target_sizes(self.trainer.datamodule, stage, bool(self.trainer.limit_val_batches))  # type: ignore[attr-defined]
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore the thermal images or clips of a batch; never reads `hr`.
@@ -95,7 +91,7 @@ class SuperResolver(LightningModule):
         return {}
 
     def ceilings(self, batch: Batch) -> dict[str, Tensor]:
-        """Return upper bounds of the method, made from the target itself; a test measures each besides `restore`.
+        """Return upper bounds of the method, computed from the target; a test measures each in addition to `restore`.
 
         They are not restorations. The result named `x` is reported as `<method> x`, like a variant.
 
@@ -122,7 +118,7 @@ class SuperResolver(LightningModule):
 
     def on_train_start(self) -> None:
         """Note when training begins or resumes."""
-        self._began = (time.perf_counter(), self.training_seconds or 0.0)
+        self.training_time.begin()
 
     def on_validation_epoch_start(self) -> None:
         """Clear the scores of the last validation."""
@@ -131,21 +127,19 @@ class SuperResolver(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure the restored batch."""
         restored = completed(self.restore(batch), batch)
-        with self.full_precision():
+        with torch.autocast(self.device.type, enabled=False):  # in half precision SSIM has only one correct digit
             self.evaluator.update(batch, {type(self).__name__: restored}, "val")
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/psnr` and `val/ssim`, and for video the same over the interpolated frames."""
         self.evaluator.gather()
-        for group, metrics in self.evaluator.compute().get("val", {}).get(type(self).__name__, {}).items():
-            for name in ("psnr", "ssim"):
-                key = f"val/{name}" if group == "all" else f"val/{name}_{group}"
-                self.log(key, metrics[name], prog_bar=group == "all", sync_dist=False)
+        for key, value in logged_validation(self.evaluator, type(self).__name__).items():
+            self.log(key, value, prog_bar=key in ("val/psnr", "val/ssim"), sync_dist=False)
 
     def on_test_start(self) -> None:
         """Tune the blurred baselines on the validation set, if there is one."""
         self.evaluator = Evaluator(self.scale, metrics=by_name(self.metrics), protocols=self.protocols)
-        self._seconds, self._frames_done = 0.0, 0
+        self.restoration_time = RestorationTime()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -160,32 +154,22 @@ class SuperResolver(LightningModule):
             Results of the method, then of its variants, ceilings and baselines, by name, in the shape of `restore`,
             not rounded. A baseline of a sample without a thermal input is NaN.
         """
-        started = time.perf_counter()
-        restored = self.restore(batch)
-        if restored.is_cuda:
-            torch.cuda.synchronize(restored.device)
-        self._seconds += time.perf_counter() - started
-        self._frames_done += restored.shape[:-3].numel()
+        with self.restoration_time.measure(self.device):
+            restored = self.restore(batch)
+        self.restoration_time.frames += restored.shape[:-3].numel()
         name = type(self).__name__
         ours = {name: restored} | {f"{name} {way}": result for way, result in self.variants(batch).items()}
         ours |= {f"{name} {bound}": result for bound, result in self.ceilings(batch).items()}
         names = getattr(self.trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
         ours = {way: completed(result, batch) for way, result in ours.items()}
-        with self.full_precision():
+        with torch.autocast(self.device.type, enabled=False):  # in half precision SSIM has only one correct digit
             return ours | self.evaluator.update(batch, ours, names[dataloader_idx] if names else "test")
 
     def on_test_epoch_end(self) -> None:
         """Log `test/<dataset>/<metric>`, write `metrics.json` and the table of clips, print the table."""
         self.evaluator.gather()
-        for dataset, methods in self.evaluator.compute().items():
-            for group, metrics in methods[type(self).__name__].items():
-                for name, value in metrics.items():
-                    key = name if group == "all" else f"{name}_{group.replace(' ', '_')}"
-                    self.log(f"test/{dataset}/{key}", value, sync_dist=False)
-        for dataset, methods in self.evaluator.scores.others.summary().items():
-            for protocol, metrics in methods[type(self).__name__].items():
-                for name, value in metrics.items():
-                    self.log(f"test/{dataset}/{name}_{protocol}", value, sync_dist=False)
+        for key, value in logged_test(self.evaluator, type(self).__name__).items():
+            self.log(key, value, sync_dist=False)
         self._report()
 
     @rank_zero_only
@@ -193,16 +177,18 @@ class SuperResolver(LightningModule):
         self.evaluator.scores.cost = cost_of(
             self,
             self.device,
-            seconds=self._seconds,
-            images=self._frames_done,
-            training_seconds=self.training_seconds,
-            training_steps=self.training_steps,
+            seconds=self.restoration_time.seconds,
+            images=self.restoration_time.frames,
+            training_seconds=self.training_time.seconds,
+            training_steps=self.training_time.steps,
         )
-        self.evaluator.write(Path(self.trainer.default_root_dir), seconds=self._seconds, config=self.config)
+        self.evaluator.write(
+            Path(self.trainer.default_root_dir), seconds=self.restoration_time.seconds, config=self.config
+        )
         self.evaluator.print()
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the restored batch, with what lay outside of the mapped range of the inputs put back."""
+        """Return the restored batch; input values outside of the mapped range are restored at their places."""
         return completed(self.restore(batch), batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -211,42 +197,20 @@ class SuperResolver(LightningModule):
         So a checkpoint can be restored without its experiment, and a test of it can report the training cost.
         """
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            began, before = self._began
-            self.training_seconds = before + time.perf_counter() - began
-            self.training_steps = self.global_step
+            self.training_time.update(self.global_step)
         checkpoint["lit_thermal"] = {
             "model": self.config,
             "version": lit_thermal.__version__,
-            "training_seconds": self.training_seconds,
-            "training_steps": self.training_steps,
+            "training_seconds": self.training_time.seconds,
+            "training_steps": self.training_time.steps,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take off what wrappers put into the names of weights, and take over what the training of them took."""
+        """Remove prefixes of wrappers from the names of weights, and take over the training cost."""
         own = self.state_dict()
         for key in ("state_dict", "current_model_state"):  # the second with a moving average
             if key in checkpoint:
                 checkpoint[key] = named_as(own, checkpoint[key])
         record = checkpoint.get("lit_thermal") or {}
-        self.training_seconds, self.training_steps = record.get("training_seconds"), record.get("training_steps")
-
-    def full_precision(self) -> torch.autocast:
-        """Return the context to measure in; the mixed precision of a Trainer would compute SSIM to one digit only."""
-        return torch.autocast(self.device.type, enabled=False)
-
-    def _check_sizes(self, stage: str) -> None:
-        """Look at the sizes that the data know of without decoding, of the test images too where `fit` tests after."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "target_sizes"):
-            return
-        splits = {"fit": ("val", "test"), "validate": ("val",), "test": ("test",)}.get(stage, ())
-        unused = {"val"} if stage == "fit" and not self.trainer.limit_val_batches else set()
-        for split in splits:
-            sizes = {} if split in unused else data.target_sizes(split)
-            small = [f"{name} is {w} x {h}" for name, (h, w) in sizes.items() if min(h, w) < SSIM_WINDOW]
-            if small:
-                more = f" and {len(small) - 5} more" if len(small) > 5 else ""
-                raise InputError(
-                    f"SSIM needs targets of {SSIM_WINDOW} x {SSIM_WINDOW} or more, and of the {split} data "
-                    f"{', '.join(small[:5])}{more}: leave them out or give larger ones"
-                )
+        self.training_time.seconds = record.get("training_seconds")
+        self.training_time.steps = record.get("training_steps")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_thermal.errors import InputError
 from lit_thermal.metrics import flow, learned, structure, temperature
-from lit_thermal.metrics.metric import Metric, Seen
+from lit_thermal.metrics.metric import Metric, MetricInput
 from lit_thermal.metrics.no_reference import by_pyiqa, dover
 from lit_thermal.metrics.quality import psnr, ssim
 from lit_thermal.metrics.spectrum import spectrum_distance
@@ -21,8 +21,8 @@ IMAGES = (1, 1)
 VIDEO = (2, float("inf"))
 
 
-def _heat(video: Tensor, seen: Seen) -> Tensor:
-    return heat_misfit(video, seen.target, seen.constants.diffusivity, seen.constants.alpha, seen.dt)
+def _heat(video: Tensor, inputs: MetricInput) -> Tensor:
+    return heat_misfit(video, inputs.target, inputs.constants.diffusivity, inputs.constants.alpha, inputs.dt)
 
 
 QUALITY = (
@@ -182,7 +182,7 @@ _ON_REQUEST = (
         decimals=2,
         direction="higher",
         measure=by_pyiqa("musiq"),
-        blind=True,
+        no_reference=True,
     ),
     Metric(
         "maniqa",
@@ -191,7 +191,7 @@ _ON_REQUEST = (
         decimals=4,
         direction="higher",
         measure=by_pyiqa("maniqa"),
-        blind=True,
+        no_reference=True,
     ),
     Metric(
         "clip_iqa",
@@ -200,7 +200,7 @@ _ON_REQUEST = (
         decimals=4,
         direction="higher",
         measure=by_pyiqa("clip_iqa"),
-        blind=True,
+        no_reference=True,
     ),
     Metric(
         "dover",
@@ -210,7 +210,7 @@ _ON_REQUEST = (
         direction="higher",
         measure=dover(None),
         frames=VIDEO,
-        blind=True,
+        no_reference=True,
     ),
 )
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_thermal.metrics.metric import Seen, Unavailable
+from lit_thermal.metrics.metric import MetricInput, Unavailable
 
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)
 """Farneback's parameters: pyramid scale, levels, window, iterations, polynomial neighbourhood and sigma, flags."""
 
 
-def optical_flow_error(seen: Seen) -> Tensor:
+def optical_flow_error(inputs: MetricInput) -> Tensor:
     """Compute tOF, the difference in motion between the restored video and the target, (B, T - 1) in pixels.
 
     It is the mean length of ``flow(P_{t-1}, P_t) - flow(G_{t-1}, G_t)`` over the pixels, with Farneback's flow of the
@@ -28,10 +28,10 @@ def optical_flow_error(seen: Seen) -> Tensor:
         2020, whose released code uses this length; Farneback's parameters as in the scripts of BF-STVSR.
     """
     cv2 = _opencv("tof")
-    return _over_clips(seen, lambda ours, true: [_tof(cv2, ours, true, t) for t in range(1, len(true))])
+    return _over_clips(inputs, lambda ours, true: [_tof(cv2, ours, true, t) for t in range(1, len(true))])
 
 
-def warping_error(seen: Seen) -> Tensor:
+def warping_error(inputs: MetricInput) -> Tensor:
     """Compute the warping error, the flicker along the true motion, (B, T - 1), squared values in [0, 1].
 
     Frame t of the restored video is warped back to frame t - 1 by the target's flow and compared with it: the mean
@@ -50,7 +50,7 @@ def warping_error(seen: Seen) -> Tensor:
     def errors(ours: Tensor, true: Tensor) -> list[float]:
         return [_warped(cv2, ours, true, t) for t in range(1, len(true))]
 
-    return _over_clips(seen, errors)
+    return _over_clips(inputs, errors)
 
 
 def _tof(cv2: Any, ours: Tensor, true: Tensor, t: int) -> float:
@@ -65,8 +65,8 @@ def _warped(cv2: Any, ours: Tensor, true: Tensor, t: int) -> float:
     returned = there[1:].permute(1, 2, 0)
     closed = (forth + returned).square().sum(-1)
     lengths = forth.square().sum(-1) + returned.square().sum(-1)
-    seen = inside & (closed < 0.01 * lengths + 0.5)
-    squared = (there[0] - ours[t - 1].double().cpu()).square()[seen]
+    visible = inside & (closed < 0.01 * lengths + 0.5)
+    squared = (there[0] - ours[t - 1].double().cpu()).square()[visible]
     return float(squared.mean()) if len(squared) else 0.0
 
 
@@ -93,10 +93,10 @@ def _flow_of_bytes(farneback: Any, shape: tuple[int, int], before: bytes, after:
     return farneback(*gray, None, *FARNEBACK)  # type: ignore[no-any-return]
 
 
-def _over_clips(seen: Seen, measure: Any) -> Tensor:
+def _over_clips(inputs: MetricInput, measure: Any) -> Tensor:
     """Apply `measure` to the frames (T, H, W) of each clip: (B, T - 1), with NaN for NaN frames."""
     clips: list[Sequence[float]] = []
-    for ours, true in zip(seen.restored[:, :, 0], seen.target[:, :, 0], strict=True):
+    for ours, true in zip(inputs.restored[:, :, 0], inputs.target[:, :, 0], strict=True):
         lost = bool(ours.isnan().any())
         clips.append([float("nan")] * (len(true) - 1) if lost else measure(ours, true))
     return torch.tensor(clips, dtype=torch.float32)

@@ -5,17 +5,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor
 
 from lit_thermal.errors import InputError
 from lit_thermal.losses.perceptual import BACKBONES, LPIPS
-from lit_thermal.metrics.metric import Seen, Unavailable
+from lit_thermal.metrics.metric import MetricInput, Unavailable
+from lit_thermal.torchvision_weights import published
 
 LEAST_SIDE = BACKBONES["alex"].least_side
 
 
-def perceptual_distance(seen: Seen) -> Tensor:
+def perceptual_distance(inputs: MetricInput) -> Tensor:
     """Compute LPIPS (version 0.1, AlexNet) of each frame, (B, T); gray is repeated to three channels.
 
     Raises:
@@ -24,11 +24,11 @@ def perceptual_distance(seen: Seen) -> Tensor:
     Source: Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", 2018.
     """
     network = _network("lpips")
-    frames = zip(_frames(seen.restored), _frames(seen.target), strict=True)
-    return torch.stack([network(x, y) for x, y in frames]).view(seen.target.shape[:2])
+    frames = zip(_frames(inputs.restored), _frames(inputs.target), strict=True)
+    return torch.stack([network(x, y) for x, y in frames]).view(inputs.target.shape[:2])
 
 
-def perceptual_change(seen: Seen) -> Tensor:
+def perceptual_change(inputs: MetricInput) -> Tensor:
     """Compute tLPIPS, ``|LPIPS(P_{t-1}, P_t) - LPIPS(G_{t-1}, G_t)|``, (B, T - 1), for the frames 1 to T - 1.
 
     It compares the change from each frame to the next, as measured by LPIPS, with the target's.
@@ -44,14 +44,14 @@ def perceptual_change(seen: Seen) -> Tensor:
         torch.stack(
             [network(before, after) for before, after in zip(_frames(x[:, :-1]), _frames(x[:, 1:]), strict=True)]
         )
-        for x in (seen.restored, seen.target)
+        for x in (inputs.restored, inputs.target)
     )
-    return (ours - truth).abs().view(seen.target.shape[0], -1)
+    return (ours - truth).abs().view(inputs.target.shape[0], -1)
 
 
 def weights_file() -> Path:
     """Return the path where torch stores AlexNet's weights once they are downloaded."""
-    return Path(torch.hub.get_dir(), "checkpoints", _url().rsplit("/", 1)[-1])
+    return published("alexnet").path
 
 
 def _frames(video: Tensor) -> Iterator[Tensor]:
@@ -60,9 +60,9 @@ def _frames(video: Tensor) -> Iterator[Tensor]:
 
 
 def _network(metric: str) -> LPIPS:
-    path = weights_file()
+    url, path = published("alexnet")
     if not path.is_file():
-        raise Unavailable(f"{metric} needs torchvision's AlexNet weights: fetch {_url()} and put it into {path.parent}")
+        raise Unavailable(f"{metric} needs torchvision's AlexNet weights: fetch {url} and put it into {path.parent}")
     try:
         return _read(path)
     except InputError as error:
@@ -74,7 +74,3 @@ def _read(path: Path) -> LPIPS:
     network = LPIPS("alex", str(path))
     network.prepare()
     return network
-
-
-def _url() -> str:
-    return torchvision.models.get_model_weights("alexnet")["IMAGENET1K_V1"].url  # type: ignore[no-any-return]

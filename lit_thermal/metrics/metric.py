@@ -32,7 +32,7 @@ class Protocol:
 CONSTANTS = Protocol()
 
 
-class Seen(NamedTuple):
+class MetricInput(NamedTuple):
     """Input of a metric, with values as stored in a file."""
 
     restored: Tensor
@@ -57,13 +57,13 @@ class Metric:
         unit: unit of the values; empty if they have none.
         decimals: digits after the decimal point; None writes three significant digits.
         direction: which values are better; None if neither are.
-        measure: function from `Seen` to (B, T - first or fewer) values, those of the frames from `first` on; None for
-            values that other programs measure, such as those of detectors.
+        measure: function from `MetricInput` to (B, T - first or fewer) values, those of the frames from `first` on;
+            None for values that other programs measure, such as those of detectors.
         frames: fewest and most frames that it takes at once.
         first: number of the first frame that has a value.
         side: fewest pixels along each side of a frame.
         known: whether a sample with a given radiometry has a value.
-        blind: whether the metric needs only the restored image, so that it can also be measured on the target.
+        no_reference: whether the metric needs no target, so that it can also be measured on the target itself.
         on_request: whether it is measured only if it is requested by name.
         sheet: table of a test that prints it: next to PSNR and SSIM ("quality"), with the errors for thermal users
             ("thermal"), or no table, only the files ("record").
@@ -75,19 +75,19 @@ class Metric:
     unit: str = ""
     decimals: int | None = None
     direction: Literal["higher", "lower"] | None = "lower"
-    measure: Callable[[Seen], Tensor] | None = None
+    measure: Callable[[MetricInput], Tensor] | None = None
     frames: tuple[int, float] = (1, float("inf"))
     first: int = 0
     side: int = 1
     known: Callable[[Radiometry], bool] = lambda radiometry: True
-    blind: bool = False
+    no_reference: bool = False
     on_request: bool = False
     sheet: Literal["quality", "thermal", "record"] = "thermal"
 
-    def applies(self, seen: Seen) -> bool:
+    def applies(self, inputs: MetricInput) -> bool:
         """Return whether the frames and some of the samples have a value, whatever their size."""
         low, high = self.frames
-        return low <= seen.target.shape[1] <= high and any(map(self.known, seen.radiometry))
+        return low <= inputs.target.shape[1] <= high and any(map(self.known, inputs.radiometry))
 
     def written(self, value: float) -> str:
         """Return a value as plain text, with the digits of this metric."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_thermal.metrics.metric import Seen, Unavailable
+from lit_thermal.metrics.metric import MetricInput, Unavailable
 
 PYIQA = {
     "musiq": ("musiq", "musiq_koniq_ckpt-e95806b9.pth"),
@@ -30,7 +30,7 @@ _FRAGMENTS = 7
 _VIEW = 224
 
 
-def by_pyiqa(name: str) -> Callable[[Seen], Tensor]:
+def by_pyiqa(name: str) -> Callable[[MetricInput], Tensor]:
     """Return the function that measures MUSIQ, MANIQA or CLIP-IQA of each frame, (B, T), with pyiqa's defaults.
 
     Gray is repeated to three channels. MANIQA uses random crops; they are the same for every frame.
@@ -39,19 +39,19 @@ def by_pyiqa(name: str) -> Callable[[Seen], Tensor]:
         Unavailable: pyiqa (extra `metrics`) or the weights are not on this machine; raised when it measures.
     """
 
-    def measure(seen: Seen) -> Tensor:
-        network = _pyiqa(name, str(seen.restored.device))
+    def measure(inputs: MetricInput) -> Tensor:
+        network = _pyiqa(name, str(inputs.restored.device))
         values = []
-        for frame in seen.restored.clamp(0, 1).flatten(0, 1):
+        for frame in inputs.restored.clamp(0, 1).flatten(0, 1):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 values.append(network(frame[None].expand(-1, 3, -1, -1).contiguous()).float().reshape(()))
-        return torch.stack(values).view(seen.restored.shape[:2])
+        return torch.stack(values).view(inputs.restored.shape[:2])
 
     return measure
 
 
-def dover(path: str | Path | None) -> Callable[[Seen], Tensor]:
+def dover(path: str | Path | None) -> Callable[[MetricInput], Tensor]:
     """Return the function that measures DOVER's overall quality in [0, 1] of the given frames, equal for each frame.
 
     The network is an ONNX file written by the authors' `convert_to_onnx.py`, with the inputs `aes_view` and
@@ -72,10 +72,10 @@ def dover(path: str | Path | None) -> Callable[[Seen], Tensor]:
         perspectives", 2023.
     """
 
-    def measure(seen: Seen) -> Tensor:
+    def measure(inputs: MetricInput) -> Tensor:
         session = _session(path)
-        values = [_overall(session, clip) for clip in seen.restored[:, :, 0].float().clamp(0, 1).cpu()]
-        return torch.tensor(values)[:, None].expand(seen.restored.shape[:2])
+        values = [_overall(session, clip) for clip in inputs.restored[:, :, 0].float().clamp(0, 1).cpu()]
+        return torch.tensor(values)[:, None].expand(inputs.restored.shape[:2])
 
     return measure
 

@@ -28,9 +28,9 @@ def registered_quality(restored: Tensor, target: Tensor, displacements: Sequence
     """
     columns: dict[str, list[Tensor]] = {name: [] for name in REGISTERED}
     for mine, true, displacement in zip(restored, target, displacements, strict=True):
-        seen, moved = common_view(mine, true, displacement)
+        kept, moved = common_view(mine, true, displacement)
         still, _ = common_view(true, true, displacement)
-        values = (psnr(seen, still), ssim(seen, still), psnr(seen, moved), ssim(seen, moved))
+        values = (psnr(kept, still), ssim(kept, still), psnr(kept, moved), ssim(kept, moved))
         for name, value in zip(REGISTERED, values, strict=True):
             columns[name].append(value)
     return {name: torch.stack(values) for name, values in columns.items()}

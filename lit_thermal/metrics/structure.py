@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_thermal.metrics.metric import Seen
+from lit_thermal.metrics.metric import MetricInput
 from lit_thermal.metrics.quality import SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -13,7 +13,7 @@ LEAST_SIDE = SSIM_WINDOW * 2 ** (len(WEIGHTS) - 1)
 """Smallest side in pixels: the window must fit into an image that was halved four times."""
 
 
-def multiscale_similarity(seen: Seen) -> Tensor:
+def multiscale_similarity(inputs: MetricInput) -> Tensor:
     """Compute MS-SSIM of each frame, (B, T) in [0, 1], with SSIM's constants over the valid region of each scale.
 
     It is the product of the mean contrast and structure of the five scales, each half as large as the one before (means
@@ -23,14 +23,14 @@ def multiscale_similarity(seen: Seen) -> Tensor:
 
     Source: Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", 2003.
     """
-    restored, target = (x[:, :, 0].flatten(0, 1).float() for x in (seen.restored, seen.target))
+    restored, target = (x[:, :, 0].flatten(0, 1).float() for x in (inputs.restored, inputs.target))
     result = torch.ones(len(target), device=target.device)
     for scale, weight in enumerate(WEIGHTS):
         if scale:
             restored, target = F.avg_pool2d(restored, 2), F.avg_pool2d(target, 2)
         similarity, contrast = _means(restored, target)
         result = result * (similarity if scale == len(WEIGHTS) - 1 else contrast).clamp(min=0) ** weight
-    return result.view(seen.target.shape[:2])
+    return result.view(inputs.target.shape[:2])
 
 
 def _means(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,17 +25,17 @@ class KeyValues:
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
         self.seen = 0
-        self._held: Tensor | None = None
+        self._cache: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append keys and values (B, heads, n, dim) of further tokens, and return those of all tokens so far."""
-        if self._held is None:
+        if self._cache is None:
             # Allocate the whole cache at once: growing it step by step would hold each block's keys twice.
-            self._held = k.new_empty(2, *k.shape[:2], self.tokens, k.shape[-1])
+            self._cache = k.new_empty(2, *k.shape[:2], self.tokens, k.shape[-1])
         before, self.seen = self.seen, self.seen + k.shape[2]
-        self._held[0, :, :, before : self.seen] = k
-        self._held[1, :, :, before : self.seen] = v
-        keys, values = self._held[:, :, :, : self.seen]
+        self._cache[0, :, :, before : self.seen] = k
+        self._cache[1, :, :, before : self.seen] = v
+        keys, values = self._cache[:, :, :, : self.seen]
         return keys, values
 
 

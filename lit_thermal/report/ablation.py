@@ -1,4 +1,4 @@
-"""Whether our ablation says what the published one says: values, differences to the reference row, and verdicts."""
+"""Comparison of our ablation with the published one: values, differences to the reference row, and verdicts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,19 @@ from lit_thermal.evaluation.published import Number, Table
 from lit_thermal.evaluation.statistics import Interval, difference_over_seeds
 from lit_thermal.metrics.metric import Metric
 from lit_thermal.report.read import Row, Run, Study
+from lit_thermal.report.words import letters
 
 Verdict = Literal["agrees", "disagrees", "undecided", "not printed", "not measured", "reference"]
 OF_TRAINING = " training"
-"""Published columns of data sets that end so are of images that the model was trained on; ours never are."""
+"""Ending of published data sets whose images the model was trained on; ours are always test images."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval over seeds and images, and what it was taken over."""
+    """A mean with its 95 % interval over seeds and images, and their numbers."""
 
     interval: Interval
-    """Infinite where one seed and one image say nothing of the spread."""
+    """Infinite if there is only one seed and one image, which have no spread."""
     seeds: int
     images: int
 
@@ -32,39 +33,39 @@ class Cell:
 
     ours: Estimate | None
     difference: Estimate | None
-    """Ours minus that of the reference row; None for the reference itself."""
+    """Our value minus that of the reference row; None for the reference itself."""
     printed: Number | None
-    """None where the paper has no such row."""
+    """Published value; None if the paper has no such row."""
     printed_difference: float | None
     verdict: Verdict
     by_protocol: float | None = None
-    """Ours by the paper's own protocol, where we have it; without an interval, as some protocols pool images."""
+    """Our value by the paper's own protocol, if there is one; without an interval, as some protocols pool images."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the paper, or of ours that the paper has not."""
+    """A row of the paper, or a row of ours that the paper lacks."""
 
     name: str
     row: Row | None
-    """None where the sweep has no such point."""
+    """Our row; None if the sweep has no such point."""
     cells: Mapping[str, Cell]
-    """By metric."""
+    """Cells by metric."""
     reference: bool = False
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One of our test sets beside one data set of a published table, or alone."""
+    """One of our test sets, alone or next to one data set of a published table."""
 
     dataset: str
-    """Ours."""
+    """Our test set."""
     metrics: tuple[str, ...]
     lines: tuple[Line, ...]
     table: Table | None = None
     printed_dataset: str | None = None
     reference: str | None = None
-    """Name of the row that the others are held against."""
+    """Name of the row that the others are compared with."""
 
     def verdicts(self) -> list[Verdict]:
         """All verdicts that were reached by an interval."""
@@ -73,15 +74,15 @@ class Ablation:
 
 
 def verdict(difference: Interval | None, printed: float | None) -> Verdict:
-    """Hold our difference to the reference row against the published one.
+    """Compare our difference to the reference row with the published one.
 
     Args:
-        difference: ours minus the reference, with its interval; None where one of the two was not measured.
-        printed: the same of the published values; None where one of the two is not printed.
+        difference: our value minus that of the reference, with its interval; None if one of them was not measured.
+        printed: the published difference; None if one of the two values is not printed.
 
     Returns:
-        `agrees` where our interval excludes 0 and lies on the published side, `disagrees` where it excludes 0 on any
-        other side, which a published difference of 0 has on both, and `undecided` where it holds 0 or is not known.
+        `agrees` if our interval excludes 0 on the same side as the published difference, `disagrees` if it excludes 0
+        on the other side or the published difference is 0, and `undecided` if the interval contains 0 or is unknown.
     """
     if printed is None:
         return "not printed"
@@ -94,16 +95,16 @@ def verdict(difference: Interval | None, printed: float | None) -> Verdict:
 
 
 def mean_of(row: Row, dataset: str, metric: str) -> Estimate | None:
-    """Mean of a row over its seeds and the images that all have; None where it was not measured."""
+    """Return the mean of a row over its seeds and their common images; None if it was not measured."""
     runs = _measured(row, dataset, metric)
     ours = [run.values[dataset][metric] for run in runs]
     return _estimate(ours, [dict.fromkeys(values, 0.0) for values in ours])
 
 
 def difference_of(row: Row, reference: Row, dataset: str, metric: str) -> Estimate | None:
-    """Mean difference of two rows over the seeds and images that both have; None where they have none.
+    """Return the mean difference of two rows over the seeds and images that both have; None if they share none.
 
-    Seeds of one number are a pair. Runs that were named one by one have no seeds and are paired as they are.
+    Runs with the same seed are paired. Runs that were given one by one all count as seed 0.
     """
     ours, theirs = ({run.seed: run for run in _measured(r, dataset, metric)} for r in (row, reference))
     seeds = sorted(ours.keys() & theirs.keys())
@@ -111,13 +112,13 @@ def difference_of(row: Row, reference: Row, dataset: str, metric: str) -> Estima
 
 
 def compare(study: Study, dataset: str, reference: str | None = None, metrics: Sequence[str] = ()) -> Ablation:
-    """Hold the rows of a study against its reference row, with nothing published beside.
+    """Compare the rows of a study with its reference row, without published numbers.
 
     Args:
-        study: the rows.
+        study: study with the rows.
         dataset: one of our test sets.
-        reference: name of the reference row; the first that was measured unless given.
-        metrics: which; all that any row has unless given.
+        reference: name of the reference row (default: the first measured row).
+        metrics: metrics to compare (default: all that any row has).
 
     Raises:
         InputError: there is no row of that name.
@@ -135,15 +136,15 @@ def compare(study: Study, dataset: str, reference: str | None = None, metrics: S
 
 
 def compare_with(study: Study, table: Table, dataset: str, printed_dataset: str) -> Ablation:
-    """Hold the rows of a sweep against a published table.
+    """Compare the rows of a sweep with a published table.
 
-    The reference is that of the paper. Rows of ours that the paper has not stand below its own.
+    The reference is that of the paper. Rows that the paper lacks come last.
 
     Args:
-        study: the sweep's rows.
-        table: the published one.
+        study: study with the sweep's rows.
+        table: published table.
         dataset: one of our test sets.
-        printed_dataset: the data set of the paper that it is held against.
+        printed_dataset: data set of the paper to compare it with.
     """
     metrics = comparable(table, printed_dataset)
     pairs = [(row.name, find(study, row.point)) for row in table.rows]
@@ -169,20 +170,20 @@ def compare_with(study: Study, table: Table, dataset: str, printed_dataset: str)
 
 
 def comparable(table: Table, printed_dataset: str) -> list[Metric]:
-    """The metrics of a published data set of which one direction is better."""
+    """Return the metrics of a published data set that have a better direction."""
     names = table.columns[printed_dataset]
     return [metric for metric in table.metrics if metric.name in names and metric.direction is not None]
 
 
 def ablations(study: Study, tables: Sequence[Table], reference: str | None = None) -> list[Ablation]:
-    """Every published table of a sweep beside each of our test sets that it is about, or our rows alone.
+    """Compare our test sets with every published table of a sweep; without tables, compare our rows alone.
 
-    A table of one condition is held against our test sets under it, any other against those under none. Published
-    numbers of training images are left out. Where one of ours has the name of a published data set, it is held against
-    that alone.
+    A table of one condition is compared with our test sets under this condition, any other table with those under none.
+    Published numbers of training images are left out. A test set of ours with the name of a published data set is
+    compared only with that one.
 
     Raises:
-        InputError: there is no row of that name.
+        InputError: no row has the name of the reference.
     """
     found = []
     for table in tables:
@@ -196,7 +197,7 @@ def ablations(study: Study, tables: Sequence[Table], reference: str | None = Non
 
 
 def find_reference(study: Study, name: str | None) -> Row:
-    """The row that the others are held against: the named one, else the first that was measured.
+    """Return the row that the others are compared with: the named one, else the first measured row.
 
     Raises:
         InputError: there is no row of that name, or it was not measured.
@@ -211,7 +212,7 @@ def find_reference(study: Study, name: str | None) -> Row:
 
 
 def find(study: Study, point: Mapping[str, Any] | None) -> Row | None:
-    """The row of a sweep that has these parameters: numbers by value, overlays by the file's name and folder."""
+    """Return the row of a sweep with the given parameters: numbers match by value, overlays by file name and folder."""
     return next((row for row in study.rows if point and _same(row.parameters, point)), None)
 
 
@@ -220,7 +221,7 @@ def _same(ours: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A parameter as it is compared: `0`, `0.0` and `"0"` are one, and so is a file by any path to its folder."""
+    """Return a parameter for comparison: `0`, `0.0` and `"0"` are equal, and so are all paths to one overlay file."""
     if isinstance(value, (bool, list, dict)) or value is None:
         return str(value).lower()
     try:
@@ -232,12 +233,8 @@ def _plain(value: Any) -> Any:
 
 def _printed_for(dataset: str, table: Table) -> list[str]:
     names = [name for name in table.datasets if not name.endswith(OF_TRAINING) and comparable(table, name)]
-    own = [name for name in names if _letters(name) == _letters(dataset)]
+    own = [name for name in names if letters(name) == letters(dataset)]
     return own or names
-
-
-def _letters(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _printed_gap(table: Table, dataset: str, metric: str, printed: Number | None) -> float | None:
@@ -248,7 +245,7 @@ def _printed_gap(table: Table, dataset: str, metric: str, printed: Number | None
 
 
 def _by_protocol(row: Row | None, dataset: str, protocol: str | None, metric: str) -> float | None:
-    """Mean over the seeds of what a protocol of a paper measured."""
+    """Return the mean over the seeds of the values by a protocol of a paper."""
     found = []
     for run in row.runs if row and protocol else ():
         methods = run.record.get("protocols", {}).get(dataset, {})

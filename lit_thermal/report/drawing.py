@@ -1,4 +1,4 @@
-"""matplotlib figures as SVG that follows the page: its colours in light and dark, its fonts, any width."""
+"""matplotlib figures as SVG that takes colours (light and dark), fonts and width from the page."""
 
 import io
 import re
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SERIES = 7
-"""How many colours the page has for rows; further rows have the same ones, dashed."""
+"""Number of colours for rows; further rows repeat them, dashed."""
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 INK, MUTED, GRID, PAGE = "#00f0f0", "#00f0f1", "#00f0f2", "#00f0f3"
-"""Stand for the page's own colours, which replace them in the SVG."""
+"""Placeholders that the page's own colours replace in the SVG."""
 _PAGE_COLORS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)", PAGE: "var(--card)"} | {
     f"#00f00{n}": f"var(--s{n})" for n in range(SERIES)
 }
 WIDTH, HEIGHT = 5.0, 3.5
-"""Of a panel in inches; 72 units of the SVG an inch."""
+"""Size of a panel in inches; 72 units of the SVG are one inch."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Panel:
 
     svg: str
     words: str
-    """What it shows, for those who do not see it."""
+    """Description for screen readers."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Key:
 
     label: str
     series: int | None
-    """Of the page's colours; None is the ink."""
+    """Index of the page's colour; None is the colour of text."""
     dash: str = ""
     """`stroke-dasharray` of an SVG line; `diamond` and `band` are drawn as such."""
 
@@ -50,33 +50,33 @@ class Figure:
     panels: tuple[Panel, ...]
     keys: tuple[Key, ...] = ()
     narrow: bool = False
-    """More panels stand side by side."""
+    """Whether more panels stand side by side."""
 
 
 def color(index: int) -> str:
-    """The colour of a row by its place; the first is the reference."""
+    """Return the colour of a row by its index; the first row is the reference."""
     return f"#00f00{index % SERIES}"
 
 
 def dash(index: int) -> Any:
-    """The dashes of a row by its place, as matplotlib takes them."""
+    """Return the dashes of a row by its index, in matplotlib's form."""
     return DASHES[index // SERIES % len(DASHES)]
 
 
 def key(label: str, index: int) -> Key:
-    """The legend's entry of a row by its place."""
+    """Return the legend entry of a row by its index."""
     return Key(label, index % SERIES, ("", "6 3", "2 2", "7 2 2 2")[index // SERIES % 4])
 
 
 def few_ticks(axes: "Axes", most: int = 5) -> None:
-    """Keep long numbers along the lower axis apart."""
+    """Limit the ticks of the lower axis, so that long numbers do not touch."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(most))
 
 
 def plain_log(axes: "Axes") -> None:
-    """A logarithmic upper axis whose ticks are written as numbers."""
+    """Make the vertical axis logarithmic, with ticks written as plain numbers."""
     from matplotlib.ticker import FuncFormatter
 
     axes.set_yscale("log")
@@ -85,12 +85,12 @@ def plain_log(axes: "Axes") -> None:
 
 
 def panel(words: str, height: float = HEIGHT, width: float = WIDTH) -> "tuple[Any, Axes]":
-    """An empty figure and its axes, in the page's manner.
+    """Return an empty figure and its axes in the style of the page.
 
     Args:
-        words: title, which also tells what is shown.
-        height: in inches.
-        width: in inches.
+        words: title, which also describes the figure.
+        height: height in inches.
+        width: width in inches.
     """
     from matplotlib.figure import Figure as Drawn
 
@@ -102,7 +102,7 @@ def panel(words: str, height: float = HEIGHT, width: float = WIDTH) -> "tuple[An
 
 
 def style(axes: "Axes") -> None:
-    """Give axes the page's manner: two thin spines, muted ticks, a light grid."""
+    """Give axes the style of the page: two thin spines, muted ticks, a light grid."""
     axes.set_facecolor("none")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -116,17 +116,17 @@ def style(axes: "Axes") -> None:
 
 
 def as_panel(figure: Any, name: str, words: str) -> Panel:
-    """Write a figure as SVG to be put into a page.
+    """Write a figure as SVG for the page.
 
     Args:
-        figure: drawn in the colours of this file.
-        name: makes the ids in it differ from those of other figures of the page.
-        words: what it shows.
+        figure: figure in the placeholder colours of this file.
+        name: unique name, which keeps its ids different from those of other figures of the page.
+        words: description for screen readers.
     """
     import matplotlib
     from matplotlib.text import Text
 
-    # Names of others are no formulas, whatever signs they hold.
+    # Names are not formulas, whatever signs they contain.
     for found in figure.findobj(Text):
         found.set_parse_math(False)
     text = io.StringIO()
@@ -148,7 +148,7 @@ def as_panel(figure: Any, name: str, words: str) -> Panel:
 
 
 def spread(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
-    """Limits of an axis around values, with a margin that is never 0."""
+    """Return the limits of an axis around values, with a margin above 0."""
     low, high = min(values), max(values)
     margin = share * (high - low) or abs(high) * 0.01 or 1.0
     return low - margin, high + margin

@@ -1,4 +1,4 @@
-"""The diagrams of a report: differences, training, cost, robustness and single images."""
+"""Figures of a report: differences, training, cost, robustness and single images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,17 +31,17 @@ _MEASURED = ("psnr", "ssim")
 
 
 def order(study: Study, reference: Row) -> list[Row]:
-    """Rows that were measured in the order of their colours: the reference first."""
+    """Return the measured rows in the order of their colours: the reference first."""
     return [reference, *(row for row in study.rows if row.runs and row is not reference)]
 
 
 def legend(rows: Sequence[Row]) -> tuple[Key, ...]:
-    """The colours of rows."""
+    """Return the legend of the rows' colours."""
     return tuple(key(row.name, index) for index, row in enumerate(rows))
 
 
 def differences(ablation: Ablation, name: str) -> Figure | None:
-    """Our differences with their intervals beside the paper's, a panel a metric; None where there are none."""
+    """Draw our differences with intervals next to the paper's, one panel per metric; None if there are none."""
     panels = []
     for metric in ablation.metrics:
         lines = [line for line in ablation.lines if line.cells[metric].difference and not line.reference]
@@ -70,15 +70,18 @@ def differences(ablation: Ablation, name: str) -> Figure | None:
     if not panels:
         return None
     keys = [Key("ours: mean and 95 % interval", 1)]
-    caption = f"What each change does to the score on {ablation.dataset}, against “{ablation.reference}”. "
+    caption = f"Effect of each change on the score on {ablation.dataset}, compared with “{ablation.reference}”. "
     if ablation.table:
         keys.append(Key("the paper’s difference", None, "diamond"))
-        caption += "An interval that holds 0 decides nothing; sizes are of different data and protocols, signs compare."
+        caption += (
+            "An interval that contains 0 decides nothing. Data and protocols differ from the paper's: compare signs, "
+            "not sizes."
+        )
     return Figure("Differences to the reference row", caption, tuple(panels), tuple(keys))
 
 
 def training(rows: Sequence[Row], name: str) -> Figure | None:
-    """PSNR and SSIM of training and validation over the steps, mean and span over the seeds; else the losses."""
+    """Draw PSNR and SSIM of training and validation over the steps, with their span over the seeds; else the loss."""
     runs = [run for row in rows for run in row.runs]
     logged = dict.fromkeys(key for run in runs for line in run.logged for key in line if key != "step")
     metrics = [m for m in _MEASURED if f"val/{m}" in logged or f"train/{m}" in logged]
@@ -96,7 +99,7 @@ def training(rows: Sequence[Row], name: str) -> Figure | None:
         if title.startswith("Loss"):
             plain_log(axes)
         axes.set_xlabel("training steps")
-        panels.append(as_panel(figure, f"{name}-{slug(title)}", f"{title} over the training steps, a line a row"))
+        panels.append(as_panel(figure, f"{name}-{slug(title)}", f"{title} over the training steps, one line per row"))
     if not panels:
         return None
     seeds = max(len(row.runs) for row in rows)
@@ -105,12 +108,12 @@ def training(rows: Sequence[Row], name: str) -> Figure | None:
         if seeds > 1
         else ""
     )
-    caption = f"Training as it was logged. {over}Full: validation; dashed: training, on augmented crops."
+    caption = f"Logged values of the training. {over}Solid: validation; dashed: training, on augmented crops."
     return Figure("Training", caption, tuple(panels), legend(rows))
 
 
 def speed(rows: Sequence[Row], dataset: str, name: str) -> Figure | None:
-    """Quality against images a second, with parameters as area; None where cost was not recorded."""
+    """Draw quality against images per second, with parameters as area; None if cost was not recorded."""
     points = []
     for index, row in enumerate(rows):
         seconds, parameters = mean_cost(row, "seconds_per_image"), mean_cost(row, "parameters")
@@ -132,17 +135,17 @@ def speed(rows: Sequence[Row], dataset: str, name: str) -> Figure | None:
                 axes.scatter([fps], [found[index]], s=area, color=color(index), alpha=0.55, edgecolors=color(index))
         axes.set_xlim(*spread([fps for _, fps, _ in points], 0.3))
         axes.set_ylim(*spread(list(found.values()), 0.3))
-        axes.set_xlabel("images a second")
-        panels.append(as_panel(figure, f"{name}-{metric}", f"{shown(metric).label} against images a second"))
+        axes.set_xlabel("images per second")
+        panels.append(as_panel(figure, f"{name}-{metric}", f"{shown(metric).label} against images per second"))
     caption = (
-        f"Quality on {dataset} against speed; a disc’s area is the number of parameters (largest: {count(largest)}). "
-        "Speeds are of the machine named above and of the pictures’ size here."
+        f"Quality on {dataset} against speed; the area of a disc is its parameters (largest: {count(largest)}). "
+        "Speeds hold for the machine named above and for images of this size."
     )
     return Figure("Quality against speed", caption, tuple(panels), legend(rows))
 
 
 def robustness(rows: Sequence[Row], table: str, name: str) -> list[Figure]:
-    """Quality against whatever a test varied in degrees, a figure each: means over the seeds, a line a row."""
+    """Draw quality against each quantity that a test varied, one figure each; lines are means over the seeds."""
     measured = [(index, _levels(row, table)) for index, row in enumerate(rows)]
     found = {index: curves(levels) for index, levels in measured}
     simple = next((curves(levels, baseline=True) for _, levels in measured if levels), {})
@@ -171,13 +174,13 @@ def robustness(rows: Sequence[Row], table: str, name: str) -> list[Figure]:
             panels.append(as_panel(figure, f"{name}-{slug(varied)}-{metric}", words))
         keys = [*legend(rows), *([Key("strongest simple baseline", None, "1 3")] if varied in simple else [])]
         caption = f"Quality against {varied}. "
-        caption += "The dotted level of a colour is that row without any guide." if "guide" in varied else ""
+        caption += "The dotted line of the same colour shows that row without any guide." if "guide" in varied else ""
         figures.append(Figure(f"Robustness: {varied}", caption, tuple(panels), tuple(keys)))
     return figures
 
 
 def scatter(rows: Sequence[Row], dataset: str, name: str, metric: str = "psnr") -> Figure | None:
-    """Each row against the reference on each image: above the diagonal it is better. None with one row."""
+    """Draw each row against the reference on each image: above the diagonal it is better. None for a single row."""
     base = _by_image(rows[0], dataset, metric)
     panels = []
     for index, row in enumerate(rows[1:], start=1):
@@ -201,21 +204,22 @@ def scatter(rows: Sequence[Row], dataset: str, name: str, metric: str = "psnr") 
     if not panels:
         return None
     caption = (
-        f"{shown(metric).label} of each image or clip of {dataset}, mean over the seeds: across the reference row "
-        f"“{rows[0].name}”, up the row in the heading. Above the diagonal it is higher."
+        f"{shown(metric).label} of each image or clip of {dataset}, mean over the seeds: the reference row "
+        f"“{rows[0].name}” on the horizontal axis, the row in the heading on the vertical axis, which is higher "
+        "above the diagonal."
     )
     return Figure("Image by image", caption, tuple(panels), narrow=True)
 
 
 def profile(lines: Mapping[str, tuple[np.ndarray, int | None]], unit: str, name: str, title: str) -> Panel:
-    """Values along a line of a picture.
+    """Draw the values along one line of a picture.
 
     Args:
-        lines: name to the values and the place of the row's colour; None for the target, drawn as a broad band, and for
-            the baseline, dotted.
-        unit: of the values.
-        name: of the picture.
-        title: of the panel.
+        lines: values by name with the index of the row's colour, which is None for the target, a broad band, and for
+            the baseline, a dotted line.
+        unit: unit of the values.
+        name: name of the picture.
+        title: title of the panel.
     """
     figure, axes = panel(title, height=3.6, width=6.0)
     for label, (values, index) in lines.items():
@@ -236,7 +240,7 @@ def _curve(run: Run, name: str) -> dict[float, float]:
 
 
 def _band(axes: "object", curves: Sequence[Mapping[float, float]], index: int, style: int) -> None:
-    """Mean of curves at the steps that all have, and how far they lie apart."""
+    """Draw the mean of curves at their common steps, and the band between the lowest and the highest."""
     known = [curve for curve in curves if curve]
     if not known:
         return
@@ -250,7 +254,7 @@ def _band(axes: "object", curves: Sequence[Mapping[float, float]], index: int, s
 
 
 def _levels(row: Row, table: str) -> list[Level]:
-    """Mean over the seeds of each condition and degree."""
+    """Return the mean over the seeds for each condition and degree."""
     by_condition: dict[tuple[str, str, float | None], list[Level]] = {}
     for run in row.runs:
         for level in run.levels.get(table, ()):
@@ -262,7 +266,7 @@ def _levels(row: Row, table: str) -> list[Level]:
 
 
 def _by_image(row: Row, dataset: str, metric: str) -> dict[str, float]:
-    """Mean over the seeds of each image that all have."""
+    """Return the mean over the seeds by image, for the images that all of them have."""
     found = [run.values.get(dataset, {}).get(metric, {}) for run in row.runs]
     names = set.intersection(*(set(f) for f in found)) if found else set()
     return {name: sum(f[name] for f in found) / len(found) for name in names}

@@ -1,4 +1,4 @@
-"""The same crop of the same scene as every row of a study restored it."""
+"""Gallery of a study: the same crop of the same scene, restored by every row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ from lit_thermal.report.read import Row, Run
 from lit_thermal.report.words import number
 
 MOST_PIXELS = 1 << 25
-"""Of a picture: a page cannot show larger ones."""
+"""Largest number of pixels of a picture that a page can show."""
 MOST_FRAMES = 500
-"""Of a clip's window."""
+"""Largest number of frames of a clip's window."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One tile: what a row, the input or the target shows."""
+    """One tile: the picture of a row, the input or the target."""
 
     label: str
     note: str
@@ -45,11 +45,11 @@ class Picture:
     image: str
     """Data URI of all frames, one below the other."""
     error: str | None = None
-    """The same of the absolute error."""
+    """Data URI of the absolute error, likewise."""
     series: int | None = None
-    """Place of the row's colour."""
+    """Index of the row's colour."""
     profile: str | None = None
-    """Data URI of one line followed over time, time downwards; None for an image."""
+    """Data URI of one line over time, which runs downwards; None for an image."""
     mean_error: str = ""
 
 
@@ -63,7 +63,7 @@ class Scene:
     """Height and width."""
     frames: int
     shown: int
-    """The frame that is shown first."""
+    """Index of the frame that is shown first."""
     times: tuple[str, ...]
     crop: tuple[int, int, int, int]
     """Left, top, width and height of the detail."""
@@ -76,13 +76,13 @@ class Scene:
 
 
 def scenes(rows: Sequence[Row], most: int, line: int | None = None) -> list[Scene]:
-    """The scenes that all rows have pictures of: the first of each test set in turn, until there are enough.
+    """Return the scenes that all rows have pictures of, taken from the test sets in turn.
 
     Args:
-        rows: the reference first; of each the first seed that has pictures is shown. Rows without any are left out.
-        most: how many scenes.
-        line: line of the gray-value profiles; that on which the reference errs most unless given. Frames with fewer
-            lines show their last.
+        rows: rows of the study, the reference first. Each shows its first seed with pictures, if any.
+        most: largest number of scenes.
+        line: image row of the gray-value profiles (default: where the error is largest). Frames with fewer rows show
+            their last.
 
     Raises:
         InputError: a picture is listed and cannot be read.
@@ -106,7 +106,7 @@ def _scene(
     line: int | None,
     whole: bool,
 ) -> Scene:
-    """Read and draw one scene; of a clip all frames where `whole` is set, else one interpolated frame."""
+    """Read and draw one scene; of a clip all frames if `whole`, else one interpolated frame."""
     dataset, name = place
     first = next(iter(entries))
     entry = entries[first]
@@ -146,12 +146,12 @@ def _scene(
     if target is None or not restored:
         raise InputError(f"the gallery of {runs[first].folder} has no target or no result of {name}; run `test` again")
     bicubic = frames(first, "bicubic")
-    held = bicubic if bicubic is not None else next(iter(restored.values()))
+    simple = bicubic if bicubic is not None else next(iter(restored.values()))
     scale = scale_of(target, unit_of(radiometry))
-    errors = error_scale(np.abs(held - target), unit_of(radiometry, error=True))
+    errors = error_scale(np.abs(simple - target), unit_of(radiometry, error=True))
     at = picked.index(middle)
-    crop = _crop(np.abs(held[at] - target[at]))
-    row = _line(np.abs(held[at] - target[at]), crop) if line is None else min(line, target.shape[-2] - 1)
+    crop = _crop(np.abs(simple[at] - target[at]))
+    row = _line(np.abs(simple[at] - target[at]), crop) if line is None else min(line, target.shape[-2] - 1)
 
     def picture(label: str, note: str, values: np.ndarray, index: int | None = None, error: bool = True) -> Picture:
         wrong = np.abs(values - target) if error else None
@@ -196,7 +196,7 @@ def _scene(
 
 
 def profile_keys(scene: Scene) -> list[Key]:
-    """The legend of a scene's profile."""
+    """Return the legend of a scene's profile."""
     rows = [key(picture.label, picture.series) for picture in scene.pictures if picture.series is not None]
     simple = [Key("bicubic", None, "2 3")] if any(picture.label == "bicubic" for picture in scene.pictures) else []
     return [Key("HR", None, "band"), *simple, *rows]
@@ -211,7 +211,7 @@ def _entries(run: Run) -> dict[tuple[str, str], Mapping[str, Any]]:
 
 
 def _in_turn(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The first of each data set, then the second of each, and so on."""
+    """Return the first scene of each data set, then the second of each, and so on."""
     places: dict[str, int] = {}
     ranked = []
     for place in keys:
@@ -221,13 +221,13 @@ def _in_turn(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _middle(times: Sequence[float]) -> int:
-    """The frame nearest to the middle, an interpolated one where there is one."""
+    """Return the index of the frame nearest to the middle; an interpolated one if there is any."""
     between = [n for n, time in enumerate(times) if abs(time - round(time)) > 1e-3] or list(range(len(times)))
     return min(between, key=lambda n: (abs(n - (len(times) - 1) / 2), n))
 
 
 def _inputs(entry: Mapping[str, Any], picked: Sequence[int]) -> list[int]:
-    """The last input frame at or before each of the frames to show."""
+    """Return the last input frame at or before each of the frames to show."""
     if not entry.get("time"):
         return [0]
     known = entry.get("lr_time", [])
@@ -235,7 +235,7 @@ def _inputs(entry: Mapping[str, Any], picked: Sequence[int]) -> list[int]:
 
 
 def _crop(error: np.ndarray, share: float = 0.36) -> tuple[int, int, int, int]:
-    """Left, top, width and height of the square in which the error is greatest."""
+    """Return left, top, width and height of the square with the largest error."""
     side = max(16, int(share * min(error.shape)) // 8 * 8)
     side = min(side, *error.shape)
     means = F.avg_pool2d(torch.from_numpy(error**2)[None, None], side, stride=4)[0, 0]
@@ -244,7 +244,7 @@ def _crop(error: np.ndarray, share: float = 0.36) -> tuple[int, int, int, int]:
 
 
 def _line(error: np.ndarray, crop: tuple[int, int, int, int]) -> int:
-    """The line through the detail on which the error is greatest."""
+    """Return the image row through the detail with the largest error."""
     _, top, _, height = crop
     return top + int(error[top : top + height].sum(axis=1).argmax())
 
@@ -256,36 +256,36 @@ def _psnr(run: Run, dataset: str, name: str) -> str:
 
 _AGAIN = "run `test` again"
 _OF_TARGETS = ("hr", "restored", "bicubic")
-"""Kinds of pictures that have one size."""
+"""Kinds of pictures that all have the target's size."""
 
 
 def _read(run: Path, name: str) -> np.ndarray:
-    """A thermal picture that the list of a run names, (H, W) counts."""
+    """Read a thermal picture of a run's gallery: (H, W) counts."""
     file = _picture(run, name)
     return reduce_to_gray(read_pixels(file), 0, f"{file}")
 
 
 def _read_guide(run: Path, name: str) -> np.ndarray:
-    """A visible picture, (H, W, 3) uint8."""
+    """Read a visible picture: (H, W, 3) uint8."""
     file = _picture(run, name)
     pixels = read_pixels(file)
     if pixels.dtype != np.uint8:
-        raise InputError(f"{file} is of 16 bit, and visible pictures have 8; {_AGAIN}")
+        raise InputError(f"{file} has 16 bit, but visible pictures have 8; {_AGAIN}")
     colours = pixels if pixels.ndim == 3 else pixels[..., None]
     return colours[..., :3] if colours.shape[-1] >= 3 else colours[..., :1].repeat(3, axis=-1)
 
 
 def _picture(run: Path, name: str) -> Path:
-    """The file of a picture: a PNG in the folder of its list, of a size that a page can show."""
+    """Return the file of a picture after checking that it is a PNG in its gallery and not too large for a page."""
     file = inside(run / "gallery", name, run / "gallery" / "gallery.json")
     if not is_plain(file):
-        raise InputError(f"{file} is listed in gallery.json and is not there; {_AGAIN}")
+        raise InputError(f"{file} is listed in gallery.json but does not exist; {_AGAIN}")
     if file.suffix.lower() != ".png":
-        raise InputError(f"{file} is listed in gallery.json and is no PNG; {_AGAIN}")
+        raise InputError(f"{file} is listed in gallery.json but is not a PNG; {_AGAIN}")
     with reading(file, "a PNG", _AGAIN):
         with file.open("rb") as start:
             if start.read(8) != b"\x89PNG\r\n\x1a\n":
-                raise InputError(f"{file} is listed in gallery.json and is no PNG; {_AGAIN}")
+                raise InputError(f"{file} is listed in gallery.json but is not a PNG; {_AGAIN}")
         height, width, _ = read_header(file)
     if not 0 < height * width <= MOST_PIXELS:
         raise InputError(f"{file} is {width}x{height}, and a page shows at most {MOST_PIXELS:,} pixels; {_AGAIN}")

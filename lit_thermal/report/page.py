@@ -1,4 +1,4 @@
-"""A report as one page: everything in it, nothing fetched, the same bytes for the same input."""
+"""A report as one self-contained page; the same input gives the same bytes."""
 
 import base64
 import itertools
@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 import lit_thermal
 from lit_thermal.errors import reading
-from lit_thermal.evaluation.published import Protocol, Table, tables_of_sweep
+from lit_thermal.evaluation.published import Protocol, Table, method_title, tables_of_sweep
 from lit_thermal.files import write_text
 from lit_thermal.metrics.catalogue import shown
 from lit_thermal.plain_files import printable
@@ -24,22 +24,22 @@ from lit_thermal.report.gallery import Scene, profile_keys, scenes
 from lit_thermal.report.pictures import gradient
 from lit_thermal.report.read import Row, Study
 from lit_thermal.report.sheet import Sheet, SheetRow
-from lit_thermal.report.words import listed, plural
+from lit_thermal.report.words import letters, listed, plural
 
 INDEX = "index.html"
 TABLES = "tables"
 _LONGEST_STEM = 120
-"""Letters of the name of a table's files."""
+"""Longest stem of a table's files, in letters."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a reader may choose.
+    """Options of a report.
 
     Args:
-        reference: row that the others are held against where no published table names one.
-        pictures: how many scenes the gallery of each study has.
-        line: of the gray-value profiles; where the reference errs most unless given.
+        reference: row that the others are compared with, if no published table names one.
+        pictures: number of scenes in the gallery of each study.
+        line: image row of the gray-value profiles (default: where the reference has its largest error).
     """
 
     reference: str | None = None
@@ -49,31 +49,31 @@ class Options:
 
 @dataclass(frozen=True)
 class Block:
-    """A table with what stands around it."""
+    """A table with its heading, protocol and figures."""
 
     ident: str
     title: str
     sheet: Sheet
     ablation: Ablation | None = None
     tally: tuple[tuple[str, int], ...] = ()
-    """How often each verdict was reached."""
+    """Number of rows with each verdict."""
     lacking: str = ""
-    """Metrics that the paper prints and we have not measured."""
+    """Metrics that the paper prints but our runs did not measure."""
     protocol: Protocol | None = None
     ours: str = ""
-    """Our protocol in words."""
+    """Description of our protocol."""
     figures: tuple[Figure, ...] = ()
 
     @property
     def by_protocol(self) -> bool:
-        """The paper's own protocol was taken of ours too."""
+        """Whether our results were also measured by the paper's own protocol."""
         lines = self.ablation.lines if self.ablation else ()
         return any(cell.by_protocol is not None for line in lines for cell in line.cells.values())
 
 
 @dataclass(frozen=True)
 class Section:
-    """A study in the page."""
+    """One study in the page."""
 
     ident: str
     title: str
@@ -82,7 +82,7 @@ class Section:
     skipped: tuple[tuple[str, str], ...]
     blocks: tuple[Block, ...]
     others: tuple[Block, ...]
-    """The same of further test sets, folded."""
+    """Blocks of further test sets, which are folded."""
     cost: Block | None
     measurements: tuple[Block, ...]
     figures: tuple[Figure, ...]
@@ -91,10 +91,10 @@ class Section:
 
 
 def write_report(studies: Sequence[Study], out: Path, options: Options = Options()) -> Path:
-    """Write `index.html`, and its tables as CSV and LaTeX beside; each file appears whole or not at all.
+    """Write `index.html`, and its tables as CSV and LaTeX; each file appears whole or not at all.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
         InputError: the folder cannot be written, or an option fits no study.
@@ -107,7 +107,7 @@ def write_report(studies: Sequence[Study], out: Path, options: Options = Options
             found = section(study, f"s{number}", options, stem if stems.count(stem) == 1 else f"{stem}-{number}")
         sections.append(found)
     sections = _named_apart(sections)
-    # The page first: where there is no room for it, no table stands without it.
+    # The page first, so that a full disk does not leave tables without their page.
     write_text(out / INDEX, render(sections))
     for part in sections:
         for block in blocks_of(part):
@@ -117,7 +117,7 @@ def write_report(studies: Sequence[Study], out: Path, options: Options = Options
 
 
 def _named_apart(sections: Sequence[Section]) -> list[Section]:
-    """The same sections with a name of its own for the files of each table: names differ in letters that files lack."""
+    """Return the sections with a unique file name for each table; names may differ only in letters that files lack."""
     taken: set[str] = set()
 
     def apart(block: Block) -> Block:
@@ -140,7 +140,7 @@ def _named_apart(sections: Sequence[Section]) -> list[Section]:
 
 
 def render(sections: Sequence[Section]) -> str:
-    """The page as text."""
+    """Return the page as text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -160,26 +160,26 @@ def render(sections: Sequence[Section]) -> str:
     environment.filters.update(data_uri=_data_uri, raw=Markup, groupby_order=_grouped)
     titles = [part.title for part in sections]
     lead = (
-        "What each row was measured to, beside what the paper prints, with how sure each difference is, what it costs, "
-        "and what it looks like."
+        "Measured values of each row next to the published ones, with the uncertainty of each difference, cost, and "
+        "pictures."
     )
     page = environment.get_template("page.html.j2").render(sections=sections, title=listed(titles), lead=lead)
     return printable(page) + "\n"
 
 
 def blocks_of(part: Section) -> list[Block]:
-    """All tables of a section, in their order."""
+    """Return all tables of a section in their order."""
     return [*part.blocks, *part.others, *([part.cost] if part.cost else []), *part.measurements]
 
 
 def section(study: Study, ident: str, options: Options, stem: str) -> Section:
-    """Everything that the page says of a study.
+    """Return the section of a study.
 
     Args:
-        study: its rows.
-        ident: begins every id in the page.
-        options: what the reader chose.
-        stem: begins the names of its tables' files.
+        study: study with its rows.
+        ident: prefix of every id in the page.
+        options: options of the report.
+        stem: prefix of the names of its tables' files.
 
     Raises:
         InputError: an option does not fit the study, or a picture is missing.
@@ -192,7 +192,7 @@ def section(study: Study, ident: str, options: Options, stem: str) -> Section:
     shown_scenes = tuple(scenes(rows, options.pictures, options.line))
     blocks = [_ablation_block(study, one, ident, stem) for one in found]
     first = blocks[0].ablation.dataset if blocks[0].ablation else study.bases()[0]
-    # One test set is shown at once for each published table; the others are folded.
+    # Each published table is shown next to one test set; the other test sets are folded.
     main = [
         b
         for b in blocks
@@ -231,7 +231,7 @@ def section(study: Study, ident: str, options: Options, stem: str) -> Section:
 
 
 def _reference(study: Study, published: Sequence[Table], name: str | None) -> Row:
-    """The row that colours and curves begin with: the paper's reference where the sweep has it."""
+    """Return the row that comes first in colours and curves: the paper's reference if the sweep has it."""
     for table in published if name is None else ():
         if table.reference is not None:
             row = find(study, table.row(table.reference).point)
@@ -254,7 +254,7 @@ def _ablation_block(study: Study, ablation: Ablation, ident: str, stem: str) -> 
     words = [table.number, ablation.printed_dataset or ""] if table else ["ablation"]
     name = sheets.slug(*words, ablation.dataset)
     sheet = sheets.ablation_sheet(ablation, f"{stem}-{name}")
-    title = f"{table.number}: {table.caption}" if table else f"Rows against “{ablation.reference}”"
+    title = f"{table.number}: {table.caption}" if table else f"Rows compared with “{ablation.reference}”"
     forest = figures.differences(ablation, f"{ident}-{name}")
     return Block(
         f"{ident}-{name}",
@@ -270,7 +270,7 @@ def _ablation_block(study: Study, ablation: Ablation, ident: str, stem: str) -> 
 
 
 def _protocol(study: Study, metrics: Sequence[str]) -> str:
-    """Our protocol in words, without what it says of metrics that are not in the table."""
+    """Return the description of our protocol, without the metrics that are not in the table."""
     text = str(study.runs[0].record.get("protocol", {}).get("text", ""))
     for other in sorted({m for run in study.runs for found in run.values.values() for m in found} - set(metrics)):
         text = re.sub(rf"(?:^| ){re.escape(other)}: .*?\.(?= |$)", "", text)
@@ -278,13 +278,13 @@ def _protocol(study: Study, metrics: Sequence[str]) -> str:
 
 
 def _lacking(ablation: Ablation) -> str:
-    """Metrics that the paper prints and we have not measured, in words."""
+    """Return the metrics that the paper prints but our runs did not measure, as text."""
     measured = {m for m in ablation.metrics for line in ablation.lines if line.cells[m].ours}
     return listed([shown(m).label for m in ablation.metrics if m not in measured]) if ablation.table else ""
 
 
 def _named(study: Study, published: Sequence[Table]) -> Study:
-    """The same study with its rows named as in the paper, where it has them."""
+    """Return the study with the paper's names for the rows that the paper has."""
     names: dict[int, str] = {}
     for row in (row for table in published for row in table.rows):
         ours = find(study, row.point)
@@ -294,7 +294,7 @@ def _named(study: Study, published: Sequence[Table]) -> Study:
 
 
 def _facts(study: Study) -> tuple[tuple[str, str], ...]:
-    """What was measured on what, in pairs of a heading and words."""
+    """Return facts about the study as pairs of a heading and text."""
     runs = study.runs
     steps = sorted({run.steps for run in runs if run.steps})
     bases = study.bases()
@@ -305,11 +305,11 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
     conditions = [name for name in study.datasets() if name not in bases]
     seeds = sorted({run.seed for run in runs})
     facts = [
-        ("Method", listed(list(dict.fromkeys(run.method for run in runs)))),
+        ("Method", listed(list(dict.fromkeys(method_title(run.method) for run in runs)))),
         ("Rows", f"{sum(bool(row.runs) for row in study.rows)} of {len(study.rows)} measured"),
         (
             "Seeds",
-            f"{_up_to(study)}{plural(len(seeds), 'training')} of each row" if study.stem else "one training a row",
+            f"{_up_to(study)}{plural(len(seeds), 'training')} of each row" if study.stem else "one training per row",
         ),
         ("Test data", "; ".join(data)),
     ]
@@ -329,7 +329,7 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
         ("Machine", sheets.machine(study).removeprefix("Machine: ")),
     ]
     if study.overrides:
-        facts.append(("Changed for all", " ".join(study.overrides)))
+        facts.append(("Changed for all rows", " ".join(study.overrides)))
     return tuple(facts)
 
 
@@ -338,7 +338,7 @@ def _up_to(study: Study) -> str:
 
 
 def _skipped(study: Study) -> tuple[tuple[str, str], ...]:
-    """Metrics that were not taken, with the reason."""
+    """Return the metrics that were not measured, with the reasons."""
     found: dict[str, str] = {}
     for run in study.runs:
         found |= run.record.get("skipped") or {}
@@ -347,19 +347,20 @@ def _skipped(study: Study) -> tuple[tuple[str, str], ...]:
 
 def _about(study: Study, published: Sequence[Table]) -> str:
     if not published:
-        return "The papers print no table for these rows." if study.stem else ""
-    return f"Beside {listed([t.number for t in published])} of {sheets.paper_name(published[0].paper)}."
+        return "No published table has these rows." if study.stem else ""
+    return f"Compared with {listed([t.number for t in published])} of {published[0].title}."
 
 
 def _title(study: Study) -> str:
-    """The method and what its sweep is about: `THERIS: ablation`."""
+    """The method and the subject of its sweep: `<method>: ablation` for `sweeps/<method>_ablation.yaml`."""
     if not study.stem:
         return study.name
-    about = study.stem
-    for prefix in ("theris_", "corefusion_", "difiisr_", "3m_ti_", "real_iisr_"):
-        about = about.removeprefix(prefix)
-    methods = listed(list(dict.fromkeys(sheets.method_name(run.method) for run in study.runs)))
-    return f"{methods}: {about.replace('_', ' ')}"
+    methods = list(dict.fromkeys(run.method for run in study.runs))
+    titles = [method_title(method) for method in methods]
+    words = study.stem.split("_")
+    names = {letters(name) for name in (*methods, *titles)}
+    start = next((n for n in range(len(words) - 1, 0, -1) if letters("".join(words[:n])) in names), 0)
+    return f"{listed(titles)}: {' '.join(words[start:])}"
 
 
 def _tables_of(study: Study) -> list[str]:
@@ -371,12 +372,12 @@ def _data_uri(text: str, kind: str) -> str:
 
 
 def _grouped(rows: Sequence[SheetRow]) -> list[tuple[str, list[SheetRow]]]:
-    """Rows by their headings, in their order."""
+    """Group rows by their headings, in their order."""
     return [(group, list(found)) for group, found in itertools.groupby(rows, key=lambda row: row.group)]
 
 
 def _contents(part: Section) -> list[tuple[str, str]]:
-    """Ids and headings of a section, for the table of contents."""
+    """Return the ids and headings of a section for the table of contents."""
     found = [(block.ident, block.title.partition(":")[0]) for block in part.blocks]
     found += [(f"{part.ident}-others", "Other test sets")] if part.others else []
     found += [(f"{part.ident}-gallery", "Pictures")] if part.scenes else []

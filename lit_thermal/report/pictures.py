@@ -1,4 +1,4 @@
-"""Thermal pictures for a page: pseudo-colour as small PNGs in data URIs, with the scale of temperature beside."""
+"""Thermal pictures for a page: pseudo-colour PNGs in data URIs, and their colour scales."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ KELVIN_OF_ZERO = 273.15
 
 @dataclass(frozen=True)
 class Scale:
-    """What the colours of a picture mean."""
+    """Range and unit of the colours of a picture."""
 
     low: float
     high: float
@@ -24,27 +24,27 @@ class Scale:
     decimals: int
 
     def ticks(self, count: int = 5) -> list[str]:
-        """Evenly spaced numbers from the low end to the high one."""
+        """Return evenly spaced numbers from the low end to the high end."""
         values = np.linspace(self.low, self.high, count)
         return [f"{value:.{self.decimals}f}".replace("-", "\N{MINUS SIGN}") for value in values]
 
 
 @cache
 def palette() -> bytes:
-    """256 colours of matplotlib's `inferno`, as PIL takes them."""
+    """Return 256 colours of matplotlib's `inferno`, in PIL's form."""
     from matplotlib import colormaps
 
     return (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
 
 
 def gradient(stops: int = 12) -> str:
-    """The same colours as stops of a CSS gradient."""
+    """Return the same colours as stops of a CSS gradient."""
     colors = np.frombuffer(palette(), np.uint8).reshape(256, 3)[np.linspace(0, 255, stops).round().astype(int)]
     return ", ".join("#" + bytes(color).hex() for color in colors)
 
 
 def measured(counts: np.ndarray, radiometry: Radiometry) -> np.ndarray:
-    """Counts of a file as degrees Celsius where the temperature is known, else as they are."""
+    """Convert counts of a file to degrees Celsius if the temperature is known; otherwise return counts."""
     if radiometry.unit == "counts":
         return counts.astype(np.float64)
     values = (torch.from_numpy(counts.astype(np.float64)) - radiometry.offset) / radiometry.gain
@@ -52,25 +52,25 @@ def measured(counts: np.ndarray, radiometry: Radiometry) -> np.ndarray:
 
 
 def unit_of(radiometry: Radiometry, error: bool = False) -> str:
-    """Unit of what `measured` gives, and of differences of it."""
+    """Return the unit of the values of `measured`, or of their differences."""
     if radiometry.unit == "counts":
         return "counts"
     return "K" if error else "°C"
 
 
 def scale_of(values: np.ndarray, unit: str) -> Scale:
-    """From the 0.5 % to the 99.5 % quantile of values."""
+    """Return the scale from the 0.5 % to the 99.5 % quantile of values."""
     low, high = (float(np.quantile(values, q)) for q in (0.005, 0.995))
     return _scale(low, max(high, low + 1e-6), unit)
 
 
 def error_scale(errors: np.ndarray, unit: str) -> Scale:
-    """From 0 to the 99.5 % quantile of errors."""
+    """Return the scale from 0 to the 99.5 % quantile of errors."""
     return _scale(0.0, max(float(np.quantile(errors, 0.995)), 1e-6), unit)
 
 
 def colored(frames: np.ndarray, scale: Scale) -> str:
-    """Frames (T, H, W), one below the other, as a data URI of a PNG with the palette."""
+    """Return frames (T, H, W), one below the other, as the data URI of a PNG with the palette."""
     stack = frames.reshape(-1, frames.shape[-1])
     levels = ((stack - scale.low) * (255 / (scale.high - scale.low))).round().clip(0, 255).astype(np.uint8)
     image = Image.fromarray(levels, mode="P")
@@ -79,7 +79,7 @@ def colored(frames: np.ndarray, scale: Scale) -> str:
 
 
 def visible(pixels: np.ndarray) -> str:
-    """A visible picture (H, W, 3) uint8 as a data URI; a JPEG, since nothing is measured on it."""
+    """Return a visible picture (H, W, 3) uint8 as the data URI of a JPEG, since nothing is measured on it."""
     text = io.BytesIO()
     Image.fromarray(pixels).save(text, format="JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(text.getvalue()).decode()

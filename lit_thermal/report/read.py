@@ -1,4 +1,4 @@
-"""What runs and sweeps left behind, as a report reads it: rows, each of one run or of one run a seed."""
+"""Runs and sweeps as rows of a report; each row is one run, or one run per seed."""
 
 import json
 import math
@@ -14,41 +14,41 @@ from lit_thermal.errors import InputError, reading
 from lit_thermal.evaluation.levels import Level, read_levels
 from lit_thermal.files import is_plain
 from lit_thermal.plain_files import inside, printable, read_json, read_table
-from lit_thermal.report.records import GALLERY, METRICS
+from lit_thermal.report.run_record import GALLERY, METRICS
 from lit_thermal.shapes import LARGEST, check
 from lit_thermal.sweeping.record import SWEEP, PointRecord, read_sweep
 
 Values = dict[str, dict[str, dict[str, float]]]
-"""Data set, metric, image or clip: the number; a metric that is not finite on all of them is left out."""
+"""Values by data set, metric, and image or clip; a metric that is not finite everywhere is left out."""
 
 
 MOST_ROWS = 300
-"""A page of more rows cannot be read, nor drawn in a few minutes."""
+"""Largest number of rows; more could neither be read nor drawn in a few minutes."""
 _AGAIN = "run `test` again"
 
 
 class NothingFinite(InputError):
-    """A run was measured, and none of its numbers is one: its training diverged."""
+    """All numbers of a measured run are NaN or infinite: its training diverged."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained model and what its test measured."""
+    """One trained model and the results of its test."""
 
     folder: Path
     seed: int
     record: Mapping[str, Any]
-    """What `metrics.json` holds."""
+    """Content of `metrics.json`."""
     values: Values
-    """Of the method itself, over all frames of a clip."""
+    """Values of the method itself, over all frames of a clip."""
     logged: Sequence[Mapping[str, float]] = ()
-    """Lines of the training's log, each with `step` and what was logged then."""
+    """Lines of the training's log, each with `step` and the values logged at that step."""
     levels: Mapping[str, Sequence[Level]] = field(default_factory=dict)
-    """Name of a table of robustness to what it holds."""
+    """Levels by name of the robustness table."""
     gallery: Mapping[str, Any] = field(default_factory=dict)
-    """What `gallery.json` holds."""
+    """Content of `gallery.json`."""
     steps: int | None = None
-    """How long it was trained."""
+    """Training steps; None if they were not recorded."""
 
     @property
     def method(self) -> str:
@@ -57,7 +57,7 @@ class Run:
 
     @property
     def cost(self) -> Mapping[str, Any]:
-        """What it cost; empty where that was not recorded."""
+        """Recorded cost; empty if it was not recorded."""
         return self.record.get("cost") or {}
 
 
@@ -67,24 +67,24 @@ class Row:
 
     name: str
     runs: tuple[Run, ...]
-    """In the order of their seeds; none where all failed."""
+    """Runs in the order of their seeds; empty if all failed."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Of the sweep's point."""
+    """Parameters of the sweep's point."""
     missing: tuple[str, ...] = ()
-    """What should be there and is not: `seed 1 failed`."""
+    """Missing runs with the reason: `seed 1 failed`."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Rows that belong in one table."""
+    """Rows of one table."""
 
     name: str
     rows: tuple[Row, ...]
     stem: str | None = None
-    """Of the sweep's file; None for runs that were named one by one."""
+    """Stem of the sweep's file; None for runs that were given one by one."""
     seeds: int = 1
     overrides: tuple[str, ...] = ()
-    """What was added to the command of every point of the sweep."""
+    """Arguments added to the command of every point of the sweep."""
 
     @property
     def runs(self) -> list[Run]:
@@ -92,11 +92,11 @@ class Study:
         return [run for row in self.rows for run in row.runs]
 
     def datasets(self) -> list[str]:
-        """Every test set that a run has, in their order."""
+        """Return the test sets of all runs, in their order."""
         return list(dict.fromkeys(name for run in self.runs for name in run.values))
 
     def bases(self) -> list[str]:
-        """Test sets that are no condition of another: `simulated`, not `simulated_thermal_only` of the same images."""
+        """Return the test sets that are not conditions of others: `simulated`, not its `simulated_thermal_only`."""
         images = {
             name: {i for run in self.runs for m in run.values.get(name, {}).values() for i in m}
             for name in self.datasets()
@@ -112,12 +112,13 @@ def read_studies(paths: Sequence[Path], names: Sequence[str] = ()) -> list[Study
     """Read sweeps and runs.
 
     Args:
-        paths: folders of sweeps or of runs. Each sweep is a study of its own; all runs together are one, in which each
-            is a row and the first is what the others are held against.
-        names: of the runs; their experiments unless given, with the run's folder where two have one experiment.
+        paths: folders of sweeps or of runs. Each sweep is a study of its own. All runs together are one study with a
+            row per run; the first run is the reference.
+        names: names of the runs (default: their experiments, with the run's folder if two share an experiment).
 
     Raises:
-        InputError: a folder is neither, or nothing in it was measured, or names are not one for each run.
+        InputError: a folder is neither a run nor a sweep, nothing in it was measured, or the number of names is not
+            the number of runs.
     """
     if len(paths) > MOST_ROWS:
         raise InputError(f"{len(paths)} folders are too many for one page: give at most {MOST_ROWS}")
@@ -141,17 +142,17 @@ def read_studies(paths: Sequence[Path], names: Sequence[str] = ()) -> list[Study
 
 
 def read_run(folder: Path, seed: int = 0) -> Run:
-    """Read one run that was tested.
+    """Read one tested run.
 
     Raises:
-        InputError: there is no such folder, it holds no measurements, or they cannot be read.
+        InputError: the folder is missing, or has no measurements that can be read.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; give folders of tested runs, or of sweeps")
     if not os.path.lexists(folder / "metrics.json"):
         raise InputError(
-            f"{folder} holds neither {SWEEP} nor metrics.json: it is no sweep, and no run that was tested; give the "
-            "folder of a `test`, such as runs/theris/<time>-test"
+            f"{folder} has neither {SWEEP} nor metrics.json, so it is neither a sweep nor a tested run: give the "
+            "folder of a `test`, such as runs/<experiment>/<time>-test"
         )
     record = _json(folder, "metrics.json", METRICS)
     config = _yaml(folder, "config.yaml")
@@ -171,12 +172,12 @@ def read_run(folder: Path, seed: int = 0) -> Run:
 
 
 def read_values(folder: Path, method: str) -> Values:
-    """Read what a method was measured to on each image or clip, over all frames of a clip.
+    """Read the values of a method on each image or clip, over all frames of a clip.
 
-    A metric that is NaN on some images has no mean; that over the others would flatter the method.
+    A metric that is NaN on some images is left out, since a mean over the others would flatter the method.
 
     Raises:
-        InputError: there is no table of images, or it cannot be read.
+        InputError: the table of images is missing or cannot be read.
         NothingFinite: no metric is left.
     """
     result: Values = {}
@@ -206,11 +207,11 @@ def read_values(folder: Path, method: str) -> Values:
 
 
 _KEYS = {"dataset", "image", "clip", "method", "group", "groups", "frames", "down", "right"}
-"""Columns of a table of images that are no metrics."""
+"""Columns of a table of images that are not metrics."""
 
 
 def _lines(folder: Path) -> list[dict[str, str]]:
-    """The table of images, which is a CSV or, where it would be large, Parquet."""
+    """Read the table of images, which is a CSV file or, if large, a Parquet file."""
     if os.path.lexists(folder / "metrics.csv"):
         return read_table(inside(folder, "metrics.csv", folder), "a table of images", _AGAIN)
     large = inside(folder, "metrics.parquet", folder)
@@ -246,7 +247,7 @@ def _read_sweep(folder: Path) -> Study:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The experiment of each run, and the run too where one experiment has several."""
+    """Return the experiment of each run, with the name of the run if several share an experiment."""
     places = [folder.absolute() for folder in folders]
     experiments = [place.parent.name for place in places]
     names = [e if experiments.count(e) == 1 else f"{e} {p.name}" for e, p in zip(experiments, places, strict=True)]
@@ -254,7 +255,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _training_folder(folder: Path, config: Mapping[str, Any]) -> Path:
-    """Where the weights of a run were trained: the run itself, or that of the checkpoint it tested."""
+    """Return the folder of the training: the run itself, or the run of the checkpoint that it tested."""
     checkpoint = config.get("ckpt_path")
     if not isinstance(checkpoint, str) or not checkpoint or "\0" in checkpoint:
         return folder
@@ -263,12 +264,12 @@ def _training_folder(folder: Path, config: Mapping[str, Any]) -> Path:
         near = trained.resolve().is_relative_to(folder.resolve().parent) and (trained / "csv").is_dir()
     except (OSError, RuntimeError):
         near = False
-    # A configuration is not asked for what lies elsewhere: it may come from anybody.
+    # A config may come from anybody, so paths in it to other places are not followed.
     return trained if near else folder
 
 
 def _logged(folder: Path) -> list[dict[str, float]]:
-    """What a training logged, of all its parts where it was resumed; the later part where two have a step."""
+    """Read the log of a training, merged over its resumed parts; later parts replace equal steps of earlier ones."""
     files = sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda f: int(re.sub(r"\D", "", f.parent.name) or 0))
     merged: dict[int, dict[str, float]] = {}
     for file in files:
@@ -283,19 +284,19 @@ def _logged(folder: Path) -> list[dict[str, float]]:
 
 
 def _steps(record: Mapping[str, Any], logged: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -> int | None:
-    """How many steps a model was trained, by the first that says: its record, its configuration, its log."""
-    told = (record.get("cost") or {}).get("training_steps")
+    """Return the training steps of a model by its record, else by its config, else by its log."""
+    recorded = (record.get("cost") or {}).get("training_steps")
     trainer = config.get("trainer")
     planned = trainer.get("max_steps") if isinstance(trainer, dict) else None
-    if told:
-        return int(told)
+    if recorded:
+        return int(recorded)
     if isinstance(planned, int) and 0 < planned < LARGEST:
         return planned
     return int(logged[-1]["step"]) + 1 if logged else None
 
 
 def _number(text: str | None) -> float | None:
-    """A finite number that is no mistake, or None."""
+    """Return a finite number of plausible size, or None."""
     try:
         value = float(text or "nan")
     except ValueError:
@@ -311,7 +312,7 @@ def _json(folder: Path, name: str, shape: Any) -> dict[str, Any]:
 
 
 def _yaml(folder: Path, name: str) -> dict[str, Any]:
-    """A configuration; nothing where it is missing or was written by hand and is broken."""
+    """Read a config; return an empty one if the file is missing or broken."""
     try:
         content = plain_yaml.read(inside(folder, name, folder))
     except InputError:

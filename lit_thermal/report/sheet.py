@@ -1,4 +1,4 @@
-"""A table as a report has it in the page, as CSV and as LaTeX."""
+"""A table of a report, which the page, CSV and LaTeX share."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
-        # after the end of a line these would be read as its options
+        # after a line break these would be read as its options
         "[": "{[}",
         "]": "{]}",
         "*": "{*}",
@@ -57,23 +57,23 @@ class Column:
 
     label: str
     text: bool = False
-    """Words, aligned to the left."""
+    """Whether the column holds words, which are aligned to the left."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one place of a table."""
+    """One cell of a table."""
 
     text: str
-    """As it is shown."""
+    """Text in the page."""
     value: float | str | None = None
-    """For the CSV, in full precision; the text unless given."""
+    """Value for the CSV in full precision (default: the text)."""
     ends: tuple[float, float] | None = None
-    """Of the interval."""
+    """Ends of the interval."""
     span: str = ""
-    """The interval as it is shown."""
+    """Interval as text in the page."""
     kind: str = ""
-    """Class in the page, such as a verdict."""
+    """CSS class in the page, such as a verdict."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,11 @@ class SheetRow:
     name: str
     entries: tuple[Entry, ...]
     strong: bool = False
-    """The row that others are held against."""
+    """Whether the others are compared with this row."""
     note: str = ""
-    """In small letters under the name."""
+    """Small text under the name."""
     group: str = ""
-    """Heading above this row and those after it of the same one; empty has none."""
+    """Heading above this row and the following rows of the same group; empty for none."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Sheet:
     """A table."""
 
     stem: str
-    """Of its files."""
+    """Stem of its files."""
     caption: str
     first: str
     """Heading of the column of names."""
@@ -103,10 +103,10 @@ class Sheet:
     rows: tuple[SheetRow, ...]
     note: str = ""
     protocol: str = ""
-    """How the published numbers in it were measured; goes with them into every file."""
+    """Protocol of the published numbers in it, which every file of the table repeats."""
 
     def as_csv(self) -> str:
-        """One line a row; an interval has two columns of its own, and numbers have all their digits."""
+        """Return the table as CSV: one line per row, two columns per interval, numbers with all their digits."""
         spans = [any(row.entries[i].ends for row in self.rows) for i in range(len(self.columns))]
         grouped = any(row.group for row in self.rows)
         head = [*(["metric"] if grouped else []), self.first.lower()]
@@ -122,7 +122,7 @@ class Sheet:
         return as_csv(lines)
 
     def as_latex(self) -> str:
-        """A `table` of booktabs, whose intervals stand in brackets."""
+        """Return the table as LaTeX with booktabs and intervals in brackets."""
         align = "l" + "".join("l" if column.text else "r" for column in self.columns)
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex(self.caption)}}}"]
         lines += [rf"\label{{tab:{self.stem}}}", rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
@@ -136,13 +136,13 @@ class Sheet:
             lines.append(" & ".join([name, *cells]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}"]
         if self.note:
-            told = f"{self.note} Ours: standard protocol. {self.protocol}" if self.protocol else self.note
-            lines.append(rf"\par\smallskip\footnotesize {latex(told)}")
+            note = f"{self.note} Ours: standard protocol. {self.protocol}" if self.protocol else self.note
+            lines.append(rf"\par\smallskip\footnotesize {latex(note)}")
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
 def latex(text: str) -> str:
-    """Text in which everything that LaTeX reads as a command stands for itself."""
+    """Escape all characters of a text that LaTeX would read as commands."""
     return text.translate(_LATEX)
 
 

@@ -1,4 +1,4 @@
-"""The tables of a report: the ablation beside the published one, everything that was measured, and what it cost."""
+"""Tables of a report: the ablation next to the published one, all measurements, and the cost."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +26,7 @@ _NOT_RECORDED = "not recorded"
 
 
 def ablation_sheet(ablation: Ablation, stem: str) -> Sheet:
-    """The table of an ablation: for each metric ours, our difference, the paper's, its difference, and the verdict."""
+    """Return the table of an ablation: our value and difference, the paper's, and the verdict, for each metric."""
     table = ablation.table
     with_protocol = any(c.by_protocol is not None for line in ablation.lines for c in line.cells.values())
     columns = [Column("ours"), Column(f"{_DELTA} ours")]
@@ -45,17 +45,17 @@ def ablation_sheet(ablation: Ablation, stem: str) -> Sheet:
             rows.append(SheetRow(line.name, tuple(entries), line.reference, _row_note(line), heading(one)))
     caption = f"Ablation on {ablation.dataset}"
     if table:
-        caption += f" beside {table.number} of {paper_name(table.paper)} ({ablation.printed_dataset})"
+        caption += f" compared with {table.number} of {table.title} ({ablation.printed_dataset})"
     cells = [line.cells[metric].ours for metric in ablation.metrics for line in ablation.lines]
     several = max((found.seeds for found in cells if found), default=1) > 1
     over = "seeds and images" if several else "images; trainings under other seeds may differ by more"
-    note = f"{_DELTA}: difference to “{ablation.reference}”. Small: 95 % interval over {over}."
-    protocol = f"{paper_name(table.paper)}, {ablation.printed_dataset}: {table.protocol.text}" if table else ""
+    note = f"{_DELTA}: difference to “{ablation.reference}”. Small numbers: 95 % interval over {over}."
+    protocol = f"{table.title}, {ablation.printed_dataset}: {table.protocol.text}" if table else ""
     return Sheet(stem, caption, "Row", tuple(columns), tuple(rows), note, protocol)
 
 
 def measurements_sheet(study: Study, dataset: str, stem: str) -> Sheet:
-    """Every metric of every row on one test set, and of the strongest simple baseline below."""
+    """Return the table of all metrics of all rows on one test set, with the strongest simple baseline last."""
     metrics = [
         m
         for m in dict.fromkeys(m for run in study.runs for m in run.values.get(dataset, {}))
@@ -76,7 +76,7 @@ def measurements_sheet(study: Study, dataset: str, stem: str) -> Sheet:
 
 
 def cost_sheet(study: Study, stem: str) -> Sheet | None:
-    """What each row costs; None where no run has recorded it."""
+    """Return the table of each row's cost; None if no run has recorded it."""
     if not any(run.cost for run in study.runs):
         return None
     kinds: Sequence[tuple[str, str, Callable[[Any], str]]] = (
@@ -94,18 +94,18 @@ def cost_sheet(study: Study, stem: str) -> Sheet | None:
             mean = mean_cost(row, key)
             entries.append(Entry(_NOT_RECORDED if mean is None else write(mean), "" if mean is None else mean))
         rows.append(SheetRow(row.name, tuple(entries)))
-    note = f"Means over the seeds of a row. {machine(study)}. Times of a busy machine say little; budgets are in steps."
-    return Sheet(stem, "What each row costs", "Row", tuple(Column(label) for label, _, _ in kinds), tuple(rows), note)
+    note = f"Means over the seeds of a row. {machine(study)}. Times on a busy machine say little; budgets are in steps."
+    return Sheet(stem, "Cost of each row", "Row", tuple(Column(label) for label, _, _ in kinds), tuple(rows), note)
 
 
 def mean_cost(row: Row, key: str) -> float | None:
-    """Mean of a number of a row's cost over its seeds; None where none has it."""
+    """Return the mean over the seeds of one entry of a row's cost; None if no run has it."""
     found = [float(run.cost[key]) for run in row.runs if run.cost.get(key) is not None]
     return sum(found) / len(found) if found else None
 
 
 def machine(study: Study) -> str:
-    """On what the runs were measured, in words."""
+    """Return the machines of the runs as text."""
     found = list(
         dict.fromkeys(
             f"{run.cost.get('device')}, {plural(int(run.cost.get('threads') or 1), 'thread')}"
@@ -117,7 +117,7 @@ def machine(study: Study) -> str:
 
 
 def images_of(study: Study, dataset: str) -> str:
-    """How many images or clips a test set has, in words."""
+    """Return the number of images or clips of a test set as text."""
     data = next((run.record.get("data", {}).get(dataset) for run in study.runs if dataset in run.values), None) or {}
     if "images" in data:
         return plural(data["images"], "image")
@@ -127,27 +127,8 @@ def images_of(study: Study, dataset: str) -> str:
     return plural(len(values), "image")
 
 
-_NAMES = {
-    "theris": "THERIS",
-    "corefusion": "CoReFusion",
-    "difiisr": "DifIISR",
-    "three_m_ti": "3M-TI",
-    "real_iisr": "Real-IISR",
-}
-
-
-def paper_name(stem: str) -> str:
-    """A paper as its authors write its method."""
-    return _NAMES.get(stem, stem)
-
-
-def method_name(name: str) -> str:
-    """A class of this package as the authors of its paper write it."""
-    return {"ThreeMTI": "3M-TI", "RealIISR": "Real-IISR"}.get(name, name)
-
-
 def slug(*parts: str) -> str:
-    """Words as one part of a file's name or of a link."""
+    """Return words as one part of a file name or a link."""
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
@@ -155,28 +136,28 @@ _DELTA = "\N{INCREMENT}"
 
 
 def _absent(line: Line) -> str:
-    """Why a row has no value of ours."""
+    """Return the reason for a missing value of ours."""
     if line.row is None:
         return "not run"
     return "not measured" if line.row.runs else "failed"
 
 
 def _digits(cells: Iterable[Cell]) -> int:
-    """The most digits after the point that a paper prints in a column."""
+    """Return the largest number of digits after the point that a paper prints in a column."""
     return max((decimals_of(cell.printed.text) for cell in cells if cell.printed), default=0)
 
 
 def _printed(cell: Cell, digits: int) -> list[Entry]:
-    """What the paper has: its value, its difference and the verdict."""
+    """Return the paper's difference, the verdict, and the paper's value."""
     printed, gap = cell.printed, cell.printed_difference
     if printed is None or printed.value is None:
         value = Entry("not printed", kind="absent")
     else:
         value = Entry(printed.text, printed.value)
-    told = Entry(NONE)
+    difference = Entry(NONE)
     if gap is not None and cell.verdict != "reference":
-        told = Entry(number(gap, digits, True), round(gap, 9))
-    return [told, Entry(cell.verdict, kind=cell.verdict.replace(" ", "-")), value]
+        difference = Entry(number(gap, digits, True), round(gap, 9))
+    return [difference, Entry(cell.verdict, kind=cell.verdict.replace(" ", "-")), value]
 
 
 def _value(found: Estimate | None, metric: Metric, absent: str = "not measured") -> Entry:
@@ -198,7 +179,7 @@ def _difference(cell: Cell, metric: Metric) -> Entry:
 
 
 def _row_note(line: Line) -> str:
-    """What a row lacks."""
+    """Return a note on the missing runs of a row."""
     if line.row is None:
         return "no such point in the sweep"
     total = len(line.row.runs) + len(line.row.missing)

@@ -1,4 +1,4 @@
-"""How numbers, metrics and rows are written in a report."""
+"""Numbers, metrics and rows as text in a report."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from lit_thermal.metrics.metric import Metric
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
-"""Stands where there is no number."""
+"""Text in place of a missing number."""
 
 
 def heading(metric: Metric) -> str:
@@ -17,12 +17,12 @@ def heading(metric: Metric) -> str:
 
 
 def number(value: float | None, decimals: int | None = None, sign: bool = False) -> str:
-    """A number with a true minus; `NONE` where there is none.
+    """Return a number as text with a true minus sign; `NONE` for a missing number.
 
     Args:
-        value: what is written.
-        decimals: digits after the point; None writes three significant ones.
-        sign: also a plus is written.
+        value: number to write.
+        decimals: digits after the point; None writes three significant digits.
+        sign: whether to write a plus sign too.
     """
     if value is None or math.isnan(value):
         return NONE
@@ -34,17 +34,17 @@ def number(value: float | None, decimals: int | None = None, sign: bool = False)
 
 
 def span(low: float, high: float, decimals: int | None = None, sign: bool = False) -> str:
-    """The two ends of an interval."""
+    """Return the two ends of an interval as text."""
     return f"{number(low, decimals, sign)} to {number(high, decimals, sign)}"
 
 
 def decimals_of(text: str) -> int:
-    """How many digits a printed number has after its point."""
+    """Return the number of digits after the point of a printed number."""
     return len(text.partition(".")[2].partition("\N{PLUS-MINUS SIGN}")[0])
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them."""
+    """Return seconds as text in a readable unit."""
     if seconds is None:
         return NONE
     if seconds < 1:
@@ -56,7 +56,7 @@ def duration(seconds: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A large number with k, M or G."""
+    """Return a large number as text with k, M or G."""
     if value is None:
         return NONE
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -66,17 +66,22 @@ def count(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes in MB or GB."""
+    """Return bytes as text in MB or GB."""
     if value is None:
         return NONE
     return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
 
 
 def listed(words: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Return words as a list in a sentence: `a, b and c`."""
     return ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1] if words else ""
 
 
 def plural(n: int, noun: str) -> str:
-    """`1 image`, `2 images`."""
+    """Return a count with its noun: `1 image`, `2 images`."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def letters(name: str) -> str:
+    """Return the letters and digits of a name in lower case, by which names in files and in papers are compared."""
+    return "".join(c for c in name.lower() if c.isalnum())

@@ -11,11 +11,11 @@ from lit_thermal.sweeping.sweep_file import SweepFile
 def words_of_point(sweep: SweepFile, point: Point) -> list[str]:
     """Return the words after `python -m lit_thermal` for one point.
 
-    The macros of a sweep's command that this needs are `${env}`, `${interpreter}` and `${args}`.
+    The supported macros of a sweep's command are `${env}`, `${interpreter}` and `${args}`.
 
     Raises:
-        InputError: the command is not one of `python -m lit_thermal fit`, it allows packages, or it has another macro;
-            `${envvar:NAME}` among them, which would write what the machine keeps secret into the names of folders.
+        InputError: the command does not run `python -m lit_thermal fit`, it allows packages, or it has another macro,
+            such as `${envvar:NAME}`, which could write secrets of the machine into the names of folders.
     """
     words = []
     for word in sweep.command:
@@ -29,12 +29,12 @@ def words_of_point(sweep: SweepFile, point: Point) -> list[str]:
         )
     if any(word == "--allow" or word.startswith("--allow=") for word in words):
         raise InputError(
-            f"{sweep.path} gives --allow, by which code of other packages runs and which a file may not give: if you "
+            f"{sweep.path} gives --allow, which runs code of other packages and is not accepted from a file: if you "
             "trust the package, add --allow to your own command"
         )
     if secret := next((word for word in sweep.command if "${envvar:" in word), None):
         raise InputError(
-            f"the command of {sweep.path} refers to an environment variable ({secret}), which it may not read: write "
+            f"the command of {sweep.path} refers to an environment variable ({secret}), which is not allowed: write "
             "the value, or give it to `sweep` as an option"
         )
     if macros := [word for word in words if word.startswith("${")]:

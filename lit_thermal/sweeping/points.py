@@ -16,7 +16,7 @@ Point = dict[str, Any]
 """Value of each parameter by name."""
 
 MOST = 10_000
-"""Most points of a grid; a larger one is refused as a mistake."""
+"""Largest number of points; a larger sweep is refused as a mistake."""
 
 
 def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
@@ -39,7 +39,7 @@ def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
         raise InputError(f"{sweep.path} would have {most} points; {MOST} are the most that are run")
     if sweep.method == "random":
         if most is None:
-            raise InputError(f"{sweep.path} draws its points at random; say how many by --count N or run_cap")
+            raise InputError(f"{sweep.path} draws its points at random; give their number by --count N or run_cap")
         return [
             {name: _draw(sweep, name, random.Random(f"{name} {number}")) for name in sorted(sweep.parameters)}
             for number in range(most)
@@ -105,7 +105,7 @@ def _grid(sweep: SweepFile, name: str) -> list[Any]:
     else:
         drawn = "values with probabilities" if kind == "categorical" else kind
         raise InputError(
-            f"{sweep.path}: the parameter {name} is drawn from {drawn}, which has no grid; give `values` alone, "
+            f"{sweep.path}: the parameter {name} is drawn from {drawn}, which has no grid; give only `values`, "
             "or method: random"
         )
     return [_not_null(sweep, name, value) for value in values]
@@ -177,7 +177,7 @@ def _kind(sweep: SweepFile, name: str) -> str:
     if kind == "categorical_w_probabilities":
         kind = "categorical"
     if kind == "categorical" and (not isinstance(given.get("values"), list) or not given["values"]):
-        raise InputError(f"{sweep.path}: the parameter {name} needs `values`, a list with something in it")
+        raise InputError(f"{sweep.path}: the parameter {name} needs `values`, a list that is not empty")
     if kind == "constant" and "value" not in given:
         raise InputError(f"{sweep.path}: the parameter {name} is constant and needs `value`")
     if kind not in ("constant", "categorical", "int_uniform") and str(kind).removeprefix("q_") not in _CONTINUOUS:
@@ -223,7 +223,7 @@ def _probabilities(sweep: SweepFile, name: str) -> list[float] | None:
         return None
     weights = given["probabilities"]
     if not isinstance(weights, list) or len(weights) != len(given["values"]):
-        raise InputError(f"{sweep.path}: the parameter {name} has not one probability for each of its values")
+        raise InputError(f"{sweep.path}: the parameter {name} needs one probability for each of its values")
     if not all(isinstance(w, (int, float)) and 0 <= w <= LARGEST for w in weights) or not sum(weights) > 0:
         raise InputError(f"{sweep.path}: probabilities of the parameter {name} must be numbers from 0 up, not all 0")
     return weights
@@ -232,7 +232,7 @@ def _probabilities(sweep: SweepFile, name: str) -> list[float] | None:
 def _not_null(sweep: SweepFile, name: str, value: Any) -> Any:
     if value is None:
         raise InputError(
-            f"{sweep.path}: the parameter {name} has the value null, which arrives as the word None; "
+            f"{sweep.path}: the parameter {name} has the value null, which would be passed as the word None; "
             "sweep overlay files through `config` instead"
         )
     return value

@@ -1,4 +1,4 @@
-"""Record of a sweep: `sweep.json`, and for each point and seed a folder with `point.json` and the run itself."""
+"""Record of a sweep: `sweep.json`, and a folder for each point and seed with `point.json` and the run itself."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ _SWEEP = {
     "overrides": [str],
     "points": [{"name": str, "parameters": Each(object), "seed": _SEED, "folder": str}],
 }
-"""The shape of `sweep.json`."""
+"""Structure of `sweep.json`."""
 _POINT = {
     "state": OneOf(("finished", "failed", "missing")),
     "run?": (None, str),
@@ -28,8 +28,8 @@ _POINT = {
     "files?": Each(str),
     "returncode?": (None, Number(whole=True)),
 }
-"""The shape of `point.json`."""
-_WRITTEN = "is not what `sweep` writes"
+"""Structure of `point.json`."""
+_FOREIGN = "was not written by `sweep`"
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ def read_sweep(folder: Path) -> SweepRecord:
     """Read the record of a sweep, which may still be incomplete.
 
     Raises:
-        InputError: the folder holds no sweep, or its record is broken.
+        InputError: the folder holds no sweep, or its record is damaged.
     """
     path = inside(folder, SWEEP, folder)
     if not path.exists():
         raise InputError(f"{folder} is no folder of a sweep: it holds no {SWEEP}; run `sweep FILE` first")
     advice = "remove the folder and sweep again"
-    given = check(read_json(path, "what `sweep` writes", advice), _SWEEP, f"{path} {_WRITTEN}", advice)
+    given = check(read_json(path, "a record of `sweep`", advice), _SWEEP, f"{path} {_FOREIGN}", advice)
     points = tuple(_read_point(folder, point) for point in given["points"])
     return SweepRecord(
         given["name"], folder, given["file"], given["text"], given["seeds"], tuple(given["overrides"]), points
@@ -84,7 +84,7 @@ def read_sweep(folder: Path) -> SweepRecord:
 
 
 def write_sweep(record: SweepRecord) -> None:
-    """Write `sweep.json`; of the points it stores names, parameters, seeds and folders."""
+    """Write `sweep.json`, with names, parameters, seeds and folders of the points."""
     points = [
         {"name": p.name, "parameters": p.parameters, "seed": p.seed, "folder": p.folder.name} for p in record.points
     ]
@@ -104,17 +104,17 @@ def write_point(record: PointRecord, **more: Any) -> None:
 
 
 def read_point(folder: Path) -> dict[str, Any]:
-    """Read `point.json`; an empty mapping if the point has not ended.
+    """Return the content of `point.json`; it is empty if the point has not ended.
 
     Raises:
-        InputError: the file is broken.
+        InputError: the file is damaged.
     """
     path = inside(folder, POINT, folder)
     if not path.exists():
         return {}
     advice = f"remove {folder} and sweep again"
     content: dict[str, Any] = check(
-        read_json(path, "what `sweep` writes", advice), _POINT, f"{path} {_WRITTEN}", advice
+        read_json(path, "a record of `sweep`", advice), _POINT, f"{path} {_FOREIGN}", advice
     )
     return content
 
@@ -136,7 +136,7 @@ def _read_point(folder: Path, given: dict[str, Any]) -> PointRecord:
 
 
 def _below(folder: Path, name: str, record: str) -> Path:
-    """The path of a folder that a record beside it names: one name, and no link to elsewhere."""
+    """Return the path of a folder that a record names: a single name, and no link to another place."""
     if len(Path(name).parts) != 1:
-        raise InputError(f"{folder / record} {_WRITTEN}: it names the folder {name[:120]!r}; sweep again")
+        raise InputError(f"{folder / record} {_FOREIGN}: it names the folder {name[:120]!r}; sweep again")
     return inside(folder, name, folder / record)

@@ -34,15 +34,15 @@ from lit_thermal.sweeping.sweep_file import SweepFile
 POLL = 0.5
 """Seconds between two checks of the running processes."""
 GRACE = 30.0
-"""Seconds that an interrupted process gets to end by itself."""
+"""Seconds that an interrupted process has to end by itself."""
 PROGRESS_FILE = "LIT_THERMAL_PROGRESS"
 """Environment variable with the file in which a run records its progress."""
 SWEEP_PROCESS = "LIT_THERMAL_SWEEP_PROCESS"
-"""Environment variable with the process of the sweep; a run ends when that process is gone."""
+"""Environment variable with the process id of the sweep; a run ends when that process is gone."""
 
 
 _PROGRESS = {"phase": str, "step": COUNT, "steps?": (None, Number()), "val/psnr?": (None, float)}
-"""The shape of what a run notes of itself."""
+"""Structure of the progress file of a run."""
 
 
 class Watcher(Protocol):
@@ -86,7 +86,7 @@ def plan(
             words = [*words_of_point(sweep, point), *overrides, f"--seed_everything={seed}"]
             words += ["--trainer.logger=true", f"--trainer.default_root_dir={folder}", f"--experiment={own.name}"]
             if (odd := next((word for word in words if "\0" in word or not _is_whole(word)), None)) is not None:
-                raise InputError(f"{sweep.path}: {odd[:80]!r} cannot be a word of a command; give other values")
+                raise InputError(f"{sweep.path}: {odd[:80]!r} cannot be an argument of a command; give other values")
             records.append(PointRecord(name, point, seed, "missing", own, None, None, tuple(words)))
     if len({record.folder for record in records}) < len(records):
         raise InputError(f"{sweep.path} has two points of the same name; give their parameters other values")
@@ -155,11 +155,11 @@ def _work(
 def _start(point: PointRecord, place: int, environment: dict[str, str], files: list[Path]) -> _Process:
     digests = {str(file): _digest(file) for file in files}
     if point.folder.is_symlink():
-        point.folder.unlink()  # what it leads to belongs to somebody else
+        point.folder.unlink()  # the target of the link is kept
     shutil.rmtree(point.folder, ignore_errors=True)
-    told = {PROGRESS_FILE: str(point.folder / PROGRESS), SWEEP_PROCESS: str(os.getpid())}
+    variables = {PROGRESS_FILE: str(point.folder / PROGRESS), SWEEP_PROCESS: str(os.getpid())}
     try:
-        # a process that a killed sweep left may still write there until it notices
+        # A process of a killed sweep may still write there until it notices.
         point.folder.mkdir(parents=True, exist_ok=True)
         with (point.folder / LOG).open("wb") as log:
             process = subprocess.Popen(
@@ -167,12 +167,12 @@ def _start(point: PointRecord, place: int, environment: dict[str, str], files: l
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | environment | told,
-                # Ctrl-C reaches the sweep alone, which then ends its processes one by one
+                env=os.environ | environment | variables,
+                # Ctrl-C reaches only the sweep, which then ends its processes one by one.
                 start_new_session=True,
             )
     except (OSError, ValueError) as error:
-        raise InputError(f"{point.folder} cannot be made, or its run started ({short(error)}): make room") from error
+        raise InputError(f"the run in {point.folder} cannot be started ({short(error)}): make room") from error
     return _Process(point, process, time.perf_counter(), place, digests)
 
 
@@ -188,7 +188,7 @@ def _finish(one: _Process) -> PointRecord:
 
 
 def _stop(running: list[_Process]) -> None:
-    """End processes: by a request first, and after some time by force."""
+    """End processes: first by an interrupt, and after `GRACE` seconds by force."""
     for one in running:
         with contextlib.suppress(ProcessLookupError):
             one.process.send_signal(signal.SIGINT)
@@ -221,7 +221,7 @@ def _terminated_as_interrupt() -> Iterator[None]:
 
 
 def _check_same(planned: SweepRecord, earlier: SweepRecord, files: Callable[[PointRecord], list[Path]]) -> None:
-    """Refuse to mix points with other settings and finished ones."""
+    """Check that finished points of an earlier sweep have the same settings as the planned ones."""
     finished = {point.folder: point for point in earlier.points if point.state == "finished"}
     for point in planned.points:
         if point.folder not in finished:
@@ -230,7 +230,7 @@ def _check_same(planned: SweepRecord, earlier: SweepRecord, files: Callable[[Poi
         then = list(read_point(point.folder).get("files", {}).values())
         changed = [file.name for file, digest in zip(files(point), then, strict=False) if _digest(file) != digest]
         if _settings(finished[point.folder]) != _settings(point) or changed:
-            why = f"{changed[0]} has changed since" if changed else "its command was another"
+            why = f"{changed[0]} has changed since" if changed else "its command was different"
             raise InputError(
                 f"{point.folder.name} in {planned.folder} finished under other settings ({why}); "
                 "remove that folder, or give another --out"
@@ -238,13 +238,13 @@ def _check_same(planned: SweepRecord, earlier: SweepRecord, files: Callable[[Poi
     others = finished.keys() - {point.folder for point in planned.points}
     if others and earlier.overrides != planned.overrides:
         raise InputError(
-            f"{min(others).name} in {planned.folder} finished under other settings (added were "
+            f"{min(others).name} in {planned.folder} finished under other settings (added options: "
             f"{' '.join(earlier.overrides) or 'none'}); remove that folder, or give another --out"
         )
 
 
 def _with_others(planned: SweepRecord, earlier: SweepRecord) -> SweepRecord:
-    """Add the points of an earlier run of the same sweep that this one was not asked for, at their places."""
+    """Add points of an earlier run of the same sweep that were not requested now, in their original order."""
     if (earlier.text, earlier.overrides) != (planned.text, planned.overrides):
         return planned
     points = {point.folder: point for point in (*earlier.points, *planned.points)}
@@ -263,7 +263,7 @@ def _progress(point: PointRecord) -> dict[str, Any]:
         content: dict[str, Any] = check(
             read_json(point.folder / PROGRESS, "progress", nan=True), _PROGRESS, PROGRESS, ""
         )
-    except InputError:  # not there yet
+    except InputError:  # not written yet
         return {}
     return content
 
@@ -273,7 +273,7 @@ def _digest(path: Path) -> str:
 
 
 def _is_whole(word: str) -> bool:
-    """Whether a word can be given to a process: it holds no half of a character."""
+    """Return whether a word can be passed to a process: it has no lone surrogates."""
     try:
         os.fsencode(word)
     except UnicodeEncodeError:
@@ -284,6 +284,6 @@ def _is_whole(word: str) -> bool:
 def _file_name(name: str) -> str:
     """Turn a point's name into a folder name; a long one is cut and made unique by its digest."""
     short = "".join(c if c.isalnum() or c in "=.-_+" else "_" for c in name.replace(", ", "+")) or "point"
-    if len(short.encode()) > 200:  # file systems take 255 bytes, and a seed follows
+    if len(short.encode()) > 200:  # file systems allow 255 bytes, and the seed is appended
         short = f"{short[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     return short

@@ -1,4 +1,4 @@
-"""Reads W&B sweep files, as `wandb sweep` takes them."""
+"""Reading of W&B sweep files, in the format of `wandb sweep`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ LEFT_OUT = {"early_terminate": "points run to their end"}
 
 @dataclass(frozen=True)
 class SweepFile:
-    """A sweep as stated in its file."""
+    """Content of a sweep file."""
 
     path: Path
     text: str
@@ -28,7 +28,7 @@ class SweepFile:
     command: tuple[str, ...]
     run_cap: int | None
     left_out: tuple[str, ...]
-    """Sentences about keys that have no effect here."""
+    """Messages about keys that have no effect here."""
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ def read_sweep_file(path: Path) -> SweepFile:
     if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict) or not content["parameters"]:
         raise InputError(f"{path} is no sweep file: it needs `parameters`, a mapping of each name to its values")
     if unknown := sorted(set(content) - KNOWN - set(LEFT_OUT) - {"run_cap"}):
-        raise InputError(f"{path} has the key {unknown[0]!r}, which a sweep file has not ({', '.join(sorted(KNOWN))})")
+        raise InputError(f"{path} has the unknown key {unknown[0]!r} (known keys: {', '.join(sorted(KNOWN))})")
     method = content.get("method", "grid")
     if method not in METHODS:
         raise InputError(

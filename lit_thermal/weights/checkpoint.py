@@ -1,7 +1,8 @@
-"""Checkpoints: reading them safely, the model that one was made by, and whether its weights fit a model."""
+"""Checkpoints: safe reading, rebuilding the recorded model, and checks whether weights fit a model."""
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from lit_thermal.blocks.pretrained import without_pretrained
 from lit_thermal.errors import InputError
 from lit_thermal.files import is_plain
 from lit_thermal.methods.base import SuperResolver
+from lit_thermal.moved import with_current_paths
 from lit_thermal.shapes import COUNT, check
+from lit_thermal.weights.old_records import translated
 from lit_thermal.weights.surgery import compare
 from lit_thermal.weights_file import check_finite, check_kinds, check_tensors, named_as, read_file, save_file
 
 STATES = ("state_dict", "current_model_state")
-"""Keys of a checkpoint under which weights lie: those to restore with, and with a moving average those in training."""
+"""Keys of a checkpoint with weights: those to restore with, and with a moving average also those being trained."""
 
 
 _TRAINING = {
@@ -31,14 +34,14 @@ _TRAINING = {
     "optimizer_states": [{"state": dict, "param_groups": [dict]}],
     "lr_schedulers": list,
 }
-"""The shape of what a training goes on from, beside the weights."""
+"""Structure of the training state in a checkpoint."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; only tensors and plain values are unpickled.
 
     Returns:
-        What Lightning saved: `state_dict`, optimizer states, and `lit_thermal`, the record of the model.
+        The checkpoint of Lightning: `state_dict`, optimizer states, and `lit_thermal`, the record of the model.
 
     Raises:
         InputError: there is no such file, it cannot be read or is damaged, or it holds no weights.
@@ -52,10 +55,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def as_checkpoint(checkpoint: Any, path: str | Path) -> dict[str, Any]:
-    """Return what was read from a file where that is a checkpoint with weights.
+    """Return the content of a file after checking that it is a checkpoint with weights.
 
     Raises:
-        InputError: it is something else, or its weights are no dense tensors.
+        InputError: the content is no checkpoint, or its weights are not dense tensors.
     """
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise InputError(f"{path} holds no weights under 'state_dict'; give a checkpoint that `fit` wrote")
@@ -66,47 +69,46 @@ def as_checkpoint(checkpoint: Any, path: str | Path) -> dict[str, Any]:
 
 
 def read_values(path: Path, mapped: bool = False) -> Any:
-    """Return what `torch.save` wrote to a file, or .safetensors, onto the CPU, as `weights_file.read_file` does.
+    """Read a file of `torch.save`, or .safetensors, onto the CPU, as `weights_file.read_file` does.
 
     Args:
-        path: of the file.
-        mapped: leave tensors in the file until they are used, and those that are not used for good. It must not be
-            written to meanwhile.
+        path: file to read.
+        mapped: map tensors from the file and read only those that are used. The file must not change meanwhile.
 
     Raises:
-        InputError: it cannot be read, is damaged, or holds more than tensors and plain values.
+        InputError: the file cannot be read, is damaged, or holds more than tensors and plain values.
     """
     return read_file(path, "a checkpoint", mapped=mapped)
 
 
 def load_model(path: str | Path) -> SuperResolver:
-    """Rebuild the model that a checkpoint was made by, with its weights, in eval mode on the CPU.
+    """Rebuild the model of a checkpoint with its weights, in eval mode on the CPU.
 
     Raises:
-        InputError: the checkpoint cannot be read, carries no record of its model, names one that this version does
-            not have, or does not fit it.
+        InputError: the checkpoint cannot be read, has no record of its model, names a model that this version does not
+            have, or does not fit it.
     """
     return rebuild(read_checkpoint(path), path)
 
 
 def rebuild(checkpoint: dict[str, Any], path: str | Path) -> SuperResolver:
-    """Rebuild the model that a checkpoint was made by, as `load_model` does.
+    """Rebuild the model of a checkpoint, as `load_model` does.
 
     Args:
-        checkpoint: what was read.
-        path: where it was read from, for the sentences.
+        checkpoint: content of the checkpoint.
+        path: file of the checkpoint, used in error messages.
 
     Raises:
-        InputError: as `load_model`, but for the reading.
+        InputError: the checkpoint has no record of its model, the model cannot be built, or the weights do not fit it.
     """
     config = recorded_model(checkpoint)
     if config is None:
-        raise InputError(f"{path} does not say what model it belongs to; give a checkpoint that `fit` wrote")
+        raise InputError(f"{path} has no record of its model; give a checkpoint that `fit` wrote")
     try:
         model = build_model(config, f"the model recorded in {path}")
     except InputError:
         raise
-    except Exception as error:  # the record is of others: null or a size below 0 makes a constructor raise anything
+    except Exception as error:  # with arguments of another version, such as null, a constructor may raise anything
         version = checkpoint["lit_thermal"].get("version")
         raise InputError(
             f"{path} was made by lit_thermal {version}, and version {lit_thermal.__version__} cannot build its model "
@@ -118,15 +120,15 @@ def rebuild(checkpoint: dict[str, Any], path: str | Path) -> SuperResolver:
 
 
 def build_model(config: dict[str, Any], where: str = "the config of a model") -> SuperResolver:
-    """Build the model that a config names, to be given all its weights: none are fetched to start from.
+    """Build the model of a config without loading pretrained weights, because a checkpoint has all weights.
 
     Args:
         config: class path and arguments as plain values; the model keeps it for its checkpoints.
-        where: what the config comes from, for the sentence.
+        where: source of the config, used in error messages.
 
     Raises:
-        argparse.ArgumentError: there is no such class, or it does not take these arguments.
-        InputError: it names what a checkpoint may not name.
+        argparse.ArgumentError: there is no such class, or it does not accept these arguments.
+        InputError: the config names a class that a checkpoint is not allowed to name.
     """
     packages = trust.allowed(trust.CHECKPOINTS)
     trust.check_values(config, where, packages)
@@ -154,11 +156,11 @@ def save_model(model: SuperResolver, path: Path) -> None:
     """Write a model as a checkpoint that `load_model`, `--from`, and `--ckpt_path` of all verbs but `fit` take.
 
     Args:
-        model: with the config that it was built by.
-        path: of the file; it appears whole or not at all.
+        model: model that keeps the config from which it was built.
+        path: checkpoint to write, completely or not at all.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the checkpoint cannot be written.
     """
     checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "epoch": 0, "global_step": 0}
     checkpoint["pytorch-lightning_version"] = lightning.__version__
@@ -167,28 +169,28 @@ def save_model(model: SuperResolver, path: Path) -> None:
 
 
 def constructor_error(error: ValueError) -> BaseException:
-    """Return what a constructor raised; jsonargparse wraps it in one about the types that it tried."""
+    """Return the original exception of a constructor, which jsonargparse wraps in a list of the types that it tried."""
     wrapped = str(error).startswith("Does not validate against any of the Union subtypes")
     return error.__cause__ if wrapped and error.__cause__ is not None else error
 
 
 def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-    """Return class path and arguments of the model that a checkpoint was made by, where it says so."""
+    """Return class path and arguments of the model recorded in a checkpoint, or None if there is no record."""
     record = checkpoint.get("lit_thermal")
     config = record.get("model") if isinstance(record, dict) else None
     if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
         return None
-    return config if isinstance(config.get("init_args", {}), dict) else None
+    return translated(with_current_paths(config)) if isinstance(config.get("init_args", {}), dict) else None
 
 
 def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Check that a checkpoint holds exactly the weights of the model, by name, shape and kind, and that all are finite.
+    """Check that a checkpoint holds exactly the weights of the model (name, shape, kind of number), all of them finite.
 
-    Words that wrappers put into the names (`module.`, `_orig_mod.`) are taken off in the checkpoint.
+    Prefixes of wrappers in the names (`module.`, `_orig_mod.`) are removed in the checkpoint.
 
     Raises:
-        InputError: it does not; the sentence counts what is missing, unexpected and of another shape, and names the
-            settings that differ.
+        InputError: the checkpoint does not fit; the message counts missing, unexpected and reshaped weights, and names
+            the settings that differ.
     """
     made = recorded_model(checkpoint) or {}
     made_by = made.get("class_path", "").rsplit(".", 1)[-1]
@@ -199,11 +201,11 @@ def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) ->
     for key in STATES:
         if isinstance(state := checkpoint.get(key), dict):
             checkpoint[key] = named_as(own, state, path)
-    if differences := compare(own, checkpoint["state_dict"]).told():
+    if differences := compare(own, checkpoint["state_dict"]).describe():
         others = _other_settings(made, getattr(model, "config", None) or {})
         raise InputError(
             f"{path} does not fit the model: of its weights {differences}{others}; give it by --from to keep what "
-            "fits, or build the model that it was made by"
+            "fits, or use the config of its model"
         )
     for key in STATES:
         if isinstance(state := checkpoint.get(key), dict):
@@ -212,10 +214,10 @@ def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) ->
 
 
 def check_training(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Check that the state of a training, where a checkpoint has one, is as a training wrote it.
+    """Check the structure of the training state in a checkpoint, if it has one.
 
     Raises:
-        InputError: it is not; Lightning would fail on it, or begin anew without a word.
+        InputError: the state is damaged; Lightning would fail on it, or silently start from the beginning.
     """
     if "optimizer_states" not in checkpoint:
         return
@@ -226,22 +228,22 @@ def check_training(checkpoint: dict[str, Any], path: str | Path) -> None:
 
 
 def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str | Path, schedule: str = "") -> None:
-    """Check that training can go on from a checkpoint as the config says.
+    """Check that training can continue from a checkpoint with the settings of the config.
 
-    The optimizer's and the schedule's settings lie in their state, which a resumed run loads: other settings in the
-    config would be lost without a word.
+    The state of optimizer and schedule includes their settings, and a resumed run loads it: different settings in the
+    config would silently be ignored.
 
     Args:
         config: class path and arguments of the model.
-        checkpoint: what the training goes on from.
-        path: where it was read from.
-        schedule: what the learning rate does when the training goes on, in words.
+        checkpoint: checkpoint of the earlier training.
+        path: file of the checkpoint, used in error messages.
+        schedule: description of the coming learning rates, used in the error message.
 
     Raises:
-        InputError: the checkpoint has no training state, or one of other settings.
+        InputError: the checkpoint has no training state, or it was trained with other settings.
     """
     if "optimizer_states" not in checkpoint:
-        raise InputError(f"{path} holds weights only, so training cannot go on from it; give it by --from instead")
+        raise InputError(f"{path} holds weights only, so training cannot continue from it; give it by --from instead")
     before = (recorded_model(checkpoint) or config).get("init_args", {})
     for key in ("optimizer", "lr_scheduler"):
         old, new = before.get(key), config.get("init_args", {}).get(key)
@@ -250,27 +252,34 @@ def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str 
             keep = f" by --model.{key}.{name}={was}" if name not in ("", "class_path") else ""
             goes_on = ""
             if key == "lr_scheduler" and schedule:
-                goes_on = f"a training that goes on keeps the one there, by which {schedule}; to go on so, "
+                goes_on = f"a resumed training keeps the old one, by which {schedule}; to resume, "
             raise InputError(
-                f"{path} carries the state of another model.{key}: {f'{name} {was}'.strip()} there and {now} here; "
+                f"{path} has the state of another model.{key}: {f'{name} {was}'.strip()} there and {now} here; "
                 f"{goes_on}keep the old setting{keep}, or give it by --from to start a new training with its weights"
                 f"{' and a schedule of its own' * bool(goes_on)}"
             )
 
 
 def _other_settings(made: dict[str, Any], own: dict[str, Any]) -> str:
-    """Return in words which settings that may shape a model, such as widths and ranks, differ between two configs."""
-    before, now = (config.get("init_args", {}) for config in (made, own))
-    told = [
-        f"model.{name} {old} (here {now[name]})"
-        for name, old in before.items()
-        if isinstance(old, (int, str)) and isinstance(now.get(name), (int, str)) and old != now[name]
-    ]
-    return f"; it was made with {', '.join(told)}" if told else ""
+    """Return a clause that lists different settings, such as widths and ranks, of two configs."""
+    different = [f"model.{name} {old} (here {new})" for name, old, new in _differing_sizes(made, own)]
+    return f"; it was made with {', '.join(different)}" if different else ""
+
+
+def _differing_sizes(made: Any, own: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, old and new value of the numbers and words that two configs of one class both give and differ in."""
+    if not (isinstance(made, dict) and isinstance(own, dict) and made.get("class_path") == own.get("class_path")):
+        return
+    before, now = made.get("init_args") or {}, own.get("init_args") or {}
+    for name, old in before.items():
+        if isinstance(old, (int, str)) and isinstance(now.get(name), (int, str)) and old != now[name]:
+            yield f"{path}{name}", old, now[name]
+        else:
+            yield from _differing_sizes(old, now.get(name), f"{path}{name}.")
 
 
 def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
-    """Return name, old and new of the first value that differs between two configs."""
+    """Return name, old value and new value of the first difference between two configs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(n for n in new if n not in old)]:
             if old.get(name) != new.get(name):
@@ -279,7 +288,7 @@ def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
 
 
 def _beside(path: Path) -> str:
-    """Return which checkpoints lie where one was looked for."""
+    """Return a clause that lists the checkpoints in the folder of a missing one."""
     names = sorted(p.name for p in path.parent.glob("*.ckpt")) if os.path.isdir(path.parent) else []
     if names:
         return f"; {path.parent} has {', '.join(names[:5])}"

@@ -1,4 +1,4 @@
-"""LoRA folded into the weights it was added to: a checkpoint for deployment."""
+"""Merging of LoRA into the base weights, which makes a checkpoint for deployment."""
 
 import json
 from collections.abc import Mapping
@@ -12,30 +12,30 @@ from lit_thermal.weights.checkpoint import build_model, read_checkpoint, rebuild
 
 
 def merged(path: Path, base: str = "") -> ThreeMTI:
-    """Rebuild the model of a checkpoint with LoRA and fold that into the weights it was added to.
+    """Rebuild the model of a checkpoint with LoRA, and fold the LoRA into the base weights.
 
-    The model that is returned has `train: all` and the configurations of its networks in its own config, so that a
-    checkpoint of it needs no files of the model that it was trained from, but for the text encoder of its prompts.
+    The returned model has `train: all` and the configurations of its networks in its own config, so that its checkpoint
+    needs no files of the base model except the text encoder of its prompts.
 
     Args:
-        path: of the checkpoint.
-        base: folder of the model that it was trained from, or its name on the hub; empty: the one that it was trained
-            with. A text encoder in the same folder moves along.
+        path: checkpoint with LoRA.
+        base: folder of the base model, or its name on the hub; if empty, those used in training. A text encoder in the
+            same folder is also read from there.
 
     Raises:
-        InputError: the checkpoint cannot be read or holds no LoRA, or the model that it was trained from cannot be had.
+        InputError: the checkpoint cannot be read or has no LoRA, or the base model cannot be found.
     """
     checkpoint = read_checkpoint(path)
     if not any(".lora_A." in name for name in checkpoint["state_dict"]):
-        raise InputError(f"{path} holds no LoRA, so that there is nothing to fold in: use it as it is")
+        raise InputError(f"{path} holds no LoRA to merge: use it unchanged")
     if (config := recorded_model(checkpoint)) is not None:
         folder = _folder(config)
         if folder is None:
             raise InputError(
-                f"{path} has LoRA and does not name what it was added to (model.base.folder), which is in no "
-                "checkpoint: it cannot be merged"
+                f"{path} has LoRA but names no base model (model.base.folder), whose weights are not in it: it "
+                "cannot be merged"
             )
-        checkpoint["lit_thermal"]["model"] = _moved(config, folder, base or folder)
+        checkpoint["lit_thermal"]["model"] = _replaced(config, folder, base or folder)
     try:
         model = rebuild(checkpoint, path)
     except InputError as error:
@@ -52,28 +52,28 @@ def merged(path: Path, base: str = "") -> ThreeMTI:
     merge(network.unet, network.autoencoder)
     whole = build_model(model.config | {"init_args": kept})
     assert isinstance(whole, ThreeMTI)
-    # Its state dict would leave out what was frozen.
+    # The state dict would leave out frozen weights.
     state = dict(model.named_parameters()) | dict(model.named_buffers())
     whole.load_state_dict({name: state[name] for name in whole.state_dict()})
     return whole.eval()
 
 
 def _config(network: Any) -> dict[str, Any]:
-    """The configuration of a network of diffusers in plain values, without what names its file."""
+    """Return the configuration of a diffusers network as plain values, without the keys about its file."""
     return {key: value for key, value in json.loads(network.to_json_string()).items() if not key.startswith("_")}
 
 
 def _folder(config: dict[str, Any]) -> str | None:
-    """Where a config has the weights from that LoRA is added to."""
+    """Return the folder of the base model in a config, or None."""
     base = config.get("init_args", {}).get("base")
     arguments = base.get("init_args") if isinstance(base, dict) else None
     return arguments.get("folder") if isinstance(arguments, dict) else None
 
 
-def _moved(value: Any, old: str, new: str) -> Any:
-    """Plain values with one string in place of another."""
+def _replaced(value: Any, old: str, new: str) -> Any:
+    """Return plain values with all strings `old` replaced by `new`."""
     if isinstance(value, Mapping):
-        return {key: _moved(held, old, new) for key, held in value.items()}
+        return {key: _replaced(item, old, new) for key, item in value.items()}
     if isinstance(value, list):
-        return [_moved(held, old, new) for held in value]
+        return [_replaced(item, old, new) for item in value]
     return new if value == old else value

@@ -1,4 +1,4 @@
-"""What the learning rate does in a training that goes on from a checkpoint."""
+"""Learning rates of a training that continues from a checkpoint."""
 
 import warnings
 from typing import Any
@@ -11,24 +11,24 @@ from lit_thermal.methods.base import SuperResolver
 from lit_thermal.weights.checkpoint import recorded_model
 
 _LONGEST = 200_000
-"""Steps that are looked ahead at most, about two seconds."""
+"""Largest number of steps that are computed ahead, which takes about two seconds."""
 
 
 def rates_ahead(model: SuperResolver, checkpoint: dict[str, Any], steps: int) -> dict[int, float]:
-    """Return the learning rate of each step to come, from that of the checkpoint on: step to rate.
+    """Return the learning rate of each remaining step, by step.
 
-    The schedule goes on with the state that the checkpoint has of it, its length included, as Lightning restores it.
+    The schedule continues with its state in the checkpoint, including its length, as Lightning restores it.
 
     Args:
-        model: its optimizer and schedule are those of the checkpoint, perhaps of other settings.
-        checkpoint: with the state of a training.
-        steps: of the whole training; -1: not known.
+        model: model with an optimizer and a schedule of the same classes as in the checkpoint.
+        checkpoint: checkpoint with training state.
+        steps: total number of training steps; -1 if it is unknown.
 
     Returns:
-        Nothing where there is no schedule, no step is left, or the checkpoint has one of another kind.
+        Learning rates by step; empty if there is no schedule, no step is left, or the checkpoint has another schedule.
 
     Raises:
-        InputError: the schedule has no rate for a step that is left.
+        InputError: the schedule ends before the last step.
     """
     start, states = checkpoint.get("global_step"), checkpoint.get("lr_schedulers")
     if model.lr_scheduler is None or not isinstance(start, int) or not states or steps <= start:
@@ -39,7 +39,7 @@ def rates_ahead(model: SuperResolver, checkpoint: dict[str, Any], steps: int) ->
     groups = [{**group, "params": [nn.Parameter(torch.zeros(()))]} for group in saved]
     rates: dict[int, float] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the schedule is stepped without its optimizer
+        warnings.simplefilter("ignore")  # the schedule is stepped without its optimizer, of which torch warns
         optimizer = model.optimizer(groups)
         schedule = model.lr_scheduler(optimizer)
         schedule.load_state_dict(states[0])
@@ -58,8 +58,8 @@ def rates_ahead(model: SuperResolver, checkpoint: dict[str, Any], steps: int) ->
     return rates
 
 
-def told(rates: dict[int, float]) -> str:
-    """Return in words what the learning rate does: first, lowest or highest in between, and last."""
+def describe_rates(rates: dict[int, float]) -> str:
+    """Return a description of learning rates: the first and last one, and the lowest and highest in between."""
     if not rates:
         return ""
     steps = list(rates)
@@ -76,6 +76,6 @@ def told(rates: dict[int, float]) -> str:
 
 
 def _schedule(config: dict[str, Any] | None) -> str:
-    """Class path of the schedule in a model's config."""
+    """Return the class path of the schedule in a model's config."""
     given = (config or {}).get("init_args", {}).get("lr_scheduler")
     return str(given.get("class_path", "")) if isinstance(given, dict) else str(given)

@@ -1,4 +1,4 @@
-"""Surgery: after a block was changed, keep every weight that still fits and say what became of the others."""
+"""Weight surgery: after a block was replaced, load all weights that still fit and report the others."""
 
 from collections import Counter
 from collections.abc import Container, Mapping
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lit_thermal.errors import InputError
 from lit_thermal.weights_file import check_finite, check_kinds, named_as
 
-_TOLD = 10
-"""Modules of one fate that a table names: networks of two kinds differ in a hundred places."""
+_MOST_LISTED = 10
+"""Largest number of modules that the table lists as dropped, and as new."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Differences:
     """How the weights of a checkpoint differ from those of a model, by name and shape."""
 
     missing: list[str]
-    """In the model and not in the checkpoint."""
+    """Names in the model but not in the checkpoint."""
     unexpected: list[str]
-    """In the checkpoint and not in the model."""
+    """Names in the checkpoint but not in the model."""
     reshaped: list[tuple[str, torch.Size, torch.Size]]
-    """In both, with the shape in the checkpoint and the shape in the model."""
+    """Names in both, with the shape in the checkpoint and the different shape in the model."""
 
-    def told(self) -> str:
-        """Return how many differ in which way, with the first of each; nothing where all fit."""
+    def describe(self) -> str:
+        """Return number and first name for each kind of difference, or an empty string if all weights fit."""
         reshaped = [f"{name}, {tuple(old)} there and {tuple(new)} here" for name, old, new in self.reshaped]
         ways = {"missing": self.missing, "unexpected": self.unexpected, "of other shape": reshaped}
         return ", ".join(f"{len(names)} {way} (first: {names[0]})" for way, names in ways.items() if names)
@@ -34,16 +34,16 @@ class Differences:
 
 @dataclass(frozen=True)
 class Transplant:
-    """What became of each weight and buffer: name to shape."""
+    """Result of loading weights: name and shape of each weight and buffer."""
 
     kept: dict[str, torch.Size]
     dropped: dict[str, torch.Size]
-    """Weights of the checkpoint that the model has no place for."""
+    """Weights of the checkpoint that the model cannot use."""
     new: dict[str, torch.Size]
-    """Weights of the model that the checkpoint does not have, as they were initialised."""
+    """Weights of the model that are not in the checkpoint and keep their initial values."""
 
     def table(self) -> str:
-        """Return a table of tensors and values per fate, and below it the first modules that changed."""
+        """Return a table with the numbers of kept, dropped and new weights, and below it the first changed modules."""
         lines = [f"  {'':<10}{'tensors':>8}{'values':>12}"]
         fates = {"kept": self.kept, "dropped": self.dropped, "new": self.new}
         for fate, shapes in fates.items():
@@ -52,11 +52,11 @@ class Transplant:
         names = Counter(prefix for name in everything for prefix in _prefixes(name))
         for fate in ("dropped", "new"):
             same = Counter(prefix for name in fates[fate] for prefix in _prefixes(name))
-            # the largest modules all of whose weights had this fate
+            # The largest modules of which all weights were dropped, or are new.
             whole = Counter(next(p for p in _prefixes(name) if same[p] == names[p]) for name in fates[fate])
-            lines += [f"  {fate:<10}{module} ({count})" for module, count in list(whole.items())[:_TOLD]]
-            if len(whole) > _TOLD:
-                rest = list(whole.values())[_TOLD:]
+            lines += [f"  {fate:<10}{module} ({count})" for module, count in list(whole.items())[:_MOST_LISTED]]
+            if len(whole) > _MOST_LISTED:
+                rest = list(whole.values())[_MOST_LISTED:]
                 lines.append(f"  {fate:<10}{len(rest)} more module{'s' * (len(rest) > 1)} ({sum(rest)})")
         return "\n".join(lines)
 
@@ -75,15 +75,15 @@ def compare(model: Mapping[str, Tensor], checkpoint: Mapping[str, Tensor]) -> Di
 
 
 def transplant(model: nn.Module, checkpoint: Mapping[str, Tensor], origin: str) -> Transplant:
-    """Copy every weight and buffer of a state dict that fits the model by name and shape into it.
+    """Copy all weights and buffers of a state dict that fit a model by name and shape.
 
     Args:
-        model: receives the weights; what does not fit keeps its values.
-        checkpoint: state dict to take them from; words of wrappers (`module.`, `_orig_mod.`) are taken off its names.
-        origin: where it comes from, for the sentence.
+        model: model that receives the weights; its other weights keep their values.
+        checkpoint: state dict; prefixes of wrappers (`module.`, `_orig_mod.`) are removed from its names.
+        origin: source of the state dict, used in error messages.
 
     Raises:
-        InputError: nothing fits, or what fits is of another kind or not finite.
+        InputError: no weight fits, or a weight that fits has another kind of dtype or is not finite.
     """
     own = model.state_dict()
     checkpoint = named_as(own, checkpoint, origin)
@@ -103,7 +103,7 @@ def transplant(model: nn.Module, checkpoint: Mapping[str, Tensor], origin: str) 
 
 
 def _prefixes(name: str) -> list[str]:
-    """Return the modules that a weight lies in, the outermost first, and the weight itself."""
+    """Return the names of the modules that contain a weight, the outermost first, and of the weight itself."""
     parts = name.split(".")
     return [".".join(parts[: n + 1]) for n in range(len(parts))]
 
@@ -113,5 +113,5 @@ def _shapes(state: Mapping[str, Tensor], names: Container[str]) -> dict[str, tor
 
 
 def _shape(value: object) -> torch.Size:
-    # the state dict may hold extra state that is no tensor
+    # A state dict may hold extra state that is no tensor.
     return value.shape if isinstance(value, Tensor) else torch.Size()

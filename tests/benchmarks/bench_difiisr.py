@@ -48,7 +48,7 @@ def measure(model: DifIISR, device: str, repetitions: int) -> dict[str, dict[str
     """Name of the sampler to the best seconds of each part."""
     model.to(device)
     clock = Clock(device)
-    for part, name in (("encode", "look"), ("step", "forward"), ("decode", "image")):
+    for part, name in (("encode", "encode_condition"), ("step", "forward"), ("decode", "image")):
         clock.watch(part, model.network, name)
     image = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device)
     # A small image loads the libraries; a GPU chooses its kernels by the size, and is warm after a whole one.

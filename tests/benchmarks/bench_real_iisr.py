@@ -10,9 +10,9 @@ the best of the repetitions:
 - `guided`: with a second branch of the negative class, and the cache;
 - `refined`: greedy, and VARSR's diffusion refiner of the published size.
 
-`look` makes the condition tokens of the enlarged image, `draw` takes the tokens, `refine` is the diffusion and `decode`
-makes the image. Peak memory, weights included, is that of a process of its own for each row: the greatest resident
-memory, or on a GPU what PyTorch allocated.
+`encode` makes the condition tokens of the enlarged image, `draw` takes the tokens, `refine` is the diffusion and
+`decode` makes the image. Peak memory, weights included, is that of a process of its own for each row: the greatest
+resident memory, or on a GPU what PyTorch allocated.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
 SIZES = {"small": (32, 6, 256, 4), "middle": (160, 12, 768, 12), "published": (160, 24, 1536, 24)}
 """Width of the tokenizer; depth, width and heads of the transformer."""
 ROWS = ("greedy", "no cache", "guided", "refined")
-PARTS = ("look", "draw", "refine", "decode", "whole")
+PARTS = ("encode", "draw", "refine", "decode", "whole")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 GUIDANCE = 1.0
 
@@ -89,7 +89,7 @@ def draw_without_cache(network: RealIISRNetwork, prefix: Tensor) -> list[Tensor]
 
 def restore(network: RealIISRNetwork, clock: Clock, row: str, image: Tensor) -> Tensor:
     """Restore an enlarged image (1, 3, 512, 512) in [-1, 1]."""
-    prefix = network.look(image)
+    prefix = network.encode_condition(image)
     if row == "no cache":
         ids = clock.timed("draw", draw_without_cache)(network, prefix)
         label = torch.full((len(prefix),), POSITIVE, device=prefix.device)
@@ -101,7 +101,7 @@ def runner(size: str, device: str, precision: str, refined: bool) -> tuple[Clock
     """A clock, and what restores an image in the way of a row and is timed by it."""
     network = network_of(size, device, refined)
     clock = Clock(device)
-    for part, name in (("look", "look"), ("draw", "_draw"), ("decode", "decode")):
+    for part, name in (("encode", "encode_condition"), ("draw", "_draw"), ("decode", "decode")):
         clock.watch(part, network, name)
     refiner = network.refiner
     clock.watch("refine", refiner, "draw")

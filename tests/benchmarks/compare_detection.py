@@ -1,10 +1,10 @@
-"""What super-resolution is worth to a detector: `python tests/benchmarks/compare_detection.py RUN.ckpt --out FOLDER`.
+"""Benefit of super-resolution for a detector: `python tests/benchmarks/compare_detection.py RUN.ckpt --out FOLDER`.
 
 Simulated scenes are written to files. A small detector is trained on targets (HR) alone, by the recipe of
 `evaluate detection`. A checkpoint of a method restores the inputs (LR) of other scenes, and the detector is run on
-the inputs enlarged by bicubic interpolation, on what was restored, on the visible images, and on the targets. What is
-printed is mean average precision over IoU 0.5 to 0.95 with 95 % intervals of a bootstrap over the scenes, and the
-differences between the rows over the same resamples. What is in FOLDER already is not made again.
+the inputs enlarged by bicubic interpolation, on the restored images, on the visible images, and on the targets. The
+output is mean average precision over IoU 0.5 to 0.95 with 95 % intervals of a bootstrap over the scenes, and the
+differences between the rows over the same resamples. Files that FOLDER already has are kept.
 """
 
 import argparse
@@ -45,14 +45,14 @@ def restore(checkpoint: Path, data: SimulatedPairs, folder: Path) -> None:
 
 
 def main() -> None:
-    """Make what is lacking, then judge."""
+    """Make missing files, then evaluate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("checkpoint", type=Path, help="of a method that was trained on simulated pairs")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of a method that was trained on simulated pairs")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--train", type=int, default=600, help="scenes to train the detector on")
-    parser.add_argument("--test", type=int, default=600, help="scenes to judge on")
+    parser.add_argument("--train", type=int, default=600, help="number of scenes to train the detector on")
+    parser.add_argument("--test", type=int, default=600, help="number of scenes to evaluate on")
     parser.add_argument("--size", type=int, default=192, help="height and width of a scene in HR pixels")
-    parser.add_argument("--steps", type=int, default=1200, help="of the detector's training")
+    parser.add_argument("--steps", type=int, default=1200, help="training steps of the detector")
     parser.add_argument("--detector", default="fcos_small")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -139,7 +139,7 @@ def test_code_in_a_file_is_not_run(whole, tmp_path):
 
     path = tmp_path / "evil.pth"
     torch.save({"conv1.weight": Evil()}, path) if whole else path.write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(InputError, match=r"cannot be read|is not read because loading it could run code"):
+    with pytest.raises(InputError, match=r"cannot be read|because loading it could run code"):
         TimmEncoder("test_resnet", weights=str(path))
     assert not (tmp_path / "touched").exists()
 

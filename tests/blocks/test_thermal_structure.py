@@ -258,9 +258,9 @@ def test_batch_norms_say_that_one_image_is_too_few():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"fusion": "sum"}, 'fusion "sum" of ThermalStructuralGuidance: must be one of paper, released'),
-        ({"joins": "none"}, 'joins "none" .* must be one of add, append'),
-        ({"norm": "group"}, 'norm "group" .* must be one of layer, batch'),
+        ({"fusion": "sum"}, "fusion of ThermalStructuralGuidance is 'sum'; must be one of paper, released"),
+        ({"joins": "none"}, "joins of .* is 'none'; must be one of add, append"),
+        ({"norm": "group"}, "norm of .* is 'group'; must be one of layer, batch"),
         ({"reduction": 12}, "reduction 12 .* leaves less than two of 16 channels"),
         ({"reduction": 0}, "reduction 0"),
     ],

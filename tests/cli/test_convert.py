@@ -171,7 +171,7 @@ def test_what_is_there_is_not_lost(reference, run, folder):
     (folder / "ours.ckpt").write_text("mine")
     done = run("convert", "corefusion", "reference.pth", "ours.ckpt")
     assert (done.code, (folder / "ours.ckpt").read_text()) == (2, "mine")
-    assert "OURS ours.ckpt exists: choose another name or give --overwrite" in done.err
+    assert "OUTPUT ours.ckpt exists: choose another name or give --overwrite" in done.err
     assert run("convert", "corefusion", "reference.pth", "ours.ckpt", "--overwrite").code == 0
     load_model(folder / "ours.ckpt")
 
@@ -182,13 +182,13 @@ def test_what_is_there_is_not_lost(reference, run, folder):
         ([], "the following arguments are required: METHOD"),
         (["corefuson"], "knows no method 'corefuson'; did you mean corefusion? (methods: corefusion, difiisr, 3m_ti,"),
         (["--overwrite"], "METHOD"),
-        (["corefusion"], "the following arguments are required: REFERENCE, OURS"),
+        (["corefusion"], "the following arguments are required: REFERENCE, OUTPUT"),
         (["corefusion", "toy.yaml", "b.ckpt", "--upsample=nearest"], "no option --upsample; did you mean --upsampling"),
         (["corefusion", "toy.yaml", "b.ckpt", "--upsampling=cubic"], "invalid choice: 'cubic'"),
         (["corefusion", "none.pth", "b.ckpt"], "none.pth is not a file"),
         (["corefusion", "toy.yaml", "b.ckpt"], "toy.yaml cannot be read as a checkpoint"),
         (["corefusion", "toy.yaml", "no/b.ckpt"], "there is no folder no; make it first"),
-        (["corefusion", "toy.yaml", "."], "OURS . is a folder: name a file in it"),
+        (["corefusion", "toy.yaml", "."], "OUTPUT . is a folder: name a file in it"),
         (["corefusion", "toy.yaml", "./toy.yaml", "--overwrite"], "is REFERENCE itself"),
         (["difiisr", "toy.yaml", "b.ckpt"], "the following arguments are required: --vq"),
         (["difiisr", "toy.yaml", "b.ckpt", "--vqq=none.pth", "--vq=none.pth"], "no option --vqq; did you mean --vq?"),
@@ -281,7 +281,7 @@ def test_a_pickle_becomes_a_checkpoint_and_the_words_that_it_tells_do(pickle, ru
     parameters = sum(value.numel() for value in saved.values())
     assert lines[0] == f"theirs.pkl, turbo: {len(saved)} entries, {parameters:,} parameters -> ours.ckpt"
     assert load_model(folder / "ours.ckpt").config["init_args"]["base"]["init_args"]["folder"] == str(folder / "turbo")
-    assert lines[-1].startswith("its prompts: ") and "--model.prompt.file" in lines[-1]
+    assert lines[-1].startswith("prompts: ") and "--model.prompt.file" in lines[-1]
     for line, left in zip(lines[1:-1], ("metrics.json", "predictions", "best.ckpt"), strict=True):
         _, verb, *words = line.split(":", 1)[1].split()
         assert words[:3] == ["-c", "paper/3m_ti", "--model.base.folder=turbo"]

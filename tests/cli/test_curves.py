@@ -81,17 +81,17 @@ def test_mistakes(tmp_path, capsys):
     assert "bare holds no robustness.csv; run `test` with -c test/noise (or test/blur" in said(
         capsys, tmp_path / "bare", *out
     )
-    assert "c.jpg is no PNG" in said(capsys, run, "--out", tmp_path / "c.jpg")
+    assert "c.jpg must end in .png" in said(capsys, run, "--out", tmp_path / "c.jpg")
     assert "gives 1 different names for 2 runs; give each its own" in said(
         capsys, run, run, *out, "--names", "same", "same"
     )
     few = table(tmp_path / "b" / "1-test", 33.0, levels=(4,))
-    assert "has nothing at two degrees, which a curve needs: run `test` with -c" in said(capsys, few, *out)
+    assert "has no quantity with the two degrees that a curve needs: run `test` with -c" in said(capsys, few, *out)
     other = table(tmp_path / "c" / "1-test", 33.0, images=6)
     assert "were measured on different numbers of images" in said(capsys, run, other, *out)
     noisy = noise(tmp_path / "d" / "1-test", 30.0)
     told = said(capsys, run, noisy, *out)
-    assert "the runs vary different things" in told and f"{GUIDE}; " in told and "noise of the input" in told
+    assert "the runs vary different quantities" in told and f"{GUIDE}; " in told and "noise of the input" in told
     table(tmp_path / "a" / "1-test", 34.0, name="robustness_irvi.csv")
     assert "has one table for each data set; name one of" in said(capsys, run, *out)
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")

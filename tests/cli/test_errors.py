@@ -11,7 +11,7 @@ IN_FILES = [
     (
         "class_path: StandIn\n",
         "class_path: nowhere.StandIn\n",
-        "bad.yaml: model: 'nowhere.StandIn' lies outside of the",
+        "bad.yaml: model: 'nowhere.StandIn' is outside the",
     ),
     (
         "class_path: StandIn\n",
@@ -110,7 +110,7 @@ def test_in_the_shell(word, said, run, folder):
         ),
         (
             ["--model.depth=3", "-c", "toy.yaml"],
-            "--model.depth=3 stands before -c toy.yaml, which would be read after it",
+            "--model.depth=3 comes before -c toy.yaml, which would replace it",
         ),
         (["-c", "toy.yaml", "--from=last", "--ckpt_path=last"], "no run in "),
         (
@@ -118,8 +118,8 @@ def test_in_the_shell(word, said, run, folder):
             "grid=[17]: a list of 2 (an integer, an integer) is expected",
         ),
         (["-c", "difiisr", "--model.also=null"], "model.also cannot be null; give {} for none"),
-        (["-c", "theris", "--model.depth=-1"], "model.depth is -1 and must be at least 0"),
-        (["-c", "theris", "--model.channels=0"], "model.channels is 0 and must be at least 1"),
+        (["-c", "theris", "--model.network.depth=-1"], "decoder_blocks must be at least 0, not -1, 1 and 1"),
+        (["-c", "theris", "--model.network.channels=0"], "decoder_width must be at least 1, not 0, 16, 8, 1 and 16"),
     ],
 )
 def test_in_the_order(words, said, run, folder):

@@ -115,7 +115,7 @@ def test_files_that_do_not_pair_are_told_in_one_sentence(folder, run):
     assert found.code == 2
     assert "error: good lacks 2 of 5 (3, 4) and good has 1 without a target (x); make them the same, or" in found.err
     found = run("evaluate", "--pred", "good", "--hr", "hr", "--common", "--out", "out")
-    assert found.code == 0 and "measured are the 3 that all have: good lacks 2 of 5" in found.out
+    assert found.code == 0 and "measuring the 3 that all folders have: good lacks 2 of 5" in found.out
     assert record(folder / "out")["data"][folder.name]["names"] == ["0", "1", "2"]
     write(Path("good/1.png"), smooth(0, 24, 20))
     write(Path("good/2.png"), smooth(0, 24, 28), NARROW)
@@ -126,14 +126,14 @@ def test_files_that_do_not_pair_are_told_in_one_sentence(folder, run):
     )
     write(Path("lr/0.png"), smooth(0, 12, 13))
     found = run("evaluate", "--pred", "bad", "--hr", "hr", "--lr", "lr")
-    assert found.code == 2 and "the target of 0 is 28x24 and its input 13x12, which is no whole number" in found.err
+    assert found.code == 2 and "the target of 0 is 28x24 and its input 13x12, but it must be larger by" in found.err
 
 
 def test_words_that_make_no_sense_are_one_sentence(folder, run):
     images(folder, 1)
     for words, told in (
         (("--hr", "hr"), "nothing to measure; give --pred DIR, or --comparator FILE with --lr DIR"),
-        (("--hr", "hr", "--comparator", "x.pth"), "give their folder by --lr"),
+        (("--hr", "hr", "--comparator", "x.pth"), "give the folder of the inputs with --lr"),
         (("--hr", "hr", "--pred", "good", "good"), "two methods have the name good"),
         (("--hr", "none", "--pred", "good"), "there is no folder none"),
         (("--hr", "hr", "--pred", "good", "--metrics", "lpisp"), "there is no metric 'lpisp'"),
@@ -187,7 +187,7 @@ def test_weights_that_could_run_code_or_fit_nothing_are_refused(folder, run):
     torch.save({"a": torch.zeros(3)}, "unknown.pth")
     Path("damaged.safetensors").write_bytes(b"nothing")
     for file, told in (
-        ("unsafe.pth", "unsafe.pth holds more than tensors and plain values, and is not read"),
+        ("unsafe.pth", "unsafe.pth holds more than tensors and plain values and is refused"),
         ("unknown.pth", "spandrel knows no architecture that fits the weights in unknown.pth"),
         ("damaged.safetensors", "damaged.safetensors cannot be read"),
     ):
@@ -261,7 +261,7 @@ def test_videos_of_other_lengths_are_told(folder, run):
     assert found.code == 2 and "there is no file x.pth" in found.err
     compact(folder / "toy.pth", 2)
     found = run("evaluate", "--two_stage", "toy.pth", "--hr", "hr", "--lr", "lr")
-    assert "clip0 has 5 target frames and 4 input frames; between two input frames" in found.err
+    assert "clip0 has 5 target frames and 4 input frames; there must be a fixed number" in found.err
 
 
 def test_a_task_is_handed_over(monkeypatch):

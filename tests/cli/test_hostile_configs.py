@@ -9,18 +9,18 @@ from conftest import CONFIG
 from lit_thermal.cli import dispatch
 
 WORDS = {
-    "digits": (f"--model.depth={'9' * 5000}", "a whole number of 5000 digits"),
-    "float": ("--model.noise=1e400", "1e400 is too large to count with"),
+    "digits": (f"--model.depth={'9' * 5000}", "an integer of 5000 digits"),
+    "float": ("--model.noise=1e400", "1e400 is too large"),
     "deep": (f"--model.mixer={'[' * 5000}", "nested more than 64 levels deep"),
     "deep braces": (f"--trainer.callbacks={'{a: ' * 5000}", "nested more than 64 levels deep"),
     "twice": (
         "--model.mixer={class_path: PlainMixer, class_path: GatedMixer}",
-        "the key 'class_path' stands in line 1",
+        "the key 'class_path' is in line 1",
     ),
     "NUL": ("--experiment=a\0b", "a NUL character"),
     "escaped NUL": ('--experiment="a\\0b"', "a NUL character"),
     "no UTF-8": ("--experiment=caf\udce9", "UTF-8"),
-    "itself": ("--model.mixer=&a [*a]", "it holds itself through an alias"),
+    "itself": ("--model.mixer=&a [*a]", "it contains itself through an alias"),
     "pipe": ("--model.mixer=pipe", "is a pipe or a device"),
 }
 
@@ -41,16 +41,16 @@ def test_overrides(case, run, folder):
 
 def test_a_key_twice_in_a_config_and_in_a_file_that_it_names(run, folder):
     (folder / "bad.yaml").write_text(CONFIG + "trainer: {max_epochs: 3}\n")
-    said = "bad.yaml: the key 'trainer' stands in line 11 and again in line 17"
+    said = "bad.yaml: the key 'trainer' is in line 11 and again in line 17"
     refused(run("fit", "-c", "bad.yaml"), said, folder)
     (folder / "parts").mkdir()
     (folder / "parts/mixer.yaml").write_text("class_path: PlainMixer\nclass_path: GatedMixer\n")
     (folder / "bad.yaml").write_text(
         CONFIG.replace("{class_path: GatedMixer, init_args: {heads: 3}}", "parts/mixer.yaml")
     )
-    refused(run("fit", "-c", "bad.yaml"), "parts/mixer.yaml: the key 'class_path' stands in line 1 and again", folder)
+    refused(run("fit", "-c", "bad.yaml"), "parts/mixer.yaml: the key 'class_path' is in line 1 and again", folder)
     (folder / "parts/mixer.yaml").write_text("bad.yaml")
-    refused(run("fit", "-c", "bad.yaml"), "names itself", folder)
+    refused(run("fit", "-c", "bad.yaml"), "includes itself", folder)
     (folder / "parts/mixer.yaml").write_text("class_path: PlainMixer\n")
     assert run("fit", "-c", "bad.yaml", "--print_config").code == 0
 
@@ -59,7 +59,7 @@ def test_encodings(run, folder):
     (folder / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + CONFIG.encode())
     assert run("fit", "-c", "bom.yaml", "--print_config").code == 0
     (folder / "bad.yaml").write_bytes(CONFIG.encode("utf-16"))
-    refused(run("fit", "-c", "bad.yaml"), "bad.yaml is no text in UTF-8", folder)
+    refused(run("fit", "-c", "bad.yaml"), "bad.yaml is not UTF-8 text", folder)
     (folder / "bad.yaml").write_bytes(CONFIG.replace("toy", "caf\xe9").encode("cp1252"))
     refused(run("fit", "-c", "bad.yaml"), "byte 0xe9 in line 2", folder)
 
@@ -73,7 +73,7 @@ def test_a_folder_and_a_pipe_are_no_config(run, folder):
 
 def test_a_sweep_file_with_a_key_twice(run, folder):
     (folder / "bad.yaml").write_text("method: grid\nparameters:\n  a: {value: 1}\n  a: {value: 2}\ncommand: []\n")
-    refused(run("sweep", "bad.yaml"), "bad.yaml: the key 'a' stands in line 3 and again in line 4", folder)
+    refused(run("sweep", "bad.yaml"), "bad.yaml: the key 'a' is in line 3 and again in line 4", folder)
 
 
 @pytest.mark.parametrize("asked", ["--debug", "LIT_THERMAL_DEBUG", ""])
@@ -82,7 +82,7 @@ def test_debug_shows_the_traceback_with_its_cause(asked, run, folder, monkeypatc
         monkeypatch.setenv(asked, "1")
     (folder / "bad.yaml").write_bytes(b"a: \xe9")
     done = run("fit", *([asked] if asked.startswith("--") else []), "-c", "bad.yaml")
-    assert done.code == 2 and done.err.splitlines()[-1].startswith("error: bad.yaml is no text in UTF-8")
+    assert done.code == 2 and done.err.splitlines()[-1].startswith("error: bad.yaml is not UTF-8 text")
     assert ("Traceback" in done.err and "UnicodeDecodeError" in done.err) == bool(asked)
 
 

@@ -77,7 +77,7 @@ def test_it_tells_what_to_do_with_it(trained, run, folder):
     assert lines[0].startswith(f"lora.ckpt: {count} entries, ") and lines[0].endswith(", no LoRA -> whole.ckpt")
     words = "--model.train=all --model.latent=sample --model.timestep=199 --model.upsampling=two_step"
     assert lines[1].endswith(f"lit_thermal predict -c EXPERIMENT {words} --ckpt_path whole.ckpt")
-    assert lines[2].endswith("text_encoder/ and tokenizer/ in turbo, and no other file of its base")
+    assert lines[2].endswith("text_encoder/ and tokenizer/ in turbo, no other files of the base")
     learned = {"class_path": "lit_thermal.blocks.prompt.LearnedPrompt"}
     checkpoint(folder / "learned.ckpt", "turbo", prompt=learned)
     assert len(run("merge", "learned.ckpt", "other.ckpt").out.splitlines()) == 2
@@ -99,7 +99,7 @@ def test_what_is_there_is_not_lost(trained, run, folder):
     (folder / "ours.ckpt").write_text("mine")
     done = run("merge", "lora.ckpt", "ours.ckpt")
     assert (done.code, (folder / "ours.ckpt").read_text()) == (2, "mine")
-    assert "OURS ours.ckpt exists: choose another name or give --overwrite" in done.err
+    assert "OUTPUT ours.ckpt exists: choose another name or give --overwrite" in done.err
     assert run("merge", "lora.ckpt", "ours.ckpt", "--overwrite").code == 0
     load_model(folder / "ours.ckpt")
 
@@ -107,29 +107,29 @@ def test_what_is_there_is_not_lost(trained, run, folder):
 def test_nothing_to_merge(trained, run, folder):
     assert run("merge", "lora.ckpt", "whole.ckpt").code == 0
     done = run("merge", "whole.ckpt", "again.ckpt")
-    assert done.code == 2 and "whole.ckpt holds no LoRA, so that there is nothing to fold in" in done.err
+    assert done.code == 2 and "whole.ckpt holds no LoRA to merge" in done.err
 
     small = "lit_thermal.networks.latent_diffusion.SmallLatentDiffusion"
     held = torch.load(folder / "lora.ckpt", weights_only=True)
     held["lit_thermal"]["model"]["init_args"]["base"] = {"class_path": small, "init_args": small_turbo.SIZES}
     torch.save(held, folder / "random.ckpt")
     done = run("merge", "random.ckpt", "again.ckpt")
-    assert done.code == 2 and "does not name what it was added to (model.base.folder)" in done.err
+    assert done.code == 2 and "names no base model (model.base.folder)" in done.err
 
     torch.save({"state_dict": {"x.lora_A.default.weight": torch.zeros(1)}}, folder / "bare.ckpt")
     done = run("merge", "bare.ckpt", "again.ckpt")
-    assert done.code == 2 and "bare.ckpt does not say what model it belongs to" in done.err
+    assert done.code == 2 and "bare.ckpt has no record of its model" in done.err
     assert not (folder / "again.ckpt").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "the following arguments are required: CHECKPOINT, OURS"),
+        ([], "the following arguments are required: CHECKPOINT, OUTPUT"),
         (["none.ckpt", "b.ckpt"], "there is no checkpoint none.ckpt"),
         (["toy.yaml", "b.ckpt"], "toy.yaml cannot be read as a checkpoint"),
         (["toy.yaml", "no/b.ckpt"], "there is no folder no; make it first"),
-        (["toy.yaml", "."], "OURS . is a folder: name a file in it"),
+        (["toy.yaml", "."], "OUTPUT . is a folder: name a file in it"),
         (["toy.yaml", "./toy.yaml", "--overwrite"], "is CHECKPOINT itself"),
         (["toy.yaml", "b.ckpt", "--bse=x"], "no option --bse; did you mean --base?"),
     ],

@@ -77,7 +77,7 @@ def test_the_format_is_kept(folder, run, images):
     images("predict", ["a.png", "b.jpg", "c.bmp"])
     tifffile.imwrite("data/predict/d.tif", np.arange(24 * 28, dtype=np.uint16).reshape(24, 28), description="hot")
     found = run("predict", "-c", "toy.yaml")
-    assert found.code == 0 and "images in JPEG are restored to PNG" in found.err
+    assert found.code == 0 and "restored JPEG images are written as PNG" in found.err
     out = predictions(folder)
     assert sorted(os.listdir(out)) == ["a.png", "b.png", "c.bmp", "d.tif"]
     with tifffile.TiffFile(out / "d.tif") as file:
@@ -144,7 +144,7 @@ def test_places_that_cannot_be_written_are_told(folder, run, images):
     for text in ('experiment: "a\\0b"', 'data: {init_args: {root: "a\\0b"}}', 'trainer: {default_root_dir: "a\\0b"}'):
         Path("nul.yaml").write_text(text)
         found = run("predict", "-c", "toy.yaml", "-c", "nul.yaml")
-        assert found.code == 2 and "a NUL character, which no text has" in found.err
+        assert found.code == 2 and "a NUL character" in found.err
 
 
 def test_colours_are_told_before_anything_is_measured(folder, run, images, monkeypatch):

@@ -32,11 +32,11 @@ MODEL = [
     "--model.encoder.widths=[8,8]",
     "--model.structure.encoder.widths=[8,8]",
 ]
-SMALL = ["-c", "real_iisr", *DATA, *MODEL, "--model.tokenizer_steps=2", "--trainer.max_steps=4"]
+SMALL = ["-c", "real_iisr", *DATA, *MODEL, "--trainer.callbacks.steps=2", "--trainer.max_steps=4"]
 TOKENIZER = ["-c", "real_iisr_tokenizer", *DATA, *(w for w in MODEL if "tokenizer." in w), "--trainer.max_steps=4"]
 
 
-PLAIN = "--trainer.callbacks=[]"
+PLAIN = "--trainer.callbacks=[{class_path: TokenizerFirst, init_args: {steps: 2}}]"
 """No pictures and curves where the weights are all that is looked at."""
 
 
@@ -171,7 +171,7 @@ def test_real_pairs_are_measured_registered_and_by_group(run, after_training):
             Image.fromarray(picture).save(folder / "set" / kind / f"{name}.png")
     (folder / "set" / "labels.csv").write_text("name,blur,scene\na,motion,street\nb,optical,street\nc,optical,park\n")
     real = ["-c", "data/flir_iisr.yaml", "--data.root=set", "--data.split=[0,0,1]", "--ckpt_path=last"]
-    words = ["-c", "real_iisr", *real[:2], *MODEL, "--model.tokenizer_steps=2", *real[2:], "--data.num_workers=0"]
+    words = ["-c", "real_iisr", *real[:2], *MODEL, *real[2:], "--data.num_workers=0"]
     test = run("test", *words)
     assert test.code == 0, test.err
     (results,) = json.loads((newest(folder, "test") / "metrics.json").read_text())["results"].values()
@@ -187,7 +187,7 @@ def test_real_pairs_are_measured_registered_and_by_group(run, after_training):
     [
         ("--data.crop=8", "data.crop 12"),
         ("--trainer.max_steps=2", "nothing would be left for the transformer"),
-        ("--model.tokenizer_steps=0", "model.tokenizer_weights"),
+        ("--trainer.callbacks.steps=0", "model.tokenizer_weights"),
         ("--model.tokenizer_weights=absent.pth", "VQVAE.pth"),
         ("--model.overlap=12", "less than a tile's 12"),
         ("--model.negatives=2", "share"),
@@ -204,7 +204,9 @@ def test_a_mistake_gets_one_sentence(run, folder, word, said):
 
 
 def test_a_tokenizer_of_other_scales_is_refused(run, folder):
-    alone = run("fit", *TOKENIZER, PLAIN, "--trainer.max_steps=1", "--model.tokenizer.scales=[1,2,12]")
+    alone = run(
+        "fit", *TOKENIZER, "--trainer.callbacks=[]", "--trainer.max_steps=1", "--model.tokenizer.scales=[1,2,12]"
+    )
     assert alone.code == 0, alone.err
     weights = newest(folder, "fit", "real_iisr_tokenizer") / "checkpoints" / "last.ckpt"
     outcome = run("fit", *SMALL, f"--model.tokenizer_weights={weights}")

@@ -29,7 +29,7 @@ def test_mistakes(run, folder):
     assert "the following arguments are required: RUN|SWEEP, --out" in said()
     assert "there is no folder none" in said("none", "--out", "report")
     (folder / "empty").mkdir()
-    assert "empty holds neither sweep.json nor metrics.json" in said("empty", "--out", "report")
+    assert "empty has neither sweep.json nor metrics.json" in said("empty", "--out", "report")
     assert "--out toy.yaml is a file; name a folder" in said("empty", "--out", "toy.yaml")
     assert "cannot be negative" in said("empty", "--out", "report", "--line", "-1")
     assert "has no option --picture; did you mean --pictures" in said("empty", "--out", "report", "--picture", "3")

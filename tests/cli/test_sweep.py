@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lit_thermal.cli.keep import TellProgress
+from lit_thermal.callbacks.tell_progress import TellProgress
 from lit_thermal.sweeping import runner
 
 TOY_SWEEP = """

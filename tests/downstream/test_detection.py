@@ -142,6 +142,17 @@ def test_a_detector_learns_two_scenes(tmp_path):
     assert average_precision(find_all(again, pictures), other, again.classes)["map"] == pytest.approx(result["map"])
 
 
+def test_the_seed_decides_the_detector(tmp_path):
+    pictures, objects = two_scenes()
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        recipe = Recipe(steps=2, batch=2, seed=seed)
+        detector = train_detector("fcos_small", CLASSES[:2], pictures, objects, tmp_path / f"{name}.pt", recipe)
+        weights.append(torch.cat([value.flatten().float() for value in detector.state_dict().values()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
 def test_small_detector_looks_at_images_as_they_are():
     network = fcos_small(3).eval()
     with torch.no_grad():
@@ -181,8 +192,8 @@ def test_weights_that_nobody_gave(monkeypatch, tmp_path):
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", offline)
-    with pytest.raises(InputError, match=r"download https.*ssdlite320.*and put it at"):
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    with pytest.raises(InputError, match=r"download https.*ssdlite320.*and put it into"):
         trained_detector("ssdlite320_mobilenet_v3_large", "DEFAULT", CLASSES)
 
 

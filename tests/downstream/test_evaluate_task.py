@@ -125,7 +125,7 @@ def test_zero_shot(scenes, tmp_path):
     out = tmp_path / "out"
     given = words(scenes, "--boxes", scenes / "boxes", "--masks", scenes / "masks", "--mask_format", "simulated")
     given += ["--model", str(dino), "--threshold", "0", "--text_threshold", "0", "--out", str(out)]
-    with pytest.raises(InputError, match="give it by --sam"):
+    with pytest.raises(InputError, match="give --sam too"):
         main("zero_shot", given)
     given += ["--sam", str(sam)]
     assert main("zero_shot", [*given, "--match", "automobile=car+truck+hot object"]) == 0
@@ -176,7 +176,7 @@ def test_mistakes(scenes, tmp_path, change, says):
 
 
 def test_scenes_of_no_kind(tmp_path):
-    with pytest.raises(InputError, match="--scenario rain is none of standard"):
+    with pytest.raises(InputError, match="--scenario is 'rain'; must be one of standard"):
         main("scenes", ["--scenario", "rain", "--out", str(tmp_path)])
 
 

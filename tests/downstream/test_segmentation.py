@@ -98,7 +98,7 @@ def two_scenes():
 
 def test_a_segmenter_learns_two_scenes(tiny, tmp_path):
     pictures, masks = two_scenes()
-    recipe = Recipe(steps=40, batch=2, lr=0.02)
+    recipe = Recipe(steps=120, batch=2, lr=0.02)
     file = tmp_path / "s.pt"
     trained = train_segmenter(str(tiny), CLASSES, pictures, masks.__getitem__, file, recipe)
     counts = sum(confusion(segment(trained, pictures[name]), masks[name], 3) for name in pictures)

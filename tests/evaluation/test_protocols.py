@@ -153,6 +153,7 @@ def test_without_protocols_nothing_is_kept():
 
 def _rank(rank: int, port: int, folder: str) -> None:
     """One of two processes, which gets every second image; the first image fills up the last step."""
+    torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     everything = listed(0, 11)
     dealt = [*everything, everything[0]][rank::2]
@@ -167,7 +168,8 @@ def test_processes_pool_the_batches_that_one_process_pools(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, args=(port, str(tmp_path)), nprocs=2)
+    # forked, since a spawned process takes seconds to import what this one has
+    multiprocessing.start_processes(_rank, args=(port, str(tmp_path)), nprocs=2, start_method="fork")
     single = ProtocolScores(BOTH)
     single.add("a", listed(0, 11), torch.device("cpu"))
     for rank in range(2):

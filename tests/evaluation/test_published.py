@@ -1,6 +1,7 @@
 """Every published number stands in its paper, in its own table, and each swept row names what reproduces it."""
 
 import dataclasses
+import importlib
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.protocols import protocols_by_name
-from lit_thermal.evaluation.published import tables, tables_of_sweep
+from lit_thermal.evaluation.published import method_title, tables, tables_of_sweep
 from lit_thermal.evaluation.published.tables import FOLDER, PAPERS, read_tables
 from lit_thermal.metrics.catalogue import CATALOGUE
 
@@ -235,6 +236,13 @@ def test_facts_that_are_told_beside_the_tables():
     assert (speed["fps"].value, speed["parameters"].value, speed["musiq"].value) == (2.45, 1144.6, None)
 
 
+def test_each_paper_names_its_method():
+    for table in tables():
+        assert hasattr(importlib.import_module(f"lit_thermal.methods.{table.paper}.module"), table.method)
+    assert method_title("ThreeMTI") == "3M-TI"
+    assert method_title("MadeUp") == "MadeUp"
+
+
 def test_tables_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         tables("theris")[0].caption = "other"
@@ -288,8 +296,8 @@ def test_a_file_that_is_no_paper_is_told(tmp_path):
     with pytest.raises(InputError, match="not YAML"):
         read_tables(file)
     file.write_text("- table", encoding="utf-8")
-    with pytest.raises(InputError, match="a mapping with the keys protocols, tables is needed"):
+    with pytest.raises(InputError, match="a mapping with the keys class, protocols, tables, title is needed"):
         read_tables(file)
-    file.write_text("{protocols: {p: {text: t}}, tables: []}", encoding="utf-8")
+    file.write_text("{title: t, class: T, protocols: {p: {text: t}}, tables: []}", encoding="utf-8")
     with pytest.raises(InputError, match="protocol 'p': the key 'channel' is missing"):
         read_tables(file)

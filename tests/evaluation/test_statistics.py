@@ -1,4 +1,4 @@
-"""How sure a mean is, held against simulations and against what the textbook says."""
+"""Uncertainty of means, compared with simulations and with the textbook."""
 
 import math
 

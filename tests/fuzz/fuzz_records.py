@@ -166,7 +166,8 @@ def table_seeds(folder: Path) -> list[Path]:
     """Published tables."""
     rows = '[{name: full, values: "30.10 0.90", point: {a: 1}}, {name: less, values: "- 0.8±0.1", point: {a: 2}}]'
     table = f"number: Table 1\n  caption: c\n  protocol: p\n  sweep: s\n  reference: full\n  rows: {rows}\n"
-    text = f"protocols: {{p: {{text: t, channel: gray, notes: n}}}}\ntables:\n- {table}  columns: {{x: [psnr, ssim]}}\n"
+    text = "title: t\nclass: c\nprotocols: {p: {text: t, channel: gray, notes: n}}\n"
+    text += f"tables:\n- {table}  columns: {{x: [psnr, ssim]}}\n"
     return [_write(folder / "a.yaml", text)]
 
 

@@ -88,7 +88,7 @@ def test_times_rounded_by_the_container_are_a_constant_rate() -> None:
 
 def test_times_that_are_missing_or_before_zero() -> None:
     unknown = Timing.of(VideoClip(Path("a.ts"), 5, (8, 8), 8, 25.0, ()), 2, None)
-    assert unknown.fps == 50 and unknown.tick is None and "no times that run on" in unknown.remark
+    assert unknown.fps == 50 and unknown.tick is None and "no increasing times" in unknown.remark
     early = Timing.of(clip_of((-80, -40, 0, 500)), 2, None)
     assert [early.stamp(index) for index in range(7)] == [0, 40, 80, 120, 160, 660, 1160]
     assert early.tick == Fraction(1, 2000)
@@ -120,7 +120,7 @@ def test_one_process_at_a_time_has_an_output(tmp_path: Path) -> None:
     source = make_video(tmp_path / "a.mp4", ramp(5))
     for target in (tmp_path / "out", tmp_path / "new" / "out.mp4"):
         with output.claimed(source, target, False):
-            with pytest.raises(InputError, match=rf"another process is at work in OUTPUT {target}"):
+            with pytest.raises(InputError, match=rf"another process is using OUTPUT {target}"):
                 run(source, target)
             assert names(target.parent)[0] == f".{target.name}.lock"
         assert run(source, target) == 0
@@ -171,8 +171,8 @@ def test_a_name_as_long_as_a_file_may_have(tmp_path: Path, target: str) -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("x" * 256, "has 256 bytes, more than a file may have"),
-        ("a\0b", "cannot be written|cannot be the name"),
+        ("x" * 256, "has 256 bytes, more than the limit of 255 for a file"),
+        ("a\0b", "cannot be written|is not a valid file name"),
         ("loop", "cannot be written"),
         ("pipe", "neither a file nor a folder"),
         ("out.mov", "videos are written as .mp4, .avi, .mkv"),

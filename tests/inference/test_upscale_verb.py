@@ -140,8 +140,8 @@ def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkey
         (["--fps", "0"], "above 0"),
         (["--fps", "nan"], "above 0"),
         (["--fps", "inf"], "above 0"),
-        (["--device", "cuda:77"], "cannot be used here"),
-        (["--device", "warp"], "cannot be used here"),
+        (["--device", "cuda:77"], "cannot be used on this machine"),
+        (["--device", "warp"], "cannot be used on this machine"),
         (["--temporal", "2"], "no option --temporal"),
     ],
 )
@@ -216,7 +216,7 @@ def test_a_killed_run_leaves_no_output_and_runs_again(tmp_path: Path) -> None:
     while not (parts := list(tmp_path.glob(".out.*.part"))) or len(list(parts[0].iterdir())) < 20:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
-    with pytest.raises(InputError, match=r"another process is at work in OUTPUT .*out"):
+    with pytest.raises(InputError, match=r"another process is using OUTPUT .*out"):
         run(source, tmp_path / "out")
     process.send_signal(signal.SIGKILL)
     process.wait()

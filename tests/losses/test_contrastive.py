@@ -144,7 +144,9 @@ def test_two_processes_get_value_and_gradient_of_the_whole_batch(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(run_process, args=(port, str(tmp_path)), nprocs=2)
+    # Forked, since a spawned process takes seconds for its imports; beside a GPU, autograd does not survive a fork.
+    how = "spawn" if torch.cuda.is_available() else "fork"
+    multiprocessing.start_processes(run_process, args=(port, str(tmp_path)), nprocs=2, start_method=how)
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for index, counts in enumerate(COUNTS):
         whole, model = inputs(counts), projections()

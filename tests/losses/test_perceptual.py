@@ -9,7 +9,6 @@ import torchvision
 from torch.nn import functional as F
 
 from lit_thermal.errors import InputError
-from lit_thermal.losses import perceptual
 from lit_thermal.losses.perceptual import BACKBONES, LPIPS, NoPerceptualLoss, PerceptualLoss
 
 NETWORKS = ["vgg", "alex"]
@@ -214,7 +213,7 @@ def test_offline_says_what_to_download(monkeypatch, tmp_path):
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(perceptual.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(InputError, match=r"no route to host.*download https://.*vgg16-397923af.pth.*`weights`") as told:
         LPIPS().prepare()
     assert "\n" not in str(told.value)

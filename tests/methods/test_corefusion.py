@@ -198,8 +198,8 @@ def test_released_forms_and_other_losses_train():
         ({"pixel_weight": 0.0, "ssim_weight": 0.0, "psnr_weight": 0.0, "beta": 0.0}, "all weights"),
         ({"drop_guide": 0.7, "drop_thermal": 0.4}, "sum is at most 1"),
         ({"upsampling": "lanczos"}, "upsampling"),
-        ({"head": "none"}, "head of CoReFusion"),
-        ({"activation": "GELU"}, "activation of CoReFusion"),
+        ({"head": "none"}, "model.head is"),
+        ({"activation": "GELU"}, "model.activation is"),
         ({"decoder_channels": (8, 8)}, "decoder_channels"),
     ],
 )

@@ -234,8 +234,8 @@ def test_an_encoder_of_ones_own():
         ({"guide": partial(TimmEncoder, "test_resnt")}, "no backbone 'test_resnt'; near are test_resnet"),
         ({"decoder_channels": (8, 8)}, r"decoder_channels \[8, 8\] of CoReFusion must be 5 positive numbers"),
         ({"decoder_channels": (8, 8, 8, 0, 8)}, "must be 5 positive numbers"),
-        ({"head": "both"}, "head of CoReFusion is 'both'; must be one of direct, residual"),
-        ({"activation": "tanh"}, "activation of CoReFusion is 'tanh'; must be one of Tanh, ReLU, Sigmoid"),
+        ({"head": "both"}, "model.head is 'both'; must be one of direct, residual"),
+        ({"activation": "tanh"}, "model.activation is 'tanh'; must be one of Tanh, ReLU, Sigmoid"),
     ],
 )
 def test_a_network_that_cannot_be_is_one_sentence(arguments, said):

@@ -64,7 +64,7 @@ def example(model, batch):
     hr = 2 * batch["hr"] - 1
     z = model.network.first_stage.encode(hr)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(1))
-    return Example(model.network.look(2 * batch["lr"] - 1), z, hr, noise)
+    return Example(model.network.encode_condition(2 * batch["lr"] - 1), z, hr, noise)
 
 
 def loss_of(model, batch, guided=True):
@@ -126,7 +126,7 @@ def test_other_ways_to_restore_and_their_mean():
     assert list(variants) == ["mean of 3", "five steps"]
     assert all(v.shape == (2, 1, 32, 32) for v in variants.values())
     three = []
-    given = model.network.look(2 * batch["lr"] - 1)
+    given = model.network.encode_condition(2 * batch["lr"] - 1)
     for k in range(3):
         latent = OneStep()(
             lambda x, t: model.network.estimate(x, t, given),
@@ -147,7 +147,7 @@ def test_the_right_output_has_no_loss(prediction, schedule):
     given = example(model, batch)
     torch.manual_seed(3)
     t = torch.randint(model.network.schedule.steps, (1,))
-    right = model.network.schedule.target(given.z, given.given.y, given.noise, t, prediction)
+    right = model.network.schedule.target(given.z, given.encoded.y, given.noise, t, prediction)
     model.network.unet = Exact(right)
     terms = loss_of(model, batch)
     assert list(terms) == ["denoising"] and terms["denoising"].item() < 1e-10
@@ -163,7 +163,7 @@ def test_the_shift_goes_down_the_guided_loss(terms, t):
     model, batch = method(guidance=partial(LossGradientGuidance, terms=terms)), a_batch()
     given = example(model, batch)
     index = steps_of(2, t, given.z.device)
-    x = model.network.schedule.add_noise(given.z, given.given.y, given.noise, index)
+    x = model.network.schedule.add_noise(given.z, given.encoded.y, given.noise, index)
     f = (given.z + 0.2 * given.noise).clamp(-1, 1)
     moved = shift(model.network, given, model.guidance, x, f, index)
     assert not moved.requires_grad and moved.any()
@@ -171,7 +171,7 @@ def test_the_shift_goes_down_the_guided_loss(terms, t):
     moved = 1e-3 * moved / moved.abs().max()
 
     def loss(f):
-        return model.guidance.loss(model.network.image(f), given.hr, given.given.lr)
+        return model.guidance.loss(model.network.image(f), given.hr, given.encoded.lr)
 
     assert (loss(f + moved) < loss(f)).all() and (loss(f - moved) > loss(f)).all()
 
@@ -181,13 +181,13 @@ def test_the_shift_is_that_of_the_paper():
     model, batch = method(guidance=partial(LossGradientGuidance, terms=[SpectrumTerm], strength=0.7)), a_batch(1)
     given, schedule = example(model, batch), model.network.schedule
     index = steps_of(1, 4, given.z.device)
-    x = schedule.add_noise(given.z, given.given.y, given.noise, index)
+    x = schedule.add_noise(given.z, given.encoded.y, given.noise, index)
     f = given.z + 0.1
     state = x.clone().requires_grad_()
     a, b, s = (float(table[4]) for table in (schedule.a, schedule.b, schedule.s))
-    noise = (x - a * f - b * given.given.y) / s
-    estimate = (state - s * noise - b * given.given.y) / a
-    loss = 0.01 * SpectrumTerm()(model.network.image(estimate), given.hr, given.given.lr).sum()
+    noise = (x - a * f - b * given.encoded.y) / s
+    estimate = (state - s * noise - b * given.encoded.y) / a
+    loss = 0.01 * SpectrumTerm()(model.network.image(estimate), given.hr, given.encoded.lr).sum()
     (gradient,) = torch.autograd.grad(loss, state)
     torch.testing.assert_close(
         shift(model.network, given, model.guidance, x, f, index), -0.7 * s**2 / a * gradient, rtol=1e-3, atol=1e-7
@@ -230,9 +230,9 @@ def test_guided_terms_are_of_what_one_step_gives():
     model, batch = method(guidance=guide), a_batch()
     given = example(model, batch)
     terms = model.guided_terms(given)
-    start = model.network.schedule.start(given.given.y, given.noise)
-    image = model.network.image(model.network.estimate(start, steps_of(2, 14, start.device), given.given))
-    torch.testing.assert_close(terms["spectrum"], SpectrumTerm()(image, given.hr, given.given.lr).mean())
+    start = model.network.schedule.start(given.encoded.y, given.noise)
+    image = model.network.image(model.network.estimate(start, steps_of(2, 14, start.device), given.encoded))
+    torch.testing.assert_close(terms["spectrum"], SpectrumTerm()(image, given.hr, given.encoded.lr).mean())
     assert terms.keys() == {"spectrum", "random_features"} and not terms["spectrum"].requires_grad
     assert method().guided_terms(given) == {}
 
@@ -279,14 +279,14 @@ def test_the_distilled_term_is_the_distance_to_the_teachers_chain():
     model, batch = method(objective=partial(Distillation, inverse_weight=0, truth_weight=0)), a_batch()
     model.objective.begin(model.network)
     given, network = example(model, batch), model.network
-    start = network.schedule.start(given.given.y, given.noise)
+    start = network.schedule.start(given.encoded.y, given.noise)
 
     def denoise(x, t):
-        return network.estimate(x, t, given.given)
+        return network.estimate(x, t, given.encoded)
 
-    aim = Deterministic().run(denoise, network.schedule, start, given.given.y)
+    aim = Deterministic().run(denoise, network.schedule, start, given.encoded.y)
     last = steps_of(2, 14, start.device)
-    once = network.clean(network(start, last, given.given), start, last, given.given)
+    once = network.clean(network(start, last, given.encoded), start, last, given.encoded)
     torch.testing.assert_close(loss_of(model, batch)["distilled"], (once - aim).square().mean())
 
 
@@ -295,7 +295,7 @@ def test_the_terms_of_distillation_by_hand():
     model, batch = method(objective=Distillation), a_batch()
     model.objective.begin(model.network)
     given, unet = example(model, batch), model.network.unet
-    y, z, condition = given.given.y, given.z, given.given.condition
+    y, z, condition = given.encoded.y, given.z, given.encoded.condition
     root, kappa = model.network.schedule.b.sqrt().tolist(), 2.0
     scales = [3 * kappa * r + 1 for r in root]
 
@@ -342,12 +342,12 @@ def test_a_teacher_looks_with_its_own_condition():
     model, batch = method(objective=Distillation, condition=encoder), a_batch()
     model.objective.begin(model.network)
     given = example(model, batch)
-    start = model.network.schedule.start(given.given.y, given.noise)
+    start = model.network.schedule.start(given.encoded.y, given.noise)
 
     def denoise(x, t):
-        return model.network.estimate(x, t, given.given)
+        return model.network.estimate(x, t, given.encoded)
 
-    aim = Deterministic().run(denoise, model.network.schedule, start, given.given.y)
+    aim = Deterministic().run(denoise, model.network.schedule, start, given.encoded.y)
     student = 3 * torch.ones_like(aim)
     model.network.unet = Exact(student)
     with torch.no_grad():
@@ -365,7 +365,7 @@ def test_the_released_noise_shrinks_the_teachers_aim():
         model.objective.begin(model.network)
         given = example(model, batch)
         first = steps_of(2, 0, given.z.device)
-        x = model.network.schedule.add_noise(given.z, given.given.y, given.noise, first)
+        x = model.network.schedule.add_noise(given.z, given.encoded.y, given.noise, first)
         aims[noise] = model.objective._moved(model.network, given, model.guidance, x, given.z, first)
     torch.testing.assert_close(aims["estimated"], given.z, atol=1e-5, rtol=0)
     slope = (aims["released"] * given.z).sum() / given.z.square().sum()
@@ -381,14 +381,14 @@ def test_the_released_guidance_by_hand():
     guide = partial(LossGradientGuidance, terms=[SpectrumTerm], strength=50.0, sign="released")
     model, batch = method(guidance=guide, objective=partial(Distillation, teacher_noise="released")), a_batch()
     given, schedule = example(model, batch), model.network.schedule
-    y, eta = given.given.y, schedule.b.tolist()
+    y, eta = given.encoded.y, schedule.b.tolist()
     x = schedule.add_noise(given.z, y, given.noise, steps_of(2, 0, y.device))
     f = given.z + 0.1
 
     def gradient(state, noise, t, factor):
         state = state.clone().requires_grad_()
         clean = (state - factor * noise - eta[t] * y) / (1 - eta[t])
-        loss = 0.01 * SpectrumTerm()(model.network.image(clean), given.hr, given.given.lr)
+        loss = 0.01 * SpectrumTerm()(model.network.image(clean), given.hr, given.encoded.lr)
         return torch.autograd.grad(loss.sum(), state)[0]
 
     noise = (x - 0.04 * f - 0.0004 * y) / 0.9996

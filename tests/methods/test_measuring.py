@@ -314,14 +314,14 @@ def fit(tmp_path: Path, model: SuperResolver, steps: int, resume: Path | None = 
 
 def test_what_training_took_stays_with_the_weights_and_adds_up(tmp_path, monkeypatch):
     clock = iter(range(0, 10**6, 10))
-    monkeypatch.setattr("lit_thermal.methods.base.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("lit_thermal.evaluation.stopwatch.time.perf_counter", lambda: next(clock))
     first = fit(tmp_path, Trained(), 3)
     record = torch.load(first, weights_only=False)["lit_thermal"]
     assert record["training_seconds"] == 10 and record["training_steps"] == 3
     second = fit(tmp_path, Trained(), 5, resume=first)
     model = Trained()
     model.on_load_checkpoint(torch.load(second, weights_only=False))
-    assert (model.training_seconds, model.training_steps) == (20, 5)
+    assert (model.training_time.seconds, model.training_time.steps) == (20, 5)
     cost = run(tmp_path, Pairs(pairs=[pair("0"), pair("1")], batch_size=1), model)["cost"]
     assert cost == {
         "parameters": 6,

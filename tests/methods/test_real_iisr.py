@@ -1,11 +1,9 @@
 """Real-IISR as a method: any size, what is drawn, losses and where their gradients go, groups, tokenizer files."""
 
 from functools import partial
-from unittest.mock import Mock
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from lit_thermal.blocks.codebook import ConditionAdaptiveCodebook, StaticCodebook
 from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder
@@ -127,7 +125,7 @@ def test_the_cross_entropy_is_of_the_targets_tokens():
     terms = model._terms(images["hr"], images["hr"].flip(-1))
     network = model.network
     ids = network.tokenizer.tokens(2 * images["hr"].flip(-1).expand(-1, 3, -1, -1) - 1)
-    prefix = network.look(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
+    prefix = network.encode_condition(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
     logits = network.logits(prefix, torch.full((3,), POSITIVE), ids)
     expected = -torch.stack(
         [logits.log_softmax(-1)[i, j, torch.cat(ids, 1)[i, j]] for i in range(3) for j in range(21)]
@@ -199,13 +197,15 @@ def trained(codebook, steps=20):
 def test_a_few_steps_open_the_adaptive_codebook():
     model, images = trained(partial(ConditionAdaptiveCodebook, acts="decode"))
     network = model.network
-    prefix = network.look(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
+    prefix = network.encode_condition(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
     ids = network.tokenizer.tokens(2 * images["hr"].expand(-1, 3, -1, -1) - 1)
     adapted = network.decode(prefix, torch.zeros(4, dtype=torch.long), ids)
     static = network.tokenizer.image(network.tokenizer.quantize.codes(ids))
     assert (adapted - static).abs().max() > 1e-3, "the row without it shows other images"
     plain, _ = trained(StaticCodebook)
-    same = plain.network.decode(plain.network.look(images["hr"].expand(-1, 3, -1, -1)), torch.zeros(4).long(), ids)
+    same = plain.network.decode(
+        plain.network.encode_condition(images["hr"].expand(-1, 3, -1, -1)), torch.zeros(4).long(), ids
+    )
     assert torch.equal(same, static)
 
 
@@ -277,36 +277,6 @@ def test_sizes_that_do_not_fit_are_refused():
         make(decoding="none")
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_several_processes_share_the_gradients_of_a_tokenizer_that_is_to_be_trained(tmp_path, given):
-    torch.save(TOKENIZER().released_state(), tmp_path / "a.pth")
-    model = make(tokenizer_steps=2, tokenizer_weights=str(tmp_path / "a.pth") if given else "")
-    model.trainer = Mock(spec=Trainer, datamodule=None)
-    model.setup("fit")
-    asks = {p.requires_grad for p in model.network.tokenizer.parameters()}
-    assert asks == {not given}, "DDP is set up after this hook, and passes over what asks for no gradient by then"
-
-
-def test_a_resumed_training_shares_them_if_it_began_with_a_tokenizer():
-    model = make(tokenizer_steps=2)
-    for until in (2, 0):
-        model.on_load_checkpoint({"phases": {"until": until, "started": False}})
-        assert {p.requires_grad for p in model.network.tokenizer.parameters()} == {until > 0}
-
-
-def test_a_transformer_of_a_checkpoint_is_started_unless_it_was_trained():
-    model = make(tokenizer_steps=2)
-    model.trainer = Mock(spec=Trainer, max_steps=4)
-    model.network.tokenizer.quantize.idle.zero_()
-    model.on_fit_start()
-    assert model.tokenizer_until == 0 and not model.transformer_started, "its checkpoint was of the tokenizer's steps"
-    model.tokenizer_until = None
-    with torch.no_grad():
-        model.network.transformer.blocks[1].attention.log_scale.add_(0.1)
-    model.on_fit_start()
-    assert model.transformer_started
-
-
 def test_what_a_validation_counts_is_no_weight():
     model = make()
     assert not any(buffer is model.frequencies for buffer in model.buffers()), "EMA averages buffers, float or not"
@@ -331,7 +301,7 @@ def test_half_precision_trains_and_restores(decoding, refiner):
 def test_straight_through_decodes_what_argmax_decodes_under_autocast():
     model, images = make(codebook=StaticCodebook), batch(2)
     network, label = model.network, torch.zeros(2, dtype=torch.long)
-    prefix = network.look(images["hr"].expand(-1, 3, -1, -1))
+    prefix = network.encode_condition(images["hr"].expand(-1, 3, -1, -1))
     logits = torch.randn(2, 21, 16, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         ours, theirs = (network.expected(prefix, label, logits, way) for way in ("straight_through", "argmax"))
@@ -341,5 +311,5 @@ def test_straight_through_decodes_what_argmax_decodes_under_autocast():
 def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path):
     held = {"lit_thermal": {"model": {"class_path": "THERIS"}}, "state_dict": {"network.a": torch.zeros(1)}}
     torch.save(held, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="holds no tokenizer"):
+    with pytest.raises(InputError, match="contains no tokenizer"):
         load_tokenizer(TOKENIZER(), tmp_path / "a.ckpt")

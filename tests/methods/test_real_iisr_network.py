@@ -92,7 +92,7 @@ def without_cache(net: RealIISRNetwork, prefix: Tensor, sampler: TokenSampler, g
 def test_drawing_with_a_cache_takes_the_tokens_of_whole_passes(structure, codebook, guidance, sampler) -> None:
     net = network(structure, codebook)
     with torch.no_grad():
-        prefix = net.look(images())
+        prefix = net.encode_condition(images())
         drawn = net.draw(prefix, sampler, noise(), guidance)
         expected = without_cache(net, prefix, sampler, guidance)
     assert len(torch.cat(drawn, 1).unique()) > 1
@@ -102,17 +102,17 @@ def test_drawing_with_a_cache_takes_the_tokens_of_whole_passes(structure, codebo
 
 def test_guidance_changes_what_is_drawn_and_the_input_does() -> None:
     net = network()
-    prefix = net.look(images())
+    prefix = net.encode_condition(images())
     plain, led = net.draw(prefix, Greedy(), noise()), net.draw(prefix, Greedy(), noise(), 6.0)
     assert any(not torch.equal(a, b) for a, b in zip(plain, led, strict=True))
-    other = net.draw(net.look(-images()), Greedy(), noise())
+    other = net.draw(net.encode_condition(-images()), Greedy(), noise())
     assert any(not torch.equal(a, b) for a, b in zip(plain, other, strict=True))
 
 
 def test_images_of_a_batch_do_not_matter_to_each_other() -> None:
     net = network()
-    together = net.draw(net.look(images()), TopKTopP(), noise())
-    alone = net.draw(net.look(images()[:1]), TopKTopP(), noise(1))
+    together = net.draw(net.encode_condition(images()), TopKTopP(), noise())
+    alone = net.draw(net.encode_condition(images()[:1]), TopKTopP(), noise(1))
     for both, one in zip(together, alone, strict=True):
         assert torch.equal(both[:1], one)
 
@@ -120,7 +120,7 @@ def test_images_of_a_batch_do_not_matter_to_each_other() -> None:
 @pytest.mark.parametrize("codebook", [StaticCodebook, adaptive])
 def test_certain_logits_stand_for_their_tokens_image(codebook) -> None:
     net = network(codebook=codebook)
-    prefix, label = net.look(images()), labels(POSITIVE)
+    prefix, label = net.encode_condition(images()), labels(POSITIVE)
     ids = [torch.randint(16, (2, n), generator=torch.Generator().manual_seed(n)) for n in net.tokens]
     certain = 1e4 * torch.nn.functional.one_hot(torch.cat(ids, 1), 16).double()
     expected = net.decode(prefix, label, ids)
@@ -130,7 +130,7 @@ def test_certain_logits_stand_for_their_tokens_image(codebook) -> None:
 
 def test_straight_through_shows_the_likeliest_and_trains_the_transformer() -> None:
     net = network()
-    prefix, label = net.look(images()), labels(POSITIVE)
+    prefix, label = net.encode_condition(images()), labels(POSITIVE)
     ids = net.tokenizer.tokens(images())
     shown = {}
     for decoding, trains in (("argmax", False), ("straight_through", True), ("soft", True)):
@@ -156,15 +156,17 @@ def test_parts_of_other_sizes_are_refused() -> None:
         RealIISRNetwork(tokenizer, 1, 16, 2, 0.0, encoder, NoStructure)
     net = network()
     with pytest.raises(InputError, match="must be one of straight_through, soft, argmax"):
-        net.expected(net.look(images()), labels(POSITIVE), torch.zeros(2, sum(net.tokens), 16), "hard")
+        net.expected(net.encode_condition(images()), labels(POSITIVE), torch.zeros(2, sum(net.tokens), 16), "hard")
     with pytest.raises(InputError, match="give it images"):
-        net.logits(net.look(torch.zeros(2, 3, 32, 32).double()), labels(POSITIVE), net.tokenizer.tokens(images()))
+        net.logits(
+            net.encode_condition(torch.zeros(2, 3, 32, 32).double()), labels(POSITIVE), net.tokenizer.tokens(images())
+        )
 
 
 @pytest.mark.parametrize("codebook", [StaticCodebook, adaptive])
 def test_the_true_residual_gives_the_latent_that_was_not_quantised(codebook) -> None:
     net = network(codebook=codebook, refiner=Told)
-    image, prefix, label = images(), net.look(images()), labels(POSITIVE)
+    image, prefix, label = images(), net.encode_condition(images()), labels(POSITIVE)
     ids = net.tokenizer.tokens(image)
     features = net.features(prefix, label, ids)
     net.refinement(prefix, label, ids, features, image).backward()
@@ -178,7 +180,7 @@ def test_the_true_residual_gives_the_latent_that_was_not_quantised(codebook) -> 
 @pytest.mark.parametrize("guidance", [0.0, 1.5])
 def test_what_a_refiner_is_told_of_drawn_tokens_is_what_it_is_trained_with(codebook, guidance) -> None:
     net = network(codebook=codebook, refiner=Told)
-    prefix, label = net.look(images()), labels(POSITIVE)
+    prefix, label = net.encode_condition(images()), labels(POSITIVE)
     ids = net.draw(prefix, Greedy(), noise(), guidance)
     net.refinement(prefix, label, ids, net.features(prefix, label, ids), images())
     restored = net.restore(prefix, Greedy(), noise(), guidance)
@@ -188,7 +190,7 @@ def test_what_a_refiner_is_told_of_drawn_tokens_is_what_it_is_trained_with(codeb
 
 def test_without_a_refiner_tokens_are_decoded_and_nothing_is_kept_for_it() -> None:
     net = network()
-    prefix = net.look(images())
+    prefix = net.encode_condition(images())
     ids = net.draw(prefix, TopKTopP(), noise(), 1.0)
     assert torch.equal(net.restore(prefix, TopKTopP(), noise(), 1.0), net.decode(prefix, labels(POSITIVE), ids))
     assert not [name for name in net.state_dict() if name.startswith("refiner")]
@@ -196,7 +198,7 @@ def test_without_a_refiner_tokens_are_decoded_and_nothing_is_kept_for_it() -> No
 
 def test_diffusion_refines_each_image_by_its_own_noise() -> None:
     net = network(refiner=lambda dim, width: DiffusionRefiner(dim, width, hidden=8, blocks=1, steps=2))
-    prefix = net.look(images())
+    prefix = net.encode_condition(images())
     both = net.restore(prefix, Greedy(), noise())
     alone = net.restore(prefix[:1], Greedy(), noise(1))
     torch.testing.assert_close(both[:1], alone, atol=1e-6, rtol=0)
@@ -214,7 +216,7 @@ def test_a_placed_codebook_sees_the_places_in_training_alone():
         torch.nn.init.normal_(made.codebook.V)
         made.codebook.load_state_dict(placed.codebook.state_dict())
     label = torch.zeros(2, dtype=torch.long)
-    prefix, ids = placed.look(images()), placed.tokenizer.tokens(images())
+    prefix, ids = placed.encode_condition(images()), placed.tokenizer.tokens(images())
     assert torch.equal(placed.decode(prefix, label, ids), plain.decode(prefix, label, ids))
     seen, unseen = (made.train().decode(prefix, label, ids) for made in (placed, plain))
     assert (seen - unseen).abs().max() > 1e-4

@@ -1,4 +1,5 @@
 import types
+from functools import partial
 
 import pytest
 import torch
@@ -10,12 +11,26 @@ from lit_thermal.blocks.spectral_mask import NoSpectralMask, SpectralMask
 from lit_thermal.blocks.temporal_interpolation import LinearInterpolation, TemporalInterpolation
 from lit_thermal.blocks.thermal_prompt import NoThermalPrompt
 from lit_thermal.errors import InputError
-from lit_thermal.methods.theris.module import SIZES, THERIS, temporal_scale
+from lit_thermal.methods.theris.module import THERIS, temporal_scale
+from lit_thermal.methods.theris.network import THERISNetwork
+
+TINY = partial(
+    THERISNetwork,
+    channels=16,
+    depth=1,
+    encoder_blocks=1,
+    decoder_blocks=1,
+    embedding=16,
+    state=8,
+    expansion=1,
+    shared_directions=True,
+    decoder_width=16,
+)
 
 
-def model(seed=0, **options) -> THERIS:
+def model(seed=0, sizes=None, skip="all", checkpoint_blocks=False, **options) -> THERIS:
     torch.manual_seed(seed)
-    return THERIS(preset="tiny", **options)
+    return THERIS(network=partial(TINY, skip=skip, checkpoint_blocks=checkpoint_blocks, **(sizes or {})), **options)
 
 
 def trained(**options) -> THERIS:
@@ -115,16 +130,16 @@ def test_a_missing_key_is_named():
 
 def test_scale_must_be_a_power_of_two():
     with pytest.raises(InputError, match="powers of two"):
-        THERIS(preset="tiny", scale=3)
+        model(scale=3)
 
 
-@pytest.mark.parametrize("preset, millions", [("tiny", 0.045), ("small", 0.28), ("base", 2.84), ("large", 5.75)])
-def test_parameter_counts(preset, millions):
+@pytest.mark.parametrize(
+    "network, millions", [(TINY, 0.0472), (THERISNetwork, 2.84), (partial(THERISNetwork, channels=96), 5.75)]
+)
+def test_parameter_counts(network, millions):
     with torch.device("meta"):
-        made = THERIS(preset=preset)
-    grid = 17 * 9 - 9 * 5 if preset == "tiny" else 0  # the tiny experiment has the coarser mask grid
-    count = sum(p.numel() for p in made.network.parameters()) - grid * SIZES[preset]["channels"]
-    assert count / 1e6 == pytest.approx(millions, rel=0.02)
+        made = THERIS(network=network)
+    assert sum(p.numel() for p in made.network.parameters()) / 1e6 == pytest.approx(millions, rel=0.02)
 
 
 BLOCKS = [
@@ -134,8 +149,8 @@ BLOCKS = [
     {"scans": []},
     {"scans": [Hilbert]},
     {"scans": [TemporalFirst, SpatialFirst]},
-    {"depth": 0},
-    {"depth": 2, "channels": 8},
+    {"sizes": {"depth": 0}},
+    {"sizes": {"depth": 2, "channels": 8}},
     {"checkpoint_blocks": True},
 ]
 

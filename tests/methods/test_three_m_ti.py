@@ -152,7 +152,7 @@ def test_the_loss_of_both_views_is_their_mean():
     batch = a_batch()
     model = quietly(method(guide_weight=1.0))
     images, present = model._views(batch)
-    restored = model.network(images, present, model._told(batch, present))
+    restored = model.network(images, present, model._text(batch, present))
     thermal = (restored[:, 0].mean(1, keepdim=True) - (2 * batch["hr"] - 1)).square().mean()
     guide = (restored[:, 1] - images[:, 1]).square().mean()
     torch.testing.assert_close(model.training_step(batch, 0), (thermal + guide) / 2)

@@ -14,7 +14,7 @@ from lit_thermal.evaluation import records, tables
 from lit_thermal.evaluation.published.tables import read_tables
 from lit_thermal.evaluation.scores import Scores, Targets
 from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, by_name, on_request, shown, standard
-from lit_thermal.metrics.metric import Metric, Seen, Unavailable
+from lit_thermal.metrics.metric import Metric, MetricInput, Unavailable
 from lit_thermal.metrics.structure import multiscale_similarity
 from lit_thermal.report import words
 
@@ -52,7 +52,7 @@ def test_values_are_written_with_the_digits_of_their_record():
     assert shown("odd_metric").label == "Odd metric" and shown("odd_metric").direction is None
 
 
-def brightness(seen: Seen) -> torch.Tensor:
+def brightness(seen: MetricInput) -> torch.Tensor:
     return (seen.restored.mean(dim=(2, 3, 4)) - seen.target.mean(dim=(2, 3, 4))).abs()
 
 
@@ -82,6 +82,8 @@ def test_a_new_metric_is_one_record_and_appears_everywhere(tmp_path, monkeypatch
 
 
 PAPER = """
+title: Theirs
+class: Theirs
 protocols: {theirs: {text: as they say, channel: gray}}
 tables:
   - number: Table 1
@@ -103,7 +105,7 @@ def test_too_small_and_missing_are_skipped_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     calls = []
 
-    def never(seen: Seen) -> torch.Tensor:
+    def never(seen: MetricInput) -> torch.Tensor:
         calls.append(1)
         raise Unavailable("never needs what is not there")
 
@@ -123,7 +125,7 @@ def test_too_small_and_missing_are_skipped_by_name(tmp_path, monkeypatch):
 def test_ms_ssim_is_made_of_the_maps_of_torchmetrics():
     target = torch.nn.functional.interpolate(torch.rand(2, 1, 60, 60), (180, 191), mode="bilinear")
     restored = (target + 0.1 * torch.randn(target.shape)).clamp(0, 1)
-    found = multiscale_similarity(Seen(restored[None], target[None], [Radiometry()]))
+    found = multiscale_similarity(MetricInput(restored[None], target[None], [Radiometry()]))
     expected = torch.ones(2)
     for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
         x, y = (torch.nn.functional.avg_pool2d(v, 2**scale) for v in (restored, target))

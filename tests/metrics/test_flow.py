@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.metrics.flow import _follow, optical_flow_error, warping_error
-from lit_thermal.metrics.metric import Seen, Unavailable
+from lit_thermal.metrics.metric import MetricInput, Unavailable
 
 pytest.importorskip("cv2")
 
@@ -22,8 +22,8 @@ def moving(step: float, frames: int = 4, phase: float = 0.0) -> Tensor:
     return ((255 * torch.stack(pictures)).round() / 255)[None, :, None]
 
 
-def seen(restored: Tensor, target: Tensor) -> Seen:
-    return Seen(restored, target, [Radiometry()] * len(target))
+def seen(restored: Tensor, target: Tensor) -> MetricInput:
+    return MetricInput(restored, target, [Radiometry()] * len(target))
 
 
 def test_flows_differ_by_what_the_speeds_differ():

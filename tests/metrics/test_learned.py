@@ -9,7 +9,7 @@ from lit_thermal.batch import Radiometry
 from lit_thermal.losses.perceptual import LPIPS
 from lit_thermal.metrics import learned
 from lit_thermal.metrics.learned import perceptual_change, perceptual_distance, weights_file
-from lit_thermal.metrics.metric import Seen, Unavailable
+from lit_thermal.metrics.metric import MetricInput, Unavailable
 
 
 @pytest.fixture
@@ -32,18 +32,18 @@ def video(seed: int, *shape: int) -> Tensor:
 
 def test_each_frame_has_the_distance_of_lpips(weights):
     restored, target = video(0, 2, 2), video(1, 2, 2)
-    found = perceptual_distance(Seen(restored, target, [Radiometry()] * 2))
+    found = perceptual_distance(MetricInput(restored, target, [Radiometry()] * 2))
     network = LPIPS("alex", str(weights))
     for b in range(2):
         for t in range(2):
             expected = network(2 * restored[b, t][None] - 1, 2 * target[b, t][None] - 1)
             assert float(found[b, t]) == pytest.approx(float(expected), rel=1e-5)
-    assert perceptual_distance(Seen(target, target, [Radiometry()] * 2)).abs().max() == 0
+    assert perceptual_distance(MetricInput(target, target, [Radiometry()] * 2)).abs().max() == 0
 
 
 def test_change_is_compared_with_the_change_of_the_target(weights):
     restored, target = video(0, 1, 3), video(1, 1, 3)
-    found = perceptual_change(Seen(restored, target, [Radiometry()]))
+    found = perceptual_change(MetricInput(restored, target, [Radiometry()]))
     network = LPIPS("alex", str(weights))
 
     def change(x: Tensor, t: int) -> float:
@@ -52,13 +52,13 @@ def test_change_is_compared_with_the_change_of_the_target(weights):
     expected = [abs(change(restored, t) - change(target, t)) for t in (1, 2)]
     assert found.tolist() == [pytest.approx(expected, rel=1e-4)]
     # A video that keeps its constant error changes as the target does.
-    assert perceptual_change(Seen(target, target, [Radiometry()])).abs().max() == 0
+    assert perceptual_change(MetricInput(target, target, [Radiometry()])).abs().max() == 0
 
 
 def test_missing_weights_are_named_and_not_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("nothing is fetched"))
-    pair = Seen(video(0, 1, 2), video(1, 1, 2), [Radiometry()])
+    pair = MetricInput(video(0, 1, 2), video(1, 1, 2), [Radiometry()])
     for name, metric in (("lpips", perceptual_distance), ("tlpips", perceptual_change)):
         with pytest.raises(
             Unavailable, match=rf"^{name} needs torchvision's AlexNet weights: fetch https.* into {tmp_path}"

@@ -14,12 +14,12 @@ from lit_thermal.batch import Radiometry
 from lit_thermal.evaluation.scores import TARGET, Scores, Targets
 from lit_thermal.metrics import no_reference
 from lit_thermal.metrics.catalogue import by_name
-from lit_thermal.metrics.metric import Seen, Unavailable
+from lit_thermal.metrics.metric import MetricInput, Unavailable
 from lit_thermal.metrics.no_reference import by_pyiqa, dover
 
 
-def seen(video: Tensor) -> Seen:
-    return Seen(video, torch.zeros_like(video), [Radiometry()] * len(video))
+def seen(video: Tensor) -> MetricInput:
+    return MetricInput(video, torch.zeros_like(video), [Radiometry()] * len(video))
 
 
 @pytest.fixture

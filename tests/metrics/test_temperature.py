@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.metrics.metric import Seen
+from lit_thermal.metrics.metric import MetricInput
 from lit_thermal.metrics.temperature import counts_error, hot_edge_error, kelvin_error, order_violations
 
 LINEAR = Radiometry(1000.0, 500.0, 16, "linear", (200.0, 0.05))
 PLANCK = Radiometry(9000.0, 4000.0, 16, "planck", (17096.453, 0.046642166, 1428.0, 1.0, -342.0))
 
 
-def seen(restored: Tensor, target: Tensor, *radiometry: Radiometry) -> Seen:
-    return Seen(restored, target, radiometry or [Radiometry()] * len(target))
+def seen(restored: Tensor, target: Tensor, *radiometry: Radiometry) -> MetricInput:
+    return MetricInput(restored, target, radiometry or [Radiometry()] * len(target))
 
 
 def rand(*shape: int) -> Tensor:

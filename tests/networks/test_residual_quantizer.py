@@ -281,8 +281,8 @@ def test_what_is_not_finite_shows(made):
 
 
 def run_process(rank: int, port: int, folder: str) -> None:
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     made = quantizer(entries=60).train()
     made.idle.zero_()
     made.idle[50:] = residual_quantizer.IDLE_STEPS
@@ -298,7 +298,8 @@ def test_processes_keep_one_codebook(tmp_path):
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(run_process, args=(port, str(tmp_path)), nprocs=2)
+    # forked, since a spawned process takes seconds to import what this one has
+    multiprocessing.start_processes(run_process, args=(port, str(tmp_path)), nprocs=2, start_method="fork")
     (weight, idle, used), (other, other_idle, other_used) = (
         torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)
     )

@@ -47,7 +47,19 @@ def table(rows: dict[str, list[str]], reference: str | None = "full", **more: An
         values = {d: {m: _number(next(given)) for m in metrics} for d, metrics in columns.items()}
         paper_rows.append(PaperRow(name, values, {"block": name}))
     protocol = Protocol("own", "as in the paper", "gray", same_as=more.pop("same_as", None))
-    return Table("paper", "Table 1", "Parts left out", tuple(paper_rows), columns, protocol, "toy", reference, **more)
+    return Table(
+        "paper",
+        "Theirs",
+        "Theirs",
+        "Table 1",
+        "Parts left out",
+        tuple(paper_rows),
+        columns,
+        protocol,
+        "toy",
+        reference,
+        **more,
+    )
 
 
 def _number(text: str) -> Number:

@@ -1,4 +1,4 @@
-"""Run folders that somebody edited: one sentence with the file's name, and nothing of what lies outside of them."""
+"""Run folders that somebody edited: one sentence with the file's name, and nothing of what is outside them."""
 
 import csv
 import json
@@ -63,11 +63,11 @@ def test_links_that_lead_out_of_the_run_are_not_followed(run, tmp_path):
 def test_what_is_no_picture_is_not_shown(run):
     picture = run / "gallery" / "simulated" / "a" / "restored.png"
     picture.write_text("%!PS-Adobe-3.0 EPSF-3.0")
-    assert "restored.png is listed in gallery.json and is no PNG" in said(run)
+    assert "restored.png is listed in gallery.json but is not a PNG" in said(run)
     Image.fromarray(np.zeros((12, 32), np.uint8)).save(picture)
     assert "differ in size" in said(run)
     gallery(run, restored=["simulated/a/secret.txt"])
-    assert "is not there" in said(run)
+    assert "does not exist" in said(run)
     gallery(run, restored=[])
     assert "no result of a" in said(run)
 
@@ -150,7 +150,7 @@ def test_tables_of_names_that_files_cannot_tell_apart(tmp_path):
         ('"folder": "0-seed0"', '"folder": "/etc"', "names the folder '/etc'"),
         ('"seed": 0', '"seed": "0"', "points[0].seed is '0'"),
         ('"overrides": [', '"overrides": [1, ', "overrides[0] is 1 and must be text"),
-        ('"parameters": {', '"parameters": [', "cannot be read as what `sweep` writes"),
+        ('"parameters": {', '"parameters": [', "cannot be read as a record of `sweep`"),
     ],
 )
 def test_an_edited_sweep_is_told(tmp_path, old, new, says):

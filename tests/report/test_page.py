@@ -3,11 +3,14 @@
 import csv
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from made_runs import run_folder, sweep_folder
 
+import lit_thermal.report
 from lit_thermal.errors import InputError
+from lit_thermal.evaluation.published import tables
 from lit_thermal.report.page import Options, write_report
 from lit_thermal.report.read import read_studies
 
@@ -106,7 +109,7 @@ def test_a_sweep_beside_its_paper(page, report):
     assert "without seed 1 failed" not in words and "w/o TFM Loss: seed 1 failed" in words
     assert "MUSIQ (its weights are not on this machine)" in words
     assert "Gray images, rounded." in words and "IRVAL (LWIR video of 512 x 512)" in words
-    assert "signs of differences do" in words and "no such point in the sweep" in words
+    assert "compare signs of differences" in words and "no such point in the sweep" in words
     assert "12.3 k" in words and "512 MB" in words and "cpu, 2 threads" in words
     # without the mask it is 1 dB worse, as printed; without the loss better, which is not
     with (report / "tables" / "theris-ablation-ablation-study-irval-simulated.csv").open() as file:
@@ -165,9 +168,29 @@ def test_one_sweep_twice_has_tables_of_its_own(tmp_path):
     assert len(checker.ids) == len(set(checker.ids))
 
 
-def test_pictures_that_are_gone_are_told(tmp_path):
+def test_no_source_of_the_report_names_a_method():
+    names = {name.lower() for table in tables() for name in (table.title, table.method, table.paper)}
+    folder = Path(lit_thermal.report.__file__).parent
+    for file in [*folder.glob("*.py"), *folder.glob("*.j2")]:
+        text = file.read_text(encoding="utf-8").lower()
+        assert not [name for name in names if name in text], file
+
+
+@pytest.mark.parametrize("name", ["madenet_width", "made_net_width"])
+def test_a_method_that_no_paper_describes(tmp_path, name):
+    points = [("wide", {"width": 64}, 0, scores(30.0)), ("narrow", {"width": 8}, 0, scores(29.0))]
+    folder = sweep_folder(tmp_path / name, points, name=name, method="MadeNet")
+    page = write_report(read_studies([folder]), tmp_path / "out", Options(reference="wide")).read_text()
+    assert "<title>MadeNet: width" in page
+    assert "<dt>Method</dt><dd>MadeNet</dd>" in page
+    assert "narrow" in page
+
+
+def test_a_missing_picture_is_an_error(tmp_path):
     runs = [run_folder(tmp_path / name / "1-test", scores(30.0), gallery=True) for name in ("a", "b")]
     (runs[1] / "gallery" / "simulated" / "image0" / "restored.png").unlink()
-    with pytest.raises(InputError, match=r"restored.png is listed in gallery.json and is not there; run `test` again"):
+    with pytest.raises(
+        InputError, match=r"restored.png is listed in gallery.json but does not exist; run `test` again"
+    ):
         write_report(read_studies(runs), tmp_path / "report")
     assert not (tmp_path / "report").exists()

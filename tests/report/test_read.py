@@ -105,7 +105,7 @@ def test_wrong_folders_get_one_sentence(tmp_path):
 
     assert "there is no folder" in said(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    assert "holds neither sweep.json nor metrics.json: it is no sweep, and no run that was tested" in said(
+    assert "has neither sweep.json nor metrics.json, so it is neither a sweep nor a tested run" in said(
         tmp_path / "empty"
     )
     run = run_folder(tmp_path / "run", VALUES)

@@ -1,11 +1,13 @@
 """Every sweep file that comes with the package: W&B's own agent builds the commands, and `fit` understands them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from _pytest.mark import ParameterSet
 from wandb import wandb_agent
 
 import lit_thermal.sweeps
@@ -26,11 +28,18 @@ NAMES = {
     "real_iisr_components",
     "real_iisr_baseline",
 }
-POINTS = [
-    pytest.param(sweep, point, id=f"{sweep.name}-{number}")
-    for sweep in map(read_sweep_file, FILES)
-    for number, point in enumerate(points(sweep))
-]
+
+
+def every_point() -> Iterator[ParameterSet]:
+    """Yield each sweep with each of its points, those of a grid whose values other points have too as slow ones."""
+    for sweep in map(read_sweep_file, FILES):
+        seen: set[str] = set()
+        for number, point in enumerate(points(sweep)):
+            values = {str(item) for item in point.items()}
+            yield pytest.param(
+                sweep, point, id=f"{sweep.name}-{number}", marks=[pytest.mark.slow] if values <= seen else []
+            )
+            seen |= values
 
 
 def test_every_ablation_has_its_file():
@@ -62,7 +71,7 @@ def agent(tmp_path, monkeypatch):
     return words
 
 
-@pytest.mark.parametrize(("sweep", "point"), POINTS)
+@pytest.mark.parametrize(("sweep", "point"), every_point())
 def test_the_agent_s_command_is_ours_and_is_understood(sweep, point, agent, capsys):
     command = agent(sweep, point)
     assert command[:4] == ["/usr/bin/env", "python", "-m", "lit_thermal"]

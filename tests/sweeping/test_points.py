@@ -82,7 +82,7 @@ def test_a_random_point_is_the_same_however_many_are_drawn_and_parameters_are_in
         ("grid", {"values": [1, None]}, "null"),
         ("random", {"value": None}, "null"),
         ("grid", {"min": 0.0, "max": 1.0}, "has no grid"),
-        ("grid", {"values": []}, "something in it"),
+        ("grid", {"values": []}, "a list that is not empty"),
         ("grid", {"low": 1}, "the key 'low'"),
         ("grid", {"min": 1}, "needs `value`"),
         ("random", {"distribution": "cauchy", "min": 0, "max": 1}, "'cauchy'"),

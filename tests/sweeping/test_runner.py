@@ -145,7 +145,7 @@ def test_an_interrupted_sweep_ends_its_processes_and_loses_only_what_was_in_flig
 
 def test_points_of_other_settings_are_not_mixed(sweep, tmp_path):
     sweep()
-    with pytest.raises(InputError, match=r"kind=good-seed0 in .*its command was another"):
+    with pytest.raises(InputError, match=r"kind=good-seed0 in .*its command was different"):
         sweep(overrides=("--trainer.max_steps=5",))
     (tmp_path / "base.yaml").write_text("a: 2")
     with pytest.raises(InputError, match=r"base\.yaml has changed since"):
@@ -159,7 +159,7 @@ def test_points_that_are_not_asked_for_stay_in_the_record(sweep):
     told = Told()
     assert sweep(count=1, told=told) == everything and not told.events
     shutil.rmtree(everything.points[0].folder)
-    with pytest.raises(InputError, match=r"kind=bad-seed0 .* finished under other settings \(added were none\)"):
+    with pytest.raises(InputError, match=r"kind=bad-seed0 .* finished under other settings \(added options: none\)"):
         sweep(count=1, overrides=("--trainer.max_steps=4",))
 
 
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_made_and_a_broken_point_are_told(sweep, tmp_pat
         sweep()
     (tmp_path / "out").unlink()
     (sweep().points[0].folder / "point.json").write_text("{")
-    with pytest.raises(InputError, match=r"point\.json cannot be read as what `sweep` writes"):
+    with pytest.raises(InputError, match=r"point\.json cannot be read as a record of `sweep`"):
         sweep()
 
 
@@ -205,7 +205,7 @@ def test_long_names_get_folders_of_their_own(tmp_path):
 
 def test_two_sweeps_do_not_run_in_one_folder(sweep, tmp_path):
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out/.lock"), pytest.raises(InputError, match="another process is at work in the sweep"):
+    with FileLock(tmp_path / "out/.lock"), pytest.raises(InputError, match="another process is using the sweep"):
         sweep()
 
 
@@ -213,7 +213,7 @@ def test_a_broken_record_is_told(tmp_path):
     with pytest.raises(InputError, match=r"holds no sweep\.json"):
         read_sweep(tmp_path)
     (tmp_path / "sweep.json").write_text(json.dumps({"name": "x"}))
-    with pytest.raises(InputError, match="is not what `sweep` writes"):
+    with pytest.raises(InputError, match="was not written by `sweep`"):
         read_sweep(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: what cannot be read or rebuilt is told in one sentence."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from lit_thermal.blocks.spectral_mask import NoSpectralMask
 from lit_thermal.errors import InputError
 from lit_thermal.methods.theris.module import THERIS
+from lit_thermal.methods.theris.network import THERISNetwork
 from lit_thermal.weights import check_fit, load_model, read_checkpoint
 from lit_thermal.weights.checkpoint import check_resumes, check_training
 
@@ -29,7 +31,7 @@ def test_a_truncated_file(share, tmp_path):
     torch.save({"state_dict": {"w": torch.randn(100, 100)}}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(InputError, match="truncated or of another kind"):
+    with pytest.raises(InputError, match="truncated or has another format"):
         read_checkpoint(path)
 
 
@@ -37,7 +39,7 @@ def test_a_truncated_file(share, tmp_path):
 def test_a_file_of_another_kind(content, tmp_path):
     path = tmp_path / "a.ckpt"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="truncated or of another kind"):
+    with pytest.raises(InputError, match="truncated or has another format"):
         read_checkpoint(path)
 
 
@@ -59,11 +61,14 @@ def test_no_weights(content, tmp_path):
         read_checkpoint(tmp_path / "a.ckpt")
 
 
+NETWORK = {"class_path": "THERISNetwork", "init_args": {"channels": 8, "depth": 1}}
+
+
 def theris(tmp_path, **record):
-    model = THERIS(preset="tiny", mask=NoSpectralMask)
+    model = THERIS(network=partial(THERISNetwork, channels=8, depth=1), mask=NoSpectralMask)
     config = {
         "class_path": "lit_thermal.methods.theris.module.THERIS",
-        "init_args": {"preset": "tiny", "mask": "lit_thermal.blocks.spectral_mask.NoSpectralMask"},
+        "init_args": {"network": NETWORK, "mask": "lit_thermal.blocks.spectral_mask.NoSpectralMask"},
     }
     path = tmp_path / "a.ckpt"
     torch.save({"state_dict": model.state_dict(), "lit_thermal": {"model": config, "version": "0.0.1"} | record}, path)
@@ -82,11 +87,14 @@ def test_a_model_is_rebuilt(tmp_path):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (None, "does not say what model it belongs to"),
+        (None, "has no record of its model"),
         ({"class_path": "lit_thermal.Gone"}, r"was made by lit_thermal 0.0.1, and version .* cannot build its model"),
-        ({"class_path": "THERIS", "init_args": {"presett": "tiny"}}, "cannot build its model"),
-        ({"class_path": "THERIS", "init_args": {"preset": "tiny"}}, "does not fit the model: of its weights 4 missing"),
-        ({"class_path": "THERIS", "init_args": {"preset": "tiny", "scale": 3}}, "scale"),
+        ({"class_path": "THERIS", "init_args": {"netwrok": NETWORK}}, "cannot build its model"),
+        (
+            {"class_path": "THERIS", "init_args": {"network": NETWORK}},
+            "does not fit the model: of its weights 4",
+        ),
+        ({"class_path": "THERIS", "init_args": {"network": NETWORK, "scale": 3}}, "scale"),
     ],
 )
 def test_a_model_that_cannot_be_rebuilt(model, said, tmp_path):

@@ -222,14 +222,14 @@ def changed(**entries):
             lambda s: {"state_dict": s, "epoch": 3},
             r"no plain state dict \(names to tensors\) but 'state_dict', 'epoch'",
         ),
-        (lambda s: {"state_dict": s, "lit_thermal": {}}, "is a checkpoint of lit_thermal already"),
+        (lambda s: {"state_dict": s, "lit_thermal": {}}, "is already a checkpoint of lit_thermal"),
         (lambda s: list(s.values()), "no plain state dict"),
         (lambda s: {}, "no plain state dict"),
-        (lambda s: torch.nn.Linear(1, 1), "more than tensors and plain values.*save its state dict alone"),
+        (lambda s: torch.nn.Linear(1, 1), "more than tensors and plain values.*save only its state dict"),
     ],
 )
 def test_another_layout_is_one_sentence(change, said, tmp_path):
-    state = {name: torch.zeros(shape) for name, shape in table().items()}
+    state = {name: torch.zeros(()).expand(shape) for name, shape in table().items()}  # little to write
     torch.save(change(state), tmp_path / "reference.pth")
     with pytest.raises(InputError, match=said) as caught:
         convert(tmp_path / "reference.pth", "nearest")
@@ -244,7 +244,7 @@ def test_a_damaged_or_missing_file_is_one_sentence(tmp_path):
         convert(tmp_path, "nearest")
     torch.save({"w": torch.zeros(1000)}, path)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(InputError, match="truncated or of another kind"):
+    with pytest.raises(InputError, match="truncated or has another format"):
         convert(path, "nearest")
 
 

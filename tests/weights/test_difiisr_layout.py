@@ -163,7 +163,7 @@ VQ = "vq.pth is not in the released layout of the VQ-f4 autoencoder"
         (1, changed("loss.discriminator", 1), "1 unexpected"),
         (1, changed("quantize.embedding.weight", 8, 3), r"embedding\.weight, \(8, 3\) there and \(16, 3\) here"),
         (1, changed("decoder.mid.attn_1.q.weight", 64, 64), r"\(64, 64\) there and \(64, 64, 1, 1\) here"),
-        (1, lambda s: {"state_dict": s, "lit_thermal": {}}, "is a checkpoint of lit_thermal already"),
+        (1, lambda s: {"state_dict": s, "lit_thermal": {}}, "is already a checkpoint of lit_thermal"),
         (1, lambda s: {"state_dict": [1]}, "no plain state dict"),
         (1, lambda s: {"state_dict": {3: torch.zeros(1)}}, r"missing .* 1 unexpected \(first: 3\)"),
     ],

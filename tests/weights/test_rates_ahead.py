@@ -6,7 +6,7 @@ from torch import nn
 
 from lit_thermal.errors import InputError
 from lit_thermal.methods.base import SuperResolver
-from lit_thermal.weights.schedule import rates_ahead, told
+from lit_thermal.weights.schedule import describe_rates, rates_ahead
 
 
 class Small(SuperResolver):
@@ -42,13 +42,13 @@ def test_the_rates_are_those_of_the_training_that_went_on():
     checkpoint, expected = trained(Small(cosine(8)), 16)
     found = rates_ahead(Small(cosine(16)), checkpoint, 16)
     assert list(found) == list(range(6, 16)) and list(found.values()) == pytest.approx(expected, rel=1e-9)
-    assert told(found) == "the learning rate is 0.000147 at step 7, 1e-07 at step 9, 0.000962 at step 16"
+    assert describe_rates(found) == "the learning rate is 0.000147 at step 7, 1e-07 at step 9, 0.000962 at step 16"
 
 
 def test_nothing_is_told_where_nothing_is_to_come():
     checkpoint, _ = trained(Small(cosine(8)), 8)
     assert not rates_ahead(Small(cosine(8)), checkpoint, 6) and not rates_ahead(Small(cosine(8)), checkpoint, -1)
-    assert not rates_ahead(Small(), checkpoint, 20) and told({}) == ""
+    assert not rates_ahead(Small(), checkpoint, 20) and describe_rates({}) == ""
 
 
 def test_a_schedule_that_ends_says_so():

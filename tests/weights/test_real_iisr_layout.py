@@ -27,11 +27,11 @@ from lit_thermal.ops.colour import adain
 from lit_thermal.weights import load_model, save_model, transplant
 from lit_thermal.weights.checkpoint import build_model
 from lit_thermal.weights.convert import real_iisr, varsr
-from lit_thermal.weights.convert.real_iisr_layout import released_layout, take
+from lit_thermal.weights.convert.real_iisr_layout import copy_released, released_layout
 
 PUBLISHED = real_iisr.published()
 TRAINING = {
-    *("tokenizer_steps", "tokenizer_lr", "order_loss", "order_weight", "pixel_weight", "negatives"),
+    *("order_loss", "order_weight", "pixel_weight", "negatives"),
     *("checkpoint_blocks", "optimizer", "lr_scheduler"),
 }
 TABLE = Path(__file__).parents[2].parent / "shared" / "specs" / "real_iisr_state_dict.tsv"
@@ -137,7 +137,7 @@ def test_the_greedy_decode_is_that_of_plain_whole_passes(guidance, file, weights
     network = real_iisr.convert(file).double().network
     lr = images()
     ids, expected = plain.greedy(double(weights), lr, guidance, SCALES, SCALES[-1])
-    prefix = network.look(lr)
+    prefix = network.encode_condition(lr)
     drawn = network.draw(prefix, Greedy(), SeededNoise.of(["a", "b"], 0), guidance)
     assert [level.shape[1] for level in ids] == [side**2 for side in SCALES]
     assert len(torch.cat(ids, 1).unique()) > 12
@@ -169,7 +169,7 @@ def test_training_sees_the_logits_of_a_plain_pass(label, file, weights):
     expected = plain.trained_logits(double(weights), lr, hr, label, SCALES, SCALES[-1])
     ids = network.tokenizer.tokens(hr)
     assert all(torch.equal(a, b) for a, b in zip(ids, plain.tokens(double(weights), hr, SCALES), strict=True))
-    logits = network.logits(network.look(lr), torch.full((2,), label), ids)
+    logits = network.logits(network.encode_condition(lr), torch.full((2,), label), ids)
     assert logits.shape == expected.shape == (2, sum(side**2 for side in SCALES), 24) and expected.std() > 0.3
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-8)
 
@@ -184,12 +184,12 @@ def test_the_published_scales_and_their_positions():
     network = RealIISRNetwork(tokenizer, 1, 16, 2, 0.0, encoder, structure, codebook).eval()
     state = filled(network)
     own = network.state_dict()
-    take(network, state, Path("file.pth"))
+    copy_released(network, state, Path("file.pth"))
     assert own["transformer.prefix_positions"].shape == (1, 2049, 16)
     lr = images(1, 64).float()
     scales = tokenizer.quantize.scales
     ids = [torch.randint(24, (1, side**2), generator=torch.Generator().manual_seed(side)) for side in scales]
-    prefix = network.look(lr)
+    prefix = network.encode_condition(lr)
     expected = plain.logits(state, plain.prefix(state, prefix, 0), plain.inputs(state, ids[:-1], scales), 0, scales, 32)
     assert expected.shape == (1, 2240, 24)
     torch.testing.assert_close(network.logits(prefix, torch.zeros(1).long(), ids), expected, rtol=0, atol=1e-3)
@@ -200,8 +200,8 @@ def test_restoring_is_the_plain_decode_with_its_colours(file, weights):
     model = real_iisr.convert(file).double()
     batch = {"lr": (images(2, SIDE // 4, 1) + 1) / 2, "name": ["a", "b"]}
     seen = []
-    look = model.network.look
-    model.network.look = lambda image: seen.append(image) or look(image)
+    encode = model.network.encode_condition
+    model.network.encode_condition = lambda image: seen.append(image) or encode(image)
     restored = model.restore(batch)
     (lr,) = seen
     _, image = plain.greedy(double(weights), lr, 1.0, SCALES, SCALES[-1])
@@ -353,7 +353,7 @@ ANOTHER = r"Real-IISR\.pth is not in the released layout of Real-IISR "
         (lambda s: {"trainer": {"vae_local": s}}, "no model under trainer and var_wo_ddp but 'vae_local'"),
         (lambda s: {"trainer": {"var_wo_ddp": [1]}}, "no plain state dict"),
         (lambda s: {"epoch": 3}, "no plain state dict .* but 'epoch'"),
-        (lambda s: s | {"lit_thermal": {}}, "is a checkpoint of lit_thermal already"),
+        (lambda s: s | {"lit_thermal": {}}, "is already a checkpoint of lit_thermal"),
     ],
 )
 def test_another_layout_is_one_sentence(change, said, file, weights):
@@ -389,7 +389,7 @@ def saved(before: Path) -> Weights:
 def test_real_iisr_starts_from_varsr(before, tmp_path, caplog):
     with caplog.at_level("INFO"):
         save_model(varsr.convert(before), tmp_path / "start.ckpt")
-    assert "not taken: vae (1), lvl_1L (1), vq (10), decoder_norm (1), decoder (2)" in caplog.text
+    assert "not used: vae (1), lvl_1L (1), vq (10), decoder_norm (1), decoder (2)" in caplog.text
     assert "has a tokenizer" in caplog.text
     start = load_model(tmp_path / "start.ckpt")
     assert held(start, saved(before))

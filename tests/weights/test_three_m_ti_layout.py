@@ -362,7 +362,7 @@ U, V = "state_dict_unet", "state_dict_vae"
         (without(U), "holds no state_dict_unet .*but 'vae_lora_target_modules', 'rank_vae'"),
         (lambda held: held[U], "holds no state_dict_unet"),
         (lambda held: [1], "holds no state_dict_unet"),
-        (lambda held: held | {"lit_thermal": {}}, "is a checkpoint of lit_thermal already"),
+        (lambda held: held | {"lit_thermal": {}}, "is already a checkpoint of lit_thermal"),
         (lambda held: held | {"more": Path("/")}, "holds more than tensors and plain values"),
     ],
 )

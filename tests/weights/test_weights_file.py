@@ -101,7 +101,7 @@ def test_an_archive_that_declares_more_than_it_holds_is_refused_before_it_is_rea
     path = tmp_path / "a.ckpt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", bytes(50_000_000))
-    with pytest.raises(InputError, match="is compressed, which no file of torch is"):
+    with pytest.raises(InputError, match="is compressed, but torch files never are"):
         read_values(path)
     save_file({"state_dict": state()}, path)
     data = bytearray(path.read_bytes())
@@ -125,9 +125,9 @@ def test_two_entries_of_one_name_are_refused(tmp_path):
     ("change", "said"),
     [
         (lambda w: w.to_sparse(), "holds 0.weight as a sparse tensor"),
-        (lambda w: w.to(torch.int64), "holds 0.weight as int64, where the network has float32"),
-        (lambda w: w.to(torch.complex64), "holds 0.weight as complex64, where the network has float32"),
-        (lambda w: w > 0, "holds 0.weight as bool, where the network has float32"),
+        (lambda w: w.to(torch.int64), "holds 0.weight as int64, but the network has float32"),
+        (lambda w: w.to(torch.complex64), "holds 0.weight as complex64, but the network has float32"),
+        (lambda w: w > 0, "holds 0.weight as bool, but the network has float32"),
         (lambda w: w.to("meta"), "holds 0.weight as a tensor without values"),
         (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "holds 0.weight as a quantised tensor"),
         (lambda w: w.tolist(), "holds 0.weight as a list"),
@@ -169,7 +169,7 @@ def test_what_wrappers_put_into_names_is_taken_off(before, caplog):
     read = {"state_dict": dict(wrapped), "current_model_state": dict(wrapped)}
     check_fit(network, read, "a.ckpt")
     assert all(equal(read[key], dict(held)) for key in read)
-    assert "a.ckpt: `" in caplog.text and "taken off the names of 9 weights" in caplog.text
+    assert "a.ckpt: `" in caplog.text and "removed from the names of 9 weights" in caplog.text
     taken = transplant(network, wrapped, "a.ckpt")
     assert len(taken.kept) == 9 and not taken.dropped and torch.equal(network[0].weight, held["0.weight"])
     inside = {re.sub(r"^(\d)\.", rf"\1.{before}", name): value for name, value in held.items()}

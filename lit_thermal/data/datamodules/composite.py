@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
-from lit_thermal.data.datamodules.image_samples import Shot, ShotSource
-from lit_thermal.data.degradations.conditions import ConditionedSamples
+from lit_thermal.data.datamodules.sample import Sample, SampleSource
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 
@@ -29,7 +28,7 @@ class CompositePairs(ImageData):
 
     Args:
         parts: data sets by the names that their test sets have in tables and logs.
-        scale: how many times wider and higher the target is; the same as that of each part.
+        scale: factor by which the target is wider and higher than the input; the same as that of each part.
         guided: whether samples have a guide; the same as that of each part.
         prefixes: prefix of a part's image names, for names that two parts would share.
         steps: interval between the images used, by part and split, starting with the first; for frames of a video.
@@ -37,7 +36,7 @@ class CompositePairs(ImageData):
         side: side in pixels that the central square of each image is resized to, bilinear and antialiased; the input is
             then made from the target, even if it is a file. 0 leaves the images unchanged.
         name: name of the whole data set in the log.
-        options: those of `ImageData`.
+        options: arguments of `ImageData`.
 
     Raises:
         InputError: there is no part, a setting names an unknown part, or parts differ in scale or guide.
@@ -76,13 +75,12 @@ class CompositePairs(ImageData):
         """Number of images of each part in each split, known once the split has been read."""
 
     @property
-    def test_names(self) -> list[str]:
-        """Names of the test data loaders: all conditions of one part, then the next; empty parts are left out."""
+    def test_sets(self) -> list[str]:
+        """Names of the parts that a test measures separately; empty parts are left out."""
         found = self.counts.get("test")
-        names = [part for part in self.parts if found is None or found[part]]
-        return [f"{name}_{c.suffix}" if c.suffix else name for name in names for c in self.conditions]
+        return [part for part in self.parts if found is None or found[part]]
 
-    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
+    def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
         """Return the images of a split, one part after another; the log states how many each has.
 
         Raises:
@@ -107,10 +105,10 @@ class CompositePairs(ImageData):
             images = self._images("test", part=slice(first, first + count))
             first += count
             if count:
-                loaders += [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
+                loaders += self._test_loaders(images)
         return loaders
 
-    def _of(self, part: str, split: ImageSplit) -> list[ShotSource]:
+    def _of(self, part: str, split: ImageSplit) -> list[SampleSource]:
         """Return the images used of a part."""
         limit = self.limits.get(part, {}).get(split)
         if limit == 0:
@@ -125,7 +123,7 @@ class CompositePairs(ImageData):
 class _Taken:
     """An image of a part, under its name in the whole data set."""
 
-    source: ShotSource
+    source: SampleSource
     name: str
     side: int
     scale: int
@@ -145,14 +143,14 @@ class _Taken:
         """Size of the decoded image: 16 bit and a guide, if it is resized."""
         return 5 * self.side**2 if self.side else self.source.bytes
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         """Decode the image, and resize it if requested."""
-        shot = self.source.read()
+        sample = self.source.read()
         if not self.side:
-            return shot
-        small = None if shot.lr is None or shot.hr is not None else _square(shot.lr, self.side // self.scale)
-        hr, guide = (None if part is None else _square(part, self.side) for part in (shot.hr, shot.guide))
-        return replace(shot, hr=hr, lr=small, guide=guide)
+            return sample
+        small = None if sample.lr is None or sample.hr is not None else _square(sample.lr, self.side // self.scale)
+        hr, guide = (None if part is None else _square(part, self.side) for part in (sample.hr, sample.guide))
+        return replace(sample, hr=hr, lr=small, guide=guide)
 
 
 def _square(counts: np.ndarray, side: int) -> np.ndarray:
@@ -164,7 +162,7 @@ def _square(counts: np.ndarray, side: int) -> np.ndarray:
     return resize(values, side, kernel="linear").round().numpy().astype(counts.dtype)
 
 
-def _unique(found: Mapping[str, Sequence[ShotSource]]) -> list[ShotSource]:
+def _unique(found: Mapping[str, Sequence[SampleSource]]) -> list[SampleSource]:
     """Return all sources, after checking that their names differ."""
     owners: dict[str, str] = {}
     for part, sources in found.items():

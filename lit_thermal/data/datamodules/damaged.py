@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeVar
 
 from lightning.pytorch import Trainer
 
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import write_json
 
 _log = logging.getLogger(__name__)
@@ -29,21 +29,20 @@ _Source = TypeVar("_Source", bound=_Named)
 
 
 class Damaged:
-    """What a data set does with files that cannot be read, and which they were.
+    """Policy for unreadable files of a data set, and a list of them.
 
     Args:
-        action: stop raises what the reader says; skip leaves them out.
+        action: "stop" raises the error of the reader; "skip" leaves the files out.
 
     Raises:
-        InputError: there is no such action.
+        InputError: the action is unknown.
     """
 
     def __init__(self, action: OnDamage) -> None:
-        if action not in ("stop", "skip"):
-            raise InputError(f"data.damaged is {action!r}; choose of stop and skip")
+        check_choice(action, OnDamage, "data.damaged")
         self.action = action
         self.why: dict[str, dict[str, str]] = {}
-        """Split to name to the sentence of the reader."""
+        """Error message of the reader, by split and name."""
 
     @property
     def skips(self) -> bool:
@@ -52,7 +51,7 @@ class Damaged:
 
     @contextmanager
     def leaving_out(self, split: str, name: str) -> Iterator[None]:
-        """Note what a reader raises in the body, where files are left out."""
+        """Note the error that a reader raises in the body, if files are left out."""
         try:
             yield
         except InputError as error:
@@ -80,10 +79,10 @@ class Damaged:
         return [source for source, why in found if not why]
 
     def check_some_left(self, split: str, left: Sequence[object], what: str) -> None:
-        """Check that damage has not taken all of a split.
+        """Check that a split still has readable files.
 
         Raises:
-            InputError: it has.
+            InputError: all of them are damaged.
         """
         lost = self.why.get(split)
         if lost and not left:

@@ -1,19 +1,18 @@
-"""The one base of all DataModules of single images, guided or not."""
+"""The base of all DataModules of single images, with or without a guide."""
 
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
-import torch
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from lit_thermal.batch import Batch, collate
-from lit_thermal.data.datamodules.damaged import Damaged, OnDamage
-from lit_thermal.data.datamodules.image_samples import KeptShot, ShotSource, TrainingCrops, WholeImages
-from lit_thermal.data.datamodules.windows import TrainingSampler
-from lit_thermal.data.degradations.conditions import Complete, Condition, ConditionedSamples, make_conditions
+from lit_thermal.batch import Batch
+from lit_thermal.data.datamodules.base import NEEDED, ThermalData
+from lit_thermal.data.datamodules.damaged import OnDamage
+from lit_thermal.data.datamodules.image_samples import TrainingCrops, WholeImages
+from lit_thermal.data.datamodules.sample import CachedSample, SampleSource
+from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.degradations.misalignment import Aligned, Misalignment
 from lit_thermal.data.formats.file_checks import listed
@@ -21,37 +20,31 @@ from lit_thermal.data.formats.tags import restored_name
 from lit_thermal.errors import InputError
 
 ImageSplit = Literal["train", "val", "test", "predict"]
-NEEDED: dict[str, tuple[ImageSplit, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("predict",),
-}
 
 
-class ImageData(LightningDataModule, metaclass=ABCMeta):
-    """Training crops and whole images of what a reader finds; a reader adds `sources` and `data_name`.
+class ImageData(ThermalData):
+    """Training crops and whole images; a reader adds `sources` and `data_name`.
 
     A training sample depends on the seed and on its number since the start of training alone, so neither the number
     of workers nor a resume changes what is drawn.
 
     Args:
-        scale: how many times wider and higher the target is.
-        guided: samples have a guide, and say whether it and the thermal image are there.
-        crop: side of the training crops in LR pixels; 0 takes whole images.
+        scale: factor by which the target is wider and higher than the input.
+        guided: whether samples have a guide, and flags that tell which camera is present.
+        crop: side of the training crops in LR pixels; 0 uses whole images.
         batch_size: training crops per step.
-        eval_batch_size: whole images per step elsewhere; above 1 they must be of one size.
-        samples_per_epoch: training crops per epoch; 0 is the number of training images.
-        degradation: makes the input of an image that has a target only.
-        augment: flip training crops.
-        misalignment: how the guides of training crops lie beside their targets; those of whole images lie as the data
-            have them, and a test condition may change that.
-        num_workers: processes that read; 0 reads in the training process.
-        seed: of all draws.
-        cache_gib: training images are kept decoded in memory up to this size; the others are read at each use.
-        test_conditions: each is a test data loader of its own; `Complete` is the data as they are.
-        damaged: what is done with files that cannot be read: "stop" ends the run at the first; "skip" reads all files
-            before the work begins, leaves those images out, and lists them in the log and in `damaged.json`.
+        eval_batch_size: whole images per step in validation, test and prediction; above 1 they must have one size.
+        samples_per_epoch: training crops per epoch; 0 means the number of training images.
+        degradation: degradation that makes the input of images without an input file.
+        augment: whether to flip training crops.
+        misalignment: random misalignment of guides in training crops; whole images are unchanged, unless a test
+            condition changes them.
+        num_workers: number of processes that read; 0 reads in the training process.
+        seed: seed of all random draws.
+        cache_gib: memory in GiB for decoded training images; the rest is read at each use.
+        test_conditions: conditions of the test, with a data loader each; `Complete` is the unchanged data.
+        damaged: policy for unreadable files: "stop" ends the run at the first one; "skip" reads all files before the
+            work begins, leaves those images out, and lists them in the log and in `damaged.json`.
 
     Raises:
         InputError: a number is out of range, or the conditions do not go together.
@@ -78,42 +71,44 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
         damaged: OnDamage = "stop",
     ) -> None:
-        super().__init__()
         _at_least(1, scale=scale, batch_size=batch_size, eval_batch_size=eval_batch_size)
         _at_least(
             0, crop=crop, samples_per_epoch=samples_per_epoch, num_workers=num_workers, seed=seed, cache_gib=cache_gib
         )
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            test_conditions=test_conditions,
+            guided=guided,
+            damaged=damaged,
+        )
         self.scale, self.guided, self.crop = scale, guided, crop
-        self.batch_size, self.eval_batch_size, self.samples_per_epoch = batch_size, eval_batch_size, samples_per_epoch
+        self.samples_per_epoch, self.cache_gib = samples_per_epoch, cache_gib
         self.degradation, self.augment, self.misalignment = degradation(), augment, misalignment()
-        self.num_workers, self.seed, self.cache_gib = num_workers, seed, cache_gib
-        self.conditions = make_conditions(test_conditions, guided)
-        """What the test data loaders differ by."""
-        self.damaged = Damaged(damaged)
-        """What is done with files that cannot be read."""
         if not guided and not isinstance(self.misalignment, Aligned):
             raise InputError("data.misalignment other than Aligned needs a guide, which these data do not have")
-        self._sources: dict[ImageSplit, list[ShotSource]] = {}
 
     @abstractmethod
-    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
-        """Find the images of a split, in the order of their names; nothing where there are none.
+    def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
+        """Find the images of a split, in the order of their names; empty if there are none.
 
         Called once for each split that a stage needs, `val` in a test run among them. The images of "predict" need
         no target: they are those to restore.
 
         Raises:
-            InputError: the data are laid out otherwise.
+            InputError: the data have another layout.
         """
 
     def missing(self, split: ImageSplit) -> str:
-        """The sentence for a split that is needed and empty; a reader says where it looked."""
+        """Return the error message for a needed but empty split; a reader adds where it searched."""
         return f"the data set {self.data_name} has no images for {split}"
 
     @property
-    def test_names(self) -> list[str]:
-        """Names of the test data loaders."""
-        return [f"{self.data_name}_{c.suffix}" if c.suffix else self.data_name for c in self.conditions]
+    def test_sets(self) -> list[str]:
+        """Names of the data sets that a test measures separately: this one."""
+        return [self.data_name]
 
     def setup(self, stage: str) -> None:
         """Find the images that a stage needs and keep those to train on in memory, as far as `cache_gib` goes.
@@ -121,9 +116,7 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
         Raises:
             InputError: there are none.
         """
-        # A test run tunes its baselines on the validation images where there are some.
-        optional = stage == "validate" and self.trainer is not None and bool(self.trainer.testing)
-        for split in NEEDED[stage]:
+        for split in cast(tuple[ImageSplit, ...], NEEDED[stage]):
             if split in self._sources:
                 continue
             found = list(self.sources(split))
@@ -131,28 +124,19 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
                 # by their headers, before any is decoded
                 self._check_crop(found)
             found = self._kept(found) if split == "train" else self.damaged.whole(split, found)
-            if not found and not optional:
+            if not found and not self._may_be_empty(stage):
                 self.damaged.check_some_left(split, found, f"images of {self.data_name}")
                 raise InputError(self.missing(split))
             self._sources[split] = found
         self.damaged.tell(self.trainer)
 
-    def teardown(self, stage: str) -> None:
-        """List once more what was left out, where the end of a long log is read."""
-        self.damaged.tell(self.trainer)
-
-    def target_sizes(self, split: str) -> dict[str, tuple[int, int]]:
-        """Height and width that each image of a split has when it is measured, as far as headers tell them."""
-        found = {source.name: getattr(source, "size", None) for source in self._sources.get(split, ())}  # type: ignore[call-overload]
-        return {n: (s[0] - s[0] % self.scale, s[1] - s[1] % self.scale) for n, s in found.items() if s is not None}
-
     def outputs(self) -> list[tuple[str, Path | None]]:
-        """Name of the file that `predict` makes of each image, and the file that the image is read from."""
+        """Return the name of the file that `predict` writes for each image, and the file that it is read from."""
         files = [(source.name, getattr(source, "file", None)) for source in self._sources["predict"]]
         return [(restored_name(name, file), file) for name, file in files]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Random crops of the training images.
+        """Return a loader of random crops of the training images.
 
         Raises:
             InputError: they do not fill one batch.
@@ -170,26 +154,18 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
             seed=self.seed,
             misalignment=self.misalignment,
         )
-        sampler = TrainingSampler(crops, self.batch_size, self.trainer)
-        if len(sampler) < self.batch_size:
-            raise InputError(
-                f"an epoch of {samples} samples does not fill one batch of data.batch_size {self.batch_size} on each "
-                f"device (there are {sampler.num_replicas}), so that nothing would be trained: raise "
-                "data.samples_per_epoch"
-            )
-        return self._loader(crops, self.batch_size, again=True, sampler=sampler, drop_last=True)
+        return self._training_loader(crops)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Whole validation images; an empty list where a test run finds none."""
+        """Return a loader of whole validation images; an empty list if a test run finds none."""
         return self._loader(self._images("val"), self.eval_batch_size, again=True) if self._sources["val"] else []
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """Whole test images under each condition."""
-        images = self._images("test")
-        return [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
+        """Return loaders of whole test images under each condition."""
+        return self._test_loaders(self._images("test"))
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """All images to restore, without targets."""
+        """Return a loader of all images to restore, without targets."""
         return self._loader(self._images("predict", target=False), self.eval_batch_size)
 
     def _images(self, split: ImageSplit, target: bool = True, part: slice = slice(None)) -> WholeImages:
@@ -202,35 +178,21 @@ class ImageData(LightningDataModule, metaclass=ABCMeta):
             target=target,
         )
 
-    def _loader(
-        self, images: Dataset[dict[str, Any]], batch_size: int, again: bool = False, **options: Any
-    ) -> DataLoader[Batch]:
-        """A loader; only one that is read again and again keeps its workers, since a test has a loader a condition."""
-        return DataLoader(
-            images,  # type: ignore[arg-type]
-            batch_size=batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=again and self.num_workers > 0,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            **options,
-        )
-
-    def _kept(self, sources: list[ShotSource]) -> list[ShotSource]:
-        """The sources, decoded as long as `cache_gib` lasts."""
+    def _kept(self, sources: list[SampleSource]) -> list[SampleSource]:
+        """Return the sources, decoded up to `cache_gib` of memory."""
         left = self.cache_gib * 2**30
-        kept: list[ShotSource] = []
+        kept: list[SampleSource] = []
         for source in sources:
             size = source.bytes if left > 0 else 0
             if 0 < size <= left:
                 with self.damaged.leaving_out("train", source.name):
-                    kept.append(KeptShot(source.name, source.read(), size))
+                    kept.append(CachedSample(source.name, source.read(), size))
                     left -= size
             else:
                 kept.append(source)
         return self.damaged.whole("train", kept)
 
-    def _check_crop(self, sources: Sequence[ShotSource]) -> None:
+    def _check_crop(self, sources: Sequence[SampleSource]) -> None:
         """Check that all training images hold a crop, as far as headers tell their sizes."""
         side = self.crop * self.scale
         sizes = {source.name: getattr(source, "size", None) for source in sources}

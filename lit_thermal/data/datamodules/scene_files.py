@@ -24,9 +24,9 @@ SIMULATED_MASK_CLASSES = ("background", *SIMULATED_CLASSES)
 
 
 def simulated_truth(pair: RenderedPair) -> tuple[Objects, Tensor]:
-    """The objects of a simulated pair, and its mask of `SIMULATED_MASK_CLASSES`, (H, W) int64.
+    """Return the objects of a simulated pair, and its mask of `SIMULATED_MASK_CLASSES`, (H, W) int64.
 
-    An object of which nothing is seen is not among them. A pixel belongs to an object that covers more than half of
+    Objects that are entirely hidden are left out. A pixel belongs to an object that covers more than half of
     it.
     """
     truth = render(pair.scene(), frames=1, truth=True).truth
@@ -45,12 +45,12 @@ def write_scenes(data: SimulatedPairs, split: Split, folder: Path) -> Iterator[s
     """Write the scenes of a split: `hr/`, `lr/`, `guide/` where there is one, `boxes/` (VOC) and `masks/`.
 
     Names, targets and inputs are those that a test of the same data has, so that what `predict` wrote of them can be
-    judged by them. Files that are there are not made again.
+    judged by them. Existing files are kept.
 
     Args:
-        data: says which scenes, how many, and how the input is made of the target.
-        split: of the data.
-        folder: is made where it does not exist.
+        data: DataModule that defines the scenes, their number and the degradation.
+        split: split of the data.
+        folder: output folder; created if it does not exist.
 
     Yields:
         The name of each scene once it is written.

@@ -10,8 +10,8 @@ class SimulatedImages(SimulatedPairs):
     """The thermal images of `SimulatedPairs` only, of the same scenes: the visible view is not rendered.
 
     Args:
-        scale: how many times wider and higher the target is.
-        options: those of `SimulatedPairs` that do not concern the guide.
+        scale: factor by which the target is wider and higher than the input.
+        options: arguments of `SimulatedPairs` that do not concern the guide.
     """
 
     def __init__(self, scale: int = 4, **options: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
-from lit_thermal.data.datamodules.image_samples import Shot, ShotSource
+from lit_thermal.data.datamodules.sample import Sample, SampleSource
 from lit_thermal.data.datamodules.simulated_video import Split
 from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
@@ -17,7 +17,7 @@ from lit_thermal.data.degradations.misalignment import Aligned, Misalignment
 from lit_thermal.data.simulator import RIGS, ScenarioName, Scene, SecondCamera, make_scene, render, render_visible
 from lit_thermal.data.simulator.rig import FRAMES, margin
 from lit_thermal.data.simulator.sensor import radiometry
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 TAG_BYTES = 256
 """Bytes for the tags of a scene, which have about 40 letters."""
@@ -57,14 +57,14 @@ class RenderedPairs:
         self.guided = guided
         self._allocate()
 
-    def __getitem__(self, index: int) -> Shot:
+    def __getitem__(self, index: int) -> Sample:
         """Return pair number `index`."""
         if not self._ranges[index, 1]:
             self._render(index)
         tags = self._tags[index].decode().split("\n")
         low, high = (float(kelvin) for kelvin in self._ranges[index])
         guide = self._guides[index] if self.guided else None
-        return Shot(radiometry(low, high), self._counts[index], None, guide, tuple(tags))
+        return Sample(radiometry(low, high), self._counts[index], None, guide, tuple(tags))
 
     def scene(self, index: int) -> Scene:
         """Return the scene of pair number `index`."""
@@ -126,7 +126,7 @@ class RenderedPair:
         """The scene of the pair, with all details."""
         return self._pairs.scene(self._index)
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         """Return the pair; it is rendered at its first use."""
         return self._pairs[self._index]
 
@@ -139,7 +139,7 @@ class SimulatedPairs(ImageData):
     the thermal one, and vice versa.
 
     Args:
-        scale: how many times wider and higher the target is.
+        scale: factor by which the target is wider and higher than the input.
         size: height and width of an image in HR pixels.
         crop: side of the training crops in LR pixels; 0 uses whole images.
         train_images: number of images to train on.
@@ -222,18 +222,15 @@ class SimulatedPairs(ImageData):
         if not 0 <= guide_shift <= size:
             raise InputError(f"data.guide_shift is {guide_shift}; it must lie from 0 to data.size {size}")
         for name, scene in {"scenario": scenario, "test_scenario": test_scenario}.items():
-            if scene not in get_args(ScenarioName):
-                known = ", ".join(get_args(ScenarioName))
-                raise InputError(f"data.{name} {scene!r} is unknown; must be one of {known}")
-        if second_camera not in RIGS:
-            raise InputError(f"data.second_camera {second_camera!r} is unknown; must be one of {', '.join(RIGS)}")
+            check_choice(scene, ScenarioName, f"data.{name}")
+        check_choice(second_camera, SecondCamera, "data.second_camera")
         self.size, self.guide_shift = size, guide_shift
         self.second_camera: SecondCamera = second_camera
         self.scenario: ScenarioName = scenario
         self.test_scenario: ScenarioName = test_scenario
         self._counts: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
 
-    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
+    def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
         """Return the pairs of a split; "predict" gives those of the test."""
         drawn: Split = "test" if split == "predict" else split
         pairs = RenderedPairs(

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
-from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from lit_thermal.batch import Batch, Radiometry, collate
-from lit_thermal.data.datamodules.windows import Source, TargetWindows, TrainingSampler, TrainingWindows, check_numbers
-from lit_thermal.data.degradations.conditions import Complete, Condition, ConditionedSamples, make_conditions
+from lit_thermal.batch import Batch, Radiometry
+from lit_thermal.data.datamodules.video_data import VideoData
+from lit_thermal.data.datamodules.windows import Source, TargetWindows
+from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.simulator import ScenarioName, make_scene, render
 from lit_thermal.data.simulator.sensor import radiometry
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 Split = Literal["train", "val", "test"]
 
@@ -133,7 +132,7 @@ class _WithoutTarget(Dataset[dict[str, Any]]):
         return {key: value for key, value in self._windows[index].items() if key != "hr"}
 
 
-class SimulatedVideo(LightningDataModule):
+class SimulatedVideo(VideoData):
     """Simulated thermal clips: `lr` at 1 / scale of the size and 1 / temporal_scale of the frame rate of `hr`.
 
     Training draws random crops of `train_clips` clips; a sample depends only on the seed and on its number since the
@@ -185,15 +184,19 @@ class SimulatedVideo(LightningDataModule):
         seed: int = 0,
         test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
     ) -> None:
-        super().__init__()
-        check_numbers(
-            frames=frames,
+        super().__init__(
             scale=scale,
             temporal_scale=temporal_scale,
+            frames=frames,
             crop=crop,
             batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
             samples_per_epoch=samples_per_epoch,
+            degradation=degradation,
+            augment=augment,
             num_workers=num_workers,
+            seed=seed,
+            test_conditions=test_conditions,
         )
         if size % scale:
             raise InputError(
@@ -204,72 +207,42 @@ class SimulatedVideo(LightningDataModule):
                 f"data.crop {crop} at scale {scale} needs clips of {crop * scale} pixels, but data.size is {size}: "
                 f"take a crop of 1 to {size // scale}"
             )
-        for name, value in {
-            "train_clips": train_clips,
-            "val_clips": val_clips,
-            "test_clips": test_clips,
-            "eval_batch_size": eval_batch_size,
-        }.items():
+        for name, value in {"train_clips": train_clips, "val_clips": val_clips, "test_clips": test_clips}.items():
             if value < 1:
                 raise InputError(f"data.{name} is {value}; it must be at least 1")
-        for name in (scenario, *test_scenarios):
-            if name not in get_args(ScenarioName):
-                raise InputError(f"scenario {name!r} is unknown; must be one of {', '.join(get_args(ScenarioName))}")
+        check_choice(scenario, ScenarioName, "data.scenario")
+        for name in test_scenarios:
+            check_choice(name, ScenarioName, "data.test_scenarios")
         if not test_scenarios or len(set(test_scenarios)) < len(test_scenarios):
             raise InputError("data.test_scenarios is empty or names one twice; give at least one, each once")
-        self.scale, self.temporal_scale, self.frames, self.size, self.crop = scale, temporal_scale, frames, size, crop
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.samples_per_epoch, self.augment = samples_per_epoch, augment
+        self.size, self.max_speed = size, max_speed
         self.scenario: ScenarioName = scenario
-        self.max_speed, self.num_workers, self.seed = max_speed, num_workers, seed
-        self.degradation = degradation()
-        self.conditions = make_conditions(test_conditions, guided=False)
-        """Conditions of the test, with a data loader each for every kind of scene."""
         self.test_scenarios = list(test_scenarios)
         self._counts: dict[Split, int] = {"train": train_clips, "val": val_clips, "test": test_clips}
         self._clips: dict[tuple[str, str], list[Source]] = {}
 
     @property
-    def test_names(self) -> list[str]:
-        """Names of the test data loaders: all conditions of one kind of scene, then the next."""
-        return [f"{s}_{c.suffix}" if c.suffix else s for s in self.test_scenarios for c in self.conditions]
+    def test_sets(self) -> Sequence[str]:
+        """Names of the kinds of scene that a test measures separately."""
+        return self.test_scenarios
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of random crops of the training clips."""
-        windows = TrainingWindows(
-            self._sources("train", self.scenario),
-            frames=self.frames,
-            scale=self.scale,
-            temporal_scale=self.temporal_scale,
-            crop=self.crop,
-            degradation=self.degradation,
-            augment=self.augment,
-            samples=self.samples_per_epoch,
-            seed=self.seed,
-        )
-        sampler = TrainingSampler(windows, self.batch_size, self.trainer)
-        return self._loader(windows, self.batch_size, again=True, sampler=sampler, drop_last=True)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of whole validation clips."""
-        return self._loader(self._targets("val", self.scenario), self.eval_batch_size, again=True)
+    def sources(self, split: Split) -> list[Source]:  # type: ignore[override]
+        """Return the clips to train on ("train") or to validate on ("val")."""
+        return self._clips_of(split, self.scenario)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """Return loaders of whole test clips, one for each of `test_names`."""
-        return [
-            self._loader(ConditionedSamples(self._targets("test", scenario), condition), self.eval_batch_size)
-            for scenario in self.test_scenarios
-            for condition in self.conditions
-        ]
+        windows = [self._targets(self._clips_of("test", scenario)) for scenario in self.test_scenarios]
+        return [loader for one in windows for loader in self._test_loaders(one)]
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return loaders of the test clips without their targets."""
         return [
-            self._loader(_WithoutTarget(self._targets("test", scenario)), self.eval_batch_size)
+            self._loader(_WithoutTarget(self._targets(self._clips_of("test", scenario))), self.eval_batch_size)
             for scenario in self.test_scenarios
         ]
 
-    def _sources(self, split: Split, scenario: str) -> list[Source]:
+    def _clips_of(self, split: Split, scenario: str) -> list[Source]:
         """Return the clips of a split, made once, so that every loader of it reuses the clips that others rendered."""
         key = (split, scenario)
         if key not in self._clips:
@@ -284,27 +257,3 @@ class SimulatedVideo(LightningDataModule):
             )
             self._clips[key] = [_RenderedSource(RenderedClip(clips, index)) for index in range(clips.count)]
         return self._clips[key]
-
-    def _targets(self, split: Split, scenario: str) -> TargetWindows:
-        return TargetWindows(
-            self._sources(split, scenario),
-            frames=self.frames,
-            scale=self.scale,
-            temporal_scale=self.temporal_scale,
-            degradation=self.degradation,
-            seed=self.seed,
-        )
-
-    def _loader(
-        self, windows: Dataset[dict[str, Any]], batch_size: int, again: bool = False, **options: Any
-    ) -> DataLoader[Batch]:
-        """Make a loader; only one that is read repeatedly keeps its workers, since a test has many."""
-        return DataLoader(
-            windows,  # type: ignore[arg-type]
-            batch_size=batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=again and self.num_workers > 0,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            **options,
-        )

@@ -1,16 +1,15 @@
 """Windows of frames cut out of clips: random ones for training, all of them for measuring and restoring."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset
 
 from lit_thermal.batch import Radiometry, output_times
 from lit_thermal.data.degradations.degradation import Degradation
@@ -29,6 +28,16 @@ class Source:
     clip: Clip
     radiometry: Radiometry
     counts: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the clip, for outputs and tables."""
+        return self.clip.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.clip.size
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the counts (T, H, W) of frames `start` to `stop - 1`."""
@@ -223,31 +232,6 @@ class InputWindows(Dataset[dict[str, Any]]):
         }
 
 
-class TrainingSampler(DistributedSampler[int]):
-    """Indices that continue from batch to batch over the whole training, distributed over the ranks.
-
-    An iterator starts at the trainer's current count of batches, so that a resumed run continues where its checkpoint
-    was written, even in the middle of an epoch. Lightning's epoch number is not used: when a training limited by steps
-    is resumed, it is one too high, and a sampler receives it only after worker processes have begun to read.
-
-    Args:
-        dataset: data set whose length is an epoch.
-        batch_size: number of samples in a batch on one rank.
-        trainer: trainer that counts the batches; without one, every iterator starts at 0.
-    """
-
-    def __init__(self, dataset: Dataset[Any], batch_size: int, trainer: Trainer | None = None) -> None:
-        world, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        super().__init__(dataset, num_replicas=world, rank=rank, shuffle=False)
-        self.batch_size, self.trainer = batch_size, trainer
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the indices of this rank for the length of an epoch."""
-        batches = self.trainer.fit_loop.total_batch_idx + 1 if self.trainer else 0
-        first = batches * self.batch_size * self.num_replicas
-        return (first + index for index in super().__iter__())
-
-
 def check_numbers(
     *,
     frames: int,
@@ -255,6 +239,7 @@ def check_numbers(
     temporal_scale: int,
     crop: int,
     batch_size: int,
+    eval_batch_size: int,
     samples_per_epoch: int,
     num_workers: int,
 ) -> None:
@@ -268,6 +253,7 @@ def check_numbers(
         "temporal_scale": temporal_scale,
         "crop": crop,
         "batch_size": batch_size,
+        "eval_batch_size": eval_batch_size,
     }.items():
         if value < 1:
             raise InputError(f"data.{name} is {value}; it must be at least 1")

@@ -4,7 +4,7 @@ import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from lit_thermal.data.degradations.misalignment import SHARES, Combined, Misalignment, Severity
 from lit_thermal.data.formats.radiometry import kelvin_per_value
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.ops.blur import gaussian_blur
 from lit_thermal.ops.resize import resize
 from lit_thermal.ops.warp import translate
@@ -165,9 +165,7 @@ class MisalignedGuide(Condition):
     of_guide = True
 
     def __init__(self, misalignment: Callable[[], Misalignment] = Combined, severity: Severity = "medium") -> None:
-        if severity not in get_args(Severity):
-            known = ", ".join(get_args(Severity))
-            raise InputError(f"severity of MisalignedGuide is {severity!r}; must be one of {known}")
+        check_choice(severity, Severity, "severity of MisalignedGuide")
         self.misalignment, self.severity = misalignment(), severity
         self.suffix = f"{type(self.misalignment).__name__.lower()}_{severity}"
 
@@ -202,7 +200,7 @@ class NoisyInput(Condition):
     def __call__(self, sample: dict[str, Any], index: int, dataset: Samples) -> dict[str, Any]:
         """Add the noise."""
         sigma = self.netd / 1000 / (kelvin_per_value(sample["radiometry"]) or self.span)
-        return _seen(sample, lambda lr: lr + sigma * _noise(sample).to(lr))
+        return _with_changed_lr(sample, lambda lr: lr + sigma * _noise(sample).to(lr))
 
 
 class BlurredInput(Condition):
@@ -221,7 +219,7 @@ class BlurredInput(Condition):
 
     def __call__(self, sample: dict[str, Any], index: int, dataset: Samples) -> dict[str, Any]:
         """Blur each frame."""
-        return _seen(sample, lambda lr: gaussian_blur(lr, self.sigma))
+        return _with_changed_lr(sample, lambda lr: gaussian_blur(lr, self.sigma))
 
 
 class CoarserInput(Condition):
@@ -241,7 +239,7 @@ class CoarserInput(Condition):
         """Reduce and enlarge each frame."""
         height, width = sample["lr"].shape[-2:]
         small = max(1, round(height / self.factor)), max(1, round(width / self.factor))
-        return _seen(sample, lambda lr: resize(resize(lr, small), (height, width)))
+        return _with_changed_lr(sample, lambda lr: resize(resize(lr, small), (height, width)))
 
 
 class WorseInput(Condition):
@@ -270,7 +268,7 @@ class WorseInput(Condition):
         sigma = self.stripes / 1000 / (kelvin_per_value(sample["radiometry"]) or self.noise.span)
         generator = torch.Generator().manual_seed(zlib.crc32(f"{sample['name']} stripes".encode()))
         columns = torch.randn(sample["lr"].shape[-1], generator=generator)
-        return _seen(blurred, lambda lr: lr + sigma * columns.to(lr))
+        return _with_changed_lr(blurred, lambda lr: lr + sigma * columns.to(lr))
 
 
 class ConditionedSamples(Dataset[dict[str, Any]]):
@@ -309,7 +307,7 @@ def make_conditions(factories: Sequence[Callable[[], Condition]], guided: bool) 
     return conditions
 
 
-def _seen(sample: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+def _with_changed_lr(sample: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     """Return the sample with its thermal input changed, if it has one.
 
     It is computed in float64, so that the result does not depend on the number of threads that sum it up.

@@ -5,7 +5,7 @@ Published descriptions name the operations but give no ranges: all ranges here a
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.ops.warp import warp
 
 Matrix = NDArray[np.float64]
@@ -39,8 +39,7 @@ class Misalignment(ABC):
     """
 
     def __init__(self, fill: Fill = "black") -> None:
-        if fill not in get_args(Fill):
-            raise InputError(f"fill of {type(self).__name__} is {fill!r}; must be one of {', '.join(get_args(Fill))}")
+        check_choice(fill, Fill, f"fill of {type(self).__name__}")
         self.fill = fill
 
     @abstractmethod

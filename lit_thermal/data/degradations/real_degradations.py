@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation, Range
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.ops.kernels import disc_kernel, filter2d, gaussian_kernel, motion_kernel
 from lit_thermal.ops.resize import resize
 
@@ -45,8 +45,7 @@ class Defocus(Degradation):
         base: Callable[[], Degradation] = Bicubic,
     ) -> None:
         self.radius = _range(radius, "radius of Defocus")
-        if psf not in get_args(SpreadFunction):
-            raise InputError(f"psf of Defocus is {psf!r}; must be one of {', '.join(get_args(SpreadFunction))}")
+        check_choice(psf, SpreadFunction, "psf of Defocus")
         self.psf: SpreadFunction = psf
         self.base = base()
 

@@ -1,1 +1,1 @@
-"""Data as the camera gives them: image and video files, their tags, annotations and value ranges."""
+"""File formats: image and video files, their tags, annotations and value ranges."""

@@ -1,4 +1,4 @@
-"""Finding the clips of a folder and opening one: a folder of frames or a video file."""
+"""Finding and opening clips, which are folders of frames or video files."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from lit_thermal.files import by_stem, is_plain, natural_order
 
 
 def is_clip(path: Path) -> bool:
-    """True for a video file and for a folder that holds frames itself."""
+    """Return whether a path is a video file or a folder that directly holds frames."""
     if path.name.startswith("."):
         return False
     return bool(list_frames(path)) if path.is_dir() else path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_clips(folder: Path) -> dict[str, Path]:
-    """The clips directly inside a folder by name, in natural order.
+    """Return the clips directly inside a folder by name, in natural order.
 
     Raises:
-        InputError: two clips have one name.
+        InputError: two clips have the same name.
     """
     return by_stem(sorted(filter(is_clip, folder.iterdir()), key=natural_order), folder)
 
@@ -28,11 +28,11 @@ def open_clip(path: Path, tolerance: int = 0) -> Clip:
     """Open a folder of frames or a video file as a clip.
 
     Args:
-        path: of the folder or file.
-        tolerance: by how many levels of 255 the channels of a frame in a folder may differ.
+        path: path of the folder or file.
+        tolerance: largest allowed difference between the channels of a frame in a folder, in 8-bit levels.
 
     Raises:
-        InputError: it does not exist, is neither, or is damaged.
+        InputError: the path does not exist, is not a clip, or is damaged.
     """
     with reading(path, "a video or a folder of frames"):
         if not path.exists():
@@ -50,7 +50,7 @@ def open_clip(path: Path, tolerance: int = 0) -> Clip:
 
 
 def describe(folder: Path) -> str:
-    """What a folder holds, in a few words for an error message."""
+    """Return the contents of a folder, in a few words for an error message."""
     entries = sorted(folder.iterdir(), key=natural_order)
     if not entries:
         return "it is empty"

@@ -18,30 +18,30 @@ from lit_thermal.errors import InputError
 T = TypeVar("T")
 R = TypeVar("R")
 SHOWN = 5
-"""How many wrong files a sentence names."""
+"""Number of wrong files that an error message names."""
 _PATIENCE = 1.0
-"""Seconds without a bar."""
+"""Seconds before a progress bar is shown."""
 _GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"})
 _DRAFT = 8
-"""A JPEG decoded at this part of its sides has the mean colour of each of its blocks, in an eighth of the time."""
+"""Factor by which a JPEG is reduced while decoding: one pixel is the mean of one block, in an eighth of the time."""
 
 
-def look(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> list[R]:
+def check_files(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> list[R]:
     """Check all items and return what the check gives of each, in their order.
 
     Args:
-        items: by name.
-        check: raises `InputError` for a wrong one.
-        what: what they are, for the bar and the sentence ("test images of x").
+        items: items by name.
+        check: function of name and item that raises an `InputError` for a wrong item.
+        what: description of the items for the progress bar and error messages, such as "test images of x".
 
     Raises:
-        InputError: some are wrong: the sentence of the first, and the names of up to five in all.
+        InputError: items are wrong; the message is that of the first, and names up to five of them.
     """
     found: list[R] = []
     wrong: dict[str, InputError] = {}
     started = time.monotonic()
     console = Console(stderr=True)
-    # header after header waits for the disk, and decoding leaves Python's lock
+    # threads, because reading headers waits for the disk, and decoding releases the GIL
     with (
         ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool,
         Progress(console=console, transient=True, auto_refresh=False, disable=not console.is_terminal) as bar,
@@ -58,29 +58,31 @@ def look(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> lis
                     started = time.monotonic()
                     bar.update(task, visible=True)
                     bar.refresh()
-        except BaseException:  # such as Ctrl-C, which does not wait for the rest
+        except BaseException:  # for example Ctrl-C: do not wait for the other checks
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if wrong:
         first, *others = wrong
-        told = str(wrong[first])
+        message = str(wrong[first])
         raise InputError(
-            f"{told}; {len(wrong)} of the {len(items)} {what} are wrong, {listed([first, *others])}" if others else told
+            f"{message}; {len(wrong)} of the {len(items)} {what} are wrong, {listed([first, *others])}"
+            if others
+            else message
         ) from wrong[first]
     return found
 
 
 def check_gray(path: Path, tolerance: int = 0) -> None:
-    """Check that a thermal image is gray: by its header, and where that has colours, by its pixels.
+    """Check that a thermal image is gray, by its header or, if the header declares colours, by its pixels.
 
-    A JPEG whose blocks are gray is taken for gray: less than a block is found when it is read.
+    A JPEG passes if the mean of each block is gray; colours within a block are found when the file is read.
 
     Args:
-        path: of the file.
-        tolerance: as in `read_frame`.
+        path: path of the file.
+        tolerance: largest allowed difference between channels, as in `read_frame`.
 
     Raises:
-        InputError: it is in colour, or damaged.
+        InputError: the image is in colour or damaged.
     """
     try:
         with Image.open(path) as image:
@@ -91,12 +93,12 @@ def check_gray(path: Path, tolerance: int = 0) -> None:
                 pixels = np.asarray(image).astype(np.int16)
                 if (pixels.max(-1) - pixels.min(-1)).max() <= GRAY_TOLERANCE:
                     return
-    except Exception:  # whatever Pillow does not read is told of by the reader, in its sentence
+    except Exception:  # the reader below raises the error for files that Pillow cannot read
         pass
     read_frame(path, tolerance)
 
 
 def listed(names: list[str]) -> str:
-    """Name the first few."""
+    """Return the first `SHOWN` names, and the number of the others."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

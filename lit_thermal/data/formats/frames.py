@@ -1,6 +1,6 @@
-"""Frames on disk: thermal images of 8 or 16 bit, read and written one at a time, and a folder of them as a clip.
+"""Frames on disk: 8-bit and 16-bit thermal images, read and written one at a time, and folders of them as clips.
 
-What is read is the file's own counts; `lit_thermal.data.formats.radiometry` maps them to [0, 1] and back.
+Readers return the counts of the file; `lit_thermal.data.formats.radiometry` maps them to [0, 1] and back.
 """
 
 import logging
@@ -25,13 +25,14 @@ LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp"})
 LOSSY = frozenset({".jpg", ".jpeg"})
 FRAME_SUFFIXES = LOSSLESS | LOSSY
 GRAY_TOLERANCE = 2
-"""By how many levels of 255 the channels of a lossy gray image may differ."""
+"""Largest allowed difference between the channels of a lossy gray image, in 8-bit levels."""
 RESTORED_TOLERANCE = 3
-"""By how many levels of 255 the channels of a restored image may differ: networks of three channels round each."""
+"""Largest allowed difference between the channels of a restored image, in 8-bit levels: a three-channel network rounds
+each channel."""
 
 _log = logging.getLogger(__name__)
 _warned: set[tuple[Path, str]] = set()
-"""Folders and what was said of images in them."""
+"""Folders, and the reasons of the warnings that were logged for images in them."""
 
 
 class Clip(Protocol):
@@ -39,11 +40,11 @@ class Clip(Protocol):
 
     @property
     def path(self) -> Path:
-        """Folder or file that it is read from."""
+        """Folder or file of the clip."""
 
     @property
     def name(self) -> str:
-        """The folder's name, or the file's without its suffix."""
+        """Name of the folder, or of the file without its suffix."""
 
     @property
     def length(self) -> int:
@@ -51,21 +52,21 @@ class Clip(Protocol):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Height and width in pixels."""
 
     @property
     def bits(self) -> int:
-        """8 or 16, the depth of the counts."""
+        """Bit depth of the counts, 8 or 16."""
 
     @property
     def fps(self) -> float | None:
-        """Frames per second, where the file says so."""
+        """Frames per second, if the file states it."""
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` as (T, H, W) uint8 or uint16 counts."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield every frame in turn, (H, W) uint8 or uint16, holding no more than a few."""
+        """Yield every frame, (H, W) uint8 or uint16, with only a few in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class FolderClip:
     bits: int
     fps: None = None
     tolerance: int = 0
-    """As in `read_frame`."""
+    """Largest allowed difference between channels, as in `read_frame`."""
 
     @property
     def name(self) -> str:
@@ -92,21 +93,21 @@ class FolderClip:
 
     @classmethod
     def open(cls, folder: Path, tolerance: int = 0) -> "FolderClip":
-        """Look at the headers of all frames of a folder, without decoding them.
+        """Open a folder of frames: read the headers of all frames without decoding them.
 
         Args:
-            folder: of the frames.
-            tolerance: by how many levels of 255 the channels of a frame may differ.
+            folder: folder of the frames.
+            tolerance: largest allowed difference between the channels of a frame, in 8-bit levels.
 
         Raises:
-            InputError: there is no frame, or frames differ in kind, size or depth, or one is truncated.
+            InputError: there is no frame, frames differ in format, size or depth, or a frame is truncated.
         """
         files = list_frames(folder)
         if not files:
-            raise InputError(f"{folder} holds no frames ({', '.join(sorted(FRAME_SUFFIXES))})")
+            raise InputError(f"no frames found in {folder}; expected {', '.join(sorted(FRAME_SUFFIXES))}")
         suffixes = {file.suffix.lower() for file in files}
         if len(suffixes) > 1:
-            raise InputError(f"{folder} mixes frames of {' and '.join(sorted(suffixes))}: keep one kind in a clip")
+            raise InputError(f"{folder} mixes {' and '.join(sorted(suffixes))} frames: use one format per clip")
         first = read_header(files[0])
         for file in files[1:]:
             if (header := read_header(file)) != first:
@@ -127,87 +128,84 @@ class FolderClip:
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """The frames in a folder, in natural order; hidden files are left out."""
+    """Return the frames in a folder in natural order, without hidden files."""
     files = (f for f in folder.iterdir() if f.suffix.lower() in FRAME_SUFFIXES and not f.name.startswith("."))
     return sorted(files, key=natural_order)
 
 
 def read_header(path: Path) -> tuple[int, int, int]:
-    """(height, width, bits) of an image file as it is upright, without decoding it.
+    """Return height, width and bit depth of an image file, upright, without decoding it.
 
     Raises:
-        InputError: the file is missing, truncated, larger than `LIT_THERMAL_MAX_PIXELS` allows, or not an image of 8
-            or 16 bit.
+        InputError: the file is missing, truncated, larger than `LIT_THERMAL_MAX_PIXELS` allows, or not an 8-bit or
+            16-bit image.
     """
     header = raster_header(path)
     return header.height, header.width, header.bits
 
 
 def read_frame(path: Path, tolerance: int = 0) -> np.ndarray:
-    """Decode one image to (H, W) uint8 or uint16 counts, upright as a viewer shows it.
+    """Decode one image to upright (H, W) uint8 or uint16 counts.
 
-    An image of three channels is reduced to one after checking that all are equal: exactly, or to `tolerance` levels
-    of 255 where they are then averaged; where the file is lossy, `GRAY_TOLERANCE` levels are allowed and the first
-    channel is taken. The log gets a warning where pixels are not opaque, where channels were averaged, and where a
-    camera put its measurements into a JPEG beside the picture, once for each folder.
+    A three-channel image is reduced to one channel if its channels are equal. They may differ by `tolerance`, and are
+    then averaged; in a lossy file they may differ by `GRAY_TOLERANCE`, and the first is used. A warning is logged once
+    per folder if pixels are not opaque, if channels were averaged, or if a JPEG also holds radiometric data.
 
     Args:
-        path: of the file.
-        tolerance: by how many levels of 255 channels may differ, such as `RESTORED_TOLERANCE` for what a network of
-            three channels restored.
+        path: path of the file.
+        tolerance: largest allowed difference between channels in 8-bit levels, such as `RESTORED_TOLERANCE` for images
+            restored by a three-channel network.
 
     Raises:
-        InputError: the file is missing, truncated, in colour, or not of 8 or 16 bit.
+        InputError: the file is missing, truncated or in colour, or does not have 8 or 16 bits.
     """
     raster = read_raster(path)
     pixels = raster.pixels
     step = 257 if pixels.dtype == np.uint16 else 1
     allowed = max(tolerance, GRAY_TOLERANCE if raster.lossy else 0) * step
     if raster.transparent:
-        _warn(path, "transparent", "has transparent pixels: the gray levels behind them are used")
+        _warn(path, "transparent", "has transparent pixels: their gray levels are used")
     try:
         gray = reduce_to_gray(pixels, allowed, str(path))
     except InputError as error:
         raise InputError(f"{error}{_measured(path, raster.radiometric)}") from error
     if raster.radiometric:
-        _warn(path, "radiometric", f"is taken by its 8-bit picture alone{_measured(path, raster.radiometric)}")
+        _warn(path, "radiometric", f"is read as its 8-bit picture only{_measured(path, raster.radiometric)}")
     if pixels.ndim == 3 and not raster.lossy and (worst := _spread(pixels)):
-        _warn(
-            path, "averaged", f"has channels that differ by up to {worst / step:.2g} levels of 255: they are averaged"
-        )
+        _warn(path, "averaged", f"has channels that differ by up to {worst / step:.2g} 8-bit levels: they are averaged")
         gray = np.rint(pixels.mean(-1)).astype(pixels.dtype)
     return gray
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Decode one image, gray or in colour, upright, to (H, W) or (H, W, 3) uint8 or uint16; transparency is left out.
+    """Decode one image, gray or in colour, to upright (H, W) or (H, W, 3) uint8 or uint16, without transparency.
 
     Raises:
-        InputError: the file is missing, truncated, or not of 8 or 16 bit.
+        InputError: the file is missing or truncated, or does not have 8 or 16 bits.
     """
     return read_raster(path).pixels
 
 
 def reduce_to_gray(pixels: np.ndarray, tolerance: int, where: str) -> np.ndarray:
-    """Reduce (H, W) or (H, W, 3) counts to (H, W): the first channel of an image whose channels are equal.
+    """Reduce (H, W) or (H, W, 3) counts to (H, W), the first channel of an image with equal channels.
 
     Raises:
-        InputError: channels differ by more than `tolerance`; `where` names the file in the sentence.
+        InputError: channels differ by more than `tolerance` counts; the message names the file by `where`.
     """
     if pixels.ndim == 2:
         return pixels
     worst = _spread(pixels)
     if worst > tolerance:
         raise InputError(
-            f"{where} is in colour (channels differ by up to {worst} levels, {tolerance} allowed): "
-            "thermal frames are gray, so undo the colour map or convert them"
+            f"{where} is in colour (channels differ by up to {worst} levels, {tolerance} allowed), "
+            "but thermal frames are gray: undo the colour map or convert them"
         )
     return np.ascontiguousarray(pixels[..., 0])
 
 
 def to_counts(values: Tensor, radiometry: Radiometry) -> np.ndarray:
     """Map values in [0, 1] of any shape to whole counts of the file's depth, uint8 or uint16, same shape."""
-    # float64: a count of 16 bit plus its fraction does not fit into half, and is tight in single precision.
+    # float64, because half precision cannot represent 16-bit counts with fractions, and single precision barely can.
     counts = radiometry.to_counts(values.detach().cpu().double()).round()
     return counts.clamp(0, 2**radiometry.bits - 1).numpy().astype(np.uint16 if radiometry.bits == 16 else np.uint8)
 
@@ -215,25 +213,25 @@ def to_counts(values: Tensor, radiometry: Radiometry) -> np.ndarray:
 def write_frame(path: Path, values: Tensor, radiometry: Radiometry, tags: Tags | None = None) -> None:
     """Write values in [0, 1] of shape (H, W) or (1, H, W) as a gray PNG, TIFF or BMP of the source's depth.
 
-    The file appears whole or not at all. Reading it back gives the counts that `values` stand for.
+    The file appears complete or not at all. Reading it gives the counts of `values`.
 
     Args:
-        path: of the file; its suffix tells the format.
-        values: to write.
-        radiometry: maps them to counts.
-        tags: what the file says besides (`read_tags`).
+        path: path of the file, whose suffix gives the format.
+        values: values to write.
+        radiometry: mapping from values to counts.
+        tags: metadata of the file from `read_tags`, if any.
 
     Raises:
-        InputError: the suffix is none of these, BMP would have to hold 16 bit, a value is NaN, or the file cannot be
-            written.
+        InputError: the suffix is not one of these formats, a BMP would need 16 bits, a value is NaN, or the file cannot
+            be written.
     """
     suffix = path.suffix.lower()
     if suffix not in LOSSLESS or (suffix == ".bmp" and radiometry.bits == 16):
-        raise InputError(f"frames of {radiometry.bits} bit are written as .png or .tif, which {path} is not")
+        raise InputError(f"{path} cannot hold a {radiometry.bits}-bit frame: use the suffix .png or .tif")
     if lost := int(values.isnan().sum()):
         raise InputError(
-            f"{path.name} would have {lost} of {values.numel()} pixels that are NaN: the weights that restored it have "
-            "diverged, or its precision is too low for them; take another checkpoint or trainer.precision=32"
+            f"{path.name}: {lost} of {values.numel()} restored pixels are NaN because the weights have diverged or the "
+            "precision is too low for them; use another checkpoint or trainer.precision=32"
         )
     counts = to_counts(values.reshape(values.shape[-2:]), radiometry)
     with replacing(path) as aside:
@@ -248,26 +246,28 @@ def write_frame(path: Path, values: Tensor, radiometry: Radiometry, tags: Tags |
 
 
 def _spread(pixels: np.ndarray) -> int:
-    """By how much the channels of (H, W, 3) counts differ at most."""
+    """Return the largest difference between the channels of (H, W, 3) counts."""
     red, green, blue = (pixels[..., channel] for channel in range(3))
     highest = np.maximum(np.maximum(red, green), blue)
     return int((highest - np.minimum(np.minimum(red, green), blue)).max())
 
 
 def _measured(path: Path, maker: str) -> str:
-    """What to say of measurements that are in a JPEG beside the picture; nothing where there are none."""
+    """Return the part of a message about radiometric data in a JPEG, empty if there are none."""
     if not maker:
         return ""
-    way = f", as by: exiftool -b -RawThermalImage {shlex.quote(path.name)} > OUT.tif" if maker == "FLIR" else ""
-    return f"; it holds radiometric data ({maker}), which are not read yet: extract them before{way}"
+    way = (
+        f", for example by: exiftool -b -RawThermalImage {shlex.quote(path.name)} > OUT.tif" if maker == "FLIR" else ""
+    )
+    return f"; it also holds radiometric data ({maker}), which are not supported: extract them first{way}"
 
 
 def _warn(path: Path, reason: str, text: str) -> None:
-    """Log what was done to an image, once in a process for each folder and reason."""
+    """Log a warning about an image, once per process for each folder and reason."""
     if (path.parent, reason) not in _warned:
         _warned.add((path.parent, reason))
-        _log.warning("%s %s (other images in this folder may be alike)", path, text)
+        _log.warning("%s %s (further images in this folder are not reported)", path, text)
 
 
 def _say(header: Sequence[int]) -> str:
-    return f"{header[1]}x{header[0]} of {header[2]} bit"
+    return f"{header[1]}x{header[0]} with {header[2]} bits"

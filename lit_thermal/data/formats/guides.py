@@ -1,4 +1,4 @@
-"""The visible image beside a thermal one: read in colour and brought to the size of the target."""
+"""Reading of guides, the visible images of thermal ones, in colour and resized to the target's size."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ from lit_thermal.data.formats.frames import read_pixels
 
 
 def read_guide(path: Path, size: tuple[int, int], kernel: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
-    """A guide as (3, H, W) uint8 for a target of `size`, which is (H, W).
+    """Read a guide as (3, H, W) uint8 for a target of `size` (H, W).
 
-    Gray is replicated, transparency dropped, 16 bit divided by 257. Another size is brought to the target's by
-    Pillow, which averages where it shrinks.
+    Gray is replicated to three channels, transparency is dropped, and 16-bit values are divided by 257. A guide of
+    another size is resized with Pillow, which averages when it shrinks.
 
     Args:
-        path: of the file.
+        path: path of the file.
         size: height and width of the target.
-        kernel: of the resizing.
+        kernel: interpolation kernel of the resizing.
 
     Raises:
-        InputError: the file is missing, truncated, or not of 8 or 16 bit.
+        InputError: the file is missing or truncated, or does not have 8 or 16 bits.
     """
     pixels = read_pixels(path)
     if pixels.dtype == np.uint16:

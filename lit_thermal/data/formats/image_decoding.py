@@ -1,6 +1,6 @@
-"""Image files of 8 or 16 bit as arrays: PNG, JPEG, BMP and TIFF, told apart by their first bytes, upright.
+"""Decoding of 8-bit and 16-bit PNG, JPEG, BMP and TIFF files, recognised by their first bytes, to upright arrays.
 
-The one place where image files are opened. `lit_thermal.data.formats.frames` makes thermal frames of what is read here.
+Image files are opened only here. `lit_thermal.data.formats.frames` makes thermal frames of the decoded images.
 """
 
 import io
@@ -26,10 +26,10 @@ _SIGNATURES |= {start: "tiff" for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0
 
 
 def raster_header(path: Path) -> Header:
-    """Look at an image file without decoding it.
+    """Read the header of an image file without decoding it.
 
     Raises:
-        InputError: the file is missing, no plain file, truncated, too large, or not an image of 8 or 16 bit.
+        InputError: the file is missing, not a regular file, truncated, too large, or not an 8-bit or 16-bit image.
     """
     with reading(path, "an image", ADVICE):
         kind = _kind(path)
@@ -45,11 +45,11 @@ def read_raster(path: Path, palette: bool = True) -> Raster:
     """Decode an image file.
 
     Args:
-        path: of the file.
-        palette: look up the colours of an image with a palette; otherwise its pixels are the indices.
+        path: path of the file.
+        palette: whether to return the palette's colours for an image with a palette, instead of the indices.
 
     Raises:
-        InputError: as `raster_header`, or the file cannot be decoded.
+        InputError: same as in `raster_header`, or the file cannot be decoded.
     """
     with reading(path, "an image", ADVICE):
         kind = _kind(path)
@@ -87,7 +87,7 @@ def _kind(path: Path) -> str:
 
 
 def _formats(kind: str) -> list[str]:
-    """Names of the only formats of Pillow that may open a file: some of the others start programs."""
+    """Return the only Pillow formats that may open the file; some of the others start external programs."""
     return {"jpeg": ["JPEG", "MPO"], "bmp": ["BMP"]}[kind]
 
 
@@ -99,7 +99,7 @@ def _header(path: Path, image: Image.Image) -> Header:
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation that EXIF data give; 1 where they are damaged, since viewers show such images too."""
+    """Return the orientation in EXIF data, or 1 if they are damaged, because viewers show such images too."""
     tags = Image.Exif()
     with suppress(Exception):
         tags.load(exif)
@@ -109,7 +109,7 @@ def _orientation(exif: bytes) -> int:
 
 
 def _png_header(path: Path) -> tuple[Header, int]:
-    """The header of a PNG that is whole, and its colour type."""
+    """Return the header of a complete PNG, and its colour type."""
     with path.open("rb") as file:
         head = file.read(33)
         if len(head) < 33 or head[8:16] != b"\0\0\0\rIHDR":
@@ -124,7 +124,7 @@ def _png_header(path: Path) -> tuple[Header, int]:
 
 
 def _chunk(file: BinaryIO, wanted: bytes) -> bytes:
-    """What a chunk of a PNG holds, or nothing where there is none; all chunks must be there up to the last."""
+    """Return the contents of a PNG chunk, empty if there is none; all chunks to the last must be present."""
     content = b""
     while True:
         start = file.read(8)
@@ -140,18 +140,18 @@ def _chunk(file: BinaryIO, wanted: bytes) -> bytes:
 
 
 def _deep_png(path: Path, alpha: bool) -> Raster:
-    """Decode a PNG of 16 bit in colour or with alpha by FFmpeg: Pillow would reduce it to 8 without a word."""
+    """Decode a 16-bit PNG in colour or with alpha by FFmpeg, because Pillow silently reduces it to 8 bits."""
     data = path.read_bytes()
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        image.verify()  # the check sums, which FFmpeg does not look at
-    # Opened by its content: FFmpeg would take signs in a name for a pattern or a protocol.
+        image.verify()  # FFmpeg does not verify the checksums
+    # Opened from memory, because FFmpeg interprets some characters of a file name as a pattern or protocol.
     with av.open(io.BytesIO(data), format="png_pipe") as container:
         frame = next(container.decode(video=0))
         if frame.is_corrupt:
             raise ValueError("its pixels are damaged")
         channels = {"ya16be": 2, "rgb48be": 3, "rgba64be": 4}[frame.format.name]
         plane = frame.planes[0]
-        # The plane as it is: FFmpeg's conversion of ya16 to gray16 loses a row now and then.
+        # The raw plane is used, because FFmpeg's conversion of ya16 to gray16 sometimes loses a row.
         rows = np.frombuffer(plane, ">u2").reshape(-1, plane.line_size // 2)[: frame.height, : frame.width * channels]
         pixels = rows.astype(np.uint16).reshape(frame.height, frame.width, channels)
     clear = alpha and bool((pixels[..., -1] < 65535).any())
@@ -159,7 +159,7 @@ def _deep_png(path: Path, alpha: bool) -> Raster:
 
 
 def _radiometric(image: Image.Image) -> str:
-    """The maker of a camera that put its measurements into a JPEG, by the segments that it holds."""
+    """Return the camera maker of a JPEG with radiometric data, recognised by its segments, or an empty text."""
     segments = getattr(image, "applist", [])
     if any(name == "APP1" and data.startswith(b"FLIR\0") for name, data in segments):
         return "FLIR"

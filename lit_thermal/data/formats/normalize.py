@@ -1,7 +1,7 @@
-"""Names of the mappings of 16-bit counts to values in [0, 1]; `lit_thermal.data.formats.radiometry` applies them."""
+"""Names of the mappings from 16-bit counts to values in [0, 1], which `data.formats.radiometry` applies."""
 
 from typing import Literal
 
 Normalize = Literal["robust", "minmax", "percentile", "full"]
 NORMALIZE: Normalize = "robust"
-"""What is used where nobody says otherwise."""
+"""Default mapping."""

@@ -1,4 +1,4 @@
-"""XML that others wrote, read without what makes it dangerous: entities, external files, nesting without end."""
+"""Safe reading of XML files: no entities, no external files, no unlimited nesting."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -12,21 +12,21 @@ from lit_thermal.plain_files import DEEPEST, read_bytes
 def read_xml(file: Path, advice: str) -> ET.Element:
     """Read the root of an XML file.
 
-    A file that declares a document type is refused: its entities may stand for each other, so that a few lines grow to
-    gigabytes, or for other files.
+    A file that declares a document type is refused: its entities may expand a few lines to gigabytes, or refer to
+    other files.
 
     Args:
-        file: the file.
-        advice: what the user can do about it.
+        file: path of the file.
+        advice: advice for the user at the end of an error message.
 
     Raises:
-        InputError: the file is absent, no XML, too large, nested too deeply, or declares a document type.
+        InputError: the file is missing, not XML, too large, nested too deeply, or declares a document type.
     """
     data = read_bytes(file, "XML", advice)
     depth = 0
 
     def declared(*_: Any) -> None:
-        raise InputError(f"{file} declares a document type (DOCTYPE), which is not read: remove it")
+        raise InputError(f"{file} declares a document type (DOCTYPE), which is not allowed: remove it")
 
     def opened(*_: Any) -> None:
         nonlocal depth
@@ -39,7 +39,7 @@ def read_xml(file: Path, advice: str) -> ET.Element:
         depth -= 1
 
     with reading(file, "XML", advice):
-        # Looked through before anything is built of it.
+        # The whole file is checked before the tree is built.
         parser = expat.ParserCreate()
         parser.StartDoctypeDeclHandler = declared
         parser.StartElementHandler = opened

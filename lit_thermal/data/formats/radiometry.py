@@ -1,4 +1,4 @@
-"""Between a clip's counts and values in [0, 1]: one fixed mapping per clip, never per frame."""
+"""Mapping between a clip's counts and values in [0, 1], which is fixed per clip, never per frame."""
 
 import math
 from collections.abc import Iterable
@@ -12,21 +12,21 @@ from lit_thermal.data.formats.frames import Clip
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 
 ROOM = 300.0
-"""Kelvin: the temperature at which noise is stated."""
+"""Temperature in Kelvin at which noise is stated."""
 MARGIN = 0.05
-"""Room left below and above the range of a 16-bit clip, as a share of it: a restoration may overshoot."""
+"""Margin below and above the range of a 16-bit clip, as a share of it, because a restoration may overshoot."""
 USUAL = 0.005
-"""Share of the pixels at each end of a histogram that do not belong to the usual range.
+"""Share of the pixels at each end of a histogram that are outside the usual range.
 
-It is at least `FEWEST` pixels, and one line of the frame more where the frame has over 20 lines.
+The number is at least `FEWEST` pixels, plus one line of the frame if the frame has more than 20 lines.
 """
 FEWEST = 4
 NARROWEST = 16
-"""Counts: a usual range that is narrower is taken for as wide."""
+"""Smallest width in counts of the usual range; a narrower range is widened to it."""
 
 
 def histogram(frames: Iterable[np.ndarray], bits: int) -> np.ndarray:
-    """How often each count occurs in all frames, (2**bits,) int64; holds one frame at a time."""
+    """Return how often each count occurs in all frames, (2**bits,) int64, with one frame in memory at a time."""
     total = np.zeros(2**bits, np.int64)
     for frame in frames:
         counts = np.bincount(frame.reshape(-1))
@@ -35,13 +35,13 @@ def histogram(frames: Iterable[np.ndarray], bits: int) -> np.ndarray:
 
 
 def percentile(counts: np.ndarray, percent: float) -> int:
-    """The smallest count that at least `percent` of all pixels in a histogram do not exceed."""
+    """Return the smallest count that at least `percent` of all pixels in a histogram do not exceed."""
     cumulative = np.cumsum(counts)
     return int(np.searchsorted(cumulative, max(1.0, percent / 100 * cumulative[-1])))
 
 
 def clip_radiometry(clip: Clip, normalize: Normalize = NORMALIZE) -> Radiometry:
-    """The mapping between a clip's counts and [0, 1]; of a 16-bit clip every frame is read once or twice, in turn."""
+    """Return the mapping between a clip's counts and [0, 1]; a 16-bit clip is read through once or twice."""
     if clip.bits == 8:
         return Radiometry()
     if normalize == "full":
@@ -50,25 +50,25 @@ def clip_radiometry(clip: Clip, normalize: Normalize = NORMALIZE) -> Radiometry:
 
 
 def image_radiometry(image: np.ndarray, normalize: Normalize = NORMALIZE) -> Radiometry:
-    """The mapping between the counts of one image (H, W), uint8 or uint16, and [0, 1]."""
+    """Return the mapping between the counts of one image (H, W), uint8 or uint16, and [0, 1]."""
     return radiometry_of(np.bincount(image.reshape(-1), minlength=2 ** (8 * image.itemsize)), normalize, [image])
 
 
 def radiometry_of(counts: np.ndarray, normalize: Normalize, frames: Iterable[np.ndarray]) -> Radiometry:
-    """The mapping between counts and [0, 1] for a clip of this histogram, (256,) or (65536,).
+    """Return the mapping between counts and [0, 1] for a clip with this histogram, (256,) or (65536,).
 
-    8-bit clips are divided by 255. A camera's scene spans a few hundred counts of 65536, so for 16 bit the range
-    is taken from the clip.
+    8-bit clips are divided by 255. A typical scene spans only a few hundred of the 65536 counts of a 16-bit camera, so
+    the range of a 16-bit clip is determined from the clip.
 
     Args:
-        counts: how often each count occurs in the clip.
-        normalize: for 16 bit: "robust" maps the range of all pixels but isolated outliers (with `MARGIN`): dead and
-            hot pixels that lie farther from the usual range than its width, while the median of the nine pixels
-            around does not (`isolated`); what is larger than that, such as a hot object, is not clipped. "minmax" maps
-            the clip's whole range (with `MARGIN`); "percentile" maps 0.1 % to 99.9 % of it and clips what lies
-            outside; "full" divides by 65535.
-        frames: (H, W) counts of all frames; "robust" looks at the size of the first, and at all of them where there
-            is something far outside.
+        counts: number of occurrences of each count in the clip.
+        normalize: range of a 16-bit clip. "robust" maps the range of all pixels except isolated outliers (with
+            `MARGIN`). Isolated outliers are dead and hot pixels that are farther from the usual range than its width,
+            while the median of the 3 x 3 pixels around them is not (`isolated`); larger areas, such as a hot object,
+            are not clipped. "minmax" maps the clip's whole range (with `MARGIN`). "percentile" maps the range from
+            the 0.1 to the 99.9 percentile and clips the rest. "full" divides by 65535.
+        frames: counts (H, W) of all frames. "robust" uses the size of the first frame, and reads all frames if there
+            are counts far outside the usual range.
     """
     if len(counts) == 256:
         return Radiometry()
@@ -83,14 +83,14 @@ def radiometry_of(counts: np.ndarray, normalize: Normalize, frames: Iterable[np.
 
 
 def isolated(frame: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels outside of [low, high] around which the median of 3 x 3 pixels lies inside.
+    """Return rows and columns of the pixels outside [low, high] for which the median of the 3 x 3 pixels is inside.
 
-    Single dead or hot pixels, pairs, 2 x 2 blocks, and lines of one pixel are isolated, an object of 3 x 3 is not.
+    Single dead or hot pixels, pairs, 2 x 2 blocks and lines one pixel wide are isolated; an object of 3 x 3 is not.
     """
     rows, columns = np.nonzero((frame < low) | (frame > high))
     if not len(rows):
         return rows, columns
-    # Mirrored at the border, so that a line along it does not become two.
+    # Mirror padding: edge padding would make a line along the border two pixels wide.
     padded = np.pad(frame, 1, mode="reflect" if min(frame.shape) > 1 else "edge")
     around = np.median([padded[rows + y, columns + x] for y in range(3) for x in range(3)], axis=0)
     inside = (around >= low) & (around <= high)
@@ -98,10 +98,10 @@ def isolated(frame: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np
 
 
 def _without_outliers(counts: np.ndarray, frames: Iterable[np.ndarray]) -> np.ndarray:
-    """The histogram (65536,) of a clip without its isolated outliers."""
+    """Return the histogram (65536,) of a clip without its isolated outliers."""
     pixels = int(counts.sum())
     line = pixels / min(next(iter(frames)).shape)
-    # of a frame of few lines, one is too large a share to be set apart
+    # in a frame of few lines, one line is too large a share to be excluded
     apart = min(max(FEWEST, USUAL * pixels, min(line + FEWEST, pixels / 20)), pixels / 3)
     cumulative = np.cumsum(counts)
     low, high = (int(np.searchsorted(cumulative, rank, side="right")) for rank in (apart, pixels - apart - 0.5))
@@ -117,7 +117,7 @@ def _without_outliers(counts: np.ndarray, frames: Iterable[np.ndarray]) -> np.nd
 
 
 def display_range(counts: np.ndarray, radiometry: Radiometry) -> tuple[float, float]:
-    """The values in [0, 1] to show as black and white: all of 8 bit, 0.5 % to 99.5 % of a 16-bit clip's pixels."""
+    """Return the values to display as black and white: 0 and 1 for 8 bits, the 0.5 and 99.5 percentiles for 16 bits."""
     if len(counts) == 256:
         return 0.0, 1.0
     low, high = (percentile(counts, share) for share in (0.5, 99.5))
@@ -131,21 +131,21 @@ def to_values(counts: np.ndarray, radiometry: Radiometry, clip: bool = True) -> 
     Args:
         counts: uint8 or uint16.
         radiometry: offset and gain.
-        clip: clip what lies outside of the mapped range to [0, 1], as a network expects; False keeps it, for
-            measuring and for what is put back.
+        clip: clip values to [0, 1], as a network expects. False keeps values outside the mapped range, for metrics and
+            for the part that writers add back.
     """
     values = (counts.astype(np.float32) - np.float32(radiometry.offset)) / np.float32(radiometry.gain)
     return torch.from_numpy(values).clamp_(0.0, 1.0) if clip else torch.from_numpy(values)
 
 
 def beyond(counts: np.ndarray, radiometry: Radiometry) -> Tensor:
-    """What clipping takes away of the values of counts of any shape: 0 inside of the mapped range, float32."""
+    """Return the part of the values that clipping removes, float32 of the shape of `counts`; 0 in the mapped range."""
     values = to_values(counts, radiometry, clip=False)
     return values - values.clamp(0.0, 1.0)
 
 
 def kelvin_per_value(radiometry: Radiometry) -> float | None:
-    """Kelvin from value 0 to value 1 by the slope at `ROOM`, as noise is stated; None where it is not known."""
+    """Return the Kelvin from value 0 to value 1 by the slope at `ROOM`, or None if temperatures are unknown."""
     if radiometry.unit == "linear":
         return radiometry.constants[1] * radiometry.gain
     if radiometry.unit == "planck":

@@ -1,4 +1,4 @@
-"""What image files hold once they are decoded, whatever their format: size, pixels, and which way up."""
+"""Decoded contents of image files of any format: size, pixels and orientation."""
 
 import os
 import warnings
@@ -12,23 +12,23 @@ from PIL import Image
 from lit_thermal.errors import InputError
 
 MAX_PIXELS = 300_000_000
-"""Pixels that an image may have unless the environment variable `LIT_THERMAL_MAX_PIXELS` says another number."""
+"""Default of the environment variable `LIT_THERMAL_MAX_PIXELS`, the largest number of pixels of an image."""
 ORIENTATION = 274
-"""Tag of EXIF and TIFF that says how an image is to be turned."""
+"""EXIF and TIFF tag of the orientation."""
 
-# The limit is ours, which comes before anything is allocated. Pillow warns of damage that it reads over.
+# `check_size` is the limit, before anything is allocated. Pillow also warns of damage that it ignores.
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Header(NamedTuple):
-    """What an image is, without its pixels.
+    """Properties of an image that its header gives.
 
     Attributes:
-        height: of the upright image.
-        width: of the upright image.
-        bits: 8 or 16.
-        orientation: 1 to 8 as in EXIF; how the stored pixels are turned.
+        height: height of the upright image.
+        width: width of the upright image.
+        bits: bit depth, 8 or 16.
+        orientation: orientation of the stored pixels, 1 to 8 as in EXIF.
     """
 
     height: int
@@ -39,13 +39,13 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Raster:
-    """A decoded image, upright.
+    """A decoded, upright image.
 
     Attributes:
-        pixels: (H, W) or (H, W, 3) uint8 or uint16; transparency is left out.
-        transparent: some pixels are not opaque.
-        lossy: it was a JPEG.
-        radiometric: maker of the camera whose measurements are in the file beside the picture, or nothing.
+        pixels: (H, W) or (H, W, 3) uint8 or uint16, without transparency.
+        transparent: whether some pixels are not opaque.
+        lossy: whether the file is a JPEG.
+        radiometric: maker of the camera, if the file also holds its radiometric data; else empty.
     """
 
     pixels: np.ndarray
@@ -55,10 +55,11 @@ class Raster:
 
 
 def check_size(path: Path, height: int, width: int) -> None:
-    """Check the size that a file declares, before memory is taken for it.
+    """Check the size that a file declares, before memory is allocated for it.
 
     Raises:
-        InputError: it is empty, or has more pixels than `LIT_THERMAL_MAX_PIXELS` or `MAX_PIXELS` allows.
+        ValueError: the image is empty.
+        InputError: the image has more pixels than `LIT_THERMAL_MAX_PIXELS` or `MAX_PIXELS` allows.
     """
     text = os.environ.get("LIT_THERMAL_MAX_PIXELS", "").strip() or str(MAX_PIXELS)
     if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0):
@@ -67,13 +68,13 @@ def check_size(path: Path, height: int, width: int) -> None:
         raise ValueError(f"it declares {width}x{height} pixels")
     if height * width > int(text):
         raise InputError(
-            f"{path} declares {width}x{height} pixels, more than the limit of {text}: cut it, or, if you trust the "
-            "file, set the environment variable LIT_THERMAL_MAX_PIXELS to a larger number"
+            f"{path} declares {width}x{height} pixels, more than the limit of {text}: crop it, or, if you trust "
+            "the file, set the environment variable LIT_THERMAL_MAX_PIXELS to a larger number"
         )
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn stored pixels (H, W) or (H, W, C) as an orientation of EXIF, 1 to 8, says."""
+    """Rotate and mirror stored pixels (H, W) or (H, W, C) by an EXIF orientation, 1 to 8, so that they are upright."""
     if orientation >= 5:
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (3, 4, 7, 8):
@@ -84,7 +85,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def decoded(image: Image.Image, palette: bool) -> Raster:
-    """Decode a Pillow image as it is stored."""
+    """Decode a Pillow image without rotating it."""
     if image.mode.startswith("I"):
         return Raster(np.asarray(image).astype(np.uint16))
     if image.mode == "P" and not palette:

@@ -1,6 +1,6 @@
-"""What a file says of its image besides the pixels: resolution, text, EXIF and GPS, carried over to a restored image.
+"""Metadata of image files (resolution, text, EXIF and GPS), which are copied to restored images.
 
-A PNG keeps its chunks and a TIFF its tags; a JPEG becomes a PNG, which loses nothing, with the EXIF of the JPEG.
+A PNG keeps its chunks and a TIFF its tags. A JPEG becomes a PNG, which is lossless, with the EXIF data of the JPEG.
 """
 
 import logging
@@ -22,20 +22,20 @@ from lit_thermal.errors import InputError, reading
 from lit_thermal.files import is_plain, same_name
 
 KEEPS_FORMAT = (".png", ".tif", ".tiff", ".bmp")
-"""Suffixes whose format a restored image keeps; others become PNG."""
+"""Suffixes of formats that a restored image keeps; other formats become PNG."""
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PLAIN_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"tIME")
 _GRAY_CHUNKS = (b"iCCP", b"sBIT")
-"""Chunks that describe the channels of the source: right only where it is gray as the restored image is."""
+"""Chunks that describe the channels of the source, valid for the gray restored image only if the source is gray."""
 _XMP = b"XML:com.adobe.xmp"
 _TEXT_LIMIT = 1 << 24
 _ORIENTATION, _EXIF, _GPS = 274, 34665, 34853
 _LENGTHS = (282, 283, 41486, 41487)
-"""Pixels per unit of length, on paper and on the sensor: they grow with the image."""
+"""Tags of pixels per unit of length, in print and on the sensor, which are scaled with the image."""
 _SIDES = {256: 1, 257: 0, 40962: 1, 40963: 0}
-"""Tags of the width (1) and the height (0) in pixels."""
-# How the source stores its pixels, its thumbnail and its colours is not what the restored image does.
+"""Tags of the width (index 1) and the height (index 0) in pixels."""
+# Tags of the pixel layout, thumbnail and colours of the source, which do not apply to the restored image.
 _STRUCTURE = {254, 255, *range(256, 260), 262, 263, *range(264, 267), 273, 274, *range(277, 282), 284}
 _STRUCTURE |= {*range(288, 294), 296, 301, 317, *range(320, 326), 330, *range(332, 344), 347, *range(512, 522)}
 _STRUCTURE |= {*range(529, 533), 34665, 34853, 40965, 50838, 50839}
@@ -44,11 +44,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tags:
-    """What a restored image carries over from its source.
+    """Metadata that a restored image keeps from its source.
 
     Attributes:
-        chunks: type and data of PNG chunks.
-        directory: TIFF tag to its type and value; a directory of its own (EXIF, GPS) is a dict.
+        chunks: type and data of each PNG chunk.
+        directory: mapping from TIFF tags to their type and value; the value of a subdirectory (EXIF, GPS) is a dict.
     """
 
     chunks: tuple[tuple[bytes, bytes], ...] = ()
@@ -56,11 +56,11 @@ class Tags:
 
 
 def restored_name(name: str, source: Path | None) -> str:
-    """Return the name of the file that an image is restored to: its own name, and its format where that is lossless.
+    """Return the file name of a restored image: the name of its source, with the same format if that is lossless.
 
     Args:
-        name: of the image in its data set.
-        source: the file that it was read from; None: nothing but the name is known, and it becomes a PNG.
+        name: name of the image in its data set.
+        source: file that the image was read from; if None, the restored image is a PNG.
     """
     if source is None:
         return f"{name}.png"
@@ -69,7 +69,7 @@ def restored_name(name: str, source: Path | None) -> str:
 
 
 def _is_other(source: Path) -> bool:
-    """Whether a file named as a BMP is of another format, whose 16 bit a BMP could not hold."""
+    """Return whether a file with a BMP suffix has another format, whose 16 bits a BMP could not hold."""
     if source.suffix.lower() != ".bmp" or not is_plain(source):
         return False
     with reading(source, "an image"), source.open("rb") as file:
@@ -77,21 +77,21 @@ def _is_other(source: Path) -> bool:
 
 
 def read_tags(source: Path, size: tuple[int, int]) -> Tags:
-    """Read what an image restored from a file carries over; where that is damaged, the log tells and nothing is.
+    """Read the metadata of a file for its restored image; damaged metadata give a warning in the log and are left out.
 
-    The restored image is upright, so the orientation becomes 1. Resolutions, and the pixel size of a GeoTIFF, are
-    scaled by what the sides are enlarged by.
+    The restored image is upright, so its orientation is 1. Resolutions, and the pixel size of a GeoTIFF, are scaled
+    by the factor of the sides.
 
     Args:
-        source: a PNG, TIFF, JPEG or BMP.
-        size: (height, width) of the restored image.
+        source: PNG, TIFF, JPEG or BMP file.
+        size: height and width of the restored image.
     """
     suffix = source.suffix.lower()
     try:
         with reading(source, "an image with tags"):
             if suffix in (".tif", ".tiff"):
                 tags = Tags(directory=_tiff_tags(source, size))
-                # a value may be of no kind that its tag can be written as
+                # a damaged value may not be writable as the type of its tag
                 encode_tiff(np.zeros((1, 1), np.uint8), tags)
                 return tags
             if suffix == ".png":
@@ -99,14 +99,14 @@ def read_tags(source: Path, size: tuple[int, int]) -> Tags:
             if suffix in (".jpg", ".jpeg"):
                 return Tags(tuple(_jpeg_tags(source, size)))
     except InputError as error:
-        _log.warning("the tags of %s are left out of the restored image: %s", source.name, error)
+        _log.warning("the tags of %s are not copied to the restored image: %s", source.name, error)
     return Tags()
 
 
 def encode_png(counts: np.ndarray, tags: Tags) -> bytes:
     """Encode counts (H, W), uint8 or uint16, as a gray PNG with the chunks of `tags`."""
     buffer = BytesIO()
-    # Level 3 is three times as fast as the default on large frames and only some 5 % larger.
+    # On large frames level 3 is three times as fast as the default, and files are only about 5 % larger.
     Image.fromarray(counts).save(buffer, format="PNG", compress_level=3)
     data = buffer.getvalue()
     header = len(_PNG_START) + 25
@@ -129,7 +129,7 @@ def encode_tiff(counts: np.ndarray, tags: Tags) -> bytes:
 
 
 def _enlarged(sides: tuple[int, int], size: tuple[int, int]) -> int:
-    """How many times larger the restored image is; its sides may be cut to multiples of that."""
+    """Return the scale factor of the restored image, whose sides may be cropped to multiples of it."""
     return max(1, round(max(size) / max(sides)))
 
 
@@ -144,21 +144,21 @@ def _png_tags(source: Path, size: tuple[int, int]) -> Iterator[tuple[bytes, byte
             exif = data
         elif kind == b"pHYs":
             x, y, unit = struct.unpack(">IIB", data)
-            # of an image that lies on its side the two change places, and they are nearly always equal
+            # not swapped for a rotated image, because both are nearly always equal
             yield kind, struct.pack(">IIB", *(min(round(n * ratio), 2**32 - 1) for n in (x, y)), unit)
         elif kind == b"zTXt" and data.startswith((b"Raw profile type exif\0", b"Raw profile type APP1\0")):
             exif = exif or _raw_profile(data)
         elif kind == b"iTXt" and data.startswith(_XMP + b"\0"):
             yield kind, _xmp_chunk(_xmp_text(data))
         elif kind in _PLAIN_CHUNKS or (gray and kind in _GRAY_CHUNKS):
-            # with alpha there are significant bits of two channels, of which the restored image has one
+            # with alpha, sBIT holds two channels, of which the restored image has the first
             yield kind, data[:1] if kind == b"sBIT" else data
     if exif is not None:
         yield b"eXIf", upright_exif(exif, ratio, size)
 
 
 def _png_chunks(source: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Type and data of every chunk but the pixels, as far as the file is whole."""
+    """Yield type and data of every intact chunk except the pixels."""
     with source.open("rb") as file:
         if file.read(8) != _PNG_START:
             raise ValueError("it is not a PNG")
@@ -193,15 +193,15 @@ def _jpeg_tags(source: Path, size: tuple[int, int]) -> Iterator[tuple[bytes, byt
 
 
 def upright_exif(exif: bytes, ratio: int, size: tuple[int, int]) -> bytes:
-    """Change EXIF in its place to what is right for the restored image; all else, a maker's notes too, stays as it is.
+    """Return EXIF data with orientation, size and resolution of the restored image; all else, like maker notes, stays.
 
     Args:
-        exif: as a JPEG or a PNG holds it.
-        ratio: by what the sides are enlarged.
-        size: (height, width) of the restored image.
+        exif: EXIF data of a JPEG or a PNG.
+        ratio: scale factor of the sides.
+        size: height and width of the restored image.
 
     Raises:
-        ValueError, struct.error: it is damaged.
+        ValueError, struct.error: the EXIF data are damaged.
     """
     data = bytearray(exif.removeprefix(b"Exif\0\0"))
     order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
@@ -220,7 +220,7 @@ def upright_exif(exif: bytes, ratio: int, size: tuple[int, int]) -> bytes:
                 if below:
                     value = (Fraction(above, below) * ratio).limit_denominator(10000)
                     struct.pack_into(order + "II", data, place, min(value.numerator, 2**32 - 1), value.denominator)
-    # the thumbnail after the first directory shows the source
+    # remove the link to the thumbnail, which shows the source
     after = first + 2 + 12 * struct.unpack_from(order + "H", data, first)[0]
     if after + 4 <= len(data):
         struct.pack_into(order + "I", data, after, 0)
@@ -228,7 +228,7 @@ def upright_exif(exif: bytes, ratio: int, size: tuple[int, int]) -> bytes:
 
 
 def _entries(data: bytes | bytearray, order: str, where: int) -> Iterator[tuple[int, int, int, int]]:
-    """Place, tag, type and count of each entry of a directory."""
+    """Yield the offset, tag, type and count of each entry of a directory."""
     for index in range(struct.unpack_from(order + "H", data, where)[0]):
         at = where + 2 + 12 * index
         yield at, *struct.unpack_from(order + "HHI", data, at)
@@ -241,7 +241,7 @@ def _pointers(data: bytes | bytearray, order: str, where: int) -> list[int]:
 
 
 def _raw_profile(data: bytes) -> bytes | None:
-    """EXIF as ImageMagick wrote it into a text before PNG had a chunk for it."""
+    """Return EXIF data from the text chunk that ImageMagick used before PNG had a chunk for them."""
     text = zlib.decompressobj().decompress(data[data.index(b"\0") + 2 :], _TEXT_LIMIT)
     try:
         exif = bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:]))
@@ -251,7 +251,7 @@ def _raw_profile(data: bytes) -> bytes | None:
 
 
 def _xmp_text(data: bytes) -> bytes:
-    """The text of an international text chunk."""
+    """Return the text of an international text chunk."""
     rest = data[len(_XMP) + 1 :]
     packed, rest = rest[0], rest[2:]
     text = rest.split(b"\0", 2)[2]
@@ -282,7 +282,7 @@ def _tiff_tags(source: Path, size: tuple[int, int]) -> dict[int, tuple[int, Any]
                 found[tag] = (4, values)
     for key in found.keys() & set(_LENGTHS):
         kind, value = found[key]
-        found[key] = (5 if kind in (3, 4) else kind, _scaled(value, ratio))  # some write whole numbers
+        found[key] = (5 if kind in (3, 4) else kind, _scaled(value, ratio))  # some programs write integers
     if 296 in first and 282 in found:
         found[296] = (3, first[296])
     found[_ORIENTATION] = (3, 1)
@@ -294,7 +294,7 @@ def _tiff_tags(source: Path, size: tuple[int, int]) -> dict[int, tuple[int, Any]
 
 
 def _directory(file: Any, offset: int | None, group: int | None) -> ImageFileDirectory_v2:
-    """A directory of a TIFF, the first one where no offset is given."""
+    """Read the directory of a TIFF at an offset, or the first one if no offset is given."""
     file.seek(0)
     head = file.read(8)
     if 43 in head[2:4]:
@@ -308,7 +308,7 @@ def _directory(file: Any, offset: int | None, group: int | None) -> ImageFileDir
 def _value(directory: ImageFileDirectory_v2, tag: int) -> tuple[int, Any]:
     kind, value = directory.tagtype[tag], directory[tag]
     if kind == 2 and isinstance(value, str) and not value.isascii():
-        value = value.encode("latin-1", "replace")  # what was read as it; Pillow would write question marks
+        value = value.encode("latin-1", "replace")  # Latin-1, as it was read; Pillow would write question marks
     if tag == 700 and isinstance(value, bytes):
         value = _upright_xmp(value)
     return kind, value
@@ -316,12 +316,12 @@ def _value(directory: ImageFileDirectory_v2, tag: int) -> tuple[int, Any]:
 
 def _scaled(value: Any, ratio: int) -> Any:
     number = float(value)
-    # no resolution (0/0) stays none
+    # an undefined resolution (0/0) stays undefined
     return value if number != number else float(number * ratio)
 
 
 def _describe(found: dict[int, tuple[int, Any]], size: tuple[int, int]) -> None:
-    """Correct the size in a description that programs read it from."""
+    """Correct the image size in descriptions of tifffile and OME, which programs read."""
     kind, text = found.get(270, (2, ""))
     if not isinstance(text, str):
         return
@@ -334,7 +334,7 @@ def _describe(found: dict[int, tuple[int, Any]], size: tuple[int, int]) -> None:
 
 
 def _place(found: dict[int, tuple[int, Any]], ratio: int) -> None:
-    """Correct where the pixels of a GeoTIFF lie: they are smaller, and counted in smaller steps."""
+    """Correct the georeference of a GeoTIFF for its smaller pixels."""
     if 33550 in found:
         kind, (x, y, *rest) = found[33550]
         found[33550] = (kind, (x / ratio, y / ratio, *rest))

@@ -1,4 +1,4 @@
-"""TIFF files of one page of 8 or 16 bit: tifffile reads them, and Pillow those whose compression it alone knows."""
+"""Single-page TIFF files of 8 or 16 bit, read with tifffile, or with Pillow for compressions that only it supports."""
 
 import io
 import json
@@ -23,24 +23,24 @@ from lit_thermal.errors import InputError
 
 PHOTOMETRIC = 262
 WHITE, BLACK, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-"""Values of `PHOTOMETRIC`: what the numbers of the pixels mean."""
+"""Values of `PHOTOMETRIC`, which give the meaning of the pixel values."""
 _DEFLATE = (8, 32946, 50013)
 _LZMA = 34925
 _RATIO = 1032
-"""By how much deflate shrinks at most."""
+"""Highest compression ratio of deflate."""
 _UNCHECKED = 1 << 26
-"""Bytes that a strip may unpack to before its size is checked."""
+"""Unpacked size in bytes of a strip up to which its size is not checked."""
 _one_at_a_time = threading.Lock()
-# A damaged file gets our sentence; tifffile would log its own before it.
+# A damaged file gives one error of ours; tifffile would log its own before it.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
 
 def tiff_header(path: Path) -> Header:
-    """Look at a TIFF; only signed and floating point pixels are decoded, to tell what to do about them.
+    """Read the header of a TIFF. Only signed and floating-point pixels are decoded, for advice in the error message.
 
     Raises:
-        InputError: it has several pages, or is not of 8 or 16 bit.
-        Exception: whatever a damaged file makes tifffile raise.
+        InputError: the file has several pages, or does not have 8 or 16 bits.
+        Exception: any exception that tifffile raises for a damaged file.
     """
     with _page(path) as (_, page):
         if page.dtype == np.int16:
@@ -53,11 +53,11 @@ def tiff_header(path: Path) -> Header:
 
 
 def read_tiff(path: Path, palette: bool) -> Raster:
-    """Decode a TIFF, as `lit_thermal.data.formats.raster.read_raster`.
+    """Decode a TIFF, as `lit_thermal.data.formats.image_decoding.read_raster` does.
 
     Raises:
-        InputError: it has several pages, or is not of 8 or 16 bit, or its compression is not known.
-        Exception: whatever a damaged file makes tifffile or Pillow raise.
+        InputError: the file has several pages, does not have 8 or 16 bits, or has an unknown compression.
+        Exception: any exception that tifffile or Pillow raises for a damaged file.
     """
     with _page(path) as (file, page):
         _check_channels(path, page)
@@ -87,7 +87,7 @@ def read_tiff(path: Path, palette: bool) -> Raster:
 
 @contextmanager
 def _page(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPage]]:
-    """The one page of a TIFF whose data is there."""
+    """Open a TIFF and yield the file and its only page, after checks that the page's data are complete."""
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         if not isinstance(page, tifffile.TiffPage):
@@ -97,7 +97,7 @@ def _page(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPage]]:
         if count > 1:
             raise InputError(f"{path} holds {count} pages: write one frame per file")
         if page.samplesperpixel > 4:
-            raise InputError(f"{path} holds {page.samplesperpixel} channels: keep the thermal one alone")
+            raise InputError(f"{path} holds {page.samplesperpixel} channels: keep only the thermal one")
         _check_data(path, page)
         kind = str(page.dtype)
         if kind not in ("bool", "uint8", "uint16", "int16"):
@@ -107,7 +107,7 @@ def _page(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPage]]:
 
 
 def _bits(page: tifffile.TiffPage) -> int:
-    """Bits of a pixel as it is stored: 1 to 16."""
+    """Return the number of bits per stored sample, 1 to 16."""
     bits = page.bitspersample
     return int(bits if isinstance(bits, int) else max(bits))
 
@@ -119,7 +119,7 @@ def _orientation(page: tifffile.TiffPage) -> int:
 
 
 def _stacked(file: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
-    """Number of frames that lie behind one page, as ImageJ and tifffile write them and say in the description."""
+    """Return the number of frames stored behind one page, which ImageJ and tifffile record in the description."""
     images = 1
     if page.is_imagej:
         images = int((file.imagej_metadata or {}).get("images", 1))
@@ -131,11 +131,11 @@ def _stacked(file: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
 
 def _check_channels(path: Path, page: tifffile.TiffPage) -> None:
     if int(page.photometric) not in (WHITE, BLACK, RGB, PALETTE, CMYK, YCBCR):
-        raise InputError(f"{path} is a TIFF of the kind {page.photometric!s}, not of gray levels: convert it to gray")
+        raise InputError(f"{path} is a TIFF with photometric {page.photometric!s}, not gray: convert it to gray")
 
 
 def _check_data(path: Path, page: tifffile.TiffPage) -> None:
-    """Check that all strips or tiles are there."""
+    """Check that all strips or tiles are present."""
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if len(ends) < math.prod(page.chunked) or not all(page.databytecounts):
         raise ValueError("a part of its pixels is missing")
@@ -147,7 +147,7 @@ def _check_data(path: Path, page: tifffile.TiffPage) -> None:
 
 
 def _check_bomb(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
-    """Check that no strip unpacks to more than its pixels, which tifffile does without a limit."""
+    """Check that no strip unpacks to more than its pixels; tifffile itself unpacks without a limit."""
     if page.compression not in (*_DEFLATE, _LZMA):
         return
     room = math.prod(page.chunks) * max(1, _bits(page) // 8) + (1 << 16)
@@ -162,12 +162,12 @@ def _check_bomb(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
 
 
 def _pixels(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> np.ndarray:
-    """The numbers in the file, (H, W) or (H, W, C) with all its channels, neither turned nor inverted."""
+    """Return the stored values, (H, W) or (H, W, C) with all channels, neither rotated nor inverted."""
     if int(page.photometric) not in (CMYK, YCBCR):
         try:
             pixels = page.asarray()
         except Exception as error:
-            # the package that tifffile would need, or a part of Python of which this one is too old
+            # imagecodecs is missing, or this version of Python lacks a module that tifffile needs
             if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
                 raise
         else:
@@ -178,10 +178,10 @@ def _pixels(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> np.
 
 
 def _by_pillow(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> np.ndarray:
-    """As `_pixels`, for compressions that tifffile does not know."""
+    """Return the same as `_pixels` for compressions that tifffile does not support."""
     bits = _bits(page)
     data = bytearray(path.read_bytes())
-    # Pillow turns images, and inverts some of those whose least number is white: it is told that there is no need.
+    # Pillow would rotate the image, and invert some images whose lowest value is white: these two tags are reset.
     for code, value in ((ORIENTATION, 1), (PHOTOMETRIC, BLACK if page.photometric == WHITE else None)):
         if value is not None and (tag := page.tags.get(code)) is not None:
             size = struct.calcsize(file.byteorder + {3: "H", 4: "I"}[int(tag.dtype)])
@@ -190,10 +190,10 @@ def _by_pillow(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> 
             )
     with _muted(), Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
         if image.size != (page.imagewidth, page.imagelength):
-            raise ValueError("its size is told in two ways")
+            raise ValueError("its size is recorded in two different ways")
         if (bits > 8) != image.mode.startswith("I;16"):
             raise InputError(
-                f"{path} holds {bits} bit in a form that cannot be read: write it without compression, as by "
+                f"{path} holds {bits}-bit pixels in an unsupported form: write it without compression, for example by "
                 f"'tiffcp -c none {shlex.quote(path.name)} OUT.tif'"
             )
         if image.mode in ("L", "1", "LA", "P", "RGB", "RGBA") or image.mode.startswith("I;16"):
@@ -202,13 +202,13 @@ def _by_pillow(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> 
             pixels = decoded(image, palette=True).pixels
     if pixels.dtype == bool:
         return pixels
-    # Pillow spreads gray of less than 8 bit over all of it.
+    # Pillow spreads gray levels of less than 8 bits over the 8-bit range.
     return pixels // (255 // (2**bits - 1)) if bits < 8 and page.photometric != PALETTE else pixels
 
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Keep libtiff, which Pillow reads with, from writing about damage to standard error past all of Python."""
+    """Silence libtiff, which Pillow uses and which reports damage directly to the file descriptor of standard error."""
     with _one_at_a_time, ExitStack() as stack:
         with suppress(OSError):  # there may be no standard error
             kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -220,26 +220,26 @@ def _muted() -> Iterator[None]:
 
 
 def _colours(table: np.ndarray) -> np.ndarray:
-    """A palette (3, n) uint16 as levels (n, 3) uint8; some programs write levels of 8 bit into it."""
+    """Convert a palette (3, n) uint16 to levels (n, 3) uint8; some programs write 8-bit levels into it."""
     table = np.asarray(table)
     return (table if table.max() < 256 else table >> 8).T.astype(np.uint8)
 
 
 def _signed(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Signed counts as unsigned ones, where none is below 0."""
+    """Convert signed counts to unsigned ones; negative counts raise an `InputError`."""
     if (least := int(pixels.min())) < 0:
         raise InputError(
-            f"{path} holds int16 down to {least}, not counts of 8 or 16 bit: convert it to uint16, as by "
+            f"{path} holds int16 values down to {least}, not 8-bit or 16-bit counts: convert it to uint16, such as by "
             + _command(path, f"x + {-least}")
         )
     return pixels.astype(np.uint16)
 
 
 def _advice(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> str:
-    """What a page holds that is neither 8 nor 16 bit, and a command that makes 16 bit of it."""
+    """Return the contents of a page that has neither 8 nor 16 bits, and a command that converts it to 16 bits."""
     kind = str(page.dtype)
     if page.dtype is None or page.dtype.kind not in "iuf":
-        return f"pixels of the type {kind}, not counts of 8 or 16 bit: convert it to uint16"
+        return f"pixels of type {kind}, not 8-bit or 16-bit counts: convert it to uint16"
     _check_bomb(file, page)
     pixels = _pixels(path, file, page)
     finite = pixels[np.isfinite(pixels)] if page.dtype.kind == "f" else pixels
@@ -249,11 +249,11 @@ def _advice(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> str
     if page.dtype.kind != "f" and 0 <= low <= high < 2**16:
         formula = "x"
     elif page.dtype.kind == "f" and 0 <= low <= high < 655:
-        formula = "x * 100"  # hundredths of a kelvin, as cameras write them
+        formula = "x * 100"  # hundredths of a Kelvin, a common unit of cameras
     else:
         formula = f"(x - {low:.9g}) * {60000 / max(high - low, 1e-9):.9g}"
     fill = f"numpy.nan_to_num({formula})" if lost else formula
-    return f"{kind}, not counts of 8 or 16 bit: convert it to uint16, as by {_command(path, fill)}"
+    return f"{kind}, not 8-bit or 16-bit counts: convert it to uint16, such as by {_command(path, fill)}"
 
 
 def _command(path: Path, formula: str) -> str:

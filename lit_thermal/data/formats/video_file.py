@@ -1,4 +1,4 @@
-"""Video files through FFmpeg's libraries: gray clips that are read frame by frame, and a writer for playback."""
+"""Video files by FFmpeg's libraries: gray clips that are read frame by frame, and a writer for playback."""
 
 import logging
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ from lit_thermal.files import replacing
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv"})
 CONTAINERS = {".mp4": "mp4", ".avi": "avi", ".mkv": "matroska"}
-"""Suffixes of the videos that are written, and FFmpeg's names of their formats."""
+"""Suffixes of videos that can be written, and FFmpeg's names of their formats."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class VideoClip:
-    """One video file. Counts are luma over the full range, 0 to 255 (or 65535 above 8 bit).
+    """One video file. Counts are luma over the full range, 0 to 255, or 0 to 65535 for more than 8 bits.
 
-    Frames are upright, as a player shows them. A frame that the camera dropped, of which an AVI keeps the place alone,
-    is the one before it once more.
+    Frames are upright, as in a player. A dropped frame, for which an AVI has only an empty place, repeats the frame
+    before it.
     """
 
     path: Path
@@ -38,16 +38,16 @@ class VideoClip:
     bits: int
     fps: float | None
     stamps: tuple[int, ...]
-    """Time stamps of the frames in the order of display; empty where the file does not give them."""
+    """Time stamps of the frames in display order; empty if the file does not have them."""
     base: Fraction = Fraction(1)
-    """Seconds of one unit of `stamps`."""
+    """Length of one unit of `stamps` in seconds."""
     aspect: Fraction = Fraction(1)
-    """Width of a pixel over its height, as the file says."""
+    """Pixel aspect ratio of the file, width over height."""
     repeats: tuple[int, ...] = ()
-    """How many frames of the clip each frame of the file is; empty where each is one."""
+    """Number of frames of the clip that each stored frame stands for; empty if each stands for one."""
 
     starts_anywhere: bool = False
-    """Whether time 0 means nothing, as where stamps are those of a broadcast's clock."""
+    """Whether time 0 has no meaning, for example if stamps come from a broadcast's clock."""
 
     @property
     def name(self) -> str:
@@ -56,12 +56,12 @@ class VideoClip:
 
     @classmethod
     def open(cls, path: Path) -> "VideoClip":
-        """Read the container's packets, which counts the frames, and decode the first one.
+        """Open a video: count its frames by the container's packets, and decode the first frame.
 
-        Where a packet may hold no frame, or half of one, all frames are decoded to count them.
+        If a packet may hold no frame, or half a frame, all frames are decoded to count them.
 
         Raises:
-            InputError: the file is not a video, holds no frame, is truncated or in colour.
+            InputError: the file is not a video, holds no frame, or is truncated or in colour.
         """
         packets = Packets.read(path)
         first = next(decode(path), None)
@@ -69,7 +69,7 @@ class VideoClip:
             raise InputError(f"{path} holds no video frame")
         if first.interlaced_frame:
             log.warning(
-                "%s is interlaced: its frames mix two moments, which are restored as they are; "
+                "%s is interlaced: each frame mixes two moments and is restored as it is; "
                 "'ffmpeg -i IN -vf bwdif OUT' separates them",
                 path,
             )
@@ -97,7 +97,7 @@ class VideoClip:
         )
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames `start` to `stop - 1` as (T, H, W) uint8 or uint16 counts, from the key frame before them."""
+        """Return frames `start` to `stop - 1` as (T, H, W) uint8 or uint16 counts, by decoding from a key frame."""
         found: dict[int, np.ndarray] = {}
         if self.stamps and not self.repeats:
             wanted = {stamp: start + index for index, stamp in enumerate(self.stamps[start:stop])}
@@ -106,7 +106,7 @@ class VideoClip:
                     found[wanted[frame.pts]] = self._image(frame, wanted[frame.pts])
                 if frame.pts is None or frame.pts >= self.stamps[stop - 1]:
                     break
-        if len(found) < stop - start:  # no time stamps, or the seek landed behind: count from the beginning
+        if len(found) < stop - start:  # no time stamps, or the seek ended after the start: count from the beginning
             found = dict(zip(range(start, stop), islice(self, start, stop), strict=True))
         return np.stack([found[index] for index in range(start, stop)])
 
@@ -114,7 +114,7 @@ class VideoClip:
         """Yield every frame in turn, (H, W) uint8 or uint16.
 
         Raises:
-            InputError: fewer frames decode than the file holds, or their size changes.
+            InputError: fewer frames can be decoded than the file declares, or their size changes.
         """
         count = 0
         for index, frame in enumerate(decode(self.path)):
@@ -125,7 +125,7 @@ class VideoClip:
                 yield image
                 count += 1
         if count < self.length:
-            raise truncated(self.path, f"{count} of {self.length} frames decode")
+            raise truncated(self.path, f"only {count} of {self.length} frames can be decoded")
 
     def _image(self, frame: av.VideoFrame, index: int) -> np.ndarray:
         image = gray(frame, self.path)
@@ -142,7 +142,7 @@ class VideoClip:
 
 
 def _filled(order: tuple[int, ...], places: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the stamps of all places of an AVI and how many each of its frames takes; nothing where none is empty."""
+    """Return the stamps of all places of an AVI, and the number of places per frame, empty if each has one."""
     span = order[-1] - order[0] + 1
     if len(set(order)) < len(order) or not len(order) < places or span > places:
         return order, ()
@@ -151,20 +151,20 @@ def _filled(order: tuple[int, ...], places: int) -> tuple[tuple[int, ...], tuple
 
 
 class VideoWriter:
-    """Write gray frames as a video that common players show; a context manager.
+    """Context manager that writes gray frames as a video for common players.
 
-    H.264 in yuv420p with limited range, or MPEG-4 where FFmpeg was built without libx264. The file is
-    written beside its place and moved there at the end; after an error nothing is left.
+    The video is H.264 in yuv420p with limited range, or MPEG-4 if FFmpeg was built without libx264. It is written to a
+    temporary file next to `path`, which replaces `path` at the end and is removed after an error.
 
     Args:
-        path: .mp4, .avi or .mkv file.
-        size: (height, width) of the frames; an odd side gets one more row or column.
+        path: path of the .mp4, .avi or .mkv file.
+        size: height and width of the frames; an odd side is padded by one row or column.
         fps: frames per second.
-        tick: seconds of one unit of the stamps that `write` is given; none where frames follow at `fps`.
-        aspect: width of a pixel over its height, which players heed.
+        tick: length in seconds of one unit of the stamps passed to `write`; None if frames follow each other at `fps`.
+        aspect: pixel aspect ratio, width over height, for players.
 
     Raises:
-        InputError: the suffix is not one of the three, or the file cannot be written.
+        InputError: the suffix is not one of these, or the file cannot be written.
     """
 
     def __init__(
@@ -176,26 +176,26 @@ class VideoWriter:
         aspect: Fraction = Fraction(1),
     ) -> None:
         if path.suffix.lower() not in CONTAINERS:
-            raise InputError(f"videos are written as {', '.join(CONTAINERS)}, which {path} is not")
+            raise InputError(f"{path} cannot be written as a video: use the suffix {', '.join(CONTAINERS)}")
         self.path = path
         self._size, self._aspect = size, aspect
         self._rate = Fraction(fps).limit_denominator(1001) or Fraction(1, 1001)
         self._codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        # MPEG-4 counts time in at most 65535 parts of a second
+        # the time base of MPEG-4 is at least 1/65535 second
         finest = Fraction(1, 65535 if self._codec == "mpeg4" else 1_000_000)
         self._tick = None if tick is None else max(tick, finest)
         self._ratio = Fraction(1) if tick is None else tick / max(tick, finest)
         self._last = -1
 
     def write(self, image: np.ndarray, stamp: int | None = None) -> None:
-        """Append one frame, (H, W) uint8 of full range, to be shown at `stamp` ticks; none is the next in turn."""
+        """Append one frame, (H, W) uint8 of full range, to be shown at `stamp` ticks, by default after the last."""
         height, width = self._stream.height, self._stream.width
         padded = np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1])), mode="edge")
         luma = np.round(16 + padded.astype(np.float32) * (219 / 255)).astype(np.uint8)
         planes = np.full((height * 3 // 2, width), 128, np.uint8)
         planes[:height] = luma
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        # a container takes no two frames of one time
+        # a container does not take two frames with the same time
         self._last = max(self._last + 1, 0 if stamp is None else round(stamp * self._ratio))
         frame.pts, frame.time_base = self._last, self._tick or 1 / self._rate
         self._container.mux(self._stream.encode(frame))
@@ -219,7 +219,7 @@ class VideoWriter:
                 yield
                 self._container.mux(self._stream.encode())
             except BaseException:
-                # what stopped the writing is told, and no error that follows from it
+                # only the first error is raised, not those that follow from it
                 with suppress(Exception):
                     self._container.close()
                 raise
@@ -227,7 +227,7 @@ class VideoWriter:
 
     def _add_stream(self) -> Any:
         height, width = self._size
-        # Frames in the order of display: a container shifts the times of others.
+        # No B-frames, so that frames are in display order: for others, a container shifts the times.
         options = {"crf": "16", "preset": "fast", "bf": "0"} if self._codec == "libx264" else {}
         stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=options)
         if self._codec == "mpeg4":

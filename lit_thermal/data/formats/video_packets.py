@@ -1,4 +1,4 @@
-"""What the packets of a video tell before any is decoded: frames, their times, and whether some are missing."""
+"""Number, times and completeness of the frames of a video, from its packets, without decoding."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,9 +9,9 @@ from lit_thermal.data.formats.video_decode import opened, truncated
 from lit_thermal.errors import InputError, reading
 
 _REORDERED = 16
-"""By how many places H.264 and HEVC may store a frame away from where it is shown."""
+"""Largest distance in H.264 and HEVC between a frame's positions in storage and in display order."""
 _NOT_CODED = 10
-"""Bytes of a packet that may hold nothing but the word that the last frame stays."""
+"""Size in bytes up to which a packet may hold only the information that the last frame is repeated."""
 
 
 @dataclass(frozen=True)
@@ -19,26 +19,26 @@ class Packets:
     """The packets of the first video stream of a file."""
 
     format: str
-    """FFmpeg's name of the container's format."""
+    """FFmpeg's name of the container format."""
     stamps: tuple[int | None, ...]
-    """Time stamps of the packets that are shown: sorted where `are_frames`, else as they are stored."""
+    """Time stamps of the displayed packets, sorted if `are_frames`, else in storage order."""
     base: Fraction
-    """Seconds of one unit of `stamps`."""
+    """Length of one unit of `stamps` in seconds."""
     rate: Fraction | None
-    """Frames per second, as the header says."""
+    """Frames per second by the header."""
     aspect: Fraction
-    """Width of a pixel over its height."""
+    """Pixel aspect ratio, width over height."""
     are_frames: bool
-    """Whether each packet certainly is one frame."""
+    """Whether each packet is certainly one frame."""
     places: int
-    """Places of frames in an AVI, of which those of dropped frames are empty; 0 for other formats."""
+    """Number of frame places in an AVI, including empty ones of dropped frames; 0 for other formats."""
 
     @classmethod
     def read(cls, path: Path) -> "Packets":
         """Read all packets.
 
         Raises:
-            InputError: the file is not a video, or holds less than its header promises.
+            InputError: the file is not a video, or holds fewer frames than its header declares.
         """
         stamps: list[int | None] = []
         total, end, smallest, started, early = 0, 0, 2**31, False, False
@@ -48,8 +48,8 @@ class Packets:
                     continue
                 total += 1
                 if packet.is_corrupt:
-                    raise truncated(path, f"frame {total - 1} is cut")
-                # What comes before the first key frame, or is hidden by the container, is never shown.
+                    raise truncated(path, f"frame {total - 1} is incomplete")
+                # Packets before the first key frame, or hidden by the container, are never displayed.
                 started = started or packet.is_keyframe
                 if packet.is_discard or not started:
                     continue
@@ -75,7 +75,7 @@ class Packets:
             and len(known) > 0
             and not early
             and smallest > _NOT_CODED
-            and codec != "vp8"  # some of its frames are never shown
+            and codec != "vp8"  # some of its frames are never displayed
             and _is_reordered(known, order)
         )
         return cls(
@@ -84,18 +84,18 @@ class Packets:
 
 
 def _check_total(path: Path, kind: str, index: int, total: int, promised: int) -> int:
-    """Check the number of packets against the header's; returns the places of frames in an AVI."""
+    """Check the number of packets against the header; returns the number of frame places in an AVI."""
     places = 0
     if kind == "avi":
         places = max(total, _avi_places(path, index))
     if max(total, places) >= promised - promised // 100:
         return places
     if kind.startswith("mov"):
-        # An edit list may leave out what the file holds.
+        # An edit list may hide frames of the file.
         with opened(path, ignore_editlist="1") as (container, stream):
             total = sum(packet.size > 0 for packet in container.demux(stream))
     if max(total, places) < promised - promised // 100:
-        raise truncated(path, f"it holds {max(total, places)} of {promised} frames")
+        raise truncated(path, f"it holds only {max(total, places)} of {promised} frames")
     return places
 
 
@@ -115,13 +115,13 @@ def _avi_places(path: Path, index: int) -> int:
 
 
 def _is_reordered(known: list[int], order: list[int]) -> bool:
-    """Whether stamps run on but for the places by which a codec reorders frames; a clock that was set back jumps."""
+    """Return whether stamps ascend apart from the codec's reordering; they jump if a clock was set back."""
     place = {stamp: index for index, stamp in enumerate(order)}
     return all(abs(place[stamp] - index) <= _REORDERED for index, stamp in enumerate(known))
 
 
 def _duration(stream: Any) -> Fraction | None:
-    """Seconds at which the stream ends, which the writer of a Matroska file notes when it is done."""
+    """Return the end of the stream in seconds, which the writer of a Matroska file records at the end, or None."""
     text = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), None)
     try:
         hours, minutes, seconds = str(text).split(":")

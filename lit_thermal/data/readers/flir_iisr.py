@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from lit_thermal.batch import Batch
 from lit_thermal.data.datamodules.image_data import ImageSplit
-from lit_thermal.data.datamodules.image_samples import Shot, WholeImages
-from lit_thermal.data.degradations.conditions import ConditionedSamples
+from lit_thermal.data.datamodules.image_samples import WholeImages
+from lit_thermal.data.datamodules.sample import Sample
 from lit_thermal.data.degradations.degradation import PillowBicubic
 from lit_thermal.data.degradations.misalignment import Aligned
 from lit_thermal.data.formats.frames import read_header
-from lit_thermal.data.readers.image_folders import ImageFolders, part_of, spelled
-from lit_thermal.data.readers.image_triplets import ImageFiles, Trio, match_files
+from lit_thermal.data.readers.folder_reader import FolderReader, part_of, spelled
+from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet, match_files
 from lit_thermal.errors import InputError, reading
 from lit_thermal.files import same_name
 from lit_thermal.ops.registration import register
@@ -35,7 +35,7 @@ _RESERVED = frozenset({"all", "observed", "interpolated"})
 """Groups that every table has."""
 
 
-class FLIRIISR(ImageFolders):
+class FLIRIISR(FolderReader):
     """Real pairs of a 1024x768 camera: `HR` in focus, `LR` of equal names out of focus or with motion; 1,457 pairs.
 
     The inputs are files at 1/`scale` of the target, as in the authors' test set of 512x512, or at its full size, as in
@@ -52,19 +52,19 @@ class FLIRIISR(ImageFolders):
 
     Args:
         root: folder that contains `HR` and `LR`.
-        scale: how many times wider and higher the target is.
+        scale: factor by which the target is wider and higher than the input.
         split: shares of train, val and test, or the names of each one's images (`GuidedFolder`); [0, 0, 1] tests on all
             images, which suits the authors' test set.
         split_seed: seed of the random division by shares.
         registration: whether a test also measures registered results.
-        options: those of `ImageFolders` and `ImageData` that do not concern the guide.
+        options: arguments of `FolderReader` and `ImageData` that do not concern the guide.
 
     Source: Zou et al., "Toward Real-world Infrared Image Super-Resolution: A Unified Autoregressive Framework and
     Benchmark Dataset", CVPR 2026.
     """
 
     data_name = "flir_iisr"
-    expected = "{HR,LR}/ with images of one name, LR at the size of HR or at 1/scale of it"
+    tree = "{HR,LR}/*.png (or .tif, .jpg), LR at the size of HR or at 1/scale of it"
     input_files = True
 
     def __init__(
@@ -81,7 +81,7 @@ class FLIRIISR(ImageFolders):
         self._full = False
         """Whether all pairs have inputs of full size, so that an input without a target is treated as one too."""
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the pairs of a split; "predict" gives the test images if the lists lack it, and unpaired inputs."""
         inputs = self._listed("LR")
         folder = spelled(self.root, "HR")
@@ -92,8 +92,8 @@ class FLIRIISR(ImageFolders):
                 f"images of {folder} and {spelled(self.root, 'LR')} that belong together have one name, but there is "
                 f"no input of {', '.join(lacking[:5])}{more}: add or rename files"
             )
-        pairs = {name: Trio(targets[name], inputs[name], None) for name in targets}
-        lone = {name: Trio(None, path, None) for name, path in inputs.items() if name not in targets}
+        pairs = {name: ImageTriplet(targets[name], inputs[name], None) for name in targets}
+        lone = {name: ImageTriplet(None, path, None) for name, path in inputs.items() if name not in targets}
         if split == "predict":
             self._full = bool(pairs) and all(self._of_full_size(files) for files in pairs.values())
             return (self._divided(pairs, split) if pairs else {}) | lone
@@ -104,34 +104,34 @@ class FLIRIISR(ImageFolders):
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """Return loaders of whole test images under each condition, with groups and, if requested, displacements."""
         images = LabelledPairs(self._images("test"), self._labels(), self.registration)
-        return [self._loader(ConditionedSamples(images, c), self.eval_batch_size) for c in self.conditions]
+        return self._test_loaders(images)
 
     def _listed(self, kind: str) -> dict[str, Path]:
         """Return the images of `HR` or `LR` by name."""
         folder = spelled(self.root, kind)
-        found = match_files(Trio(folder, None, None), expected=self.expected)
+        found = match_files(ImageTriplet(folder, None, None), expected=self.expected)
         return {name: files.hr for name, files in found.items() if files.hr is not None}
 
-    def _divided(self, pairs: dict[str, Trio], split: ImageSplit) -> dict[str, Trio]:
+    def _divided(self, pairs: dict[str, ImageTriplet], split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the pairs of a split; if the split is shares, whole scenes are divided."""
         if isinstance(self.split, Mapping):
             return part_of(pairs, split, self.split, self.split_seed, self.root)
-        scenes: dict[str, dict[str, Trio]] = {}
+        scenes: dict[str, dict[str, ImageTriplet]] = {}
         for name, files in pairs.items():
             scenes.setdefault(name.rsplit("_", 1)[0], {})[name] = files
         firsts = {scene: next(iter(found.values())) for scene, found in scenes.items()}
         chosen = part_of(firsts, split, self.split, self.split_seed, self.root)
         return {name: files for scene in chosen for name, files in scenes[scene].items()}
 
-    def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
+    def _open(self, name: str, files: ImageTriplet, split: ImageSplit) -> ImageFiles:
         if not self._of_full_size(files):
             return super()._open(name, files, split)
         if split == "predict":
             files = replace(files, hr=None)
-        whole = ImageFiles.open(name, files, scale=1, blind=False, normalize=self.normalize)
+        whole = ImageFiles.open(name, files, scale=1, missing_lr=False, normalize=self.normalize)
         return FullSizeInput(**vars(whole), scale=self.scale)
 
-    def _of_full_size(self, files: Trio) -> bool:
+    def _of_full_size(self, files: ImageTriplet) -> bool:
         """Return whether the input of a pair is as large as its target."""
         if files.hr is None or files.lr is None:
             return self._full
@@ -183,16 +183,16 @@ class FullSizeInput(ImageFiles):
 
     scale: int
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         """Decode the files and reduce the input by Pillow's bicubic, in the depth of the file."""
-        shot = super().read()
-        assert shot.lr is not None
-        rows, columns = (slice(length - length % self.scale) for length in shot.lr.shape)
-        levels = np.iinfo(shot.lr.dtype).max
-        values = torch.from_numpy(shot.lr[rows, columns].astype(np.float64) / levels)[None]
+        sample = super().read()
+        assert sample.lr is not None
+        rows, columns = (slice(length - length % self.scale) for length in sample.lr.shape)
+        levels = np.iinfo(sample.lr.dtype).max
+        values = torch.from_numpy(sample.lr[rows, columns].astype(np.float64) / levels)[None]
         small = PillowBicubic(self.bits)(values, scale=self.scale, seed=0)[0]
-        counts = (small * levels).round().numpy().astype(shot.lr.dtype)
-        return replace(shot, lr=counts, hr=None if shot.hr is None else shot.hr[rows, columns])
+        counts = (small * levels).round().numpy().astype(sample.lr.dtype)
+        return replace(sample, lr=counts, hr=None if sample.hr is None else sample.hr[rows, columns])
 
 
 class LabelledPairs(Dataset[dict[str, Any]]):

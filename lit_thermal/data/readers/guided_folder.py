@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
-from lit_thermal.data.readers.image_folders import ImageFolders, part_of, spelled
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.folder_reader import FolderReader, part_of, spelled
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 from lit_thermal.data.readers.splits import SPLITS
 
 
-class GuidedFolder(ImageFolders):
+class GuidedFolder(FolderReader):
     """Images on disk: `root/{train,val,test}/{hr,lr,guide}/*.png`, .tif, .jpg or .bmp, of 8 or 16 bit.
 
     Files with the same stem belong together. The target `hr` is gray, or has three equal channels; the input `lr` has
@@ -29,7 +29,7 @@ class GuidedFolder(ImageFolders):
         split_seed: seed of the random division by shares.
         test_split: split to test on; "val" is for data without a test split.
         name: name of the data set in tables and logs; by default that of the root folder.
-        options: those of `ImageFolders` and `ImageData`.
+        options: arguments of `FolderReader` and `ImageData`.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class GuidedFolder(ImageFolders):
         self.data_name = name or self.root.resolve().name
         self.input_files = bool(lr)
         inside = ",".join(folder for folder in self.names if folder)
-        self.expected = f"{'' if split is not None else '{train,val,test}/'}{{{inside}}}/ with images of one name"
+        self.tree = f"{'' if split is not None else '{train,val,test}/'}{{{inside}}}/*.png (or .tif, .jpg)"
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
         """Return the files of a split's scenes by name, in order; an empty mapping if there is no such split."""
         if self.split is not None:
             return part_of(self.match(self._folders(self.root)), split, self.split, self.split_seed, self.root)
@@ -77,5 +77,5 @@ class GuidedFolder(ImageFolders):
             hint = "; data.test_split=val tests on the validation images"
         return super().missing(split) + hint
 
-    def _folders(self, base: Path) -> Trio:
-        return Trio(*(spelled(base, name) if name else None for name in self.names))
+    def _folders(self, base: Path) -> ImageTriplet:
+        return ImageTriplet(*(spelled(base, name) if name else None for name in self.names))

@@ -1,4 +1,4 @@
-"""Single thermal images of your own: folders of targets, of inputs, or of inputs alone to restore."""
+"""User-provided thermal images: folders of targets and inputs, or only inputs to restore."""
 
 import logging
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 from lit_thermal.data.degradations.misalignment import Aligned
 from lit_thermal.data.formats.frames import list_frames
 from lit_thermal.data.readers.guided_folder import GuidedFolder
-from lit_thermal.data.readers.image_triplets import Trio
+from lit_thermal.data.readers.image_triplets import ImageTriplet
 
 _log = logging.getLogger(__name__)
 
@@ -25,12 +25,12 @@ class ImageFolder(GuidedFolder):
 
     Args:
         root: folder of the data.
-        hr: name of the folder of targets; "." where they lie in the root, or the folder of the split, itself. Upper
-            and lower case are not told apart.
-        lr: name of the folder of inputs; "auto" takes `lr` where it is there; an empty one: `degradation` makes the
-            inputs of the targets.
-        scale: how many times wider and higher the target is.
-        options: those of `GuidedFolder`, `ImageFolders` and `ImageData` that do not concern the guide.
+        hr: name of the folder of targets, in upper or lower case; "." if they lie in the root, or the folder of the
+            split, itself.
+        lr: name of the folder of inputs; "auto" uses `lr` if it exists; if empty, `degradation` makes the inputs from
+            the targets.
+        scale: factor by which the target is wider and higher than the input.
+        options: arguments of `GuidedFolder`, `FolderReader` and `ImageData` that do not concern the guide.
     """
 
     def __init__(self, root: str, hr: str = "hr", lr: str = "auto", scale: int = 4, **options: Any) -> None:
@@ -46,19 +46,19 @@ class ImageFolder(GuidedFolder):
             misalignment=Aligned,
             **options,
         )
-        # Each folder is asked for its own inputs; where there are none, they are made.
+        # Each split may have inputs of its own; the degradation makes missing ones.
         self.input_files = False
+        folders = f"{{{hr},{lr}}}/" if lr and not self.auto else "" if hr == "." else f"{hr}/"
         base = "" if self.split is not None else "{train,val,test}/"
-        inputs = f" and inputs of the same names in {base}{self.names[1]}/" if lr and not self.auto else ""
-        self.expected = f"targets in {base}{hr}/{inputs} (data.hr names their folder, '.' being {base or 'the root'})"
+        self.tree = f"{base}{folders}*.png (or .tif, .jpg; data.hr names the folder of targets, '.' for none)"
 
-    def match(self, folders: Trio, target: bool = True) -> dict[str, Trio]:
-        """The files in folders by name; where there are no inputs, the log tells what makes them."""
+    def match(self, folders: ImageTriplet, target: bool = True) -> dict[str, ImageTriplet]:
+        """Return the files in folders by name; the log names the degradation if it makes the inputs."""
         if folders.lr is None:
             _log.info("%s makes the inputs of the images in %s", type(self.degradation).__name__, folders.hr)
         return super().match(folders, target)
 
-    def _folders(self, base: Path) -> Trio:
+    def _folders(self, base: Path) -> ImageTriplet:
         folders = super()._folders(base)
         if not self.auto or folders.lr is None or folders.lr.is_dir():
             return folders

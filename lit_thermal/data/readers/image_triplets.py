@@ -1,31 +1,31 @@
-"""Images on disk that belong together: a target, what the thermal camera gave, and the visible view, by their names."""
+"""Images on disk that belong together by their names: target, thermal input and visible guide."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.datamodules.image_samples import Shot
-from lit_thermal.data.formats.clips import describe
+from lit_thermal.data.datamodules.sample import Sample
 from lit_thermal.data.formats.frames import list_frames, read_frame, read_header
 from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.normalize import Normalize
 from lit_thermal.data.formats.radiometry import image_radiometry
+from lit_thermal.data.readers.splits import found_instead
 from lit_thermal.errors import InputError
 from lit_thermal.files import by_stem, natural_order
 
 ASPECT_TOLERANCE = 0.01
-"""By what share the aspect ratio of a guide may differ from the target's: rounding of small sides, not another view."""
+"""Relative difference allowed between the aspect ratios of guide and target; it covers rounding of small sides."""
 
 
 @dataclass(frozen=True)
-class Trio:
-    """The files of one scene, or the folders of many; None where there is none of a kind.
+class ImageTriplet:
+    """The files of one scene, or the folders of many; None if a kind is absent.
 
     Attributes:
-        hr: the target.
-        lr: what the thermal camera gave; None: a degradation makes it of the target.
-        guide: the visible view.
+        hr: target.
+        lr: thermal input; if None, a degradation makes it from the target.
+        guide: visible view.
     """
 
     hr: Path | None
@@ -35,34 +35,36 @@ class Trio:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The files of one scene as a `ShotSource`; what they hold is checked by their headers when it is made.
+    """The files of one scene as a `SampleSource`; what they hold is checked by their headers when it is made.
 
     Attributes:
         name: stem of the files.
-        files: where they are.
+        files: paths of the files.
         size: height and width of the target.
         bits: depth of the thermal files, 8 or 16.
         bytes: size of the decoded files.
-        blind: the thermal camera gave nothing of this scene: no input is made of the target either.
+        missing_lr: there is no thermal input of this scene, and none is to be made from the target.
         normalize: mapping of 16 bit to [0, 1].
     """
 
     name: str
-    files: Trio
+    files: ImageTriplet
     size: tuple[int, int]
     bits: int
     bytes: int
-    blind: bool
+    missing_lr: bool
     normalize: Normalize
 
     @property
     def file(self) -> Path | None:
-        """The thermal file that is restored: the input, or the target that it is made of."""
+        """The thermal file that is restored: the input, or the target that the input is made from."""
         return self.files.lr or self.files.hr
 
     @classmethod
-    def open(cls, name: str, files: Trio, *, scale: int, blind: bool, normalize: Normalize) -> "ImageFiles":
-        """Look at the headers of the files, without decoding them.
+    def open(
+        cls, name: str, files: ImageTriplet, *, scale: int, missing_lr: bool, normalize: Normalize
+    ) -> "ImageFiles":
+        """Check the headers of the files, without decoding them.
 
         Raises:
             InputError: a file is damaged, or sizes, depths or fields of view do not go together.
@@ -77,7 +79,7 @@ class ImageFiles:
             if hr[:2] != (lr[0] * scale, lr[1] * scale):
                 raise InputError(
                     f"{files.hr} is {hr[1]}x{hr[0]} and {files.lr} is {lr[1]}x{lr[0]}, which is not 1/{scale} of it "
-                    "each way: set data.scale to what they differ by, or crop them"
+                    "each way: set data.scale to their ratio, or crop them"
                 )
         header = hr or (lr and (lr[0] * scale, lr[1] * scale, lr[2])) or guide
         assert header is not None, "one of the three is there"
@@ -86,14 +88,13 @@ class ImageFiles:
             check_view(files, guide[:2], size)
         thermal = sum(height * width for height, width, _ in filter(None, (hr, lr))) * bits // 8
         decoded = thermal + (3 * size[0] * size[1] if guide else 0)
-        return cls(name, files, size, bits, decoded, blind, normalize)
+        return cls(name, files, size, bits, decoded, missing_lr, normalize)
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         """Decode the files.
 
-        Counts of 16 bit are mapped by the range of what is there when the image is to be restored too: of the input
-        where it is a file, else of the target that it is made of. A target that goes beyond is clipped to train on,
-        and measured as it is.
+        Counts of 16 bit are mapped by the range of the input file, or of the target if the input is made from it. A
+        target that goes beyond the range is clipped in training and measured unclipped.
 
         Raises:
             InputError: a file is damaged, or a thermal one is in colour.
@@ -102,17 +103,19 @@ class ImageFiles:
         given = lr if lr is not None else hr
         radiometry = Radiometry() if given is None else image_radiometry(given, self.normalize)
         guide = None if self.files.guide is None else read_guide(self.files.guide, self.size)
-        return Shot(radiometry, hr=hr, lr=lr, guide=guide, blind=self.blind)
+        return Sample(radiometry, hr=hr, lr=lr, guide=guide, missing_lr=self.missing_lr)
 
 
-def match_files(folders: Trio, *, expected: str, incomplete: bool = False, target: bool = True) -> dict[str, Trio]:
-    """The files of each scene by name, in natural order: files of one stem belong together, whatever their suffix.
+def match_files(
+    folders: ImageTriplet, *, expected: str, incomplete: bool = False, target: bool = True
+) -> dict[str, ImageTriplet]:
+    """Return the files of each scene by name, in natural order; files with the same stem belong together.
 
     Args:
-        folders: where to look.
-        expected: how the data set is laid out, for error messages.
-        incomplete: scenes may lack the input or the guide.
-        target: scenes need a target; where there is a folder of inputs, False asks for none and leaves it out.
+        folders: folders to search.
+        expected: layout that the data should have, for error messages.
+        incomplete: whether scenes may lack the input or the guide.
+        target: whether scenes need a target; False ignores targets if there is a folder of inputs.
 
     Raises:
         InputError: a folder is missing or empty, or files have no partner.
@@ -128,7 +131,7 @@ def match_files(folders: Trio, *, expected: str, incomplete: bool = False, targe
     names = sorted({name for files in listed.values() for name in files}, key=lambda name: natural_order(Path(name)))
     needed = {kinds[kind]: files for kind, files in listed.items() if kind not in optional}
     _check_partners(names, needed, may_lack="guide" in kinds and not incomplete)
-    scenes = {name: Trio(**{kind: listed.get(kind, {}).get(name) for kind in vars(folders)}) for name in names}
+    scenes = {name: ImageTriplet(**{kind: listed.get(kind, {}).get(name) for kind in vars(folders)}) for name in names}
     unseen = [name for name, files in scenes.items() if folders.lr and not files.lr and not files.guide]
     if unseen:
         first = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
@@ -136,11 +139,11 @@ def match_files(folders: Trio, *, expected: str, incomplete: bool = False, targe
     return scenes
 
 
-def check_view(files: Trio, guide: tuple[int, int], size: tuple[int, int]) -> None:
+def check_view(files: ImageTriplet, guide: tuple[int, int], size: tuple[int, int]) -> None:
     """Check that a guide can show what a target shows, as far as the shape of both tells.
 
     Args:
-        files: for the error message.
+        files: paths of the files, for the error message.
         guide: height and width of the guide.
         size: height and width of the target.
 
@@ -154,19 +157,11 @@ def check_view(files: Trio, guide: tuple[int, int], size: tuple[int, int]) -> No
         )
 
 
-def found_instead(path: Path) -> str:
-    """What is in place of a folder or above it, for an error message."""
-    if path.is_dir():
-        return f"in {path}, {describe(path)}"
-    above = next((parent for parent in path.parents if parent.is_dir()), Path("."))
-    return f"there is no folder {path}; in {above}, {describe(above)}"
-
-
 def _list_images(folder: Path, expected: str) -> dict[str, Path]:
-    """The images in a folder by their stems."""
+    """Return the images of a folder by their stems."""
     paths = list_frames(folder) if folder.is_dir() else []
     if not paths:
-        raise InputError(f"{folder} has no images: expected {expected}, but {found_instead(folder)}")
+        raise InputError(f"no images found in {folder}; expected {expected}, but {found_instead(folder)}")
     return by_stem(paths, folder)
 
 

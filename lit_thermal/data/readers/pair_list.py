@@ -1,4 +1,4 @@
-"""Pairs by a JSON list of folders, as 3M-TI is released with."""
+"""Pairs in folders that a JSON file lists, in the format of 3M-TI."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from lit_thermal.data.datamodules.image_data import ImageSplit
-from lit_thermal.data.datamodules.image_samples import Shot
+from lit_thermal.data.datamodules.sample import Sample
 from lit_thermal.data.formats.frames import read_header
 from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.normalize import Normalize
-from lit_thermal.data.readers.image_folders import ImageFolders
-from lit_thermal.data.readers.image_triplets import ImageFiles, Trio
+from lit_thermal.data.readers.folder_reader import FolderReader
+from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet
 from lit_thermal.data.readers.splits import fits
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
@@ -25,7 +25,7 @@ FOLDERS = {"hr": "target_image", "lr": "image", "guide": "ref_image"}
 """Keys of the JSON file."""
 
 
-class PairList(ImageFolders):
+class PairList(FolderReader):
     """Images in the folders that a JSON file names, in the form of 3M-TI's list.
 
     It is `{"train": {...}, "test": {...}}`, each with the folders `target_image`, `image` and `ref_image`, whose files
@@ -41,10 +41,10 @@ class PairList(ImageFolders):
 
     Args:
         file: the JSON file.
-        keep: names of the images that are used, in which ``*``, ``?`` and ``[1-6]`` stand for several.
-        val_images: how many training images validate where the file has no key "val".
-        name: of the data set in tables and logs; by default that of the file.
-        options: those of `ImageFolders` and `ImageData`.
+        keep: names of the images to use, in which ``*``, ``?`` and ``[1-6]`` are wildcards.
+        val_images: number of training images used for validation if the file has no key "val".
+        name: name of the data set in tables and logs; by default that of the file.
+        options: arguments of `FolderReader` and `ImageData`.
     """
 
     input_files = True
@@ -63,10 +63,14 @@ class PairList(ImageFolders):
         super().__init__(str(self.file.parent), **options)
         self.keep, self.val_images = keep, val_images
         self.data_name = name or self.file.stem
-        self.expected = f"folders of equal names for {', '.join(FOLDERS.values())} in {self.file}"
 
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The files of the scenes of a split by name, in order; nothing where the file has no such split.
+    @property
+    def expected(self) -> str:
+        """Layout that the data should have, for error messages."""
+        return f"the folders that {self.file} gives as {', '.join(FOLDERS.values())}, with images of one name"
+
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
+        """Return the files of each scene of a split by name, in order; empty if the file has no such split.
 
         Raises:
             InputError: the file cannot be read or has another form, or a folder is not as it says.
@@ -84,18 +88,20 @@ class PairList(ImageFolders):
             return {name: kept[name] for name in (names[:first] if split == "train" else names[first:])}
         return kept
 
-    def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
+    def _open(self, name: str, files: ImageTriplet, split: ImageSplit) -> ImageFiles:
         if files.lr is None:
             return super()._open(name, files, split)
-        return ResizedFiles.open(name, files, scale=self.scale, blind=False, normalize=self.normalize)
+        return ResizedFiles.open(name, files, scale=self.scale, missing_lr=False, normalize=self.normalize)
 
 
 class ResizedFiles(ImageFiles):
     """The files of one scene, its target and guide resized to a multiple of its input."""
 
     @classmethod
-    def open(cls, name: str, files: Trio, *, scale: int, blind: bool, normalize: Normalize) -> "ResizedFiles":
-        """Look at the headers of the files, without decoding them.
+    def open(
+        cls, name: str, files: ImageTriplet, *, scale: int, missing_lr: bool, normalize: Normalize
+    ) -> "ResizedFiles":
+        """Check the headers of the files, without decoding them.
 
         Raises:
             InputError: a file is damaged or empty, or the target is of another depth than the input.
@@ -111,37 +117,37 @@ class ResizedFiles(ImageFiles):
             read_header(files.guide)
         size = (height * scale, width * scale)
         decoded = (height * width + size[0] * size[1]) * bits // 8 + 3 * size[0] * size[1]
-        return cls(name, files, size, bits, decoded, blind, normalize)
+        return cls(name, files, size, bits, decoded, missing_lr, normalize)
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         """Decode the files and resize them.
 
         Raises:
             InputError: a file is damaged, or a thermal one is in colour.
         """
         plain = replace(self, files=replace(self.files, guide=None))
-        shot = ImageFiles.read(plain)
-        if shot.hr is not None:
-            fitted = resize(torch.from_numpy(shot.hr.astype(np.float64)), self.size, kernel="linear")
-            shot = replace(shot, hr=fitted.round().numpy().astype(shot.hr.dtype))
+        sample = ImageFiles.read(plain)
+        if sample.hr is not None:
+            fitted = resize(torch.from_numpy(sample.hr.astype(np.float64)), self.size, kernel="linear")
+            sample = replace(sample, hr=fitted.round().numpy().astype(sample.hr.dtype))
         if self.files.guide is not None:
-            shot = replace(shot, guide=read_guide(self.files.guide, self.size, Image.Resampling.BILINEAR))
-        return shot
+            sample = replace(sample, guide=read_guide(self.files.guide, self.size, Image.Resampling.BILINEAR))
+        return sample
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The content of a list."""
+    """Return the content of a list."""
     content = read_json(file, "a list of folders in JSON", "give the list of the pairs")
     if not isinstance(content, dict) or not content:
         raise InputError(f'the list {file} has another form; expected {{"train": {{...}}, "test": {{...}}}}')
     return content
 
 
-def _folders(file: Path, key: str, entry: Any, target: bool) -> Trio:
-    """The folders of one split of a list."""
+def _folders(file: Path, key: str, entry: Any, target: bool) -> ImageTriplet:
+    """Return the folders of one split of a list."""
     needed = [name for kind, name in FOLDERS.items() if target or kind != "hr"]
     lacking = [name for name in needed if not isinstance(entry, dict) or not isinstance(entry.get(name), str)]
     if lacking:
         raise InputError(f"{key!r} in the list {file} does not name the folder of {' and of '.join(lacking)}")
     paths = {kind: file.parent / entry[name] if entry.get(name) else None for kind, name in FOLDERS.items()}
-    return Trio(**paths)
+    return ImageTriplet(**paths)

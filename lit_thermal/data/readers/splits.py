@@ -28,21 +28,19 @@ def find_splits(root: Path, split: Split | None, seed: int) -> dict[str, list[Pa
     Raises:
         InputError: the root is missing or has another layout, or the split does not fit its clips.
     """
-    expected = "expected {train,val,test}/CLIP/*.png or .tif, or one video file per clip"
-    if split is not None:
-        expected = "expected CLIP/*.png or .tif, or one video file per clip"
+    expected = expected_clips(root, split)
     if not root.is_dir():
-        raise InputError(f"the data root {root} {'is a file' if root.exists() else 'does not exist'}; {expected}")
+        raise InputError(f"{no_root(root)}; expected {expected}")
     if split is not None:
         clips = find_clips(root)
         if not clips:
-            raise InputError(f"the data root {root} holds no clips: {expected}, but {describe(root)}")
+            raise InputError(f"no clips found in {root}; expected {expected}, but {found_instead(root)}")
         return {name: [clips[clip] for clip in part] for name, part in divide(list(clips), split, seed, root).items()}
     found = {name: list(find_clips(root / name).values()) for name in SPLITS if (root / name).is_dir()}
     if not any(found.values()):
-        inside = "; ".join(f"in {name}/, {describe(root / name)}" for name in found) or describe(root)
+        inside = " and ".join(found_instead(root / name) for name in found) or found_instead(root)
         hint = "; for clips that lie in the root, set data.split to shares or lists" if find_clips(root) else ""
-        raise InputError(f"the data root {root} is laid out otherwise: {expected}, but {inside}{hint}")
+        raise InputError(f"no clips found in {root}; expected {expected}, but {inside}{hint}")
     return {name: clips for name, clips in found.items() if clips}
 
 
@@ -63,7 +61,26 @@ def find_inputs(root: Path, split: Split | None, seed: int) -> list[Path]:
     for name in ("predict", "test"):
         if name in splits:
             return splits[name]
-    raise InputError(f"the data root {root} has no clips to restore: put them into {root / 'predict'}")
+    raise InputError(f"no clips to restore found in {root}: put them into {root / 'predict'}")
+
+
+def expected_clips(root: Path, split: Split | None) -> str:
+    """Return the layout that a root of clips should have, for error messages."""
+    base = f"{root}/" if split is not None else f"{root}/{{train,val,test}}/"
+    return f"{base}CLIP/*.png (or .tif, .jpg), or one video file per clip"
+
+
+def no_root(root: Path) -> str:
+    """Return the beginning of the error message for a root that is no folder."""
+    return f"the data root {root} {'is a file, not a folder' if root.exists() else 'does not exist'}"
+
+
+def found_instead(path: Path) -> str:
+    """Return what is at the place of a folder or above it, for an error message."""
+    if path.is_dir():
+        return f"{path} {describe(path).removeprefix('it ')}"
+    above = next((parent for parent in path.parents if parent.is_dir()), Path("."))
+    return f"there is no folder {path.name} in {above}, which {describe(above).removeprefix('it ')}"
 
 
 def divide(
@@ -91,7 +108,7 @@ def divide(
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Whether a name is this one, or one of those that a pattern with ``*``, ``?`` and ``[1-6]`` stands for."""
+    """Return whether a name matches a pattern with ``*``, ``?`` and ``[1-6]``, or equals it."""
     pattern = same_name(pattern)
     return name == pattern or fnmatchcase(name, pattern)
 
@@ -124,6 +141,8 @@ def _by_share(names: Sequence[str], shares: Sequence[float], seed: int, root: Pa
     val, test = (max(1, round(share * len(names))) if share else 0 for share in shares[1:])
     train = len(names) - val - test
     if train < (1 if shares[0] else 0):
-        raise InputError(f"the {len(names)} {kind}s of {root} do not suffice for data.split {list(shares)}: use lists")
+        raise InputError(
+            f"{root} has {len(names)} {kind}s, too few for data.split {list(shares)}: add some, or give lists of names"
+        )
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}

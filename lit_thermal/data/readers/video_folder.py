@@ -1,69 +1,59 @@
-"""Thermal video of your own: folders of frames or video files."""
+"""User-provided thermal video: folders of frames or video files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from lit_thermal.batch import collate
-from lit_thermal.data.datamodules.damaged import Damaged, OnDamage
-from lit_thermal.data.datamodules.windows import (
-    InputWindows,
-    Source,
-    TargetWindows,
-    TrainingSampler,
-    TrainingWindows,
-    check_numbers,
-)
-from lit_thermal.data.degradations.conditions import Complete, Condition, ConditionedSamples, make_conditions
+from lit_thermal.batch import Batch
+from lit_thermal.data.datamodules.base import NEEDED
+from lit_thermal.data.datamodules.damaged import OnDamage
+from lit_thermal.data.datamodules.video_data import VideoData
+from lit_thermal.data.datamodules.windows import InputWindows, Source
+from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.formats.clips import open_clip
-from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import FolderClip
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import clip_radiometry
-from lit_thermal.data.readers.splits import find_inputs, find_splits
+from lit_thermal.data.readers.splits import expected_clips, find_inputs, find_splits
 from lit_thermal.errors import InputError
 
-NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
-
-class VideoFolder(LightningDataModule):
+class VideoFolder(VideoData):
     """Clips on disk: `root/{train,val,test}/CLIP/*.png` or `.tif` of 8 or 16 bit, or one video file per clip.
 
-    The clips are the targets, at the high frame rate; the input is made of them by `degradation` and by leaving frames
-    out. `predict` takes the clips as they are for input: those of `root/predict`, else the test clips, else
-    all clips of the root, or the root where it is a clip itself.
+    The clips are the targets, at the high frame rate; `degradation` and leaving frames out make the input from them.
+    `predict` uses the clips as input, unchanged: those of `root/predict`, else the test clips, else
+    all clips of the root, or the root if it is a clip itself.
 
     Args:
         root: folder of the data.
         scale: spatial scale.
-        temporal_scale: every how many target frames an input frame is.
-        frames: target frames of a window, `temporal_scale * k + 1` with k >= 2.
+        temporal_scale: number of target frames per input frame.
+        frames: number of target frames in a window, `temporal_scale * k + 1` with k >= 2.
         crop: side of the training crops in input pixels.
-        batch_size: training windows per step; elsewhere it is 1, since clips may differ in size.
-        num_workers: processes that read; 0 reads in the training process.
-        split: for a root that holds the clips itself: shares of train, val and test such as [0.8, 0.1, 0.1], or
-            for each the names of its clips, as in {train: ["seq0[1-6]"], val: [seq07], test: [seq08]}.
-        split_seed: draws the shares.
-        degradation: makes input frames of target frames.
+        batch_size: training windows per step; validation, test and prediction use 1, since clips may differ in size.
+        num_workers: number of processes that read; 0 reads in the training process.
+        split: division of a root that contains the clips itself: shares of train, val and test such as [0.8, 0.1, 0.1],
+            or the names of each one's clips, as in {train: ["seq0[1-6]"], val: [seq07], test: [seq08]}.
+        split_seed: seed of the random division by shares.
+        degradation: degradation that makes input frames from target frames.
         normalize: mapping of a 16-bit clip's counts to [0, 1]: the range of all but isolated dead and hot pixels
             ("robust"), its whole range ("minmax"), 0.1 % to 99.9 % of it ("percentile") or division by 65535 ("full").
             What lies outside is clipped for the network and put back into what `predict` writes. 8 bit is always
             divided by 255.
-        augment: flip, turn and reverse training windows.
-        samples_per_epoch: training windows per epoch, drawn from all there are.
-        cache_gib: training clips are kept decoded in memory up to this size; the others are read at each use, for
-            which folders of frames are much faster than videos.
-        seed: of the training windows.
-        name: of the data set in tables and logs; by default that of the root folder.
-        test_conditions: each is a test data loader of its own; `Complete` is the data as they are. What concerns a
-            guide is refused.
-        damaged: what is done with clips that cannot be read: "stop" ends the run at the first; "skip" reads all frames
-            before the work begins, leaves those clips out, and lists them in the log and in `damaged.json`.
+        augment: whether to flip, rotate and reverse training windows.
+        samples_per_epoch: training windows per epoch, drawn from all clips.
+        cache_gib: memory in GiB for decoded training clips; the rest is read at each use, which is much faster for
+            folders of frames than for videos.
+        seed: seed of all random draws.
+        name: name of the data set in tables and logs; by default that of the root folder.
+        test_conditions: conditions of the test, with a data loader each; `Complete` is the unchanged data. Conditions
+            of a guide are refused.
+        damaged: policy for unreadable clips: "stop" ends the run at the first one; "skip" reads all frames before the
+            work begins, leaves those clips out, and lists them in the log and in `damaged.json`.
     """
 
     def __init__(
@@ -87,38 +77,39 @@ class VideoFolder(LightningDataModule):
         test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
         damaged: OnDamage = "stop",
     ) -> None:
-        super().__init__()
-        check_numbers(
-            frames=frames,
+        super().__init__(
             scale=scale,
             temporal_scale=temporal_scale,
+            frames=frames,
             crop=crop,
             batch_size=batch_size,
+            eval_batch_size=1,
             samples_per_epoch=samples_per_epoch,
+            degradation=degradation,
+            augment=augment,
             num_workers=num_workers,
+            seed=seed,
+            test_conditions=test_conditions,
+            damaged=damaged,
         )
-        self.root = Path(root)
-        self.scale, self.temporal_scale, self.frames, self.crop = scale, temporal_scale, frames, crop
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.split, self.split_seed = split, split_seed
-        self.degradation = degradation()
+        self.root, self.split, self.split_seed, self.cache_gib = Path(root), split, split_seed, cache_gib
         self.normalize: Normalize = normalize
-        self.augment, self.samples_per_epoch = augment, samples_per_epoch
-        self.cache_gib, self.seed = cache_gib, seed
-        self.conditions = make_conditions(test_conditions, guided=False)
-        """What the test data loaders differ by."""
-        self.damaged = Damaged(damaged)
-        """What is done with clips that cannot be read."""
-        base = name or self.root.resolve().name
-        self.test_names = [f"{base}_{c.suffix}" if c.suffix else base for c in self.conditions]
-        """Names of the test data loaders."""
-        self._sources: dict[str, list[Source]] = {}
+        self.data_name = name or self.root.resolve().name
+
+    @property
+    def test_sets(self) -> list[str]:
+        """Names of the data sets that a test measures separately: this one."""
+        return [self.data_name]
+
+    def sources(self, split: str) -> list[Source]:
+        """Return the clips of a split that was set up."""
+        return self._sources[split]
 
     def setup(self, stage: str) -> None:
-        """Open the clips that a stage needs and look at the range of 16-bit ones.
+        """Open the clips that a stage needs and measure the range of 16-bit ones.
 
         Raises:
-            InputError: the root is laid out otherwise, a split is empty, or a clip is damaged or too short.
+            InputError: the root has another layout, a split is empty, or a clip is damaged or too short.
         """
         if stage == "predict":
             shortest = (3, "restoring needs at least 3")
@@ -126,12 +117,13 @@ class VideoFolder(LightningDataModule):
             self.damaged.tell(self.trainer)
             return
         splits = find_splits(self.root, self.split, self.split_seed)
-        # A test run tunes its baselines on the validation clips where there are some.
-        optional = stage == "validate" and self.trainer is not None and bool(self.trainer.testing)
         for split in NEEDED[stage]:
-            if split not in splits and not optional:
+            if split not in splits and not self._may_be_empty(stage):
                 there = ", ".join(splits) or "none"
-                raise InputError(f"the data root {self.root} has no clips for {split} (it has some for {there})")
+                raise InputError(
+                    f"no clips for {split} found in {self.root} (it has some for {there}); expected "
+                    f"{expected_clips(self.root, self.split)}"
+                )
             inputs = (self.frames - 1) // self.temporal_scale + 1
             needed = f"a window takes {self.frames} ({inputs} inputs at temporal scale {self.temporal_scale})"
             self._open(split, splits.get(split, []), self.frames, needed)
@@ -139,76 +131,19 @@ class VideoFolder(LightningDataModule):
         if stage == "fit":
             self._cache(self._sources["train"])
 
-    def target_sizes(self, split: str) -> dict[str, tuple[int, int]]:
-        """Height and width that the frames of each clip of a split have when they are measured."""
-        found = {source.clip.name: source.clip.size for source in self._sources.get(split, ())}
-        return {n: (h - h % self.scale, w - w % self.scale) for n, (h, w) in found.items()}
-
     def outputs(self) -> list[tuple[str, Path | None]]:
-        """Name of the folder that `predict` makes of each clip, and the clip's first frame where that is a file."""
-        return [(source.clip.name, source.file) for source in self._sources["predict"]]
+        """Return the name of the folder that `predict` writes for each clip, and its first frame if that is a file."""
+        return [(source.name, source.file) for source in self._sources["predict"]]
 
-    def teardown(self, stage: str) -> None:
-        """List once more what was left out, where the end of a long log is read."""
-        self.damaged.tell(self.trainer)
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        """Return loaders of whole test clips under each condition."""
+        return self._test_loaders(self._targets(self.sources("test")))
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Random windows."""
-        windows = TrainingWindows(
-            self._sources["train"],
-            frames=self.frames,
-            scale=self.scale,
-            temporal_scale=self.temporal_scale,
-            crop=self.crop,
-            degradation=self.degradation,
-            augment=self.augment,
-            samples=self.samples_per_epoch,
-            seed=self.seed,
-        )
-        sampler = TrainingSampler(windows, self.batch_size, self.trainer)
-        return DataLoader(
-            windows,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            drop_last=True,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
-        """All validation clips; an empty list where a test run finds none."""
-        return self._loader(self._targets("val")) if self._sources["val"] else []
-
-    def test_dataloader(self) -> list[DataLoader[Any]]:
-        """All test clips under each condition."""
-        windows = self._targets("test")
-        return [self._loader(ConditionedSamples(windows, condition)) for condition in self.conditions]
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """All clips to restore."""
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return a loader of all clips to restore."""
         inputs = (self.frames - 1) // self.temporal_scale + 1
-        return self._loader(InputWindows(self._sources["predict"], inputs=inputs, temporal_scale=self.temporal_scale))
-
-    def _targets(self, split: str) -> TargetWindows:
-        return TargetWindows(
-            self._sources[split],
-            frames=self.frames,
-            scale=self.scale,
-            temporal_scale=self.temporal_scale,
-            degradation=self.degradation,
-            seed=self.seed,
-        )
-
-    def _loader(self, windows: Dataset[dict[str, Any]]) -> DataLoader[Any]:
-        return DataLoader(
-            windows,
-            batch_size=1,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-        )
+        windows = InputWindows(self.sources("predict"), inputs=inputs, temporal_scale=self.temporal_scale)
+        return self._loader(windows, self.eval_batch_size)
 
     def _open(self, split: str, paths: list[Path], shortest: int, needed: str) -> None:
         if split in self._sources:
@@ -243,7 +178,7 @@ class VideoFolder(LightningDataModule):
                 clip.read(0, 1)  # tells whether it is in colour
             return Source(clip, radiometry)
 
-        found = look({path.name: path for path in paths}, opened, f"{split} clips of {self.root.name}")
+        found = check_files({path.name: path for path in paths}, opened, f"{split} clips of {self.root.name}")
         sources = [source for source in found if source is not None]
         self.damaged.check_some_left(split, sources, f"clips of {self.root}")
         self._sources[split] = sources

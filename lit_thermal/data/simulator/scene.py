@@ -1,7 +1,7 @@
 """Scenes: everything that rendering needs, drawn once from (seed, stream, index)."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -22,7 +22,7 @@ from lit_thermal.data.simulator.places import PLACES, Layout
 from lit_thermal.data.simulator.scenery import Stage, Weather
 from lit_thermal.data.simulator.sensor import MARGIN, Sensor
 from lit_thermal.data.simulator.vehicles import Car, Rear, Top
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 ScenarioName = Literal["standard", "fast_motion", "switching_sources", "hot_boundaries"]
 
@@ -123,8 +123,7 @@ def make_scene(
         InputError: the scenario is unknown or a number is out of range.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    if scenario not in SCENARIOS:
-        raise InputError(f"scenario {scenario!r} is unknown; choose one of {', '.join(get_args(ScenarioName))}")
+    check_choice(scenario, ScenarioName, "scenario")
     if min(height, width) < 16 or frames < 1 or max_speed < 0:
         raise InputError(
             f"a scene of {height}x{width} pixels, {frames} frames and max_speed {max_speed} cannot be drawn: "

@@ -1,8 +1,9 @@
-"""The quantitative tables of the papers: numbers as printed, with the protocol that each was measured by.
+"""The quantitative tables of the papers: numbers as printed, with their protocols.
 
-A file ``<paper>.yaml`` has ``protocols``, by name, and ``tables``. A table names its columns by data set and metric,
+A file ``<paper>.yaml`` has the ``title`` of its method as the authors write it, the ``class`` of the method in this
+package, ``protocols`` by name, and ``tables``. A table names its columns by data set and metric,
 and each row has its values as one text in the order of these columns, so that trailing zeros stay. A value that a paper
-draws and does not print is ``-``: it is recorded and never estimated.
+only draws is ``-``; it is never estimated.
 """
 
 import re
@@ -44,17 +45,17 @@ _Keys = tuple[set[str], set[str]]
 
 @dataclass(frozen=True)
 class Protocol:
-    """How numbers were measured, as far as it is known; a number is never shown without it."""
+    """Protocol of published numbers, as far as it is known; no number is shown without it."""
 
     name: str
     text: str
-    """What is known."""
+    """Known facts."""
     channel: str
-    """What PSNR and SSIM are of."""
+    """Channel that PSNR and SSIM are measured on."""
     notes: str = ""
-    """Where paper and code disagree, what is missing, and what that does to a comparison."""
+    """Disagreements of paper and code, missing facts, and their effect on a comparison."""
     same_as: str | None = None
-    """The protocol of this package that measures alike, where there is one."""
+    """Protocol of this package that measures in the same way, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ class Number:
     """A value of a table."""
 
     value: float | None
-    """None where the paper draws it and prints no number. Of a span, its middle."""
+    """Printed number, or the middle of a printed span; None if the paper only draws it."""
     text: str
-    """As printed; "-" where it is not."""
+    """Printed text; "-" if it is not printed."""
 
 
 @dataclass(frozen=True)
@@ -73,45 +74,50 @@ class Row:
 
     name: str
     values: Mapping[str, Mapping[str, Number]]
-    """By data set and metric."""
+    """Numbers by data set and metric."""
     point: Mapping[str, Any] | None = None
-    """The parameters of the sweep's point that reproduces it."""
+    """Parameters of the sweep's point that reproduces the row."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper, or what a figure or a sentence of it tells in numbers."""
+    """A table of a paper, or the numbers of a figure or a sentence in it."""
 
     paper: str
+    """Name of its file without the suffix."""
+    title: str
+    """Name of the paper's method as the authors write it."""
+    method: str
+    """Name of the method's class."""
     number: str
-    """As the paper calls it; with a word behind where one printed table is two comparisons."""
+    """Number in the paper; with a word after it if one printed table has two comparisons."""
     caption: str
     rows: tuple[Row, ...]
     columns: Mapping[str, tuple[str, ...]]
-    """The metrics of each data set, in the order of the columns."""
+    """Metrics of each data set, in the order of the columns."""
     protocol: Protocol
     sweep: str | None = None
-    """Stem of the sweep file that reproduces it."""
+    """Stem of the sweep file that reproduces the table."""
     reference: str | None = None
     """Name of the row that the others are compared with."""
     condition: str | None = None
-    """Suffix of our test set, where the table is about one condition of the input."""
+    """Suffix of our test set, if the table is about one condition of the input."""
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Data sets in the order of the columns."""
+        """Return the data sets in the order of the columns."""
         return tuple(self.columns)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Metrics of all data sets, each once."""
+        """Return the metrics of all data sets, each once."""
         return tuple(dict.fromkeys(CATALOGUE[name] for names in self.columns.values() for name in names))
 
     def row(self, name: str) -> Row:
-        """The row of this name.
+        """Return the row with the given name.
 
         Raises:
-            InputError: there is none.
+            InputError: no row has this name.
         """
         found = next((row for row in self.rows if row.name == name), None)
         if found is None:
@@ -120,13 +126,13 @@ class Table:
 
 
 def tables(paper: str | None = None) -> list[Table]:
-    """What the papers printed.
+    """Return the published tables.
 
     Args:
-        paper: name of one paper, of `PAPERS`; all of them if not given.
+        paper: one of `PAPERS` (default: all of them).
 
     Raises:
-        InputError: there is no such paper.
+        InputError: the paper is unknown.
     """
     if paper is not None and paper not in PAPERS:
         raise InputError(f"there are no published numbers of {paper!r}; there are those of {', '.join(PAPERS)}")
@@ -134,30 +140,36 @@ def tables(paper: str | None = None) -> list[Table]:
 
 
 def tables_of_sweep(stem: str) -> list[Table]:
-    """The tables that a sweep reproduces; none where the papers have none.
+    """Return the tables that a sweep reproduces; an empty list if there are none.
 
     Args:
-        stem: of the sweep's file, such as ``theris_ablation``.
+        stem: stem of the sweep's file, such as ``theris_ablation``.
     """
     return [table for table in tables() if table.sweep == stem]
 
 
+def method_title(method: str) -> str:
+    """Return the name of a method as its authors write it, by its class; without published tables, the class name."""
+    return next((table.title for table in tables() if table.method == method), method)
+
+
 def read_tables(file: Path) -> list[Table]:
-    """Read one paper's file.
+    """Read the file of one paper.
 
     Raises:
-        InputError: it cannot be read, or something in it is missing, unknown, or no number.
+        InputError: the file cannot be read, or an entry of it is missing, unknown, or not a number.
     """
     content = plain_yaml.read(file)
     check_plain(content, f"{file}", "correct it")
-    _check(content, ({"protocols", "tables"}, set()), f"{file}")
-    check(content, {"protocols": Each(dict), "tables": [object]}, f"{file}", "correct it")
+    shape = {"title": str, "class": str, "protocols": Each(dict), "tables": [object]}
+    _check(content, (set(shape), set()), f"{file}")
+    check(content, shape, f"{file}", "correct it")
     protocols = {}
     for name, entry in content["protocols"].items():
         where = f"{file}, protocol {name!r}"
-        told = check(_check(entry, _PROTOCOL, where), _PROTOCOL_SHAPE, where, "correct it")
-        protocols[name] = Protocol(name=name, **told)
-    return [_table(entry, protocols, file) for entry in content["tables"]]
+        fields = check(_check(entry, _PROTOCOL, where), _PROTOCOL_SHAPE, where, "correct it")
+        protocols[name] = Protocol(name=name, **fields)
+    return [_table(entry, content, protocols, file) for entry in content["tables"]]
 
 
 @cache
@@ -165,7 +177,7 @@ def _packaged(paper: str) -> tuple[Table, ...]:
     return tuple(read_tables(FOLDER / f"{paper}.yaml"))
 
 
-def _table(entry: Any, protocols: Mapping[str, Protocol], file: Path) -> Table:
+def _table(entry: Any, content: Mapping[str, Any], protocols: Mapping[str, Protocol], file: Path) -> Table:
     number = entry.get("number") if isinstance(entry, dict) else entry
     where = f"{file}, table {number!r}"
     check(_check(entry, _TABLE, where), _TABLE_SHAPE, where, "correct it")
@@ -187,7 +199,15 @@ def _table(entry: Any, protocols: Mapping[str, Protocol], file: Path) -> Table:
         missing = next(row.name for row in rows if not row.point)
         raise InputError(f"{where}, row {missing!r}: a table with a sweep needs the point of every row")
     rest = {key: entry[key] for key in ("number", "caption", "sweep", "reference", "condition") if key in entry}
-    return Table(paper=file.stem, rows=rows, columns=columns, protocol=protocols[entry["protocol"]], **rest)
+    return Table(
+        paper=file.stem,
+        title=content["title"],
+        method=content["class"],
+        rows=rows,
+        columns=columns,
+        protocol=protocols[entry["protocol"]],
+        **rest,
+    )
 
 
 def _row(entry: Any, columns: Mapping[str, tuple[str, ...]], where: str) -> Row:
@@ -218,7 +238,7 @@ def _number(text: str, where: str) -> Number:
 
 
 def _check(entry: Any, keys: _Keys, where: str) -> dict[str, Any]:
-    """Return `entry` if it is a mapping with all of the first keys and none beside the second."""
+    """Return `entry` if it is a mapping with all of the needed keys and otherwise only optional ones."""
     needed, optional = keys
     if not isinstance(entry, dict):
         raise InputError(f"{where}: a mapping with the keys {', '.join(sorted(needed))} is needed, not {entry!r}")

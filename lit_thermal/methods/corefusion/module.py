@@ -1,7 +1,7 @@
 """CoReFusion as a LightningModule."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -12,7 +12,7 @@ from lit_thermal.batch import Batch, need
 from lit_thermal.blocks.fusion import Fusion, MaxFusion
 from lit_thermal.blocks.image_encoder import ImageEncoder, TimmEncoder
 from lit_thermal.blocks.projection_head import MLPProjection, ProjectionHead
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.evaluation.protocols import CoReFusionNotebook, CoReFusionTrainer, EvaluationProtocol
 from lit_thermal.losses.contrastive import ContrastiveLoss, NTXent
 from lit_thermal.losses.pixel import MeanSquaredError, PixelLoss
@@ -102,8 +102,7 @@ class CoReFusion(SuperResolver):
                 f"model.drop_guide {drop_guide} and model.drop_thermal {drop_thermal} are shares of the samples: give "
                 "numbers from 0 on whose sum is at most 1"
             )
-        if upsampling not in get_args(Upsampling):
-            raise InputError(f"model.upsampling is {upsampling!r}; must be one of {', '.join(get_args(Upsampling))}")
+        check_choice(upsampling, Upsampling, "model.upsampling")
         self.network = CoReFusionNetwork(
             guide_encoder, thermal_encoder, fusion, projection, decoder_channels, head, activation
         )

@@ -1,7 +1,7 @@
 """CoReFusion's network: two encoders, fusion at every level, one U-Net decoder (paper section 3, Fig. 2)."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lit_thermal.blocks.fusion import Camera, Fusion
 from lit_thermal.blocks.image_encoder import ImageEncoder, Pyramid
 from lit_thermal.blocks.projection_head import ProjectionHead
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 Head = Literal["direct", "residual"]
 Activation = Literal["Tanh", "ReLU", "Sigmoid"]
@@ -64,9 +64,8 @@ class CoReFusionNetwork(nn.Module):
         activation: Activation = "Tanh",
     ) -> None:
         super().__init__()
-        for name, value, choices in (("head", head, Head), ("activation", activation, Activation)):
-            if value not in get_args(choices):
-                raise InputError(f"{name} of CoReFusion is {value!r}; must be one of {', '.join(get_args(choices))}")
+        check_choice(head, Head, "model.head")
+        check_choice(activation, Activation, "model.activation")
         self.guide_encoder, self.thermal_encoder = guide_encoder(), thermal_encoder()
         guide, thermal = self.guide_encoder.widths, self.thermal_encoder.widths
         self.strides = [stride for stride in thermal if stride in guide]
@@ -115,8 +114,7 @@ class CoReFusionNetwork(nn.Module):
             thermal: (B, 1, H, W) enlarged thermal images in [0, 1]; content is ignored where absent.
             has_guide: (B,) bool, which samples have a visible image.
             has_thermal: (B,) bool, which samples have a thermal image; each sample has at least one of the two.
-            decode: whether to decode the image; if False, as in contrastive pretraining, the thermal input is returned
-                instead.
+            decode: decode the image; if False, as in contrastive pretraining, the thermal input is returned instead.
         """
         height, width = thermal.shape[-2:]
         guide, thermal = self._padded(guide), self._padded(thermal)

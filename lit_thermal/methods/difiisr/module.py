@@ -19,7 +19,7 @@ from lit_thermal.generative.noise import SeededNoise
 from lit_thermal.generative.sampler import Ancestral, Deterministic, OneStep, Sampler
 from lit_thermal.generative.schedule import Prediction, ResidualShift, Schedule
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
-from lit_thermal.methods.difiisr.network import DifIISRNetwork, Given, steps_of
+from lit_thermal.methods.difiisr.network import DifIISRNetwork, EncodedCondition, steps_of
 from lit_thermal.methods.difiisr.objective import Denoising, Example, Objective, move
 from lit_thermal.networks.first_stage import FirstStage, VQFirstStage
 from lit_thermal.networks.swin_unet import SwinUNet
@@ -114,10 +114,10 @@ class DifIISR(SuperResolver):
         guided = self.guidance.active(self.global_step)
         if guided and self.global_step == self.guidance.start:
             rank_zero_info(f"step {self.global_step}: guidance begins")
-        given = self.network.look(lr)
+        encoded = self.network.encode_condition(lr)
         with torch.no_grad():
             z = self.network.first_stage.encode(hr)
-        example = Example(given, z, hr, torch.randn_like(z))
+        example = Example(encoded, z, hr, torch.randn_like(z))
         terms = self.objective.terms(self.network, example, self.guidance, guided)
         for name, value in terms.items():
             self.log(f"train/{name}", value)
@@ -135,12 +135,12 @@ class DifIISR(SuperResolver):
         The terms are unweighted and belong to the estimate before the gradient shifts it, so they show how guidance
         changes the network.
         """
-        schedule, given = self.network.schedule, example.given
-        last = steps_of(len(given.y), schedule.steps - 1, given.y.device)
+        schedule, encoded = self.network.schedule, example.encoded
+        last = steps_of(len(encoded.y), schedule.steps - 1, encoded.y.device)
         if not (self.guidance.injects or self.guidance.adds):
             return {}
-        estimate = self.network.estimate(schedule.start(given.y, example.noise), last, given)
-        terms = self.guidance.terms(self.network.image(estimate), example.hr, given.lr)
+        estimate = self.network.estimate(schedule.start(encoded.y, example.noise), last, encoded)
+        terms = self.guidance.terms(self.network.image(estimate), example.hr, encoded.lr)
         return {name: value.mean() for name, value in terms.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -159,22 +159,22 @@ class DifIISR(SuperResolver):
 
         Args:
             batch: batch with `hr`, from which the guided loss is measured.
-            guided: whether the training's guidance moves each estimate, as in the paper's sampling. It reads the
+            guided: move each estimate by the training's guidance, as in the paper's sampling. It reads the
                 target, so this shows the effect of the gradient and is not a restoration.
         """
         with _plain_tensors():
-            given = self.network.look(self._images(batch).clone())
+            encoded = self.network.encode_condition(self._images(batch).clone())
             hr = 2 * batch["hr"].clone().clamp(0, 1) - 1
             sampler = Deterministic() if isinstance(self.drawing.sampler, OneStep) else self.drawing.sampler
             steps: list[ChainStep] = []
 
             def watch(t: int, estimate: Tensor) -> None:
                 image = self.network.image(estimate)
-                loss = self.guidance.loss(image, hr, given.lr)
+                loss = self.guidance.loss(image, hr, encoded.lr)
                 steps.append(ChainStep(t, ((image + 1) / 2).clamp(0, 1), loss))
 
             guidance = self.guidance if guided else Unguided()
-            self._sample(given, sampler, SeededNoise.of(batch["name"], self.seed), guidance, hr, watch)
+            self._sample(encoded, sampler, SeededNoise.of(batch["name"], self.seed), guidance, hr, watch)
         return steps
 
     def _images(self, batch: Batch) -> Tensor:
@@ -192,17 +192,17 @@ class DifIISR(SuperResolver):
         """Restore a batch in one way: average its drawings."""
         need(batch, "lr", "name", by="DifIISR")
         with _plain_tensors():
-            given = self.network.look(self._images(batch).clone())
-            total = torch.zeros((), device=given.lr.device)
+            encoded = self.network.encode_condition(self._images(batch).clone())
+            total = torch.zeros((), device=encoded.lr.device)
             for sample in range(drawing.samples):
                 noise = SeededNoise.of(batch["name"], self.seed, sample)
-                latent = self._sample(given, drawing.sampler, noise, self.sampling_guidance)
+                latent = self._sample(encoded, drawing.sampler, noise, self.sampling_guidance)
                 total = total + ((self.network.image(latent).float() + 1) / 2).clamp(0, 1)
         return total / drawing.samples
 
     def _sample(
         self,
-        given: Given,
+        encoded: EncodedCondition,
         sampler: Sampler,
         noise: SeededNoise,
         guidance: Guidance,
@@ -212,12 +212,12 @@ class DifIISR(SuperResolver):
         """Draw a clean latent, with guidance applied to each estimate."""
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
-            estimate = self.network.estimate(x, t, given)
+            estimate = self.network.estimate(x, t, encoded)
             if guidance.injects:
-                estimate = estimate + move(self.network, given, guidance, x, estimate, t, hr)
+                estimate = estimate + move(self.network, encoded, guidance, x, estimate, t, hr)
             return estimate
 
-        return sampler(denoise, self.network.schedule, given.y, noise, watch)
+        return sampler(denoise, self.network.schedule, encoded.y, noise, watch)
 
 
 @contextmanager

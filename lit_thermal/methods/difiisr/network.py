@@ -1,21 +1,21 @@
 """DifIISR's network: a denoiser of latents between a first stage's encoder and decoder (the paper's Fig. 2)."""
 
 from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_thermal.blocks.diffusion_condition import DiffusionCondition
-from lit_thermal.errors import InputError
+from lit_thermal.errors import check_choice
 from lit_thermal.generative.schedule import Prediction, Schedule
 from lit_thermal.networks.first_stage import FirstStage
 from lit_thermal.networks.swin_unet import SwinUNet
 
 
-class Given(NamedTuple):
-    """Known inputs of a batch, before anything is restored."""
+class EncodedCondition(NamedTuple):
+    """Inputs of a batch, encoded as the condition of the denoiser."""
 
     lr: Tensor
     """(B, 1, h, w) inputs in [-1, 1]."""
@@ -51,45 +51,44 @@ class DifIISRNetwork(nn.Module):
         prediction: Prediction,
     ) -> None:
         super().__init__()
-        if prediction not in get_args(Prediction):
-            raise InputError(f"model.prediction is {prediction!r}; must be one of {', '.join(get_args(Prediction))}")
+        check_choice(prediction, Prediction, "model.prediction")
         self.scale, self.schedule, self.prediction = scale, schedule, prediction
         self.first_stage, self.condition = first_stage(), condition()
         self.unet = unet(self.first_stage.channels, self.condition.channels)
 
-    def look(self, lr: Tensor) -> Given:
-        """Prepare a batch lr (B, 1, h, w) in [-1, 1].
+    def encode_condition(self, lr: Tensor) -> EncodedCondition:
+        """Encode inputs lr (B, 1, h, w) in [-1, 1] as the condition of the denoiser.
 
         The input is enlarged by PyTorch's bicubic (a = -0.75, no antialiasing, not clipped), as released.
         """
         large = F.interpolate(lr, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
-        return self.look_again(lr, self.first_stage.encode(large))
+        return self.condition_from_latent(lr, self.first_stage.encode(large))
 
-    def look_again(self, lr: Tensor, y: Tensor) -> Given:
-        """Prepare a batch whose enlarged inputs have the known latent y, for example from the same first stage."""
-        return Given(lr, y, self.condition(lr, (y.shape[-2], y.shape[-1])))
+    def condition_from_latent(self, lr: Tensor, y: Tensor) -> EncodedCondition:
+        """Encode inputs whose enlarged images have the known latent y, for example from the same first stage."""
+        return EncodedCondition(lr, y, self.condition(lr, (y.shape[-2], y.shape[-1])))
 
-    def forward(self, x: Tensor, t: Tensor, given: Given) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, encoded: EncodedCondition) -> Tensor:
         """Return the denoiser's raw output, the quantity named by `prediction`, for a noisy latent x (B, C, H', W').
 
         Args:
             x: state of the chain, not scaled.
             t: (B,) index of the schedule.
-            given: prepared batch from `look`.
+            encoded: prepared batch from `encode_condition`.
         """
-        return self.unet(self.schedule.scale_input(x, t), t, given.condition).float()
+        return self.unet(self.schedule.scale_input(x, t), t, encoded.condition).float()
 
-    def clean(self, output: Tensor, x: Tensor, t: Tensor, given: Given) -> Tensor:
+    def clean(self, output: Tensor, x: Tensor, t: Tensor, encoded: EncodedCondition) -> Tensor:
         """Convert an output to the clean latent, without clipping, which would stop the gradient of losses on it."""
-        return self.schedule.clean(output, x, given.y, t, self.prediction)
+        return self.schedule.clean(output, x, encoded.y, t, self.prediction)
 
     def clip(self, estimate: Tensor) -> Tensor:
         """Clip a clean latent to [-1, 1] if latents are made of pixels; otherwise return it unchanged."""
         return estimate.clamp(-1, 1) if self.first_stage.bounded else estimate
 
-    def estimate(self, x: Tensor, t: Tensor, given: Given) -> Tensor:
+    def estimate(self, x: Tensor, t: Tensor, encoded: EncodedCondition) -> Tensor:
         """Estimate the clean latent (B, C, H', W') of a noisy one, clipped as by `clip`."""
-        return self.clip(self.clean(self(x, t, given), x, t, given))
+        return self.clip(self.clean(self(x, t, encoded), x, t, encoded))
 
     def image(self, latent: Tensor) -> Tensor:
         """Decode a latent to (B, 1, H, W), black at -1 and white at 1, not clipped; differentiable."""

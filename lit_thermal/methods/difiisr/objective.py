@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,17 +12,17 @@ from torch.nn import functional as F
 
 from lit_thermal.blocks.guidance import Guidance
 from lit_thermal.blocks.pretrained import read_weights, unwrapped
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
 from lit_thermal.generative.sampler import Deterministic
-from lit_thermal.methods.difiisr.network import DifIISRNetwork, Given, steps_of
+from lit_thermal.methods.difiisr.network import DifIISRNetwork, EncodedCondition, steps_of
 from lit_thermal.networks.swin_unet import SwinUNet
 
 
 class Example(NamedTuple):
     """A training batch."""
 
-    given: Given
+    encoded: EncodedCondition
     z: Tensor
     """(B, C, H', W') latent of the target."""
     hr: Tensor
@@ -46,7 +46,7 @@ class Objective(ABC):
             network: network that is trained.
             example: training batch.
             guidance: guidance block of the method.
-            guided: whether `guidance` is active in this iteration.
+            guided: True if `guidance` is active in this iteration.
         """
 
     def begin(self, network: DifIISRNetwork) -> None:  # noqa: B027 - most objectives have nothing to prepare
@@ -74,24 +74,30 @@ def shift(network: DifIISRNetwork, example: Example, guidance: Guidance, x: Tens
     Returns:
         (B, C, H', W'), ``- rho s_t^2 / a_t * dL/dx_t``.
     """
-    return move(network, example.given, guidance, x.detach(), f.detach(), t, example.hr)
+    return move(network, example.encoded, guidance, x.detach(), f.detach(), t, example.hr)
 
 
 def move(
-    network: DifIISRNetwork, given: Given, guidance: Guidance, x: Tensor, f: Tensor, t: Tensor, hr: Tensor | None
+    network: DifIISRNetwork,
+    encoded: EncodedCondition,
+    guidance: Guidance,
+    x: Tensor,
+    f: Tensor,
+    t: Tensor,
+    hr: Tensor | None,
 ) -> Tensor:
     """Compute `shift` without an example; `hr` may be None if the guided loss needs no target."""
     schedule = network.schedule
-    noise = schedule.noise_of(x, f, given.y, t)
+    noise = schedule.noise_of(x, f, encoded.y, t)
 
-    def held(x: Tensor) -> Tensor:
-        return schedule.clean_of(x, noise, given.y, t)
+    def fixed_noise(x: Tensor) -> Tensor:
+        return schedule.clean_of(x, noise, encoded.y, t)
 
     def through(x: Tensor) -> Tensor:
-        return network.estimate(x, t, given)
+        return network.estimate(x, t, encoded)
 
-    clean_of = through if guidance.through_network else held
-    gradient = guidance.gradient(x, clean_of, network.image, hr, given.lr)
+    clean_of = through if guidance.through_network else fixed_noise
+    gradient = guidance.gradient(x, clean_of, network.image, hr, encoded.lr)
     # The schedule is linear in the noise, so this is the correction alone. A difference of two estimates loses digits.
     nothing = torch.zeros_like(gradient)
     moved = schedule.clean_of(nothing, guidance.strength * schedule.noise_scale(t) * gradient, nothing, t)
@@ -102,7 +108,7 @@ def added(network: DifIISRNetwork, example: Example, guidance: Guidance, f: Tens
     """Return the terms of guidance that are added to the loss, for a clean estimate that gradients flow to."""
     if not guidance.adds:
         return {}
-    return {"added": guidance.added_loss(network.image(f), example.hr, example.given.lr).mean()}
+    return {"added": guidance.added_loss(network.image(f), example.hr, example.encoded.lr).mean()}
 
 
 class Denoising(Objective):
@@ -115,11 +121,11 @@ class Denoising(Objective):
 
     def terms(self, network: DifIISRNetwork, example: Example, guidance: Guidance, guided: bool) -> dict[str, Tensor]:
         """Return the term `denoising`, and `added` if guidance adds to the loss."""
-        schedule, y = network.schedule, example.given.y
+        schedule, y = network.schedule, example.encoded.y
         t = torch.randint(schedule.steps, (len(y),), device=y.device)
         x = schedule.add_noise(example.z, y, example.noise, t)
-        output = network(x, t, example.given)
-        f = network.clip(network.clean(output, x, t, example.given))
+        output = network(x, t, example.encoded)
+        f = network.clip(network.clean(output, x, t, example.encoded))
         aim, noise = example.z, example.noise
         if guided and guidance.injects:
             aim = example.z + guidance.direction * shift(network, example, guidance, x, f, t)
@@ -144,7 +150,7 @@ class Distillation(Objective):
 
     All inputs of the student are scaled as at the last index, even if the index is 0. In a guided iteration z* is moved
     at index 0, down the guided loss whatever the sign of the guidance; the resulting target of the student is then
-    moved at the last index, in the direction given by the sign.
+    moved at the last index, in the direction that the sign gives.
 
     Args:
         teacher: file of a denoiser's weights in the released layout (`resshift_realsrx4_s15_v1.pth` of ResShift's
@@ -171,11 +177,7 @@ class Distillation(Objective):
             raise InputError(
                 f"inverse_weight {inverse_weight} and truth_weight {truth_weight} of Distillation must be at least 0"
             )
-        if teacher_noise not in get_args(TeacherNoise):
-            raise InputError(
-                f"teacher_noise of Distillation is {teacher_noise!r}; must be one of "
-                f"{', '.join(get_args(TeacherNoise))}"
-            )
+        check_choice(teacher_noise, TeacherNoise, "model.objective.teacher_noise")
         self.file, self.inverse_weight, self.truth_weight = teacher, inverse_weight, truth_weight
         self.teacher_noise = teacher_noise
         self._teacher: DifIISRNetwork | None = None
@@ -210,27 +212,27 @@ class Distillation(Objective):
     def terms(self, network: DifIISRNetwork, example: Example, guidance: Guidance, guided: bool) -> dict[str, Tensor]:
         """Return `distilled`, `inverse` and `truth`, and `added` if guidance adds to the loss."""
         assert self._teacher is not None, "begin is called before training"
-        schedule, given = network.schedule, example.given
-        teacher = self._teacher.to(given.y.device)
-        last, first = (steps_of(len(given.y), i, given.y.device) for i in (schedule.steps - 1, 0))
-        start = schedule.start(given.y, example.noise)
+        schedule, encoded = network.schedule, example.encoded
+        teacher = self._teacher.to(encoded.y.device)
+        last, first = (steps_of(len(encoded.y), i, encoded.y.device) for i in (schedule.steps - 1, 0))
+        start = schedule.start(encoded.y, example.noise)
         with torch.no_grad():
-            taught = example._replace(given=teacher.look_again(given.lr, given.y))
-            aim, before = _chain(teacher, start, taught.given)
+            taught = example._replace(encoded=teacher.condition_from_latent(encoded.lr, encoded.y))
+            aim, before = _chain(teacher, start, taught.encoded)
         if guided and guidance.injects:
             aim = self._moved(teacher, taught, guidance, before, aim, first)
-        raw = network.clean(network(start, last, given), start, last, given)
+        raw = network.clean(network(start, last, encoded), start, last, encoded)
         f = network.clip(raw)
         student_aim = aim
         if guided and guidance.injects:
             student_aim = aim + guidance.direction * shift(network, example, guidance, start, f, last)
         terms = {"distilled": F.mse_loss(raw, student_aim)}
         if self.inverse_weight:
-            terms["inverse"] = self.inverse_weight * F.mse_loss(_as_last(network, aim, first, last, given), start)
+            terms["inverse"] = self.inverse_weight * F.mse_loss(_as_last(network, aim, first, last, encoded), start)
         if self.truth_weight:
             with torch.no_grad():
-                inverse = _as_last(network, example.z, first, last, given)
-            raw = network.clean(network(inverse, last, given), inverse, last, given)
+                inverse = _as_last(network, example.z, first, last, encoded)
+            raw = network.clean(network(inverse, last, encoded), inverse, last, encoded)
             terms["truth"] = self.truth_weight * F.mse_loss(raw, example.z)
         return terms | (added(network, example, guidance, f) if guided else {})
 
@@ -240,29 +242,33 @@ class Distillation(Objective):
         """Move z, the end of the teacher's chain, by guidance at index 0; x is the state before the last step."""
         if self.teacher_noise == "estimated":
             return z + shift(teacher, example, guidance, x, z, first)
-        schedule, y = teacher.schedule, example.given.y
+        schedule, y = teacher.schedule, example.encoded.y
         estimate_as_noise = schedule.clean_of(x, z, y, first)
         gradient = guidance.gradient(
-            z, lambda z: schedule.clean_of(z, estimate_as_noise, y, first), teacher.image, example.hr, example.given.lr
+            z,
+            lambda z: schedule.clean_of(z, estimate_as_noise, y, first),
+            teacher.image,
+            example.hr,
+            example.encoded.lr,
         )
         moved = schedule.clean_of(z, estimate_as_noise + guidance.strength * gradient, y, first)
         return torch.where(guidance.active_at(first).view(-1, 1, 1, 1), moved, z)
 
 
-def _chain(teacher: DifIISRNetwork, start: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+def _chain(teacher: DifIISRNetwork, start: Tensor, encoded: EncodedCondition) -> tuple[Tensor, Tensor]:
     """Return the end of the teacher's deterministic chain, and the state before its last step."""
     states = [start]
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         states[0] = x
-        return teacher.estimate(x, t, given)
+        return teacher.estimate(x, t, encoded)
 
-    return Deterministic().run(denoise, teacher.schedule, start, given.y), states[0]
+    return Deterministic().run(denoise, teacher.schedule, start, encoded.y), states[0]
 
 
-def _as_last(network: DifIISRNetwork, latent: Tensor, first: Tensor, last: Tensor, given: Given) -> Tensor:
+def _as_last(network: DifIISRNetwork, latent: Tensor, first: Tensor, last: Tensor, encoded: EncodedCondition) -> Tensor:
     """Return the denoiser's output at index 0 for a clean latent that is scaled as at the last index."""
-    return network.unet(network.schedule.scale_input(latent, last), first, given.condition).float()
+    return network.unet(network.schedule.scale_input(latent, last), first, encoded.condition).float()
 
 
 def _copy(network: DifIISRNetwork) -> DifIISRNetwork:

@@ -1,9 +1,8 @@
 """Real-IISR as a LightningModule."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -16,7 +15,7 @@ from lit_thermal.blocks.codebook import Codebook, ConditionAdaptiveCodebook
 from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder, MapEncoder
 from lit_thermal.blocks.pretrained import pretrained_wanted
 from lit_thermal.blocks.thermal_structure import Structure, ThermalStructuralGuidance
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.generative.noise import SeededNoise
 from lit_thermal.generative.token_refiner import NoRefiner, Refiner
 from lit_thermal.generative.token_sampler import Greedy, TokenSampler
@@ -53,8 +52,8 @@ class RealIISR(SuperResolver):
     from the enlarged input and its thermal structure. The loss is the cross entropy of the tokens, plus the order loss
     and the mean squared error of the image decoded from the predicted tokens.
 
-    The tokenizer comes from `tokenizer_weights` or from a checkpoint. If neither is given, the first `tokenizer_steps`
-    steps of a training train it, and the remaining steps train the transformer on frozen tokens.
+    The tokenizer comes from `tokenizer_weights` or from a checkpoint. If neither is given, the callback
+    `TokenizerFirst` trains it in the first steps of a training; the remaining steps train the transformer.
 
     The paper and the released code differ. The defaults follow the paper where it is specific. The released code
     decodes the likeliest tokens (`decoding: argmax`), through which no gradient reaches the transformer, so that the
@@ -72,14 +71,11 @@ class RealIISR(SuperResolver):
         scale: how many times wider and higher the restored image is.
         tokenizer: multi-scale VQ autoencoder; the transformer uses its scales and codebook entries.
         tokenizer_weights: file of a trained tokenizer, from this package or published; empty for none.
-        tokenizer_steps: number of steps that first train the tokenizer if no weights were given for it; part of
-            `trainer.max_steps`.
-        tokenizer_lr: learning rate of the tokenizer's steps; it falls to zero along half a cosine.
         depth: number of transformer blocks.
         width: number of channels of a token.
         heads: number of attention heads; each has a multiple of 4 channels.
         drop_path: drop-path rate of the transformer's last block.
-        checkpoint_blocks: whether to recompute transformer blocks in the backward pass, which saves memory, as in the
+        checkpoint_blocks: recompute transformer blocks in the backward pass, which saves memory, as in the
             released training.
         encoder: encoder of the enlarged input; its downsampling factor must be the tokenizer's.
         structure: block that extracts heat and edge structure for the transformer.
@@ -110,8 +106,6 @@ class RealIISR(SuperResolver):
         scale: int = 4,
         tokenizer: Callable[[], MultiScaleVQVAE] = MultiScaleVQVAE,
         tokenizer_weights: str = "",
-        tokenizer_steps: int = 0,
-        tokenizer_lr: float = 1e-3,
         depth: int = 24,
         width: int = 1536,
         heads: int = 24,
@@ -135,11 +129,10 @@ class RealIISR(SuperResolver):
         lr_scheduler: SchedulerCallable | None = None,
     ) -> None:
         super().__init__(scale, optimizer, lr_scheduler)
-        for name, value, choices in (("decoding", decoding, Decoding), ("colour_fix", colour_fix, ColourFix)):
-            if value not in get_args(choices):
-                raise InputError(f"model.{name} is {value!r}; must be one of {', '.join(get_args(choices))}")
+        check_choice(decoding, Decoding, "model.decoding")
+        check_choice(colour_fix, ColourFix, "model.colour_fix")
         numbers = {"order_weight": order_weight, "pixel_weight": pixel_weight, "guidance": guidance, "seed": seed}
-        for name, number in (numbers | {"tokenizer_steps": tokenizer_steps, "tokenizer_lr": tokenizer_lr}).items():
+        for name, number in numbers.items():
             if number < 0:
                 raise InputError(f"model.{name} is {number} and must be at least 0")
         if not 0 <= negatives <= 1:
@@ -159,11 +152,10 @@ class RealIISR(SuperResolver):
         )
         if tokenizer_weights:
             self.network.start_transformer()
-        self.tokenizer_given = bool(tokenizer_weights)
-        self.tokenizer_steps, self.tokenizer_lr = tokenizer_steps, tokenizer_lr
-        self.tokenizer_until: int | None = None
-        """Step at which the tokenizer is frozen; set when a training begins."""
-        self.transformer_started = False
+        self.trains_tokenizer = False
+        """Whether a step trains the tokenizer, not the transformer; `TokenizerFirst` sets it."""
+        self.optimizes_tokenizer = False
+        """Whether the optimizer has a group of parameters for the tokenizer; `TokenizerFirst` sets it."""
         self.order_loss, self.order_weight, self.pixel_weight = order_loss(), order_weight, pixel_weight
         self.decoding, self.negatives = decoding, negatives
         self.sampler, self.guidance, self.colour_fix, self.overlap = sampler(), guidance, colour_fix, overlap
@@ -172,15 +164,6 @@ class RealIISR(SuperResolver):
         self.frequencies = torch.zeros(len(made.quantize.scales), made.quantize.entries, dtype=torch.int64)
         self.entropies = torch.zeros(2)
         """Sum of the cross entropies of a validation, and the number of images."""
-
-    def setup(self, stage: str) -> None:
-        """Enable the gradients of a tokenizer that is to be trained, before a multi-process strategy is set up.
-
-        Such a strategy synchronises only the weights that require a gradient at that time.
-        """
-        super().setup(stage)
-        if stage == "fit" and self.tokenizer_steps and not self.tokenizer_given:
-            self.network.tokenizer.requires_grad_(not self.network.tokenizer.quantize.usage())
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore thermal images: (B, 1, H, W) in [0, 1]."""
@@ -205,7 +188,7 @@ class RealIISR(SuperResolver):
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Group the parameters: with weight decay, without it, and the tokenizer if it is to be trained."""
+        """Group the parameters: with weight decay, without it, and the tokenizer if a callback trains it."""
         decayed, spared, tokenizer = [], [], []
         for name, parameter in self.named_parameters():
             if name.startswith("network.tokenizer."):
@@ -215,60 +198,40 @@ class RealIISR(SuperResolver):
             else:
                 decayed.append(parameter)
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
-        if self.tokenizer_steps:
-            groups.append({"params": tokenizer, "weight_decay": 0.0, "lr": self.tokenizer_lr, "tokenizer": True})
+        if self.optimizes_tokenizer:
+            groups.append({"params": tokenizer, "weight_decay": 0.0, "tokenizer": True})
         return groups
 
     def on_fit_start(self) -> None:
-        """Decide which steps train the tokenizer, and refuse to train a transformer on tokens of an untrained one.
+        """Refuse to train a transformer on tokens of an untrained tokenizer.
 
-        A resumed training continues with the decision recorded in its checkpoint.
+        Raises:
+            InputError: the tokenizer has random weights, and no callback trains it first.
         """
-        if self.tokenizer_until is None:
-            trained = bool(self.network.tokenizer.quantize.usage() > 0)
-            self.tokenizer_until = 0 if self.tokenizer_given or trained else self.tokenizer_steps
-            self.transformer_started = not self.tokenizer_until and not self.network.transformer.untrained()
-            if not trained and not self.tokenizer_until:
-                raise InputError(
-                    "the tokenizer has random weights: give its file by model.tokenizer_weights, a checkpoint by "
-                    "--from, or model.tokenizer_steps to train one first"
-                )
-        if self.tokenizer_until and 0 < self.trainer.max_steps <= self.tokenizer_until:
+        if not self.trains_tokenizer and not self.network.tokenizer.quantize.usage():
             raise InputError(
-                f"trainer.max_steps is {self.trainer.max_steps} and the tokenizer takes the first "
-                f"{self.tokenizer_until} (model.tokenizer_steps): nothing would be left for the transformer; give more"
+                "the tokenizer has random weights: give its file by model.tokenizer_weights, a checkpoint by --from, "
+                "or train it first by the callback TokenizerFirst"
             )
 
     def on_train_start(self) -> None:
-        """Log what is trained first."""
+        """Initialise the transformer, unless a callback trains the tokenizer first."""
         super().on_train_start()
-        if self._trains_tokenizer():
-            rank_zero_info(
-                f"no tokenizer was given: steps {self.global_step} to {self.tokenizer_until} train one, then it is "
-                "frozen and the transformer is trained on its tokens"
-            )
+        if not self.trains_tokenizer:
+            self.start_transformer()
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Freeze the tokenizer after its last step; until then, lower its learning rate."""
-        tokenizer, step, first = self.network.tokenizer, self.global_step, self._trains_tokenizer()
-        # A validation in between has switched it to eval mode.
-        tokenizer.requires_grad_(first).train(first)
-        if first:
-            passed = step / (self.tokenizer_until or 1)
-            for group in self.trainer.optimizers[0].param_groups:
-                if group.get("tokenizer"):
-                    group["lr"] = self.tokenizer_lr * (1 + math.cos(math.pi * passed)) / 2
-        elif not self.transformer_started:
+    def start_transformer(self) -> None:
+        """Initialise an untrained transformer from the entries of the trained tokenizer; a trained one is unchanged."""
+        if self.network.transformer.untrained():
             self.network.start_transformer()
-            self.transformer_started = True
-            used = float(tokenizer.quantize.usage())
-            rank_zero_info(f"step {step}: the tokenizer is frozen, {used:.0%} of its codebook in use")
+            used = float(self.network.tokenizer.quantize.usage())
+            rank_zero_info(f"step {self.global_step}: the tokenizer is frozen, {used:.0%} of its codebook in use")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Compute the tokenizer's loss in its steps, later cross entropy, order loss and pixel error of one batch."""
+        """Compute cross entropy, order loss and pixel error of one batch, or the tokenizer's loss in its steps."""
         lr, hr = (images_of(batch, key, "RealIISR") for key in ("lr", "hr"))
         check_crop(self.network.tokenizer, hr, self.scale)
-        if self._trains_tokenizer():
+        if self.trains_tokenizer:
             terms = tokenizer_terms(self.network.tokenizer, hr)
             self.log("train/usage", self.network.tokenizer.quantize.usage())
             loss = RECONSTRUCTION * terms["reconstruction"] + terms["quantization"]
@@ -300,7 +263,7 @@ class RealIISR(SuperResolver):
         scale = self.scale
         high = hr[..., scale * top :, scale * left :][..., : scale * self.tile, : scale * self.tile]
         ids = self.network.tokenizer.tokens(three(high))
-        prefix = self.network.look(three(enlarged(low, scale)))
+        prefix = self.network.encode_condition(three(enlarged(low, scale)))
         logits = self.network.logits(prefix, self._labels(len(lr), POSITIVE), ids)
         entropy = F.cross_entropy(logits.flatten(0, 1).float(), torch.cat(ids, 1).flatten())
         self.entropies += len(lr) * torch.stack([entropy, torch.ones_like(entropy)])
@@ -311,7 +274,7 @@ class RealIISR(SuperResolver):
         """Log the quality, `val/cross_entropy` and `val/unigram_entropy`; both are in nats and over the same tokens.
 
         `val/unigram_entropy` is the entropy of the entries' frequencies at each scale: the lowest cross entropy of a
-        prediction that does not look at the image.
+        prediction that does not depend on the image.
         """
         super().on_validation_epoch_end()
         # Summed here across processes, as a process may have had no image of a tile's size.
@@ -326,28 +289,17 @@ class RealIISR(SuperResolver):
             self.log("val/cross_entropy", entropies[0] / entropies[1], sync_dist=False)
             self.log("val/unigram_entropy", nats, sync_dist=False)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the step at which the tokenizer is frozen, and whether the transformer has started."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["phases"] = {"until": self.tokenizer_until, "started": self.transformer_started}
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue in the phase that the training was in.
+        """Check that the tokenizer of the checkpoint has the scales of this one.
 
         Raises:
             InputError: the transformer was trained on token maps of other sides.
         """
         super().on_load_checkpoint(checkpoint)
         check_scales(self.network.tokenizer, checkpoint.get("lit_thermal", {}).get("model"), "the checkpoint")
-        if phases := checkpoint.get("phases"):
-            self.tokenizer_until, self.transformer_started = phases["until"], phases["started"]
-            self.network.tokenizer.requires_grad_(bool(self.tokenizer_until))
 
     def _weights(self) -> dict[str, float]:
         return {"order": self.order_weight, "pixel": self.pixel_weight, "refinement": self.network.refiner.weight}
-
-    def _trains_tokenizer(self) -> bool:
-        return self.global_step < (self.tokenizer_until or 0)
 
     def _terms(self, image: Tensor, hr: Tensor) -> dict[str, Tensor]:
         """Return cross entropy, token accuracy, and the enabled terms of order loss, pixel error and refinement.
@@ -360,7 +312,7 @@ class RealIISR(SuperResolver):
         target = torch.where(negative[:, None, None, None], image, hr)
         ids = self.network.tokenizer.tokens(three(target))
         label = torch.where(negative, NEGATIVE, POSITIVE)
-        prefix = self.network.look(three(image))
+        prefix = self.network.encode_condition(three(image))
         features = self.network.features(prefix, label, ids)
         logits = self.network.transformer.predict(features, label)
         flat, true = logits.flatten(0, 1), torch.cat(ids, 1).flatten()
@@ -385,7 +337,7 @@ class RealIISR(SuperResolver):
         """Restore inputs (B, 1, h, w) that fit one tile to (B, 1, scale * h, scale * w)."""
         height, width = (self.scale * side for side in lr.shape[-2:])
         whole = enlarged(padded(lr, self.tile), self.scale)
-        prefix = self.network.look(three(whole))
+        prefix = self.network.encode_condition(three(whole))
         image = (self.network.restore(prefix, self.sampler, noise, self.guidance).float() + 1) / 2
         image = image[..., :height, :width]
         if self.colour_fix == "adain":

@@ -1,7 +1,7 @@
 """Real-IISR's network: a tokenizer, and a transformer that predicts the tokens of the target from the input."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lit_thermal.blocks.codebook import Codebook, ConditionAdaptiveCodebook
 from lit_thermal.blocks.condition_map_encoder import ConvStackEncoder, MapEncoder
 from lit_thermal.blocks.thermal_structure import Structure, ThermalStructuralGuidance
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.generative.noise import SeededNoise
 from lit_thermal.generative.token_refiner import NoRefiner, Refiner
 from lit_thermal.generative.token_sampler import TokenSampler, guided
@@ -46,7 +46,7 @@ class RealIISRNetwork(nn.Module):
         structure: makes the structure block from `width` and `heads`.
         codebook: makes the codebook from the tokenizer's number of entries, the channels of an entry, and `width`.
         refiner: makes the refiner from the channels of an entry and `width`.
-        checkpoint_blocks: whether to recompute the transformer's blocks in the backward pass, which saves memory.
+        checkpoint_blocks: recompute the transformer's blocks in the backward pass, which saves memory.
 
     Raises:
         InputError: the tokenizer's scales do not begin with 1, the maps of encoder and tokenizer differ in size, or a
@@ -102,7 +102,7 @@ class RealIISRNetwork(nn.Module):
         """Initialise an untrained transformer from the codebook entries of the trained tokenizer."""
         self.transformer.start_from(self.tokenizer.quantize.embedding.weight)
 
-    def look(self, image: Tensor) -> Tensor:
+    def encode_condition(self, image: Tensor) -> Tensor:
         """Return the condition tokens (B, maps * side^2, width) of enlarged inputs (B, 3, H, W) in [-1, 1]."""
         maps = self.structure(image, self.encoder(image))
         return torch.cat([each.flatten(2).mT for each in maps], 1)
@@ -111,7 +111,7 @@ class RealIISRNetwork(nn.Module):
         """Predict all tokens, each from the true tokens of the coarser scales (teacher forcing).
 
         Args:
-            prefix: condition tokens from `look`.
+            prefix: condition tokens from `encode_condition`.
             label: (B,) int64 class labels.
             ids: true tokens (B, n) of each scale.
 
@@ -133,7 +133,7 @@ class RealIISRNetwork(nn.Module):
         """Return the refiner's loss (), whose gradient flows to `features`.
 
         Args:
-            prefix: condition tokens from `look`.
+            prefix: condition tokens from `encode_condition`.
             label: (B,) int64 class labels.
             ids: true tokens (B, n) of each scale.
             features: last block's features from `features`.
@@ -152,7 +152,7 @@ class RealIISRNetwork(nn.Module):
         The refiner reads only the positive branch of guidance.
 
         Args:
-            prefix: condition tokens from `look`.
+            prefix: condition tokens from `encode_condition`.
             sampler: sampler that chooses entries from their logits.
             noise: noise of the images.
             guidance: strength of the guidance, as in `draw`.
@@ -166,7 +166,7 @@ class RealIISRNetwork(nn.Module):
         """Return the images (B, 3, H, W) in [-1, 1] decoded from tokens (B, n) of each scale.
 
         Args:
-            prefix: condition tokens from `look`.
+            prefix: condition tokens from `encode_condition`.
             label: (B,) int64 class labels.
             ids: tokens (B, n) of each scale.
             residual: (B, n, dim) residual of the last scale, from a refiner.
@@ -181,7 +181,7 @@ class RealIISRNetwork(nn.Module):
         """Return the images (B, 3, H, W) in [-1, 1] decoded from logits, for pixel losses.
 
         Args:
-            prefix: condition tokens from `look`.
+            prefix: condition tokens from `encode_condition`.
             label: (B,) int64 class labels.
             logits: (B, tokens of all scales, entries).
             decoding: "argmax" decodes the likeliest entries, through which no gradient reaches the logits (released);
@@ -191,8 +191,7 @@ class RealIISRNetwork(nn.Module):
         Raises:
             InputError: the decoding is unknown.
         """
-        if decoding not in get_args(Decoding):
-            raise InputError(f'decoding "{decoding}" of Real-IISR: must be one of {", ".join(get_args(Decoding))}')
+        check_choice(decoding, Decoding, "model.decoding")
         levels = logits.to(torch.promote_types(logits.dtype, torch.float32)).split(self.tokens, 1)
         if decoding == "argmax":
             return self.decode(prefix, label, [level.argmax(-1) for level in levels])
@@ -212,7 +211,7 @@ class RealIISRNetwork(nn.Module):
         """Draw the tokens of clean images scale by scale, with a cache of keys and values.
 
         Args:
-            prefix: condition tokens from `look`.
+            prefix: condition tokens from `encode_condition`.
             sampler: sampler that chooses entries from their logits.
             noise: noise of the images.
             guidance: strength of the guidance away from degraded images, see `token_sampler.guided`; 0 skips the

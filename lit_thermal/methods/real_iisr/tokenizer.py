@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_thermal.batch import Batch, need
-from lit_thermal.blocks.pretrained import check_shapes, read_held, unwrapped
+from lit_thermal.blocks.pretrained import check_shapes, unwrapped
 from lit_thermal.errors import InputError
 from lit_thermal.files import is_plain
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
@@ -18,7 +18,7 @@ from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
 from lit_thermal.networks.residual_quantizer import PUBLISHED_SCALES
 from lit_thermal.ops.resize import resize
 from lit_thermal.ops.tile import tiled
-from lit_thermal.weights_file import check_tensors
+from lit_thermal.weights_file import check_tensors, read_file
 
 RECONSTRUCTION = 10.0
 """Weight of the reconstruction. At a weight of 1 the quantiser's loss, which pulls the latent towards the sums of the
@@ -85,7 +85,7 @@ class RealIISRTokenizer(SuperResolver):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the reconstructed targets."""
         (reconstruction,) = self.ceilings(batch).values()
-        with self.full_precision():
+        with torch.autocast(self.device.type, enabled=False):
             self.evaluator.update(batch, {type(self).__name__: reconstruction}, "val")
 
 
@@ -139,25 +139,25 @@ def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
             f"there is no tokenizer {path}: train one by `lit_thermal fit -c real_iisr_tokenizer`, or fetch VQVAE.pth, "
             "which the README of github.com/qyp2000/VARSR links, and give its path by model.tokenizer_weights"
         )
-    held = read_held(path)
-    if isinstance(held, dict) and "lit_thermal" in held and isinstance(held.get("state_dict"), dict):
-        weights = unwrapped(held["state_dict"])
+    values = read_file(path)
+    if isinstance(values, dict) and "lit_thermal" in values and isinstance(values.get("state_dict"), dict):
+        weights = unwrapped(values["state_dict"])
         whole = any(name.startswith("network.") for name in weights)
         prefix = "network.tokenizer." if whole else "tokenizer."
         if not any(name.startswith(f"{prefix}quantize.") for name in weights):
             raise InputError(
-                f"{path} holds no tokenizer: give a checkpoint of RealIISRTokenizer or RealIISR, or VQVAE.pth"
+                f"{path} contains no tokenizer: give a checkpoint of RealIISRTokenizer or RealIISR, or VQVAE.pth"
             )
-        record = held["lit_thermal"]
+        record = values["lit_thermal"]
         check_scales(tokenizer, record.get("model") if isinstance(record, dict) else None, str(path))
         state = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         own = tokenizer.state_dict()
     else:
         for key in ("trainer", "vae_local", "state_dict"):
-            held = held.get(key, held) if isinstance(held, dict) else held
+            values = values.get(key, values) if isinstance(values, dict) else values
         state = {
             name: value
-            for name, value in unwrapped(held if isinstance(held, dict) else {}).items()
+            for name, value in unwrapped(values if isinstance(values, dict) else {}).items()
             if name not in NOT_OURS and isinstance(value, Tensor)
         }
         own = tokenizer.released_state()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -19,25 +19,10 @@ from lit_thermal.losses.pixel import MeanAbsoluteError, PixelLoss
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
 from lit_thermal.methods.theris.network import THERISNetwork
 
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "channels": 16, "depth": 1, "encoder_blocks": 1, "decoder_blocks": 1, "embedding": 16,
-        "state": 8, "expansion": 1, "shared_directions": True, "decoder_width": 16,
-    },
-    "small": {
-        "channels": 32, "depth": 2, "encoder_blocks": 2, "decoder_blocks": 3, "embedding": 32,
-        "state": 8, "expansion": 2, "shared_directions": True, "decoder_width": 32,
-    },
-    "base": {
-        "channels": 64, "depth": 8, "encoder_blocks": 5, "decoder_blocks": 10, "embedding": 64,
-        "state": 16, "expansion": 2, "shared_directions": False, "decoder_width": 64,
-    },
-    "large": {
-        "channels": 96, "depth": 8, "encoder_blocks": 5, "decoder_blocks": 10, "embedding": 64,
-        "state": 16, "expansion": 2, "shared_directions": False, "decoder_width": 64,
-    },
-}  # fmt: skip
-"""Sizes of the network by preset. The paper does not state them; `base` is the scale that this project publishes."""
+InterpolationFactory = Callable[[int, int], TemporalInterpolation]
+MaskFactory = Callable[[int], SpectralMask]
+PromptFactory = Callable[[int, int, int], ReadoutPrompt]
+NetworkFactory = Callable[[int, InterpolationFactory, Sequence[ScanOrder], MaskFactory, PromptFactory], THERISNetwork]
 
 
 class THERIS(SuperResolver):
@@ -49,27 +34,15 @@ class THERIS(SuperResolver):
     open are documented in the blocks.
 
     Args:
-        preset: preset of the network's sizes; any size argument that is given overrides the preset's.
-        channels: number of feature channels.
-        depth: number of thermal state space blocks; 0 decodes the interpolated features directly.
-        encoder_blocks: number of residual blocks of the encoder.
-        decoder_blocks: number of residual blocks of the decoder.
-        embedding: width of the time embedding.
-        state: state size of the scans.
-        expansion: inner width of the scans as a multiple of `channels`.
-        shared_directions: whether both scan directions use the same parameters.
-        decoder_width: number of channels at full resolution.
         scale: spatial scale, a power of two.
         temporal_scales: output steps per input frame that the model is trained for. With several, the data must
             come at their least common multiple, and each training step draws one of them.
         window: number of input frames that inference processes at a time (the paper's k + 1).
+        network: encoder, state space blocks and decoder of these sizes; the blocks below are passed to it.
         interpolation: temporal interpolation of the features.
         scans: scan orders of each block, applied in sequence; an empty list leaves the scans out.
         mask: spectral mask of each block.
         prompt: prompt of each scan's read-out.
-        skip: frames to which the enlarged input is added: `all`, only `observed` ones (at an input frame's time), or
-            `none`.
-        checkpoint_blocks: whether to recompute blocks in the backward pass, which saves memory.
         pixel_loss: pixel-wise distance to the target.
         heat_loss: heat-equation residual of the output.
         heat_weight: weight of `heat_loss` (lambda); 0 disables it.
@@ -81,25 +54,14 @@ class THERIS(SuperResolver):
 
     def __init__(
         self,
-        preset: Literal["tiny", "small", "base", "large"] = "base",
-        channels: int | None = None,
-        depth: int | None = None,
-        encoder_blocks: int | None = None,
-        decoder_blocks: int | None = None,
-        embedding: int | None = None,
-        state: int | None = None,
-        expansion: int | None = None,
-        shared_directions: bool | None = None,
-        decoder_width: int | None = None,
         scale: int = 4,
         temporal_scales: tuple[int, ...] = (2,),
         window: int = 4,
-        interpolation: Callable[[int, int], TemporalInterpolation] = ThermalDiffusionInterpolation,
+        network: NetworkFactory = THERISNetwork,
+        interpolation: InterpolationFactory = ThermalDiffusionInterpolation,
         scans: Sequence[Callable[[], ScanOrder]] = (SpatialFirst, TemporalFirst, Hilbert),
-        mask: Callable[[int], SpectralMask] = ZeroPhaseMask,
-        prompt: Callable[[int, int, int], ReadoutPrompt] = ThermalPrompt,
-        skip: Literal["all", "observed", "none"] = "all",
-        checkpoint_blocks: bool = False,
+        mask: MaskFactory = ZeroPhaseMask,
+        prompt: PromptFactory = ThermalPrompt,
         pixel_loss: Callable[[], PixelLoss] = MeanAbsoluteError,
         heat_loss: Callable[[], HeatEquationLoss] = HeatEquationLoss,
         heat_weight: float = 0.1,
@@ -110,34 +72,9 @@ class THERIS(SuperResolver):
         super().__init__(scale, optimizer, lr_scheduler)
         if not temporal_scales or min(temporal_scales) < 1:
             raise InputError(f"temporal_scales must be positive whole numbers, not {temporal_scales}")
-        given = {
-            "channels": channels,
-            "depth": depth,
-            "encoder_blocks": encoder_blocks,
-            "decoder_blocks": decoder_blocks,
-            "embedding": embedding,
-            "state": state,
-            "expansion": expansion,
-            "shared_directions": shared_directions,
-            "decoder_width": decoder_width,
-        }
-        sizes = SIZES[preset] | {name: value for name, value in given.items() if value is not None}
-        for name, value in sizes.items():
-            least = 0 if name in ("depth", "encoder_blocks", "decoder_blocks", "shared_directions") else 1
-            if value < least:
-                raise InputError(f"model.{name} is {value} and must be at least {least}")
         self.temporal_scales = tuple(temporal_scales)
         self.window = window
-        self.network = THERISNetwork(
-            **sizes,
-            scale=scale,
-            interpolation=interpolation,
-            scans=[order() for order in scans],
-            mask=mask,
-            prompt=prompt,
-            skip=skip,
-            checkpoint_blocks=checkpoint_blocks,
-        )
+        self.network = network(scale, interpolation, [order() for order in scans], mask, prompt)
         self.pixel_loss = pixel_loss()
         self.heat_loss = heat_loss()
         self.heat_weight = heat_weight

@@ -119,48 +119,63 @@ class Decoder(nn.Module):
 class THERISNetwork(nn.Module):
     """Space-time super-resolution of thermal video: low-resolution frames to high-resolution frames at any times.
 
+    The paper does not state the sizes; the defaults are the scale that this project publishes.
+
     Args:
-        channels: number of feature channels C.
-        depth: number of thermal state space blocks M.
-        encoder_blocks: number of residual blocks of the encoder.
-        decoder_blocks: number of residual blocks of the decoder.
-        embedding: width of the time embedding.
-        state: state size N of the scans.
-        expansion: inner width of the scans as a multiple of C.
-        shared_directions: whether both scan directions use the same parameters.
-        decoder_width: number of channels at full resolution.
         scale: spatial scale, a power of two.
         interpolation: makes the temporal interpolation from (channels, embedding).
         scans: scan orders of each block, applied in sequence; an empty sequence leaves the scans out.
         mask: makes the spectral mask from the channels.
         prompt: makes the read-out prompt from (embedding, directions, state).
+        channels: number of feature channels C.
+        depth: number of thermal state space blocks M; 0 decodes the interpolated features directly.
+        encoder_blocks: number of residual blocks of the encoder.
+        decoder_blocks: number of residual blocks of the decoder.
+        embedding: width of the time embedding.
+        state: state size N of the scans.
+        expansion: inner width of the scans as a multiple of C.
+        shared_directions: share one set of parameters between the two scan directions.
+        decoder_width: number of channels at full resolution.
         skip: frames to which the bilinear enlargement of the linear blend of the neighbouring input frames is added:
             `all` frames, only the `observed` ones (at an input frame's time), or `none`.
-        checkpoint_blocks: whether to recompute each block in the backward pass, which saves memory.
+        checkpoint_blocks: recompute each block in the backward pass, which saves memory.
+
+    Raises:
+        InputError: the scale is not a power of two, or a size is too small.
     """
 
     def __init__(
         self,
-        channels: int,
-        depth: int,
-        encoder_blocks: int,
-        decoder_blocks: int,
-        embedding: int,
-        state: int,
-        expansion: int,
-        shared_directions: bool,
-        decoder_width: int,
         scale: int = 4,
         interpolation: Callable[[int, int], TemporalInterpolation] = ThermalDiffusionInterpolation,
         scans: Sequence[ScanOrder] = (SpatialFirst(), TemporalFirst(), Hilbert()),
         mask: Callable[[int], SpectralMask] = ZeroPhaseMask,
         prompt: Callable[[int, int, int], ReadoutPrompt] = ThermalPrompt,
+        channels: int = 64,
+        depth: int = 8,
+        encoder_blocks: int = 5,
+        decoder_blocks: int = 10,
+        embedding: int = 64,
+        state: int = 16,
+        expansion: int = 2,
+        shared_directions: bool = False,
+        decoder_width: int = 64,
         skip: Literal["all", "observed", "none"] = "all",
         checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
         if scale < 2 or scale & (scale - 1):
             raise InputError(f"THERIS enlarges by powers of two (2, 4, 8), not by scale = {scale}")
+        if min(channels, embedding, state, expansion, decoder_width) < 1:
+            raise InputError(
+                "model.network.channels, embedding, state, expansion and decoder_width must be at least 1, not "
+                f"{channels}, {embedding}, {state}, {expansion} and {decoder_width}"
+            )
+        if min(depth, encoder_blocks, decoder_blocks) < 0:
+            raise InputError(
+                "model.network.depth, encoder_blocks and decoder_blocks must be at least 0, not "
+                f"{depth}, {encoder_blocks} and {decoder_blocks}"
+            )
         self.scale = scale
         self.skip = skip
         self.checkpoint_blocks = checkpoint_blocks

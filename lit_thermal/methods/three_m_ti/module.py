@@ -1,7 +1,7 @@
 """3M-TI as a LightningModule."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -13,7 +13,7 @@ from lit_thermal.blocks.cross_modal_attention import CrossModalAttention, CrossM
 from lit_thermal.blocks.low_rank import Train
 from lit_thermal.blocks.prompt import FixedPrompt, Prompt
 from lit_thermal.blocks.skip_connection import SkipConnection, ZeroSkip
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 from lit_thermal.generative.noise import SeededNoise
 from lit_thermal.losses.perceptual import LPIPS, PerceptualLoss
 from lit_thermal.losses.pixel import MeanSquaredError, PixelLoss
@@ -87,13 +87,9 @@ class ThreeMTI(SuperResolver):
         lr_scheduler: SchedulerCallable | None = None,
     ) -> None:
         super().__init__(scale, optimizer, lr_scheduler)
-        for name, value, choices in (
-            ("latent", latent, Latent),
-            ("train", train, Train),
-            ("upsampling", upsampling, Upsampling),
-        ):
-            if value not in get_args(choices):
-                raise InputError(f"model.{name} is {value!r}; must be one of {', '.join(get_args(choices))}")
+        check_choice(latent, Latent, "model.latent")
+        check_choice(train, Train, "model.train")
+        check_choice(upsampling, Upsampling, "model.upsampling")
         if min(perceptual_weight, guide_weight, seed) < 0 or not 0 <= drop_guide <= 1:
             raise InputError(
                 f"model.perceptual_weight {perceptual_weight}, model.guide_weight {guide_weight} and model.seed {seed} "
@@ -125,7 +121,7 @@ class ThreeMTI(SuperResolver):
             views = like.unflatten(0, (len(images), -1))
             return noise(views).flatten(0, 1)
 
-        restored = self.network(images, present, self._told(batch, present), drawn, thermal_only=True)
+        restored = self.network(images, present, self._text(batch, present), drawn, thermal_only=True)
         return ((_thermal(restored[:, 0]).float() + 1) / 2).clamp(0, 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -136,7 +132,7 @@ class ThreeMTI(SuperResolver):
             kept = torch.rand(len(images), 1).to(present.device) >= self.drop_guide
             present = torch.cat([present[:, :1], present[:, 1:] & kept], 1)
         decodes_guide = self.guide_weight > 0 and bool(present[:, 1:].any())
-        restored = self.network(images, present, self._told(batch, present), thermal_only=not decodes_guide)
+        restored = self.network(images, present, self._text(batch, present), thermal_only=not decodes_guide)
         loss = self._loss(_thermal(restored[:, 0]), 2 * batch["hr"] - 1, "")
         if decodes_guide:
             there = present[:, 1:]
@@ -184,7 +180,7 @@ class ThreeMTI(SuperResolver):
             present = torch.cat([present, there.unsqueeze(1).expand(-1, guide.shape[1])], 1)
         return 2 * torch.cat(views, 1) - 1, present
 
-    def _told(self, batch: Batch, present: Tensor) -> Tensor:
+    def _text(self, batch: Batch, present: Tensor) -> Tensor:
         """Return the text embeddings (B, L, D) of a batch."""
         guides: list[Tensor | None] = [None] * len(present)
         if "guide" in batch:

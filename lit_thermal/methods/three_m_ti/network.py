@@ -93,7 +93,7 @@ class ThreeMTINetwork(nn.Module):
             present: (B, V) bool, which views are present; the thermal view always is.
             prompt: (B, L, D) text embeddings.
             noise: returns noise of the shape of a given tensor, for a sampled latent.
-            thermal_only: whether to decode only the thermal view.
+            thermal_only: decode only the thermal view.
 
         Returns:
             (B, V, 3, H, W), or (B, 1, 3, H, W) for the thermal view only; nominally in [-1, 1], not clamped.

@@ -1,4 +1,4 @@
-"""Weights in the layouts of the released codes, read into our models: one file for each method."""
+"""Conversion of weights in the layouts of released codes: one file for each method."""
 
 from lit_thermal.weights.convert.reference import check_layout, read_released, read_state_dict
 

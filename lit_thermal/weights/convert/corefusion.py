@@ -13,19 +13,19 @@ PLACES = {
     "network.thermal_head.layers.": "contrastive_head2.",
     "network.output.": "segmentation_head.0.",
 }
-"""Beginning of our names to that of the released ones; the decoder's are not alike that simply."""
+"""Prefix of our names to prefix of the released ones; names of the decoder differ in more than the prefix."""
 
 DECODER_LAYERS = {"0": "conv1.0", "1": "conv1.1", "3": "conv2.0", "4": "conv2.1"}
-"""Layer of a block of our decoder to its released name."""
+"""Name of a layer in a block of our decoder to its released name."""
 
 
 def convert(reference: Path, upsampling: str) -> SuperResolver:
-    """Build the published CoReFusion with the weights that the released code wrote.
+    """Build the published CoReFusion with released weights.
 
     Args:
-        reference: state dict of the released network, heads included.
-        upsampling: how the thermal input is enlarged. The released code trained with `nearest`; the paper says, and
-            its later tables were restored with, `bilinear`.
+        reference: file with the state dict of the released network, including the heads.
+        upsampling: enlargement of the thermal input. The released code trained with `nearest`; the paper describes
+            `bilinear`, with which its later tables were computed.
 
     Raises:
         InputError: the file cannot be read, or its entries are not those of the released network.
@@ -40,9 +40,9 @@ def convert(reference: Path, upsampling: str) -> SuperResolver:
 
 
 def published(upsampling: str) -> dict[str, object]:
-    """Return class path and arguments of the released network; what only training reads stays at its default.
+    """Return class path and arguments of the released network; arguments of the training keep their defaults.
 
-    Nothing that shapes the result is left to a default, so that a later change of one does not change old weights.
+    All arguments that affect the result are given, so that changed defaults do not affect converted weights.
     """
     encoder = {
         "class_path": "lit_thermal.blocks.image_encoder.TimmEncoder",
@@ -68,7 +68,7 @@ def published(upsampling: str) -> dict[str, object]:
 
 
 def released_name(name: str) -> str:
-    """Return the name in the released layout of an entry of our published network."""
+    """Return the released name of an entry of our network."""
     for ours, theirs in PLACES.items():
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)

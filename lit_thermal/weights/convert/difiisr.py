@@ -11,12 +11,12 @@ from lit_thermal.weights.convert.reference import check_layout, read_state_dict
 
 
 def convert(reference: Path, vq: Path) -> SuperResolver:
-    """Build the published DifIISR with the weights that the released code wrote.
+    """Build the published DifIISR with released weights.
 
     Args:
-        reference: state dict of the released U-Net. Names may carry `module.` or `_orig_mod.`, and all may lie under
-            `state_dict`, as in the checkpoints of the released training code.
-        vq: the same of the VQ autoencoder.
+        reference: file with the state dict of the released U-Net. Names may have the prefix `module.` or `_orig_mod.`,
+            and the state dict may be under the key `state_dict`, as in checkpoints of the released training code.
+        vq: file with the state dict of the VQ autoencoder, in the same form.
 
     Raises:
         InputError: a file cannot be read, or its entries are not those of the released network.
@@ -33,9 +33,9 @@ def convert(reference: Path, vq: Path) -> SuperResolver:
 
 
 def published() -> dict[str, object]:
-    """Return class path and arguments of the released network; what only training reads stays out of it.
+    """Return class path and arguments of the released network, without arguments of the training.
 
-    Nothing that shapes the result is left to a default, so that a later change of one does not change old weights.
+    All arguments that affect the result are given, so that changed defaults do not affect converted weights.
     """
     return {
         "class_path": "lit_thermal.methods.difiisr.module.DifIISR",

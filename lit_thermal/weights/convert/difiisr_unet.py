@@ -1,4 +1,4 @@
-"""The released layout of DifIISR's U-Net, which ResShift and SinSR share: our names, and 24 buffers besides."""
+"""The released layout of DifIISR's U-Net, also used by ResShift and SinSR: our names and 24 additional buffers."""
 
 from collections.abc import Mapping
 
@@ -9,25 +9,23 @@ from lit_thermal.networks.swin_unet import SwinUNet
 from lit_thermal.networks.window_attention import SwinBlock
 
 BUFFERS = ("attn.relative_position_index", "attn_mask")
-"""Endings of the released entries that follow from the configuration, and that we build when they are needed."""
+"""Suffixes of released buffers that follow from the configuration; our network computes them when needed."""
 
 
 def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the entries of a released U-Net by our names.
-
-    The parameters are called alike; what is left out are the buffers.
+    """Return the parameters of a released U-Net, whose names are the same in our network, without its buffers.
 
     Args:
-        state: released name, without a prefix, to tensor.
+        state: released state dict, with names without a prefix.
     """
     return {name: value for name, value in state.items() if not name.endswith(BUFFERS)}
 
 
 def released_layout(network: SwinUNet) -> dict[str, Tensor]:
-    """Return released name to a tensor of its shape, on the meta device, for each entry of a network of ours.
+    """Return the released names and shapes of all entries of a network, as tensors on the meta device.
 
     Args:
-        network: the network that the entries are for; the published one has 540 parameters and 24 buffers.
+        network: our network; the published one has 540 parameters and 24 buffers.
     """
     layout = {name: torch.empty_like(value, device="meta") for name, value in network.state_dict().items()}
     index, mask = BUFFERS

@@ -6,19 +6,19 @@ from typing import Any
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.methods.real_iisr.module import RealIISR
 from lit_thermal.weights.checkpoint import build_model
-from lit_thermal.weights.convert.real_iisr_layout import read_trained, released_layout, take
+from lit_thermal.weights.convert.real_iisr_layout import copy_released, read_trained, released_layout
 from lit_thermal.weights.convert.reference import check_layout
 
 REMOVED = "decoder_norm."
-"""Beginning of the names of a layer of VARSR that Real-IISR has not, and whose code ignores what a file has of it."""
+"""Prefix of a layer of VARSR that Real-IISR does not have; the released code ignores its entries in a file."""
 
 
 def convert(reference: Path) -> SuperResolver:
-    """Build the published Real-IISR with the weights that the released code wrote.
+    """Build the published Real-IISR with released weights.
 
     Args:
-        reference: checkpoint of the released training code, whose model lies under `trainer` and `var_wo_ddp`, or the
-            state dict of that model alone.
+        reference: checkpoint of the released training code, with the model under `trainer` and `var_wo_ddp`, or a file
+            with only the state dict of that model.
 
     Raises:
         InputError: the file cannot be read, or its entries are not those of the released network.
@@ -27,14 +27,14 @@ def convert(reference: Path) -> SuperResolver:
     model = build_model(published())
     assert isinstance(model, RealIISR)
     check_layout(state, released_layout(model.network), reference, "Real-IISR")
-    take(model.network, state, reference)
+    copy_released(model.network, state, reference)
     return model.eval()
 
 
 def published() -> dict[str, Any]:
-    """Return class path and arguments of the released network; what weighs the losses stays out of it.
+    """Return class path and arguments of the released network, without the weights of the losses.
 
-    Nothing that shapes the result is left to a default, so that a later change of one does not change old weights.
+    All arguments that affect the result are given, so that changed defaults do not affect converted weights.
     """
     encoder = {
         "class_path": "lit_thermal.blocks.condition_map_encoder.ConvStackEncoder",

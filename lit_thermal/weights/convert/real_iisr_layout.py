@@ -1,4 +1,4 @@
-"""The released layout of Real-IISR's network, which VARSR's shares: whose entry is where, and what is in no place."""
+"""The released layout of Real-IISR's network, also used by VARSR: the released name of each entry."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,18 +15,18 @@ from lit_thermal.methods.real_iisr.network import RealIISRNetwork
 from lit_thermal.weights.convert.reference import plain_state_dict, read_released
 
 TOKENIZER, QUANTIZER, AGAIN = "vae.", "vae.quantize.", "vq."
-"""Beginnings of the names of the tokenizer, of its quantiser, and of the same once more."""
+"""Prefixes of the tokenizer, of its quantiser, and of a second copy of the quantiser."""
 HITS, KEY_BIAS = "ema_vocab_hit_SV", ".attn.zero_k_bias"
-"""Ends of the names of how often entries were used, and of a bias that is no parameter."""
+"""Suffixes of the usage counts of codebook entries, and of a bias that is no parameter."""
 MASKS = ("lvl_1L", "attn_bias_for_masking")
-"""Levels of the tokens, and who sees whom; both follow from the scales."""
+"""Names of the levels of the tokens and of the attention mask, which both follow from the scales."""
 
 
 def places(network: RealIISRNetwork) -> dict[str, str]:
-    """Return published name to ours of all weights and buffers outside the tokenizer; shapes are the same.
+    """Return our name of each released weight and buffer outside the tokenizer, by released name.
 
     Args:
-        network: with conv stacks and, where it has them, batch norms, as released.
+        network: network with the released blocks (convolution stacks, batch norms); shapes are the same.
     """
     names = {f"encoder.{name}": f"con_embedding.{name}" for name in network.encoder.state_dict()}
     names |= {f"transformer.{ours}": theirs for ours, theirs in network.transformer.released_names().items()}
@@ -38,9 +38,9 @@ def places(network: RealIISRNetwork) -> dict[str, str]:
 
 
 def released_layout(network: RealIISRNetwork) -> dict[str, Tensor]:
-    """Return name to a tensor of the right shape and type for all entries that the released code saves.
+    """Return a tensor of the right shape and dtype for each entry that the released code saves, by name.
 
-    What has a place here shares memory with the network; what has none is on the meta device.
+    Entries with a counterpart in the network share memory with it; others are on the meta device.
     """
     own, transformer = network.state_dict(), network.transformer
     layout = {theirs: own[ours] for theirs, ours in places(network).items()}
@@ -55,29 +55,29 @@ def released_layout(network: RealIISRNetwork) -> dict[str, Tensor]:
     return layout | {_again(name): value for name, value in layout.items() if name.startswith(QUANTIZER)}
 
 
-def take(network: RealIISRNetwork, state: Mapping[str, Tensor], path: Path) -> None:
-    """Copy the entries of a released file into a network; other entries of the file are not looked at.
+def copy_released(network: RealIISRNetwork, state: Mapping[str, Tensor], path: Path) -> None:
+    """Copy the entries of a released file into a network; other entries of the file are ignored.
 
     Args:
-        network: receives the weights; keeps its tokenizer where the file has none.
-        state: has all entries that the network has a place for, of the right shapes.
-        path: where it was read from.
+        network: network that receives the weights; it keeps its tokenizer if the file has none.
+        state: released state dict with all weights of the network.
+        path: file of the state dict, used in error messages.
 
     Raises:
-        InputError: keys have a bias, which would be lost, or the file holds two different quantisers.
+        InputError: a bias of the keys is not zero and would be lost, or the file holds two different quantisers.
     """
     for name, value in state.items():
         if name.endswith(KEY_BIAS) and value.count_nonzero():
             raise InputError(
-                f"{path}: {name} is not zero, and keys have no bias here, because the softmax does not see one: give "
-                "weights that the released code trained, where it is a constant"
+                f"{path}: {name} is not zero, but keys have no bias here, because it does not affect the softmax: give "
+                "weights trained by the released code, where it is constant"
             )
         if name.startswith(QUANTIZER) and not name.endswith(HITS):
             second = state.get(_again(name))
             if second is not None and not torch.equal(value, second):
                 raise InputError(
-                    f"{path}: {_again(name)} differs from {name}, and the released code has one quantiser under both "
-                    "names: give the file as that code wrote it"
+                    f"{path}: {_again(name)} differs from {name}, but the released code has one quantiser for both "
+                    "names: give an unchanged file of that code"
                 )
     own = network.state_dict()
     with torch.no_grad():
@@ -89,22 +89,22 @@ def take(network: RealIISRNetwork, state: Mapping[str, Tensor], path: Path) -> N
 
 
 def read_trained(path: Path) -> dict[str, Tensor]:
-    """Read the model of a file of the released training code, or a plain state dict; no code in the file is run.
+    """Read the model in a file of the released training code, or a plain state dict, without running code in the file.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or holds something else.
+        InputError: there is no such file, it cannot be read, or it holds something else.
     """
-    # the optimizer's state, which lies beside the model, is twice its size
-    held: Any = read_released(path, mapped=True)
-    trainer = held.get("trainer") if isinstance(held, dict) else None
+    # Mapped, because the optimizer's state in the same file is twice as large as the model.
+    content: Any = read_released(path, mapped=True)
+    trainer = content.get("trainer") if isinstance(content, dict) else None
     if isinstance(trainer, dict):
         if "var_wo_ddp" not in trainer:
             raise InputError(
                 f"{path} holds no model under trainer and var_wo_ddp but {', '.join(map(repr, list(trainer)[:4]))}: "
                 "give the file of the transformer, Real-IISR.pth or VARSR.pth; VQVAE.pth is a tokenizer alone"
             )
-        held = trainer["var_wo_ddp"]
-    return unwrapped(plain_state_dict(held, path))
+        content = trainer["var_wo_ddp"]
+    return unwrapped(plain_state_dict(content, path))
 
 
 def _again(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Files of weights that other code wrote: read safely, and taken only where every name and shape is as expected."""
+"""Safe reading of released weights, and the check that all names and shapes are as expected."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,33 +15,34 @@ from lit_thermal.weights_file import check_finite, check_kinds, check_tensors
 
 
 def read_released(path: Path, mapped: bool = False) -> Any:
-    """Return what the released code saved to a file, onto the CPU; only tensors and plain values are unpickled.
+    """Read a file of the released code onto the CPU; only tensors and plain values are unpickled.
 
     Args:
-        path: of the file.
-        mapped: leave tensors in the file until they are used, for files with more than what is taken.
+        path: file to read.
+        mapped: map tensors from the file and read only those that are used.
 
     Raises:
-        InputError: there is no such file, it cannot be read, holds more than that, or is one of ours.
+        InputError: there is no such file, it cannot be read, it holds other objects, or it is a checkpoint of this
+            package.
     """
     if not is_plain(path):
         raise InputError(f"{path} is not a file; give the file of weights that the released code wrote")
-    held = read_values(path, mapped)
-    if isinstance(held, dict) and "lit_thermal" in held:
-        raise InputError(f"{path} is a checkpoint of lit_thermal already: give it by --ckpt_path as it is")
-    return held
+    content = read_values(path, mapped)
+    if isinstance(content, dict) and "lit_thermal" in content:
+        raise InputError(f"{path} is already a checkpoint of lit_thermal: give it by --ckpt_path")
+    return content
 
 
 def read_state_dict(path: Path, wrapped: bool = False) -> dict[str, Tensor]:
-    """Read a plain state dict, name to tensor, onto the CPU; no code in the file is run.
+    """Read a plain state dict onto the CPU, without running code in the file.
 
     Args:
-        path: of the file.
-        wrapped: it may lie under `state_dict`, and its names may carry what wrappers put before them (`module.`,
-            `_orig_mod.`), which is taken off.
+        path: file to read.
+        wrapped: accept a state dict under the key `state_dict`, and remove prefixes of wrappers (`module.`,
+            `_orig_mod.`) from its names.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or holds something else.
+        InputError: there is no such file, it cannot be read, or it holds something else.
     """
     state = read_released(path)
     if wrapped and isinstance(state, dict):
@@ -50,38 +51,38 @@ def read_state_dict(path: Path, wrapped: bool = False) -> dict[str, Tensor]:
     return unwrapped(state) if wrapped else state
 
 
-def plain_state_dict(held: Any, path: Path) -> dict[str, Tensor]:
-    """Return what a file held where that is a plain state dict, name to tensor.
+def plain_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the content of a file after checking that it is a plain state dict.
 
     Raises:
-        InputError: it is something else.
+        InputError: the content is no state dict.
     """
-    if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
-        keys = f" but {', '.join(map(repr, list(held)[:4]))}" if isinstance(held, dict) and held else ""
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        keys = f" but {', '.join(map(repr, list(content)[:4]))}" if isinstance(content, dict) and content else ""
         raise InputError(
-            f"{path} holds no plain state dict (names to tensors){keys}: save what the network's state_dict() gives"
+            f"{path} holds no plain state dict (names to tensors){keys}: save the network's state_dict() instead"
         )
-    return held
+    return content
 
 
 def check_layout(state: Mapping[str, Tensor], layout: Mapping[str, Tensor], path: Path, method: str) -> None:
-    """Check that a state dict has exactly the entries of a layout, by name, shape and kind, and finite.
+    """Check that a state dict has exactly the entries of a layout, by name, shape and dtype, and that all are finite.
 
     Args:
-        state: what was read.
-        layout: name to a tensor of the right shape.
-        path: where it was read from.
-        method: whose layout it is.
+        state: state dict of the file.
+        layout: tensors of the right shapes, by name.
+        path: file of the state dict, used in error messages.
+        method: method with this layout.
 
     Raises:
-        InputError: it does not; the sentence counts what is missing, unexpected and of another shape.
+        InputError: the entries differ; the message counts missing, unexpected and reshaped ones.
     """
-    if differences := compare(layout, state).told():
+    if differences := compare(layout, state).describe():
         raise InputError(
             f"{path} is not in the released layout of {method} ({len(layout)} entries): of its {len(state)} entries "
-            f"{differences}; give the file that the released code wrote for the published network"
+            f"{differences}; give a file of the released code for the published network"
         )
     check_tensors(state, path)
-    # tables of places follow from the configuration and are not taken
+    # Integer tables of positions follow from the configuration and are not copied.
     check_kinds(state, {name: value for name, value in layout.items() if value.is_floating_point()}, path)
     check_finite(state, layout, path)

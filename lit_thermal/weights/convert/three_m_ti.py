@@ -19,18 +19,18 @@ UNET, VAE = "state_dict_unet", "state_dict_vae"
 
 
 def convert(reference: Path, base: Path) -> SuperResolver:
-    """Build the published 3M-TI with the weights that the released code wrote, on those of SD-Turbo.
+    """Build the published 3M-TI with released weights on the base weights of SD-Turbo.
 
-    The ranks of LoRA are those of the file. Weights in half precision become float32.
+    The LoRA ranks are those of the file. Weights in half precision become float32.
 
     Args:
-        reference: what the released training code saved.
-        base: folder of SD-Turbo, or its name on the hub: the autoencoder comes from there, of which the file holds
-            LoRA and skips alone.
+        reference: file of the released training code.
+        base: folder of SD-Turbo, or its name on the hub, for the base weights of the autoencoder; the file holds only
+            its LoRA and skips.
 
     Raises:
-        InputError: the file cannot be read, its entries are not those of the released networks, or SD-Turbo cannot be
-            had.
+        InputError: the file cannot be read, its entries are not those of the released networks, or SD-Turbo is not
+            found.
     """
     unet_state, vae_state = _read(reference)
     local = base.expanduser()
@@ -52,7 +52,7 @@ def convert(reference: Path, base: Path) -> SuperResolver:
 
 
 def released_names(autoencoder: nn.Module) -> dict[str, str]:
-    """Return the names of the entries that the released code saves of the autoencoder, each to our name.
+    """Return our name of each autoencoder entry that the released code saves, by released name.
 
     Args:
         autoencoder: a `ViewAutoencoder` with LoRA.
@@ -66,15 +66,15 @@ def released_names(autoencoder: nn.Module) -> dict[str, str]:
 
 
 def published(base: str, unet_rank: int = 16, vae_rank: int = 4) -> dict[str, Any]:
-    """Return class path and arguments of the released network; what only training reads stays out of it.
+    """Return class path and arguments of the released network, without arguments of the training.
 
-    Nothing that shapes the result is left to a default, so that a later change of one does not change old weights.
-    The prompt is the one that the released code has for an image without tags.
+    All arguments that affect the result are given, so that changed defaults do not affect converted weights. The prompt
+    is that of the released code for an image without tags.
 
     Args:
-        base: folder of SD-Turbo or its name on the hub.
-        unet_rank: of LoRA in the UNet.
-        vae_rank: of LoRA in the autoencoder.
+        base: folder of SD-Turbo, or its name on the hub.
+        unet_rank: LoRA rank of the UNet.
+        vae_rank: LoRA rank of the autoencoder.
     """
     return {
         "class_path": "lit_thermal.methods.three_m_ti.module.ThreeMTI",
@@ -105,13 +105,13 @@ def published(base: str, unet_rank: int = 16, vae_rank: int = 4) -> dict[str, An
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The state dicts of UNet and autoencoder."""
-    held = read_released(path)
+    """Return the state dicts of UNet and autoencoder."""
+    content = read_released(path)
     states = []
     for key in (UNET, VAE):
-        state = held.get(key) if isinstance(held, dict) else None
+        state = content.get(key) if isinstance(content, dict) else None
         if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-            keys = f" but {', '.join(map(repr, list(held)[:4]))}" if isinstance(held, dict) and held else ""
+            keys = f" but {', '.join(map(repr, list(content)[:4]))}" if isinstance(content, dict) and content else ""
             raise InputError(
                 f"{path} holds no {key} (names to tensors), as the released training code saves it{keys}: give a file "
                 "that it wrote, such as model_8001.pkl"
@@ -121,7 +121,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def _rank(state: Mapping[str, Tensor], adapter: str, path: Path) -> int:
-    """The rank of LoRA that a state dict holds."""
+    """Return the LoRA rank of a state dict."""
     ending = f".lora_A.{adapter}.weight"
     found = {value.shape[0]: name for name, value in state.items() if name.endswith(ending) and value.ndim}
     if len(found) == 1:
@@ -129,4 +129,6 @@ def _rank(state: Mapping[str, Tensor], adapter: str, path: Path) -> int:
     if not found:
         raise InputError(f"{path} holds no LoRA: no name ends in {ending}; give a file that the released code wrote")
     ranks = " and ".join(f"{rank} ({name})" for rank, name in list(found.items())[:2])
-    raise InputError(f"{path} holds LoRA of several ranks, {ranks}, and 3M-TI has one rank in all layers of a network")
+    raise InputError(
+        f"{path} holds LoRA of several ranks, {ranks}, but 3M-TI has the same rank in all layers of a network"
+    )

@@ -1,4 +1,4 @@
-"""VARSR's released layout, from whose weights the training of Real-IISR starts."""
+"""VARSR's released layout: the training of Real-IISR starts from its weights."""
 
 import logging
 from pathlib import Path
@@ -15,9 +15,9 @@ from lit_thermal.weights.convert.real_iisr_layout import (
     HITS,
     MASKS,
     TOKENIZER,
+    copy_released,
     read_trained,
     released_layout,
-    take,
 )
 from lit_thermal.weights.convert.reference import check_layout
 
@@ -26,19 +26,19 @@ _log = logging.getLogger(__name__)
 
 
 def convert(reference: Path) -> SuperResolver:
-    """Build what Real-IISR's training takes of the weights that the released code of VARSR wrote.
+    """Build a start model for Real-IISR's training from released weights of VARSR.
 
-    It is Real-IISR without thermal guidance and with a static codebook, VARSR without its diffusion refiner, so that
-    its state dict has what VARSR's file gives and nothing else. Where the file has no tokenizer, neither has the state
-    dict. In a Real-IISR that is made from it, all that is not in it starts anew; so do the embeddings of the places,
-    where guidance is appended to the prefix: VARSR's has 1025 tokens.
+    It is a Real-IISR without thermal guidance and with a static codebook, which equals VARSR without its diffusion
+    refiner, so that its state dict holds exactly the weights of VARSR's file. If the file has no tokenizer, the state
+    dict has none either. A Real-IISR that loads these weights initialises all others itself. This includes the position
+    embeddings if guidance is appended to the prefix, because VARSR's prefix has 1025 tokens.
 
     Args:
-        reference: checkpoint of the released training code, whose model lies under `trainer` and `var_wo_ddp`, or the
-            state dict of that model alone.
+        reference: checkpoint of the released training code, with the model under `trainer` and `var_wo_ddp`, or a file
+            with only the state dict of that model.
 
     Raises:
-        InputError: the file cannot be read, or entries that are taken are missing or of another shape.
+        InputError: the file cannot be read, or needed entries are missing or have another shape.
     """
     state = read_trained(reference)
     model = build_model(published())
@@ -51,15 +51,15 @@ def convert(reference: Path) -> SuperResolver:
         if has_tokenizer or not name.startswith(TOKENIZER)
     }
     check_layout({name: value for name, value in state.items() if name in wanted}, wanted, reference, "VARSR")
-    take(model.network, state, reference)
+    copy_released(model.network, state, reference)
     if not has_tokenizer:
         model.register_state_dict_post_hook(_without_tokenizer)
-    _tell(reference, [name for name in state if name not in wanted], has_tokenizer)
+    _log_unused(reference, [name for name in state if name not in wanted], has_tokenizer)
     return model.eval()
 
 
 def published() -> dict[str, Any]:
-    """Return class path and arguments of the part of VARSR that Real-IISR starts from, as `real_iisr.published`."""
+    """Return class path and arguments of the start model, as `real_iisr.published` does."""
     config = real_iisr.published()
     config["init_args"] |= {
         "structure": "lit_thermal.blocks.thermal_structure.NoStructure",
@@ -76,14 +76,14 @@ def _without_tokenizer(
         del state[name]
 
 
-def _tell(path: Path, left: list[str], has_tokenizer: bool) -> None:
-    """Say what of the file is not taken, by the first part of the names, and where the tokenizer comes from."""
+def _log_unused(path: Path, unused: list[str], has_tokenizer: bool) -> None:
+    """Log the unused entries of the file, by the first part of their names, and where the tokenizer comes from."""
     counts: dict[str, int] = {}
-    for name in left:
+    for name in unused:
         part = name.split(".")[0]
         counts[part] = counts.get(part, 0) + 1
     if counts:
-        _log.info("%s: not taken: %s", path, ", ".join(f"{part} ({count})" for part, count in counts.items()))
+        _log.info("%s: not used: %s", path, ", ".join(f"{part} ({count})" for part, count in counts.items()))
     if has_tokenizer:
         _log.info("%s has a tokenizer: with --model.tokenizer_weights= the training needs no other file of it", path)
     else:

@@ -133,5 +133,5 @@ def test_the_list_is_kept_in_the_run_folder(tmp_path):
 
 
 def test_there_are_two_actions(root):
-    with pytest.raises(InputError, match=r"data\.damaged is 'ignore'; choose of stop and skip"):
+    with pytest.raises(InputError, match=r"data\.damaged is 'ignore'; must be one of stop, skip"):
         images(root, damaged="ignore")

@@ -7,8 +7,8 @@ from torch.utils.data import Dataset
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.datamodules.image_data import ImageData
-from lit_thermal.data.datamodules.image_samples import KeptShot, Shot
-from lit_thermal.data.datamodules.windows import TrainingSampler
+from lit_thermal.data.datamodules.sample import CachedSample, Sample
+from lit_thermal.data.datamodules.training_sampler import TrainingSampler
 from lit_thermal.data.degradations.conditions import Complete, DisplacedGuide, ShuffledGuide, ThermalOnly
 from lit_thermal.errors import InputError
 
@@ -21,11 +21,11 @@ class Counted:
     def __init__(self, name: str) -> None:
         self.name, self.reads = name, 0
 
-    def read(self) -> Shot:
+    def read(self) -> Sample:
         self.reads += 1
         rng = np.random.default_rng(len(self.name))
         hr = rng.integers(1, 256, (40, 48), np.uint8)
-        return Shot(Radiometry(), hr, None, rng.integers(0, 256, (3, 40, 48), np.uint8))
+        return Sample(Radiometry(), hr, None, rng.integers(0, 256, (3, 40, 48), np.uint8))
 
 
 class Pictures(ImageData):
@@ -101,11 +101,11 @@ def test_each_split_is_asked_for_once_and_only_when_needed():
 
 def test_training_images_are_kept_as_far_as_memory_goes():
     data = ready(cache_gib=2500 / 2**30)
-    kept = [isinstance(source, KeptShot) for source in data._sources["train"]]
+    kept = [isinstance(source, CachedSample) for source in data._sources["train"]]
     assert kept == [True, True, False, False, False, False]
     list(data.train_dataloader())
     assert [source.reads for source in data._sources["train"][2:]] == [1] * 4
-    assert not any(isinstance(source, KeptShot) for source in ready(cache_gib=0)._sources["train"])
+    assert not any(isinstance(source, CachedSample) for source in ready(cache_gib=0)._sources["train"])
 
 
 def test_a_loader_for_each_condition():

@@ -76,7 +76,7 @@ def test_arguments_about_guides_are_not_taken() -> None:
     [
         ({"size": 66}, "data.size 66 is not a multiple of data.scale 4; take 68"),
         ({"crop": 17}, "data.crop 17 at scale 4 needs images of 68 pixels, but data.size is 64"),
-        ({"scenario": "rain"}, "data.scenario 'rain' is unknown"),
+        ({"scenario": "rain"}, "data.scenario is 'rain'; must be"),
     ],
 )
 def test_bad_arguments(arguments: dict, words: str) -> None:

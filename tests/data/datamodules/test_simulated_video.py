@@ -136,7 +136,7 @@ def test_default_degradation_can_be_sent_to_a_worker() -> None:
         ({"crop": 9}, "data.crop 9 at scale 4 needs clips of 36 pixels, but data.size is 32: take a crop of 1 to 8"),
         ({"train_clips": 0}, "data.train_clips is 0"),
         ({"eval_batch_size": 0}, "data.eval_batch_size is 0"),
-        ({"scenario": "rain"}, "scenario 'rain' is unknown"),
+        ({"scenario": "rain"}, "data.scenario is 'rain'; must be one of"),
         ({"test_scenarios": []}, "data.test_scenarios is empty"),
     ],
 )

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.datamodules.image_samples import KeptShot, Shot, WholeImages
+from lit_thermal.data.datamodules.image_samples import WholeImages
+from lit_thermal.data.datamodules.sample import CachedSample, Sample
 from lit_thermal.data.datamodules.windows import Source, TargetWindows
 from lit_thermal.data.degradations.conditions import (
     BlurredInput,
@@ -34,7 +35,7 @@ def data(count: int = 5) -> WholeImages:
     sources = []
     for number in range(count):
         hr, guide = rng.integers(0, 256, (40, 48), np.uint8), rng.integers(0, 256, (3, 40, 48), np.uint8)
-        sources.append(KeptShot(f"image{number}", Shot(Radiometry(), hr, None, guide), 1))
+        sources.append(CachedSample(f"image{number}", Sample(Radiometry(), hr, None, guide), 1))
     return WholeImages(sources, scale=8, guided=True, degradation=Bicubic(), seed=0)
 
 
@@ -189,8 +190,8 @@ def test_shuffled_guides_are_each_anothers(count):
 
 def test_shuffled_guide_of_another_size_and_of_one_image():
     images = data(2)
-    small = images.sources[1].shot
-    images.sources[1] = KeptShot("small", replace(small, hr=small.hr[:16, :24], guide=small.guide[:, :16, :24]), 1)
+    small = images.sources[1].sample
+    images.sources[1] = CachedSample("small", replace(small, hr=small.hr[:16, :24], guide=small.guide[:, :16, :24]), 1)
     shuffled = ConditionedSamples(images, ShuffledGuide())
     assert shuffled[0]["guide"].shape == (3, 40, 48) and shuffled[1]["guide"].shape == (3, 16, 24)
     with pytest.raises(InputError, match="ShuffledGuide needs a second image to take the guide of 'image0' from"):
@@ -201,13 +202,13 @@ def test_a_shuffled_guide_is_that_of_an_image_that_has_one():
     images = data(4)
     for index in (0, 2):
         source = images.sources[index]
-        images.sources[index] = KeptShot(source.name, replace(source.shot, guide=None), 1)
+        images.sources[index] = CachedSample(source.name, replace(source.sample, guide=None), 1)
     shuffled = ConditionedSamples(images, ShuffledGuide())
     # who has none keeps none; image 1 would have got that of image 3, and 3 that of 1, without a look at 0 and 2
     assert same(shuffled[0], images[0]) and same(shuffled[2], images[2])
     assert torch.equal(shuffled[1]["guide"], images[3]["guide"]) and shuffled[1]["has_guide"]
     # half the data set away from 3 of 5 lies 0, which has none; 1 is the next
-    images.sources.append(KeptShot("more", replace(images.sources[1].shot, guide=None), 1))
+    images.sources.append(CachedSample("more", replace(images.sources[1].sample, guide=None), 1))
     assert torch.equal(ConditionedSamples(images, ShuffledGuide())[3]["guide"], images[1]["guide"])
     images.sources[1] = images.sources[0]
     with pytest.raises(InputError, match="ShuffledGuide needs a second image to take the guide of 'image3' from"):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.datamodules.image_samples import KeptShot, Shot, TrainingCrops
+from lit_thermal.data.datamodules.image_samples import TrainingCrops
+from lit_thermal.data.datamodules.sample import CachedSample, Sample
 from lit_thermal.data.datamodules.simulated_pairs import SimulatedPairs
 from lit_thermal.data.degradations.degradation import Bicubic
 from lit_thermal.data.degradations.misalignment import (
@@ -143,7 +144,7 @@ def crops(misalignment: Misalignment | None, crop: int = 4, **arguments) -> Trai
     sources = []
     for number in range(3):
         hr, guide = draw.integers(0, 256, (40, 48), np.uint8), draw.integers(0, 256, (3, 40, 48), np.uint8)
-        sources.append(KeptShot(f"image{number}", Shot(Radiometry(), hr, None, guide if number else None), 1))
+        sources.append(CachedSample(f"image{number}", Sample(Radiometry(), hr, None, guide if number else None), 1))
     options = {"guided": True, "degradation": Bicubic(), "augment": True, "samples": 9, "seed": 3} | arguments
     return TrainingCrops(sources, scale=4, crop=crop, misalignment=misalignment, **options)
 

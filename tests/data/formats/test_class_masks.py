@@ -47,7 +47,7 @@ def test_wrong_masks(tmp_path):
         read_mask(tmp_path / "absent.png", 15)
     with pytest.raises(InputError, match="no mask of d and 1 more"):
         find_masks(tmp_path, ["a", "d", "e"])
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         find_masks(tmp_path / "absent", ["a"])
 
 
@@ -58,7 +58,7 @@ def test_masks_follow_their_image():
     assert place_mask(mask, (2, 3), "cropped", "x").tolist() == [[0, 0, 1]] * 2
     for change, size, says in [
         (None, (2, 4), "--change"),
-        ("resized", (4, 4), "no plain"),
+        ("resized", (4, 4), "changes the aspect ratio"),
         ("cropped", (5, 8), "not cropped"),
     ]:
         with pytest.raises(InputError, match=says):

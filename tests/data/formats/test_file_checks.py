@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from lit_thermal.data.formats.file_checks import look
+from lit_thermal.data.formats.file_checks import check_files
 
 
 def test_an_interrupt_does_not_wait_for_what_has_not_begun() -> None:
@@ -18,5 +18,5 @@ def test_an_interrupt_does_not_wait_for_what_has_not_begun() -> None:
         gate.wait(0.05)
 
     with pytest.raises(KeyboardInterrupt):
-        look({str(number): number for number in range(2000)}, check, "numbers")
+        check_files({str(number): number for number in range(2000)}, check, "numbers")
     assert len(begun) < 1000

@@ -162,7 +162,7 @@ def test_signed_counts_are_read_where_none_is_negative(tmp_path: Path) -> None:
     image = image.astype(np.int16)
     image[1, 1] = -30
     tifffile.imwrite(tmp_path / "b.tif", image)
-    assert "+ 30" in refused(tmp_path / "b.tif", "int16 down to -30, not counts of 8 or 16 bit: convert it to uint16")
+    assert "+ 30" in refused(tmp_path / "b.tif", "int16 values down to -30, not 8-bit or 16-bit counts: convert it")
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.uint32, np.int32])
@@ -171,7 +171,7 @@ def test_the_sentence_on_other_types_holds_a_command_that_works(
 ) -> None:
     values = (counts(4, 5) + 150).astype(kind)
     tifffile.imwrite(tmp_path / "it's.tif", values)
-    said = refused(tmp_path / "it's.tif", f"{np.dtype(kind)}, not counts of 8 or 16 bit: convert it to uint16")
+    said = refused(tmp_path / "it's.tif", f"{np.dtype(kind)}, not 8-bit or 16-bit counts: convert it to uint16")
     monkeypatch.chdir(tmp_path)
     assert os.system(said[said.index("python -c") :].replace("python", sys.executable, 1)) == 0
     factor = 100 if np.dtype(kind).kind == "f" else 1
@@ -269,7 +269,7 @@ def test_what_is_no_plain_file_is_refused_without_waiting(tmp_path: Path) -> Non
     (tmp_path / "device.png").symlink_to("/dev/zero")
     refused(tmp_path / "device.png", "is a pipe, a socket or a device")
     (tmp_path / "folder.png").mkdir()
-    refused(tmp_path / "folder.png", "is a folder where an image is expected")
+    refused(tmp_path / "folder.png", "is a folder, but an image is expected")
     (tmp_path / "gone.png").symlink_to("nowhere")
     refused(tmp_path / "gone.png", "link to a file that does not exist")
     (tmp_path / "round.png").symlink_to("round.png")

@@ -49,10 +49,10 @@ def test_what_is_written_is_read(tmp_path):
     ("text", "says"),
     [
         ("<annotation><object>", "cannot be read as XML"),
-        ("<svg></svg>", "XML of <svg>"),
+        ("<svg></svg>", "has the root <svg>"),
         ("<annotation><object><name>a</name></object></annotation>", "no <bndbox>"),
         ("<annotation><object><bndbox></bndbox></object></annotation>", "no <name>"),
-        (LLVIP.replace("<xmax>110</xmax>", "<xmax>9</xmax>"), "object 1 .* has the box 10, 20, 9, 220"),
+        (LLVIP.replace("<xmax>110</xmax>", "<xmax>9</xmax>"), "object 1 .* has the invalid box 10, 20, 9, 220"),
         (LLVIP.replace("<ymax>120</ymax>", "<ymax>low</ymax>"), "object 2 .* nan"),
     ],
 )
@@ -63,14 +63,14 @@ def test_wrong_voc(tmp_path, text, says):
 
 
 def test_sources_that_are_none(tmp_path):
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         read_objects(tmp_path / "absent", ["a"])
     (tmp_path / "a.xml").write_text(LLVIP)
     with pytest.raises(InputError, match=r"no b\.xml and 1 more"):
         read_objects(tmp_path, ["a", "b", "c"])
     with pytest.raises(InputError, match="coco are a JSON file"):
         read_objects(tmp_path, ["a"], "coco")
-    with pytest.raises(InputError, match="'person', and m3fd has People"):
+    with pytest.raises(InputError, match="'person', but m3fd has only People"):
         read_objects(tmp_path, ["a"], "m3fd")
 
 
@@ -98,8 +98,8 @@ def test_coco(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"categories": []}, "not COCO's JSON"),
-        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3]}]}, "not COCO's JSON"),
+        ({"categories": []}, "not COCO's instances JSON"),
+        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3]}]}, "not COCO's instances JSON"),
         ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 0, 5]}]}, "annotation 1"),
         ({"images": [{"id": 7, "file_name": "a/x.png"}, {"id": 8, "file_name": "b/x.png"}], "annotations": []}, "name"),
     ],
@@ -124,7 +124,7 @@ def test_boxes_follow_their_image():
     assert cut.boxes.tolist() == [[100, 200, 300, 400]]
     with pytest.raises(InputError, match="--change"):
         place_objects(objects, (512, 640), None, "x")
-    with pytest.raises(InputError, match="no plain resizing"):
+    with pytest.raises(InputError, match="changes the aspect ratio"):
         place_objects(objects, (640, 640), "resized", "x")
     with pytest.raises(InputError, match="not cropped"):
         place_objects(objects, (2048, 640), "cropped", "x")

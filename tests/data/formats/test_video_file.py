@@ -57,7 +57,7 @@ def test_a_matrix_that_is_written_by_hand_turns_too(tmp_path: Path) -> None:
     assert open_clip(path).size == (48, 64)
     data[place : place + 36] = struct.pack(">9i", 46341, 46341, 0, -46341, 46341, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
-    with pytest.raises(InputError, match="no multiple of 90 degrees"):
+    with pytest.raises(InputError, match="not a multiple of 90 degrees"):
         open_clip(path)
 
 
@@ -79,7 +79,7 @@ def test_an_avi_that_lacks_frames_at_its_end_is_truncated(tmp_path: Path) -> Non
     assert struct.unpack_from("<I", data, place) == (12,)
     struct.pack_into("<I", data, place, 40)
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"holds 12 of 40 frames"):
+    with pytest.raises(InputError, match=r"holds only 12 of 40 frames"):
         open_clip(path)
 
 
@@ -123,12 +123,12 @@ def test_what_is_no_video_opens_no_other_file(tmp_path: Path) -> None:
 def test_too_many_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_video(tmp_path / "a.mkv", ramp(3), "ffv1", "gray")
     monkeypatch.setenv("LIT_THERMAL_MAX_PIXELS", "3071")
-    with pytest.raises(InputError, match=r"a\.mkv declares 64x48 pixels, more than the 3071 .* LIT_THERMAL_MAX_PIXELS"):
+    with pytest.raises(InputError, match=r"a\.mkv declares 64x48 pixels, more than the limit of 3071: .*_MAX_PIXELS"):
         open_clip(path)
     monkeypatch.setenv("LIT_THERMAL_MAX_PIXELS", "3072")
     assert open_clip(path).length == 3
     monkeypatch.setenv("LIT_THERMAL_MAX_PIXELS", "many")
-    with pytest.raises(InputError, match="whole number above 0"):
+    with pytest.raises(InputError, match="integer above 0"):
         check_pixels(1, 1, "x")
     monkeypatch.delenv("LIT_THERMAL_MAX_PIXELS")
     with pytest.raises(InputError, match="60000x60000"):

@@ -10,7 +10,7 @@ from lit_thermal.data.readers.flir_iisr import FLIRIISR, FullSizeInput
 from lit_thermal.errors import InputError
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "flir_iisr"
-NAMES = [f"{scene:06d}_{shot}" for scene in range(5) for shot in range(2)]
+NAMES = [f"{scene:06d}_{sample}" for scene in range(5) for sample in range(2)]
 
 
 def write(path: Path, height: int, width: int, channels: int = 1) -> np.ndarray:
@@ -153,7 +153,7 @@ def test_folders_that_do_not_go_together_are_one_sentence(tmp_path):
         opened(tmp_path / "names", "test")
     (tmp_path / "empty").mkdir()
     (tmp_path / "photos" / "HR").mkdir(parents=True)
-    for root, words in (("empty", "expected {HR,LR}/"), ("photos", "expected {HR,LR}/"), ("none", "does not exist")):
+    for root, words in (("empty", r"/\{HR,LR\}/"), ("photos", r"/\{HR,LR\}/"), ("none", "does not exist")):
         for stage in ("test", "predict"):
             with pytest.raises(InputError, match=words) as caught:
                 opened(tmp_path / root, stage)

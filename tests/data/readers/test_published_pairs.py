@@ -5,8 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from lit_thermal.data.readers.image_folders import ImageFolders
-from lit_thermal.data.readers.published_pairs import IRVI, LLVIP, M3FD, PBVS, TNO, RoadScene
+from lit_thermal.data.readers.folder_reader import FolderReader
+from lit_thermal.data.readers.irvi import IRVI
+from lit_thermal.data.readers.llvip import LLVIP
+from lit_thermal.data.readers.m3fd import M3FD
+from lit_thermal.data.readers.pbvs import PBVS
+from lit_thermal.data.readers.roadscene import RoadScene
+from lit_thermal.data.readers.tno import TNO
 from lit_thermal.errors import InputError
 
 
@@ -24,14 +29,14 @@ def pairs(root: Path, thermal: str, visible: str, names: list[str], channels: in
         write(root / visible / name, channels=channels)
 
 
-def opened(kind: type[ImageFolders], root: Path, *stages: str, **changes) -> ImageFolders:
+def opened(kind: type[FolderReader], root: Path, *stages: str, **changes) -> FolderReader:
     data = kind(root=str(root), **{"num_workers": 0, "crop": 1, "batch_size": 2} | changes)
     for stage in stages:
         data.setup(stage)
     return data
 
 
-def found(data: ImageFolders) -> dict[str, list[str]]:
+def found(data: FolderReader) -> dict[str, list[str]]:
     return {split: [source.name for source in sources] for split, sources in data._sources.items()}
 
 
@@ -135,17 +140,17 @@ def test_tno_is_for_testing_unless_it_is_split(tmp_path: Path) -> None:
     assert found(data) == {"test": ["01", "02", "03"]}
     batch = next(iter(data.test_dataloader()[0]))
     assert batch["has_guide"].item() and torch.equal(batch["guide"], batch["guide"][:, :1].expand(-1, 3, -1, -1))
-    with pytest.raises(InputError, match=r"no images for train: .*set data.split"):
+    with pytest.raises(InputError, match=r"no images for train found in .*set data.split"):
         opened(TNO, tmp_path, "fit")
     assert len(found(opened(TNO, tmp_path, "fit", split=[0.4, 0.3, 0.3]))["train"]) == 1
 
 
 @pytest.mark.parametrize("kind", [PBVS, LLVIP, M3FD, RoadScene, TNO, IRVI])
 def test_a_wrong_root_is_one_sentence_with_the_tree_and_what_was_found(
-    kind: type[ImageFolders], tmp_path: Path
+    kind: type[FolderReader], tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
     for root, words in ((tmp_path, "photos/"), (tmp_path / "none", "does not exist")):
         with pytest.raises(InputError, match=words) as caught:
             opened(kind, root, "test")
-        assert f"expected {kind.expected}" in str(caught.value) and "\n" not in str(caught.value)
+        assert f"expected {root}/{kind.tree}" in str(caught.value) and "\n" not in str(caught.value)

@@ -10,7 +10,8 @@ from PIL import Image
 
 from lit_thermal.batch import Radiometry, is_observed
 from lit_thermal.data.datamodules.simulated_video import SimulatedVideo
-from lit_thermal.data.datamodules.windows import Source, TrainingSampler, TrainingWindows, window_starts
+from lit_thermal.data.datamodules.training_sampler import TrainingSampler
+from lit_thermal.data.datamodules.windows import Source, TrainingWindows, window_starts
 from lit_thermal.data.degradations.conditions import CoarserInput, Complete
 from lit_thermal.data.degradations.degradation import Bicubic, BlurNoise
 from lit_thermal.data.formats.video_file import VideoWriter
@@ -230,7 +231,7 @@ def test_a_flat_folder_is_split_by_shares_or_lists(tmp_path: Path) -> None:
     for index in range(2, 10):
         for file in (tmp_path / f"c{index}").iterdir():
             file.unlink()
-    with pytest.raises(InputError, match=r"2 clips .* do not suffice"):
+    with pytest.raises(InputError, match=r"has 2 clips, too few for data.split"):
         find_splits(tmp_path, [0.8, 0.1, 0.1], 0)
 
 
@@ -241,17 +242,17 @@ def fails(folder: VideoFolder, stage: str, words: str) -> None:
 
 
 def test_a_wrong_root_is_told_what_is_expected_and_what_is_there(tmp_path: Path) -> None:
-    fails(data(tmp_path / "none"), "fit", r"does not exist; expected \{train,val,test\}/CLIP")
-    fails(data(tmp_path), "fit", "expected.*it is empty")
+    fails(data(tmp_path / "none"), "fit", r"does not exist; expected .*/\{train,val,test\}/CLIP")
+    fails(data(tmp_path), "fit", "no clips found in .*; expected .* is empty")
     (tmp_path / "train").mkdir()
-    fails(data(tmp_path), "fit", "in train/, it is empty")
+    fails(data(tmp_path), "fit", "train is empty")
     write_clip(tmp_path / "a", 7)
-    fails(data(tmp_path / "a"), "fit", "it holds 000.png")
+    fails(data(tmp_path / "a"), "fit", "holds 000.png")
     (tmp_path / "train").rmdir()
-    fails(data(tmp_path), "fit", "it holds a/; .*data.split to shares")
-    fails(data(tmp_path / "a", split=[0.8, 0.1, 0.1]), "fit", "no clips: expected CLIP/.*it holds 000.png")
+    fails(data(tmp_path), "fit", "holds a/; .*data.split to shares")
+    fails(data(tmp_path / "a", split=[0.8, 0.1, 0.1]), "fit", "no clips found in .*; expected .*/CLIP/.* holds 000.png")
     write_clip(tmp_path / "train" / "b", 7)
-    fails(data(tmp_path), "fit", "no clips for val .it has some for train")
+    fails(data(tmp_path), "fit", "no clips for val found in .*it has some for train")
     fails(data(tmp_path), "test", "no clips for test")
     fails(data(tmp_path), "predict", "no clips to restore")
 

@@ -311,7 +311,7 @@ def test_visible_view_and_its_second_camera() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(InputError, match="scenario 'rain' is unknown"):
+    with pytest.raises(InputError, match="scenario is 'rain'; must be one of"):
         make_scene(0, 0, scenario="rain")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least 16"):
         make_scene(0, 0, size=8)

@@ -1,11 +1,11 @@
-"""The shapes of what a test leaves in its run folder, as far as a report reads it."""
+"""Shapes of the files of a tested run, as far as a report reads them."""
 
 from lit_thermal.shapes import COUNT, LARGEST, Each, Number, OneOf
 
 _MEASURED = Each((None, Number()))
-"""Metric to its value; null where it was not finite."""
+"""Values by metric; null for a value that was not finite."""
 _GAIN = (Number(low=1e-12), Number(high=-1e-12))
-"""A mapping that can be undone."""
+"""A gain other than 0, so that the mapping can be inverted."""
 _COST = (None, Number(low=0))
 
 METRICS = {

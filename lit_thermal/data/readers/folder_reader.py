@@ -1,4 +1,4 @@
-"""What all readers of image folders have in common."""
+"""The base of all readers of image folders."""
 
 import logging
 from abc import abstractmethod
@@ -8,39 +8,39 @@ from pathlib import Path
 from typing import Any
 
 from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
-from lit_thermal.data.datamodules.image_samples import ShotSource
-from lit_thermal.data.formats.file_checks import check_gray, look
+from lit_thermal.data.datamodules.sample import SampleSource
+from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import read_header
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
-from lit_thermal.data.readers.image_triplets import ImageFiles, Trio, found_instead, match_files
-from lit_thermal.data.readers.splits import Split, divide, fits
+from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet, match_files
+from lit_thermal.data.readers.splits import Split, divide, fits, found_instead, no_root
 from lit_thermal.errors import InputError
 
 _log = logging.getLogger(__name__)
 
 
-class ImageFolders(ImageData):
-    """Images in folders of one root; a reader adds `find`, `data_name` and `expected`.
+class FolderReader(ImageData):
+    """Images in folders of one root; a reader adds `find`, `data_name` and `tree`.
 
     Args:
         root: folder of the data.
-        scale: how many times wider and higher the target is.
-        guided: samples have a guide, and say whether it and the thermal image are there.
+        scale: factor by which the target is wider and higher than the input.
+        guided: whether samples have a guide, and flags that tell which camera is present.
         normalize: mapping of 16-bit counts to [0, 1], for each image by itself: the range of its input file, or of its
             target where the input is made of it, without isolated dead and hot pixels ("robust"), its whole range
             ("minmax"), 0.1 % to 99.9 % of it ("percentile"), or division by 65535 ("full"). What lies outside is
             clipped for the network and put back into the result; a target that goes beyond is clipped in training and
             measured unclipped. 8 bit is always divided by 255.
-        leave_out: names of images that are not used, in which ``*``, ``?`` and ``[1-6]`` stand for several; put
+        leave_out: names of images to leave out, in which ``*``, ``?`` and ``[1-6]`` are wildcards; put
             names of digits in quotes, since YAML reads 062_01 as a number.
-        incomplete: images may lack their guide, or their input where that is a file; `has_guide` and `has_lr` tell.
-        options: those of `ImageData`.
+        incomplete: whether images may lack their guide or their input file; `has_guide` and `has_lr` mark them.
+        options: arguments of `ImageData`.
     """
 
-    expected: str
-    """How the root is laid out, for error messages."""
+    tree: str
+    """Layout below the root, such as "{ir,vi}/*.png (or .tif, .jpg)", for error messages."""
     input_files = False
-    """The input is files, so that an image without one has none; otherwise it is made of the target."""
+    """Whether inputs are files; otherwise they are made from the targets."""
 
     def __init__(
         self,
@@ -58,34 +58,38 @@ class ImageFolders(ImageData):
         self.normalize: Normalize = normalize
         self._emptied: dict[ImageSplit, int] = {}
 
+    @property
+    def expected(self) -> str:
+        """Layout that the data should have, for error messages."""
+        return f"{self.root}/{self.tree}"
+
     @abstractmethod
-    def find(self, split: ImageSplit) -> dict[str, Trio]:
-        """The files of the scenes of a split by name, in order; nothing where the data have no such split.
+    def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
+        """Return the files of each scene of a split by name, in order; empty if the data have no such split.
 
         Raises:
-            InputError: the root is laid out otherwise.
+            InputError: the root has another layout.
         """
 
-    def match(self, folders: Trio, target: bool = True) -> dict[str, Trio]:
-        """The files in folders by name (`match_files`); guides are not looked for where nobody wants them."""
+    def match(self, folders: ImageTriplet, target: bool = True) -> dict[str, ImageTriplet]:
+        """Return the files in folders by name (`match_files`); guides are searched only if they are used."""
         folders = folders if self.guided else replace(folders, guide=None)
         return match_files(folders, expected=self.expected, incomplete=self.incomplete, target=target)
 
-    def sources(self, split: ImageSplit) -> Sequence[ShotSource]:
-        """The images of a split but those to leave out, after a look at the headers of their files.
+    def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
+        """Return the images of a split without those to leave out, after a check of their headers.
 
         Raises:
-            InputError: the root is laid out otherwise, or files do not go together.
+            InputError: the root has another layout, or files do not fit each other.
         """
         if not self.root.is_dir():
-            state = "is a file" if self.root.exists() else "does not exist"
-            raise InputError(f"the data root {self.root} {state}; expected {self.expected}")
+            raise InputError(f"{no_root(self.root)}; expected {self.expected}")
         found = self.find(split)
         left_out = [name for name in found if any(fits(name, pattern) for pattern in self.leave_out)]
         if left_out:
             _log.info("left out of the %s images of %s: %s", split, self.data_name, ", ".join(left_out))
 
-        def opened(name: str, files: Trio) -> ImageFiles:
+        def opened(name: str, files: ImageTriplet) -> ImageFiles:
             image = self._open(name, files, split)
             # those that leave damaged images out read all files themselves
             for path in filter(None, () if self.damaged.skips else (image.files.hr, image.files.lr)):
@@ -97,20 +101,20 @@ class ImageFolders(ImageData):
             for name, files in found.items()
             if name not in left_out and not (self.damaged.skips and self._is_damaged(name, files, split))
         }
-        images = look(kept, opened, f"{split} images of {self.data_name}")
+        images = check_files(kept, opened, f"{split} images of {self.data_name}")
         self._emptied[split] = 0 if images else len(left_out)
         if split == "test":
             self._check_conditions(images)
         return images
 
     def missing(self, split: ImageSplit) -> str:
-        """The sentence for a split that is needed and empty."""
+        """Return the error message for a needed but empty split."""
         if count := self._emptied.get(split):
-            return f"{super().missing(split)}: data.leave_out {list(self.leave_out)} takes all {count} of them"
-        return f"{super().missing(split)}: expected {self.expected}, but {found_instead(self.root)}"
+            return f"{super().missing(split)}: data.leave_out {list(self.leave_out)} leaves out all {count} of them"
+        return f"no images for {split} found in {self.root}; expected {self.expected}, but {found_instead(self.root)}"
 
     def _check_conditions(self, images: Sequence[ImageFiles]) -> None:
-        """Check that each condition of the test leaves something of each image; this comes before anything is measured.
+        """Check, before anything is measured, that each condition of the test leaves a camera of each image.
 
         Raises:
             InputError: a condition takes away the only camera of an image.
@@ -119,7 +123,7 @@ class ImageFolders(ImageData):
             if condition.takes == "lr":
                 other, names = "guide", [image.name for image in images if image.files.guide is None]
             else:
-                other, names = "thermal input", [image.name for image in images if image.blind]
+                other, names = "thermal input", [image.name for image in images if image.missing_lr]
             if condition.takes and names:
                 more = f" and {len(names) - 1} more" if len(names) > 1 else ""
                 raise InputError(
@@ -127,8 +131,8 @@ class ImageFolders(ImageData):
                     f"there is no {other}: take it out of data.test_conditions or leave them out with data.leave_out"
                 )
 
-    def _is_damaged(self, name: str, files: Trio, split: ImageSplit) -> bool:
-        """Whether the header of a file cannot be read; sizes that do not go together are another matter."""
+    def _is_damaged(self, name: str, files: ImageTriplet, split: ImageSplit) -> bool:
+        """Return whether the header of a file is unreadable; sizes that do not fit are reported elsewhere."""
         wanted = files if split != "predict" or files.lr is None else replace(files, hr=None)
         with self.damaged.leaving_out(split, name):
             for path in filter(None, vars(wanted).values()):
@@ -138,15 +142,17 @@ class ImageFolders(ImageData):
             return False
         return True
 
-    def _open(self, name: str, files: Trio, split: ImageSplit) -> ImageFiles:
-        blind = files.lr is None and self.input_files
-        if split == "predict" and (blind or files.lr is not None):
+    def _open(self, name: str, files: ImageTriplet, split: ImageSplit) -> ImageFiles:
+        missing_lr = files.lr is None and self.input_files
+        if split == "predict" and (missing_lr or files.lr is not None):
             files = replace(files, hr=None)
-        return ImageFiles.open(name, files, scale=self.scale, blind=blind, normalize=self.normalize)
+        return ImageFiles.open(name, files, scale=self.scale, missing_lr=missing_lr, normalize=self.normalize)
 
 
-def part_of(scenes: Mapping[str, Trio], wanted: ImageSplit, split: Split, seed: int, root: Path) -> dict[str, Trio]:
-    """The scenes of a split of a root that has no folders for them; "predict" is "test" where `split` has no such.
+def part_of(
+    scenes: Mapping[str, ImageTriplet], wanted: ImageSplit, split: Split, seed: int, root: Path
+) -> dict[str, ImageTriplet]:
+    """Return the scenes of a split of an undivided root; "predict" means "test" if `split` has no such key.
 
     Raises:
         InputError: `split` does not fit the scenes (`divide`).
@@ -157,7 +163,7 @@ def part_of(scenes: Mapping[str, Trio], wanted: ImageSplit, split: Split, seed: 
 
 
 def spelled(base: Path, name: str) -> Path:
-    """The path of a folder below another as it is spelled there, in upper or lower case."""
+    """Return the path of a subfolder as it is spelled there, in upper or lower case."""
     exact = base / name
     if exact.is_dir() or not base.is_dir():
         return exact

@@ -1,0 +1,64 @@
+"""Records of models in checkpoints of earlier versions, translated to the arguments that their classes take now."""
+
+from functools import cache
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+
+THERIS_SIZES = (
+    "channels",
+    "depth",
+    "encoder_blocks",
+    "decoder_blocks",
+    "embedding",
+    "state",
+    "expansion",
+    "shared_directions",
+    "decoder_width",
+)
+THERIS_PRESETS: dict[str, tuple[int | bool, ...]] = {
+    "tiny": (16, 1, 1, 1, 16, 8, 1, True, 16),
+    "small": (32, 2, 2, 3, 32, 8, 2, True, 32),
+    "base": (64, 8, 5, 10, 64, 16, 2, False, 64),
+    "large": (96, 8, 5, 10, 64, 16, 2, False, 64),
+}
+"""Values of `THERIS_SIZES` that the argument `preset` stood for."""
+
+TOKENIZER_PHASE = {"tokenizer_steps", "tokenizer_lr"}
+
+
+def translated(config: dict[str, Any]) -> dict[str, Any]:
+    """Return class path and arguments of a recorded model with the arguments of earlier versions translated.
+
+    - THERIS took the sizes of its network itself, under a `preset`; they are arguments of its `network` now.
+    - RealIISR trained its tokenizer itself; the callback `TokenizerFirst` does now, so these arguments are dropped.
+
+    Args:
+        config: class path and arguments of a model; a record of this version is returned unchanged.
+    """
+    name = config["class_path"].rsplit(".", 1)[-1]
+    if name == "THERIS" and "init_args" in config:
+        return config | {"init_args": _theris(config["init_args"])}
+    if name == "RealIISR" and TOKENIZER_PHASE & config.get("init_args", {}).keys():
+        _log_dropped(", ".join(sorted(TOKENIZER_PHASE)))
+        kept = {key: value for key, value in config["init_args"].items() if key not in TOKENIZER_PHASE}
+        return config | {"init_args": kept}
+    return config
+
+
+@cache
+def _log_dropped(names: str) -> None:
+    rank_zero_info(f"the checkpoint records {names}, which the callback TokenizerFirst has now; they are ignored")
+
+
+def _theris(arguments: dict[str, Any]) -> dict[str, Any]:
+    moved = {"preset", *THERIS_SIZES, "skip", "checkpoint_blocks"} & arguments.keys()
+    if not moved or "network" in arguments:
+        return arguments
+    preset = arguments.get("preset", "base")
+    if not isinstance(preset, str) or preset not in THERIS_PRESETS:
+        return arguments
+    sizes: dict[str, Any] = dict(zip(THERIS_SIZES, THERIS_PRESETS[preset], strict=True))
+    sizes |= {name: arguments[name] for name in moved - {"preset"} if arguments[name] is not None}
+    network = {"class_path": "lit_thermal.methods.theris.network.THERISNetwork", "init_args": sizes}
+    return {name: value for name, value in arguments.items() if name not in moved} | {"network": network}
