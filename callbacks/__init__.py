@@ -4,6 +4,7 @@ A config names those exported here; the command line adds the others to each run
 """
 
 from .chain_pictures import ChainPictures
+from .compared_methods import ComparedMethods
 from .ema import EMA
 from .extra_metrics import ExtraMetrics
 from .gallery_frames import GalleryFrames
@@ -17,6 +18,7 @@ from .tokenizer_first import TokenizerFirst
 __all__ = [
     "EMA",
     "ChainPictures",
+    "ComparedMethods",
     "ExtraMetrics",
     "GalleryFrames",
     "LearningCurves",

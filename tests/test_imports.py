@@ -31,7 +31,18 @@ ALLOWED = {
     "inference": NETWORKS | {"methods", "weights", "data", "metrics", "evaluation"},
     "downstream": {"blocks", "ops", "data", "metrics", "evaluation", "weights"},
     "report": {"data", "metrics", "evaluation", "sweeping"},
-    "callbacks": {"inference", "methods", "ops", "data", "metrics", "evaluation", "losses", "blocks", "sweeping"},
+    "callbacks": {
+        "weights",
+        "inference",
+        "methods",
+        "ops",
+        "data",
+        "metrics",
+        "evaluation",
+        "losses",
+        "blocks",
+        "sweeping",
+    },
     "cli": NETWORKS
     | {
         "methods",

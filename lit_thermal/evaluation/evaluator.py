@@ -50,7 +50,13 @@ class Evaluator:
             self.baselines.tune(batches)
 
     @torch.no_grad()
-    def update(self, batch: Batch, results: Mapping[str, Tensor], dataset: str = "test") -> dict[str, Tensor]:
+    def update(
+        self,
+        batch: Batch,
+        results: Mapping[str, Tensor],
+        dataset: str = "test",
+        others: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """Measure one batch.
 
         Args:
@@ -59,9 +65,11 @@ class Evaluator:
             results: results (B, 1, H, W) or (B, T', 1, H, W) by name, in [0, 1], not rounded; the method under test
                 comes first.
             dataset: name of the test set.
+            others: results of other trained methods by name, in the same shape, which are reported as baselines.
 
         Returns:
-            Results of the baselines by name, in the same shape; NaN for samples without a thermal input.
+            Results of `others` and of the baselines by name, in the same shape; baselines are NaN for samples without a
+            thermal input.
 
         Raises:
             InputError: a target is smaller than the window of SSIM, or a result differs from its target in size.
@@ -69,7 +77,7 @@ class Evaluator:
         need(batch, "hr", "name", by=f"measuring {next(iter(results))}")
         self._check(batch, results)
         simple = self.baselines(batch) if self.baselines is not None and "lr" in batch else {}
-        baselines = {name: completed(result, batch) for name, result in simple.items()}
+        baselines = dict(others or {}) | {name: completed(result, batch) for name, result in simple.items()}
         self._score(batch, dataset, results, baselines)
         self._warn_of_black(batch, dataset)
         if batch["hr"].ndim == 4:

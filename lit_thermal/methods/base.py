@@ -58,6 +58,8 @@ class SuperResolver(LightningModule):
         """Evaluation protocols of a test in addition to the standard one; a method may set them."""
         self.metrics: Sequence[str] = ()
         """Metrics that a test measures in addition to the standard ones; see `lit_thermal.metrics.catalogue`."""
+        self.compared: dict[str, SuperResolver] = {}
+        """Other methods that a test measures as baselines; a plain dict, so that checkpoints leave out their weights."""
         self.evaluator = Evaluator(scale)
         self.training_time, self.restoration_time = TrainingTime(), RestorationTime()
 
@@ -162,8 +164,9 @@ class SuperResolver(LightningModule):
         ours |= {f"{name} {bound}": result for bound, result in self.ceilings(batch).items()}
         names = getattr(self.trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
         ours = {way: completed(result, batch) for way, result in ours.items()}
+        others = {way: completed(model.restore(batch), batch) for way, model in self.compared.items()}
         with torch.autocast(self.device.type, enabled=False):  # in half precision SSIM has only one correct digit
-            return ours | self.evaluator.update(batch, ours, names[dataloader_idx] if names else "test")
+            return ours | self.evaluator.update(batch, ours, names[dataloader_idx] if names else "test", others)
 
     def on_test_epoch_end(self) -> None:
         """Log `test/<dataset>/<metric>`, write `metrics.json` and the table of clips, print the table."""

@@ -180,7 +180,9 @@ def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     config = record.get("model") if isinstance(record, dict) else None
     if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
         return None
-    return translated(with_current_paths(config)) if isinstance(config.get("init_args", {}), dict) else None
+    if not isinstance(config.get("init_args", {}), dict):
+        return None
+    return translated(with_current_paths(config), checkpoint.get("state_dict"))
 
 
 def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Records of models in checkpoints of earlier versions, translated to the arguments that their classes take now."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -27,18 +28,20 @@ THERIS_PRESETS: dict[str, tuple[int | bool, ...]] = {
 TOKENIZER_PHASE = {"tokenizer_steps", "tokenizer_lr"}
 
 
-def translated(config: dict[str, Any]) -> dict[str, Any]:
+def translated(config: dict[str, Any], weights: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return class path and arguments of a recorded model with the arguments of earlier versions translated.
 
     - THERIS took the sizes of its network itself, under a `preset`; they are arguments of its `network` now.
+    - A thermal diffusion interpolation had 16 knots by default; a record that states none has as many as its weights.
     - RealIISR trained its tokenizer itself; the callback `TokenizerFirst` does now, so these arguments are dropped.
 
     Args:
         config: class path and arguments of a model; a record of this version is returned unchanged.
+        weights: state dict of the checkpoint.
     """
     name = config["class_path"].rsplit(".", 1)[-1]
     if name == "THERIS" and "init_args" in config:
-        return config | {"init_args": _theris(config["init_args"])}
+        return config | {"init_args": _with_knots(_theris(config["init_args"]), weights or {})}
     if name == "RealIISR" and TOKENIZER_PHASE & config.get("init_args", {}).keys():
         _log_dropped(", ".join(sorted(TOKENIZER_PHASE)))
         kept = {key: value for key, value in config["init_args"].items() if key not in TOKENIZER_PHASE}
@@ -62,3 +65,24 @@ def _theris(arguments: dict[str, Any]) -> dict[str, Any]:
     sizes |= {name: arguments[name] for name in moved - {"preset"} if arguments[name] is not None}
     network = {"class_path": "lit_thermal.methods.theris.network.THERISNetwork", "init_args": sizes}
     return {name: value for name, value in arguments.items() if name not in moved} | {"network": network}
+
+
+def _with_knots(arguments: dict[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+    given = arguments.get("interpolation", "ThermalDiffusionInterpolation")
+    block = {"class_path": given} if isinstance(given, str) else given
+    if (
+        not isinstance(block, dict)
+        or str(block.get("class_path")).rsplit(".", 1)[-1] != "ThermalDiffusionInterpolation"
+    ):
+        return arguments
+    own = block.get("init_args") or {}
+    outputs, first = (weights.get(f"network.{name}") for name in ("interpolation.mlp.2.bias", "encoder.0.bias"))
+    if "knots" in own or own.get("kappa") == "shared" or outputs is None or first is None or len(outputs) % len(first):
+        return arguments
+    knots = len(outputs) // len(first)
+    return arguments | {
+        "interpolation": {
+            "class_path": "lit_thermal.blocks.temporal_interpolation.ThermalDiffusionInterpolation",
+            "init_args": own | {"knots": knots},
+        }
+    }

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lit_thermal.blocks.spectral_mask import ZeroPhaseMask
+from lit_thermal.blocks.temporal_interpolation import ThermalDiffusionInterpolation
 from lit_thermal.methods.theris.module import THERIS
 from lit_thermal.methods.theris.network import THERISNetwork
 from lit_thermal.weights import load_model
@@ -80,3 +81,19 @@ def test_a_real_iisr_that_trained_its_tokenizer_itself_is_rebuilt(tmp_path, capl
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
     assert "tokenizer_steps" not in loaded.config["init_args"]
     assert caplog.text.count("the callback TokenizerFirst has now") <= 1
+
+
+def test_a_theris_that_does_not_state_its_knots_has_as_many_as_its_weights(tmp_path):
+    sizes = {"channels": 16, "depth": 0, "encoder_blocks": 0, "decoder_blocks": 0, "embedding": 16, "decoder_width": 16}
+    model = THERIS(
+        network=partial(THERISNetwork, **sizes), interpolation=partial(ThermalDiffusionInterpolation, knots=16)
+    )
+    record = {
+        "class_path": "lit_thermal.methods.theris.module.THERIS",
+        "init_args": {
+            "network": {"class_path": "lit_thermal.methods.theris.network.THERISNetwork", "init_args": sizes},
+        },
+    }
+    torch.save({"state_dict": model.state_dict(), "lit_thermal": {"model": record}}, tmp_path / "old.ckpt")
+    loaded = load_model(tmp_path / "old.ckpt")
+    assert loaded.network.interpolation.knots == 16
