@@ -59,7 +59,7 @@ class SuperResolver(LightningModule):
         self.metrics: Sequence[str] = ()
         """Metrics that a test measures in addition to the standard ones; see `lit_thermal.metrics.catalogue`."""
         self.compared: dict[str, SuperResolver] = {}
-        """Other methods that a test measures as baselines; a plain dict, which keeps their weights out of checkpoints."""
+        """Other methods that a test measures as baselines; a plain dict keeps their weights out of checkpoints."""
         self.evaluator = Evaluator(scale)
         self.training_time, self.restoration_time = TrainingTime(), RestorationTime()
 
