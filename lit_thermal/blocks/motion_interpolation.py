@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
 from lit_thermal.ops.flow import sample_at
-from lit_thermal.ops.motion import align, taken, warp_between
+from lit_thermal.ops.motion import align, innovations, taken, warp_between
 
 
 class MotionAlignedInterpolation(TemporalInterpolation):
@@ -30,7 +30,8 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         dim: number of channels of the features.
         embedding: width of the time embedding.
         along: interpolation along the trajectories.
-        fuse: whether to fuse the aligned neighbours; without it, observed frames see only what `along` mixes in.
+        fuse: fuse the aligned neighbours; without it, observed frames see only what `along` mixes in.
+        phases: sub-pixel cells along each axis in which the neighbours' pixels are collected.
 
     Source: this project; THERIS (CVPR 2026) interpolates without alignment. Bilateral flow candidates follow Choi et
     al., "New frame rate up-conversion using bi-directional motion estimation", 2000.
@@ -42,19 +43,22 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         embedding: int,
         along: Callable[[int, int], TemporalInterpolation] = ThermalDiffusionInterpolation,
         fuse: bool = True,
+        phases: int = 4,
     ) -> None:
         super().__init__(dim, embedding)
         self.along = along(dim, embedding)
         self.least_frames = self.along.least_frames
+        self.phases = phases
         self.gate = nn.Parameter(torch.tensor([2.0, 60.0]))
         """Confidence where a frame fits perfectly, and its fall per unit of disagreement, before the sigmoid."""
         self.fuse: nn.Sequential | None = None
         if fuse:
-            last = nn.Conv2d(dim, dim, 3, padding=1)
+            last = nn.Conv2d(2 * dim, dim, 3, padding=1)
             nn.init.zeros_(last.weight)
             assert last.bias is not None
             nn.init.zeros_(last.bias)
-            self.fuse = nn.Sequential(nn.Conv2d(3 * dim + 6, dim, 3, padding=1), nn.LeakyReLU(0.1), last)
+            inputs = 3 * dim + 6 + 2 * phases**2
+            self.fuse = nn.Sequential(nn.Conv2d(inputs, 2 * dim, 3, padding=1), nn.LeakyReLU(0.1), last)
 
     def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
         """Return the interpolation weights along trajectories (T, frames, 1 or dim)."""
@@ -69,8 +73,8 @@ class MotionAlignedInterpolation(TemporalInterpolation):
             found = align(frames.float(), tau)
         moved = _sampled(features, found.displacements)  # (B, T, X, C, h, w)
         confidence = torch.sigmoid(self.gate[0] - self.gate[1] * found.errors).to(moved)
-        before, after = (taken(moved, index) for index in found.reference)
-        weight = (tau - found.reference[0].to(tau)).to(moved).view(1, -1, 1, 1, 1)
+        before, after = (taken(moved, index) for index in found.neighbours)
+        weight = (tau - found.neighbours[0].to(tau)).to(moved).view(1, -1, 1, 1, 1)
         own = torch.lerp(before, after, weight)
         moved = own.unsqueeze(2) + confidence * (moved - own.unsqueeze(2))
         with torch.autocast(features.device.type, enabled=False):
@@ -84,6 +88,7 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         parts = [own, taken(moved, first), taken(moved, second)]
         for index in (first, second):
             parts += [taken(found.displacements, index).to(moved), taken(confidence, index)]
+        parts.append(innovations(frames.float(), found, confidence, self.phases).to(moved))
         fused = self.fuse(torch.cat(parts, dim=2).flatten(0, 1)).unflatten(0, mixed.shape[:2])
         return mixed + fused, base
 

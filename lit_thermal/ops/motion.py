@@ -19,9 +19,11 @@ class Alignment(NamedTuple):
     """(B, T, X, 2, h, w) in pixels: where the content of an output pixel lies in each input frame."""
     errors: Tensor
     """(B, T, X, 1, h, w): local difference of each aligned frame from the reference at the output time."""
+    reference: Tensor
+    """(B, T, 1, h, w): the frame at each output time, which aligned frames are compared with."""
     trust: Tensor
     """(B, T, 1, h, w): share of the warped neighbours in the base image; the rest is their blend as they lie."""
-    reference: tuple[Tensor, Tensor]
+    neighbours: tuple[Tensor, Tensor]
     """Indices (T,) of the frames before and after each time."""
 
 
@@ -36,7 +38,7 @@ def align(frames: Tensor, tau: Tensor) -> Alignment:
     batch, count = frames.shape[:2]
     forward, backward = _flows(frames)
     before = (tau + 1e-4).floor().long().clamp(max=max(count - 2, 0)).tolist()
-    displacements, errors, trusted = [], [], []
+    displacements, references, errors, trusted = [], [], [], []
     for index, time in zip(before, tau.tolist(), strict=True):
         share = time - index
         if count == 1:
@@ -49,7 +51,8 @@ def align(frames: Tensor, tau: Tensor) -> Alignment:
         stacked = torch.stack(places, dim=1)  # (B, X, 2, h, w)
         moved = _warped(frames, stacked)
         displacements.append(stacked)
-        error, trust = _agreement(frames, moved, index, time)
+        reference, error, trust = _agreement(frames, moved, index, time)
+        references.append(reference)
         errors.append(error)
         trusted.append(trust)
     after = [min(i + 1, count - 1) for i in before]
@@ -57,6 +60,7 @@ def align(frames: Tensor, tau: Tensor) -> Alignment:
     return Alignment(
         torch.stack(displacements, 1),
         torch.stack(errors, 1),
+        torch.stack(references, 1),
         torch.stack(trusted, 1),
         (torch.tensor(before, device=device), torch.tensor(after, device=device)),
     )
@@ -115,8 +119,8 @@ def _chained(
     return places
 
 
-def _agreement(frames: Tensor, moved: Tensor, index: int, time: float) -> tuple[Tensor, Tensor]:
-    """Return the local disagreement of each aligned frame (B, X, 1, h, w), and the trust in the motion (B, 1, h, w).
+def _agreement(frames: Tensor, moved: Tensor, index: int, time: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the reference (B, 1, h, w), each aligned frame's local disagreement with it (B, X, 1, h, w), and the trust.
 
     The reference at an input frame's time is that frame. In between it is the mean of the two warped neighbours where
     these agree better than the neighbours as they lie, and their blend elsewhere; trust is the share of the former.
@@ -132,7 +136,7 @@ def _agreement(frames: Tensor, moved: Tensor, index: int, time: float) -> tuple[
         trust = still / (aligned + still + 1e-4)
         base = torch.lerp(torch.lerp(still_one, still_two, share), torch.lerp(one, two, share), trust)
     errors = _locally((moved - base.unsqueeze(1)).abs().flatten(0, 1)).unflatten(0, moved.shape[:2])
-    return errors, trust
+    return base, errors, trust
 
 
 def warp_between(enlarged: Tensor, tau: Tensor, found: Alignment) -> Tensor:
@@ -147,9 +151,9 @@ def warp_between(enlarged: Tensor, tau: Tensor, found: Alignment) -> Tensor:
         Frames (B, T, C, H, W); at an input frame's time, that frame.
     """
     size, factor = enlarged.shape[-2:], enlarged.shape[-1] / found.trust.shape[-1]
-    share = (tau - found.reference[0].to(tau)).to(enlarged).view(1, -1, 1, 1, 1)
+    share = (tau - found.neighbours[0].to(tau)).to(enlarged).view(1, -1, 1, 1, 1)
     still, warped = [], []
-    for index in found.reference:
+    for index in found.neighbours:
         places = taken(found.displacements, index).flatten(0, 1).to(enlarged)
         places = factor * F.interpolate(places, size, mode="bilinear", align_corners=False)
         frames = enlarged[:, index.to(enlarged.device)]
@@ -158,6 +162,50 @@ def warp_between(enlarged: Tensor, tau: Tensor, found: Alignment) -> Tensor:
     trust = F.interpolate(found.trust.flatten(0, 1).to(enlarged), size, mode="bilinear", align_corners=False)
     plain = torch.lerp(still[0], still[1], share)
     return torch.lerp(plain, torch.lerp(warped[0], warped[1], share), trust.unflatten(0, plain.shape[:2]))
+
+
+def innovations(frames: Tensor, found: Alignment, confidence: Tensor, phases: int) -> Tensor:
+    """Collect what the other frames add to the reference, at the sub-pixel positions where their pixels lie.
+
+    Each output pixel is divided into `phases` x `phases` cells. The pixel of another frame that is nearest to the
+    pixel's displaced position lies in one of the cells; its difference from the reference, which is interpolated at
+    that place, goes into this cell. Frames that share a cell are averaged by their confidence. This is shift-and-add
+    super-resolution, on differences: cells are zero where frames agree, and carry what aliasing hides from one frame.
+
+    Args:
+        frames: input frames (B, X, 1, h, w).
+        found: their alignment at the output times.
+        confidence: weight of each aligned frame (B, T, X, 1, h, w) in [0, 1].
+        phases: cells of a pixel along each axis.
+
+    Returns:
+        Differences, then weights of the cells: (B, T, 2 * phases**2, h, w).
+
+    Source: Elad and Hel-Or, "A fast super-resolution reconstruction algorithm for pure translational motion", 2001.
+    """
+    batch, times, count = found.displacements.shape[:3]
+    height, width = frames.shape[-2:]
+    grid = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), dim=0).to(
+        frames
+    )  # to the right, down
+    reference = found.reference.flatten(0, 1)
+    cells = frames.new_zeros(batch * times, phases**2, height, width)
+    weights = torch.zeros_like(cells)
+    for x in range(count):
+        place = grid + found.displacements[:, :, x].flatten(0, 1)
+        nearest = place.round()
+        offset = nearest - place  # in [-0.5, 0.5]
+        column = nearest[:, 0].clamp(0, width - 1).long()
+        row = nearest[:, 1].clamp(0, height - 1).long()
+        source = frames[:, x].repeat_interleave(times, 0).flatten(1)
+        value = source.gather(1, (row * width + column).flatten(1)).view(-1, 1, height, width)
+        difference = value - sample_at(reference, offset)
+        cell = ((offset + 0.5) * phases).floor().clamp(0, phases - 1).long()
+        index = (cell[:, 1] * phases + cell[:, 0]).unsqueeze(1)
+        trust = confidence[:, :, x].flatten(0, 1).to(frames)
+        cells = cells.scatter_add(1, index, trust * difference)
+        weights = weights.scatter_add(1, index, trust)
+    return torch.cat([cells / weights.clamp(min=1e-3), weights], dim=1).unflatten(0, (batch, times))
 
 
 def taken(x: Tensor, index: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class VideoFolder(VideoData):
         scale: int = 4,
         temporal_scale: int = 2,
         frames: int = 7,
-        crop: int = 32,
+        crop: int = 16,
         batch_size: int = 8,
         num_workers: int = 2,
         split: dict[str, list[str]] | list[float] | None = None,
