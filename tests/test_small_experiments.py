@@ -28,7 +28,7 @@ EXPERIMENTS = {
     "corefusion": [*IMAGES, EMA],
     "difiisr": [*IMAGES, EMA, "--model.guidance.start=2"],
     "3m_ti": [*IMAGES, EMA],
-    "real_iisr": [*IMAGES, "--trainer.callbacks=[]", "--model.tokenizer_steps=2"],
+    "real_iisr": [*IMAGES, "--trainer.callbacks=[{class_path: TokenizerFirst, init_args: {steps: 2, lr: 4.0e-3}}]"],
 }
 """Command lines of the experiments, small and with few steps."""
 TOLERANCES = {"order_violations": 2e-2, "hot_edge_error": 5e-3}

@@ -268,7 +268,7 @@ def _other_settings(made: dict[str, Any], own: dict[str, Any]) -> str:
 
 def _differing_sizes(made: Any, own: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield name, old and new value of the numbers and words that two configs of one class both give and differ in."""
-    if not (isinstance(made, dict) and isinstance(own, dict) and made.get("class_path") == own.get("class_path")):
+    if not (isinstance(made, dict) and isinstance(own, dict) and _class_name(made) == _class_name(own)):
         return
     before, now = made.get("init_args") or {}, own.get("init_args") or {}
     for name, old in before.items():
@@ -276,6 +276,11 @@ def _differing_sizes(made: Any, own: Any, path: str = "") -> Iterator[tuple[str,
             yield f"{path}{name}", old, now[name]
         else:
             yield from _differing_sizes(old, now.get(name), f"{path}{name}.")
+
+
+def _class_name(config: dict[str, Any]) -> str:
+    """Return the class of a config without its module, which may be left out."""
+    return str(config.get("class_path")).rsplit(".", 1)[-1]
 
 
 def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
