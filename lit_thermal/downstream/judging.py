@@ -1,8 +1,9 @@
 """Evaluation of a downstream task on each row: enlarged LR, restored images, visible images and HR."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -177,71 +178,113 @@ def judge_zero_shot(
         resamples: number of resamples for the overlap of masks.
         note: sentence about the networks, for the protocol.
     """
-    names = rows["HR"].names
+    names, words = rows["HR"].names, grounding.words
     truths = {name: _of_words(None if objects is None else objects[name], meaning) for name in names}
     drawn = set(chosen([n for n in names if len(truths[n][0])] or list(names), pictures))
-    found: dict[str, dict[str, Found]] = {row: {} for row in rows}
-    images: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
-    joined: dict[str, dict[str, Tensor]] = {row: {} for row in rows}
-    counts: dict[str, list[Tensor]] = {row: [] for row in rows}
-    for row, each in _shown(rows):
-        for name in names:
-            found[row][name] = grounding(each[name])
-            if objects is not None:
-                images[row][name] = score_image(found[row][name], truths[name]) or {}
-            if segmenting is None:
-                continue
-            cut = word_masks(segmenting(each[name], found[row][name].boxes), found[row][name], len(grounding.words))
-            if name in drawn:
-                joined[row][name] = cut
-            if masks is not None:
-                # a pixel that several words claim belongs to the first of them in the prompt
-                level = torch.where(cut.any(0), cut.int().argmax(0) + 1, 0)
-                counts[row].append(confusion(level, masks(name), len(grounding.words) + 1))
+    found, joined, counts = _find_words(rows, grounding, segmenting, masks, drawn)
     for name in drawn:
         draw_boxes(
             folder / f"{name}.png",
             {row: each[name] for row, each in rows.items()},
             {row: found[row][name] for row in rows},
             truths[name],
-            grounding.words,
+            words,
             0.0,
             masks={row: joined[row][name] for row in rows if name in joined[row]},
             title=f"{dataset}: {name}, prompt {grounding.prompt!r}",
         )
+    images: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
+    if objects is not None:
+        images = {row: {n: score_image(each[n], truths[n]) or {} for n in names} for row, each in found.items()}
+    data = {"images": len(names), "words": list(words), "meaning": dict(meaning)}
+    data |= {} if objects is None else {"objects": _counted(objects, list(meaning))}
+    result = _word_result(dataset, grounding, note, images, data)
+    if objects is None:
+        result.skipped |= dict.fromkeys(METRICS, "no boxes were given with --boxes")
+    if segmenting is None:
+        result.skipped["miou"] = "no SAM was given with --sam"
+    elif masks is None:
+        result.skipped["miou"] = "no masks were given with --masks"
+    else:
+        _add_overlap(result, counts, names, words, resamples)
+    return result
+
+
+class _FoundWords(NamedTuple):
+    """What Grounding DINO and SAM find, by row."""
+
+    boxes: dict[str, dict[str, Found]]
+    """Boxes by name of the image."""
+    masks: dict[str, dict[str, Tensor]]
+    """Masks of the words by name of the image, of the images to draw."""
+    counts: dict[str, list[Tensor]]
+    """Confusion matrix of each image; none without annotated masks."""
+
+
+def _find_words(
+    rows: Mapping[str, Pictures],
+    grounding: Grounding,
+    segmenting: Segmenting | None,
+    masks: Callable[[str], Tensor] | None,
+    drawn: Collection[str],
+) -> _FoundWords:
+    words = grounding.words
+    result = _FoundWords({row: {} for row in rows}, {row: {} for row in rows}, {row: [] for row in rows})
+    for row, images in _shown(rows):
+        for name in rows["HR"].names:
+            found = result.boxes[row][name] = grounding(images[name])
+            if segmenting is None:
+                continue
+            cut = word_masks(segmenting(images[name], found.boxes), found, len(words))
+            if name in drawn:
+                result.masks[row][name] = cut
+            if masks is not None:
+                # a pixel that several words claim belongs to the first of them in the prompt
+                level = torch.where(cut.any(0), cut.int().argmax(0) + 1, 0)
+                result.counts[row].append(confusion(level, masks(name), len(words) + 1))
+    return result
+
+
+def _word_result(
+    dataset: str,
+    grounding: Grounding,
+    note: str,
+    images: dict[str, dict[str, dict[str, float]]],
+    data: dict[str, Any],
+) -> TaskResult:
+    """Return the means of the scores of each image, with their intervals and the protocol."""
     means = {row: mean_scores(each) for row, each in images.items()}
-    result = TaskResult(
+    return TaskResult(
         task="zero_shot",
         dataset=dataset,
-        table={row: {metric: means[row][metric].mean for metric in METRICS if metric in means[row]} for row in rows},
+        table={row: {metric: each[metric].mean for metric in METRICS if metric in each} for row, each in means.items()},
         intervals={row: dict(each) for row, each in means.items()},
         differences={},
         headline="f1",
         images=images,
-        data={"images": len(names), "words": list(grounding.words), "meaning": dict(meaning)}
-        | ({} if objects is None else {"objects": _counted(objects, list(meaning))}),
+        data=data,
         protocol=f"Zero-shot by the prompt {grounding.prompt!r}, boxes of a score of at least {grounding.threshold}, "
         f"words of {grounding.text_threshold}, the same for all rows. {note} {ROWS} A box is right where its IoU with "
         "an object of its word is at least 0.5, greedily by score, one to one; precision, recall and F1 of each image, "
         "then their mean; iou: mean over an image's objects of the greatest IoU of any box of their word, then the "
         "mean over images. Intervals: 95 %, BCa bootstrap over images.",
-        skipped={} if objects is not None else dict.fromkeys(METRICS, "no boxes were given with --boxes"),
     )
-    if segmenting is None or masks is None:
-        reason = "no SAM was given with --sam" if segmenting is None else "no masks were given with --masks"
-        result.skipped["miou"] = reason
-        return result
+
+
+def _add_overlap(
+    result: TaskResult, counts: Mapping[str, list[Tensor]], names: Sequence[str], words: Sequence[str], resamples: int
+) -> None:
+    """Add the overlap of the masks to the scores of the boxes."""
     stacked = {row: torch.stack(each).numpy() for row, each in counts.items()}
-    cut_result = _overlap_result(
-        "zero_shot", stacked, names, grounding.words, dataset=dataset, resamples=resamples, protocol="", skip=1
+    overlap = _overlap_result(
+        result.task, stacked, names, words, dataset=result.dataset, resamples=resamples, protocol="", skip=1
     )
-    for row in rows:
-        result.table[row] |= cut_result.table[row]
-        result.intervals[row] |= cut_result.intervals[row]
+    for row in counts:
+        result.table[row] |= overlap.table[row]
+        result.intervals[row] |= overlap.intervals[row]
         for name in names:
-            images[row].setdefault(name, {}).update(cut_result.images[row][name])
+            result.images[row].setdefault(name, {}).update(overlap.images[row][name])
     result.protocol += " miou: intersection over union of SAM's masks with those of the words' classes over all pixels."
-    return result
 
 
 def best_score(found: Mapping[str, Found], truths: Mapping[str, tuple[Tensor, Tensor]]) -> float:
