@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 import torchvision
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -237,6 +236,8 @@ class RandomFeatureTerm(ReferenceTerm):
 
 def _imagenet(image: Tensor) -> Tensor:
     """Normalise (B, 3, H, W) in [-1, 1] by the mean and the standard deviation of ImageNet, which SAM uses too."""
+    from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
     mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     return ((image + 1) / 2 - mean) / std
 
