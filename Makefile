@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Waiting OpenMP threads sleep instead of spinning: with spinning threads, one other busy process slows training many times.
+# Waiting OpenMP threads sleep: if they spin, one other busy process slows training many times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: run test test-all lint
