@@ -40,7 +40,7 @@ def read_bytes(path: str | Path, what: str, advice: str = "replace or remove it"
     path = Path(path)
     with reading(path, what, advice):
         if not is_plain(path):
-            size = path.stat()  # raises where there is nothing
+            size = path.stat()  # raises an error if nothing is there
             if path.is_dir():
                 raise IsADirectoryError(size)
             raise InputError(f"{path} is a pipe or a device, but {what} is expected: give a file")
