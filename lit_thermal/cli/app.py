@@ -58,7 +58,7 @@ TOP = {
 """Top-level keys of a config."""
 
 MODE = "omegaconf+"
-"""Mode of the parser: YAML in which `${...}` refers to another value."""
+"""Parser mode for YAML in which `${...}` refers to another value."""
 
 
 class App(LightningCLI):
@@ -66,7 +66,7 @@ class App(LightningCLI):
 
     Args:
         words: the verb and the words that follow it.
-        locks: holds the lock of the run folder until it is closed.
+        locks: context that keeps the lock of the run folder until it is closed.
     """
 
     def __init__(self, words: list[str], locks: contextlib.ExitStack) -> None:
@@ -106,7 +106,7 @@ class App(LightningCLI):
         return {self._verb: verbs[self._verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the keys that Lightning does not have."""
+        """Add the config keys that this project needs in addition to Lightning's."""
         parser.add_argument("--experiment", type=str, default="run", help="Name of the folder that holds the runs.")
         parser.add_argument(
             "--from",
@@ -234,7 +234,7 @@ class App(LightningCLI):
         self._run(self.trainer.predict, kwargs | {"return_predictions": False})
 
     def _run(self, verb: Callable[..., Any], arguments: dict[str, Any], show_results: bool = True) -> None:
-        # Processes of a distributed run must stop at once: one that takes another step would wait for the others.
+        # Processes of a distributed run must stop at once: a process that takes another step would wait for the others.
         alone = self.trainer.world_size == 1
         try:
             with self._stop.listening() if alone else contextlib.nullcontext(), quiet_writers():

@@ -39,10 +39,10 @@ def check_words(words: list[str], packages: tuple[str, ...]) -> None:
 
 
 def parsed(option: str, text: str) -> Any:
-    """Return the text of an override parsed as YAML, or unchanged if it is no YAML.
+    """Return the text of an override parsed as YAML, or unchanged if it is not valid YAML.
 
     Raises:
-        InputError: the text is YAML with elements that are refused.
+        InputError: the YAML has elements that are not allowed.
     """
     try:
         plain_yaml.check(text)

@@ -107,7 +107,7 @@ def _comparators(
 
 
 def _names() -> tuple[str, str]:
-    """Return the names for --metrics and --protocol, for their help; the catalogues import torch."""
+    """Return the names that --metrics and --protocol accept, for their help texts; this imports torch."""
     from lit_thermal.evaluation.protocols import all_protocols
     from lit_thermal.metrics.catalogue import on_request
 

@@ -62,7 +62,7 @@ def new_folder(experiment: Path, verb: str) -> Path:
 
 
 def discard(folder: Path | None) -> None:
-    """Remove the folder of a run that failed at its start, if it holds nothing but config, logs and lock."""
+    """Remove the folder of a run that failed at its start, if it contains only config, logs and lock."""
     if folder is None or not folder.is_dir():
         return
     if {path.name for path in folder.iterdir()} <= {"config.yaml", "csv", "tensorboard", LOCK}:

@@ -197,7 +197,7 @@ def _places(jobs: int | None) -> list[dict[str, str]]:
 
 
 def _last_words(point: PointRecord) -> str:
-    """Return the last line that a failed point printed."""
+    """Return the last line of a failed point's output."""
     try:
         with (point.folder / LOG).open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))

@@ -186,7 +186,7 @@ def test_what_the_schedule_does_is_told_on_resuming(run, folder):
     assert f"keeps the old one, by which {rates}; to resume, keep the old setting by --model.lr_" in refused.err
     assert "give it by --from to start a new training with its weights and a schedule of its own" in refused.err
     resumed = run(*long, "--model.lr_scheduler.T_max=4")
-    assert resumed.code == 0 and f"the training goes on from step 4: {rates}" in resumed.out
+    assert resumed.code == 0 and f"the training continues from step 4: {rates}" in resumed.out
 
 
 def test_names_of_wrappers_are_taken_off(run, folder):
