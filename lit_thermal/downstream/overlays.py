@@ -173,7 +173,7 @@ def _tint(axes: "Axes", levels: np.ndarray, colours: Sequence[str], strength: fl
 def _save(figure: "Figure", file: Path) -> None:
     from matplotlib.text import Text
 
-    # Names are not formulas, whatever signs they contain.
+    # Names are never formulas, even if they contain signs of formulas.
     for found in figure.findobj(Text):
         found.set_parse_math(False)  # type: ignore[attr-defined]
     with replacing(file) as aside:

@@ -126,7 +126,7 @@ def as_panel(figure: Any, name: str, words: str) -> Panel:
     import matplotlib
     from matplotlib.text import Text
 
-    # Names are not formulas, whatever signs they contain.
+    # Names are never formulas, even if they contain signs of formulas.
     for found in figure.findobj(Text):
         found.set_parse_math(False)
     text = io.StringIO()
