@@ -134,7 +134,7 @@ class App(LightningCLI):
             raise InputError("the config has classes within classes too deep to be read: write it flatter") from error
         seed = self.config[self.config.subcommand].seed_everything
         if not 0 <= seed < 2**32:
-            raise InputError(f"seed_everything is {seed} and must lie from 0 to {2**32 - 1}")
+            raise InputError(f"seed_everything is {seed} and must be from 0 to {2**32 - 1}")
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would replace the model's settings in the config and on the command line by those in the checkpoint.

@@ -281,7 +281,7 @@ def _coco(found: Mapping[str, Found], objects: Mapping[str, Objects], classes: S
 
 
 def _area(hit: np.ndarray, weights: np.ndarray, total: float) -> float:
-    """COCO's area under the precision-recall curve: monotone precision at 101 recalls, averaged over the rows of `hit`."""
+    """COCO's area under the precision-recall curve: monotone precision at 101 recalls, mean over the rows of `hit`."""
     right, wrong = np.cumsum(hit * weights, axis=1), np.cumsum(~hit * weights, axis=1)
     precision = right / np.maximum(right + wrong, np.spacing(1))
     falling = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

@@ -103,7 +103,7 @@ class DownstreamTraining(LightningModule):
         return {"optimizer": self.optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: list[Any], device: torch.device, dataloader_idx: int) -> list[Any]:
-        """Leave the batch on the CPU, where image processors need it; the loss moves the network's inputs to the device."""
+        """Leave the batch on the CPU, where image processors need it; the loss moves inputs to the device."""
         return batch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

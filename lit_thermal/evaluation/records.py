@@ -102,10 +102,10 @@ def write(
 
 
 def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> dict[str, Any]:
-    """Return everything that a report needs: numbers, protocol, data, counts, cost, digest of the model's config.
+    """Return all entries that a report needs: numbers, protocol, data, counts, cost, digest of the model's config.
 
     `intervals` is nested like `results`, for the group "all", with the two ends of a 95 % bootstrap interval over the
-    images or clips. `references` holds the values of metrics without a target on the target itself.
+    images or clips. `references` has the values of no-reference metrics on the target itself.
     """
     canonical = json.dumps(config, sort_keys=True, default=str)
     data = describe(scores)

@@ -252,7 +252,7 @@ def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str 
             keep = f" by --model.{key}.{name}={was}" if name not in ("", "class_path") else ""
             goes_on = ""
             if key == "lr_scheduler" and schedule:
-                goes_on = f"a resumed training keeps the old one, by which {schedule}; to resume, "
+                goes_on = f"a resumed training keeps the old one: {schedule}; to resume, "
             raise InputError(
                 f"{path} has the state of another model.{key}: {f'{name} {was}'.strip()} there and {now} here; "
                 f"{goes_on}keep the old setting{keep}, or give it by --from to start a new training with its weights"

@@ -76,7 +76,7 @@ IN_THE_SHELL = [
     ("--trainer.callbacks+=EMAA", "there is no Callback 'EMAA'; did you mean EMA?"),
     ("--trainer.callbacks.0=EMA", "items of a list cannot be set one by one"),
     ("--scale=3", "did you mean model.scale or data.scale?"),
-    ("--seed_everything=-1", "seed_everything is -1 and must lie from 0 to 4294967295"),
+    ("--seed_everything=-1", "seed_everything is -1 and must be from 0 to 4294967295"),
     ("--nothing=3", "the config has no 'nothing' (it has experiment, "),
     ("stray", "'stray' is no option"),
     ("--ckpt_path=no.ckpt", "there is no checkpoint no.ckpt"),

@@ -220,7 +220,7 @@ class SimulatedPairs(ImageData):
                 f"take a crop of 1 to {size // scale}, or 0 for whole images"
             )
         if not 0 <= guide_shift <= size:
-            raise InputError(f"data.guide_shift is {guide_shift}; it must lie from 0 to data.size {size}")
+            raise InputError(f"data.guide_shift is {guide_shift}; it must be from 0 to data.size {size}")
         for name, scene in {"scenario": scenario, "test_scenario": test_scenario}.items():
             check_choice(scene, ScenarioName, f"data.{name}")
         check_choice(second_camera, SecondCamera, "data.second_camera")

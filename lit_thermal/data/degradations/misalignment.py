@@ -227,5 +227,5 @@ def _in_disc(rng: Generator, share: float | None) -> Matrix:
 
 def _within(least: float, value: float, greatest: float, what: str) -> float:
     if not least <= value <= greatest:
-        raise InputError(f"{what} is {value}; it must lie from {least} to {greatest}")
+        raise InputError(f"{what} is {value}; it must be from {least} to {greatest}")
     return value

@@ -112,7 +112,7 @@ class RealESRGAN(Degradation):
         chances = {"sinc": sinc, "gaussian": gaussian, "second_stage": second_stage, "second_blur": second_blur}
         for name, chance in (chances | {"last_sinc": last_sinc}).items():
             if not 0 <= chance <= 1:
-                raise InputError(f"{name} of RealESRGAN is {chance}; a probability lies from 0 to 1")
+                raise InputError(f"{name} of RealESRGAN is {chance}; it must be a probability from 0 to 1")
         if not 1 <= bits <= 16:
             raise InputError(f"bits of RealESRGAN is {bits}; give a depth from 1 to 16")
         self.kernel_size, self.second_kernel_size, self.kernels = kernel_size, second_kernel_size, kernels

@@ -51,11 +51,11 @@ class Protocol:
     text: str
     """Known facts."""
     channel: str
-    """Channel that PSNR and SSIM are measured on."""
+    """Channel on which PSNR and SSIM are measured."""
     notes: str = ""
     """Disagreements of paper and code, missing facts, and their effect on a comparison."""
     same_as: str | None = None
-    """Protocol of this package that measures in the same way, if there is one."""
+    """Equivalent protocol of this package; None if there is none."""
 
 
 @dataclass(frozen=True)

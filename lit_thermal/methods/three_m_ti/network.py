@@ -55,7 +55,7 @@ class ThreeMTINetwork(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= timestep < TRAINING_STEPS:
-            raise InputError(f"model.timestep is {timestep} and must lie from 0 to {TRAINING_STEPS - 1}")
+            raise InputError(f"model.timestep is {timestep} and must be from 0 to {TRAINING_STEPS - 1}")
         if train != "all" and not base.has_files:
             raise InputError(
                 f"model.train is {train!r}, whose checkpoints leave out what is not trained, and the random weights of "
