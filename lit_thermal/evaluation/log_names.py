@@ -14,7 +14,7 @@ def logged_validation(evaluator: Evaluator, method: str) -> dict[str, float]:
 
 
 def logged_test(evaluator: Evaluator, method: str) -> dict[str, float]:
-    """Return `test/<dataset>/<metric>` of a method; the metric's name is followed by the group or the protocol, if given."""
+    """Return `test/<dataset>/<metric>` of a method; a group or a protocol is appended to the metric's name."""
     found: dict[str, float] = {}
     for dataset, methods in evaluator.compute().items():
         for group, metrics in methods[method].items():

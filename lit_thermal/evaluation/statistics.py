@@ -113,10 +113,10 @@ def difference_over_seeds(
     """Return the mean difference of two methods, each trained with several seeds and measured on the same images.
 
     The interval covers other seeds and other images: both are random and crossed, as each seed is measured on each
-    image, so the spread over images alone, or over seeds alone, would be too small. With the mean squares of the
-    two-way layout, the variance of the mean is ``(MS_seed + MS_image - MS_residual) / (n_seeds n_images)``, where a
-    component with a negative estimate counts as 0; the degrees of freedom are Satterthwaite's. With one seed the
-    interval is over images only, and with one image over seeds only; with one of both it is infinite.
+    image, so an interval from the spread over images alone, or over seeds alone, would be too narrow. With the mean
+    squares of the two-way layout, the variance of the mean is ``(MS_seed + MS_image - MS_residual) / (n_seeds
+    n_images)``, where a component with a negative estimate counts as 0; the degrees of freedom are Satterthwaite's.
+    With one seed the interval is over images only, and with one image over seeds only; with one of both it is infinite.
 
     Args:
         ours: values of the first method by image, one mapping per seed.

@@ -18,11 +18,11 @@ LPIPSNetwork = Literal["vgg", "alex"]
 
 
 class PerceptualLoss(nn.Module, ABC):
-    """Base of the family: a scalar loss of restored and true images, the mean over images.
+    """Base of the perceptual losses: a scalar loss of restored and true images, averaged over images.
 
     Subclasses must return 0 for equal images and for an empty batch (B = 0), and never a negative value. Thermal images
-    count as three equal channels, and only `restored` gets a gradient. The loss must have no parameters and nothing in
-    a checkpoint.
+    count as three equal channels, and only `restored` gets a gradient. The loss must have no parameters, and must not
+    add anything to a checkpoint.
     """
 
     @abstractmethod
@@ -118,7 +118,7 @@ class LPIPS(PerceptualLoss):
 
 
 class Backbone(NamedTuple):
-    """Parts of a torchvision network that LPIPS uses.
+    """The parts of a torchvision network that LPIPS uses.
 
     Attributes:
         name: name of the network in `torchvision.models`.
