@@ -202,7 +202,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def _load(kind: Any, folder: str, part: str) -> Any:
-    """Build a network of diffusers, with the weights of its folder unless inside `without_pretrained()`."""
+    """Build a network of diffusers with the weights of its folder; inside `without_pretrained()`, without them."""
     local = Path(folder) / part
     if not pretrained_wanted() and not local.is_dir():
         return kind.from_config(_PUBLISHED[part])
