@@ -12,9 +12,9 @@ Displacement = tuple[int, int]
 
 
 LIMIT = 8.0
-"""Largest displacement along each axis that is searched for, in pixels of the input."""
+"""Largest displacement along each axis that the search covers, in pixels of the input."""
 BLUR = 2.0
-"""Standard deviation in pixels of the Gaussian by which both images are filtered.
+"""Standard deviation in pixels of the Gaussian filter of both images.
 
 Defocus of radius r inverts the sign of frequencies above 0.61 / r. The frequencies that pass this Gaussian are below
 that for any r up to 3 pixels of the input.

@@ -210,7 +210,7 @@ class Distillation(Objective):
         self._teacher = teacher
 
     def terms(self, network: DifIISRNetwork, example: Example, guidance: Guidance, guided: bool) -> dict[str, Tensor]:
-        """Return the loss terms `distilled`, `inverse` and `truth`, and also `added` if guidance adds a term to the loss."""
+        """Return the loss terms `distilled`, `inverse` and `truth`, and `added` if guidance adds a term to the loss."""
         assert self._teacher is not None, "begin is called before training"
         schedule, encoded = network.schedule, example.encoded
         teacher = self._teacher.to(encoded.y.device)
