@@ -15,7 +15,7 @@ DISTANCES = 2**24
 
 
 class VQAutoencoder(nn.Module):
-    """Convolutional autoencoder with a codebook (Rombach et al. 2022, by default "VQ-f4"), built from parts of diffusers.
+    """Convolutional autoencoder with a codebook (Rombach et al. 2022, by default "VQ-f4"), built with diffusers.
 
     Encoder and decoder have residual blocks with group norm (32 groups, eps 1e-6) and SiLU, and a single-head
     self-attention in the middle. The encoder downsamples by a convolution of stride 2 with a padding of one at right

@@ -50,7 +50,7 @@ class Figure:
     panels: tuple[Panel, ...]
     keys: tuple[Key, ...] = ()
     narrow: bool = False
-    """Whether more panels stand side by side."""
+    """Whether panels are narrow, so that more of them fit side by side."""
 
 
 def color(index: int) -> str:

@@ -24,7 +24,7 @@ class Scale:
     decimals: int
 
     def ticks(self, count: int = 5) -> list[str]:
-        """Return evenly spaced numbers from the low end to the high end."""
+        """Return evenly spaced numbers from the lower to the upper end of the range."""
         values = np.linspace(self.low, self.high, count)
         return [f"{value:.{self.decimals}f}".replace("-", "\N{MINUS SIGN}") for value in values]
 

@@ -53,7 +53,7 @@ class PointRecord:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep and its points, whether finished or not."""
+    """A sweep with its points, both finished and unfinished."""
 
     name: str
     """Stem of the sweep file."""
@@ -70,7 +70,7 @@ def read_sweep(folder: Path) -> SweepRecord:
     """Read the record of a sweep, which may still be incomplete.
 
     Raises:
-        InputError: the folder holds no sweep, or its record is damaged.
+        InputError: the folder does not contain a sweep, or its record is damaged.
     """
     path = inside(folder, SWEEP, folder)
     if not path.exists():

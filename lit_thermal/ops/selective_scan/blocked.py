@@ -17,7 +17,7 @@ from .reference import groups_of, skip_and_gate, step_size
 
 
 def block_rule(lanes: int, length: int, device_type: str) -> tuple[int, int]:
-    """Return the number of steps in a block and the number of its parallel chunks; the first is a multiple of the second.
+    """Return the number of steps in a block and the number of its parallel chunks, of which it is a multiple.
 
     On the CPU a block is as large as fits into the cache. One step is one small operation. With few lanes its fixed
     cost dominates; chunks then make the operation larger, at the cost of a second pass over the block. On an
