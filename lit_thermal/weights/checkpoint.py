@@ -1,4 +1,4 @@
-"""Checkpoints: safe reading, rebuilding the recorded model, and checks whether weights fit a model."""
+"""Checkpoints: safe reading, rebuilding the recorded model, and checks that weights fit a model."""
 
 import argparse
 import os
@@ -44,7 +44,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         The checkpoint of Lightning: `state_dict`, optimizer states, and `lit_thermal`, the record of the model.
 
     Raises:
-        InputError: there is no such file, it cannot be read or is damaged, or it holds no weights.
+        InputError: the file does not exist, cannot be read, is damaged, or contains no weights.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -76,7 +76,7 @@ def read_values(path: Path, mapped: bool = False) -> Any:
         mapped: map tensors from the file and read only those that are used. The file must not change meanwhile.
 
     Raises:
-        InputError: the file cannot be read, is damaged, or holds more than tensors and plain values.
+        InputError: the file cannot be read, is damaged, or contains other objects than tensors and plain values.
     """
     return read_file(path, "a checkpoint", mapped=mapped)
 
@@ -127,8 +127,8 @@ def build_model(config: dict[str, Any], where: str = "the config of a model") ->
         where: source of the config, used in error messages.
 
     Raises:
-        argparse.ArgumentError: there is no such class, or it does not accept these arguments.
-        InputError: the config names a class that a checkpoint is not allowed to name.
+        argparse.ArgumentError: the class does not exist, or does not accept these arguments. InputError: the config
+        names a class that a checkpoint is not allowed to name.
     """
     packages = trust.allowed(trust.CHECKPOINTS)
     trust.check_values(config, where, packages)
@@ -153,7 +153,7 @@ def build_model(config: dict[str, Any], where: str = "the config of a model") ->
 
 
 def save_model(model: SuperResolver, path: Path) -> None:
-    """Write a model as a checkpoint that `load_model`, `--from`, and `--ckpt_path` of all verbs but `fit` take.
+    """Write a model as a checkpoint for `load_model`, `--from`, and `--ckpt_path` of all verbs except `fit`.
 
     Args:
         model: model that keeps the config from which it was built.
@@ -217,7 +217,7 @@ def check_training(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Check the structure of the training state in a checkpoint, if it has one.
 
     Raises:
-        InputError: the state is damaged; Lightning would fail on it, or silently start from the beginning.
+        InputError: the state is damaged, so that Lightning would fail, or silently restart the training.
     """
     if "optimizer_states" not in checkpoint:
         return
@@ -267,7 +267,7 @@ def _other_settings(made: dict[str, Any], own: dict[str, Any]) -> str:
 
 
 def _differing_sizes(made: Any, own: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, old and new value of the numbers and words that two configs of one class both give and differ in."""
+    """Yield name, old value and new value of each number or word that differs between two configs of one class."""
     if not (isinstance(made, dict) and isinstance(own, dict) and made.get("class_path") == own.get("class_path")):
         return
     before, now = made.get("init_args") or {}, own.get("init_args") or {}
@@ -288,7 +288,7 @@ def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
 
 
 def _beside(path: Path) -> str:
-    """Return a clause that lists the checkpoints in the folder of a missing one."""
+    """Return a clause for the error message about a missing checkpoint: the checkpoints that its folder has."""
     names = sorted(p.name for p in path.parent.glob("*.ckpt")) if os.path.isdir(path.parent) else []
     if names:
         return f"; {path.parent} has {', '.join(names[:5])}"

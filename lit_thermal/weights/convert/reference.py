@@ -22,7 +22,7 @@ def read_released(path: Path, mapped: bool = False) -> Any:
         mapped: map tensors from the file and read only those that are used.
 
     Raises:
-        InputError: there is no such file, it cannot be read, it holds other objects, or it is a checkpoint of this
+        InputError: the file does not exist, cannot be read, contains other objects, or it is a checkpoint of this
             package.
     """
     if not is_plain(path):
@@ -42,7 +42,7 @@ def read_state_dict(path: Path, wrapped: bool = False) -> dict[str, Tensor]:
             `_orig_mod.`) from its names.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or it holds something else.
+        InputError: the file does not exist, cannot be read, or has other contents.
     """
     state = read_released(path)
     if wrapped and isinstance(state, dict):
