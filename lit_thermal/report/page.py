@@ -117,7 +117,7 @@ def write_report(studies: Sequence[Study], out: Path, options: Options = Options
 
 
 def _named_apart(sections: Sequence[Section]) -> list[Section]:
-    """Return the sections with unique file names for tables; titles may differ only in characters that file names omit."""
+    """Return the sections with unique file names for tables; titles may differ only in characters not in file names."""
     taken: set[str] = set()
 
     def apart(block: Block) -> Block:

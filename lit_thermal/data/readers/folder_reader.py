@@ -25,7 +25,7 @@ class FolderReader(ImageData):
     Args:
         root: folder of the data.
         scale: factor by which the target is wider and higher than the input.
-        guided: whether samples have a guide, and flags that tell which camera is present.
+        guided: whether samples have a guide, and flags for the presence of each camera.
         normalize: mapping of 16-bit counts to [0, 1], for each image by itself: the range of its input file, or of its
             target where the input is made of it, without isolated dead and hot pixels ("robust"), its whole range
             ("minmax"), 0.1 % to 99.9 % of it ("percentile"), or division by 65535 ("full"). What lies outside is
