@@ -60,7 +60,8 @@ def _number(text: str, column: str, row: int, file: Path) -> float:
         value = math.nan
     if not abs(value) <= LARGEST or (column == "images" and (value < 1 or value % 1)):
         raise InputError(
-            f"row {row} of {file} has {text[:40]!r} for {column}, which cannot be drawn: the test failed there, or " "the table was changed"
+            f"row {row} of {file} has {text[:40]!r} for {column}, which cannot be drawn: the test failed there, or "
+            "the table was changed"
         )
     return value
 

@@ -1,4 +1,4 @@
-"""FLIR-IISR: real thermal pairs, whose input is a second exposure out of focus or in motion."""
+"""FLIR-IISR: real thermal pairs with a second exposure, out of focus or in motion, as the input."""
 
 import csv
 import io
@@ -113,7 +113,7 @@ class FLIRIISR(FolderReader):
         return {name: files.hr for name, files in found.items() if files.hr is not None}
 
     def _divided(self, pairs: dict[str, ImageTriplet], split: ImageSplit) -> dict[str, ImageTriplet]:
-        """Return the pairs of a split; if the split is shares, whole scenes are divided."""
+        """Return the pairs of a split; if the splits are given as shares, whole scenes are assigned to them."""
         if isinstance(self.split, Mapping):
             return part_of(pairs, split, self.split, self.split_seed, self.root)
         scenes: dict[str, dict[str, ImageTriplet]] = {}
@@ -175,7 +175,7 @@ class FLIRIISR(FolderReader):
 
 @dataclass(frozen=True)
 class FullSizeInput(ImageFiles):
-    """A pair whose input file has the size of the target; it is read at 1/`scale` of its size.
+    """A pair with an input file of the target's size; the input is reduced to 1/`scale` of its size when it is read.
 
     Attributes:
         scale: factor by which the input is reduced.
