@@ -1,4 +1,4 @@
-"""How low-resolution frames are made from high-resolution ones: one family, with a class per method."""
+"""Degradations that make low-resolution frames from high-resolution ones, with a class for each method."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class MatlabBicubic(Degradation):
     """`Bicubic` as MATLAB's imresize computes it for an image with integer levels.
 
     It reduces the height, rounds, reduces the width and rounds again, with halves rounded up. It was not compared with
-    MATLAB itself; the rounding is that of its published re-implementations.
+    MATLAB itself; rounding follows its published re-implementations.
 
     Args:
         bits: bit depth of the levels over [0, 1] that the frames are rounded to before and after: 8, or 16 for 16-bit
