@@ -43,7 +43,7 @@ class Bicubic(Degradation):
     """Antialiased bicubic reduction (a = -0.5), as MATLAB's imresize and Pillow do."""
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame, without random draws."""
+        """Downsample each frame, without random draws."""
         return _reduce(hr, scale)
 
 
@@ -62,7 +62,7 @@ class MatlabBicubic(Degradation):
         self.levels = _levels(bits, "MatlabBicubic")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame, without random draws."""
+        """Downsample each frame, without random draws."""
         height, width = hr.shape[-2:]
         levels = (hr.double() * self.levels).round()
         for size in ((height // scale, width), (height // scale, width // scale)):
@@ -84,7 +84,7 @@ class PillowBicubic(Degradation):
         self.levels = _levels(bits, "PillowBicubic")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame, without random draws."""
+        """Downsample each frame, without random draws."""
         height, width = hr.shape[-2:]
         kind = np.uint8 if self.levels == 255 else np.float32
         frames = (hr * self.levels).round().reshape(-1, height, width).numpy().astype(kind)
@@ -110,7 +110,7 @@ class OpenCVBilinear(Degradation):
         self.levels = _levels(bits, "OpenCVBilinear")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame, without random draws."""
+        """Downsample each frame, without random draws."""
         levels = (hr * self.levels).round()
         middle = scale // 2
         if scale % 2:

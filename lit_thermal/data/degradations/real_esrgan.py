@@ -46,8 +46,8 @@ class RealESRGAN(Degradation):
         wide_cutoff: the same range for sincs that replace a blur of 13 pixels or more.
         up_down_keep: probabilities of enlarging, reducing and keeping the size in stage 1.
         second_up_down_keep: probabilities of enlarging, reducing and keeping the size in stage 2.
-        resize: smallest and largest size after stage 1 as a share of the target's, at most 1 and at least 1.
-        second_resize: smallest and largest size after stage 2 as a share of the input's, at most 1 and at least 1.
+        resize: smallest (at most 1) and largest (at least 1) size after stage 1, as a share of the target's.
+        second_resize: smallest (at most 1) and largest (at least 1) size after stage 2, as a share of the input's.
         gaussian: probability of Gaussian noise; otherwise it is Poisson noise, whose counts go from 0 to the number of
             8-bit levels that occur in the image, rounded up to a power of 2.
         noise: range of the standard deviation of the Gaussian noise of stage 1, in 8-bit levels.
