@@ -173,7 +173,7 @@ class NonFiniteGuard(Callback):
             _end(trainer, f"after step {trainer.global_step} weights are NaN or infinite")
 
     def _read(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
-        """Read the flags of the steps since the last reading; only here the training waits for the device.
+        """Read the flags of the steps since the last reading; the training waits for the device only here.
 
         Returns:
             Whether the last of these steps must be skipped.

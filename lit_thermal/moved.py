@@ -19,10 +19,10 @@ _log = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1024)
 def current(name: str) -> str:
-    """Return the import path of a class of lit_thermal, for its old path or its present one.
+    """Return the current import path of a class of lit_thermal, given its old or current path.
 
-    A path that does not import is replaced if lit_thermal defines exactly one public class of that name; the log says
-    so once. Every other text is returned unchanged.
+    A path that cannot be imported is replaced if lit_thermal defines exactly one public class of that name; each
+    replacement is logged once. Every other text is returned unchanged.
     """
     if not _PATH.fullmatch(name) or _exists(name):
         return name

@@ -230,7 +230,7 @@ class App(LightningCLI):
         self._run(self.trainer.test, kwargs | {"verbose": False})
 
     def predict(self, **kwargs: Any) -> None:
-        """Restore the prediction data; `PredictionWriter`, or the config's own, writes each batch as it comes."""
+        """Restore the prediction data; `PredictionWriter`, or a writer from the config, saves each finished batch."""
         self._run(self.trainer.predict, kwargs | {"return_predictions": False})
 
     def _run(self, verb: Callable[..., Any], arguments: dict[str, Any], show_results: bool = True) -> None:

@@ -53,7 +53,7 @@ def find_experiment(name: str) -> Path:
     The name may start with `experiments/` and end with `.yaml`.
 
     Raises:
-        InputError: there is no such file.
+        InputError: the file does not exist.
     """
     path = Path(name)
     if path.exists():

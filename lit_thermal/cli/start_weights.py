@@ -36,7 +36,7 @@ def choose_weights(
         The checkpoint, or None if the run starts from a new model or from a folder that a sharded strategy wrote.
 
     Raises:
-        InputError: there is no such checkpoint, it cannot be read, or both options are given.
+        InputError: the checkpoint does not exist or cannot be read, or both options are given.
     """
     found: list[str] = []
     for key in ("ckpt_path", "from"):

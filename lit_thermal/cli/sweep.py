@@ -76,7 +76,7 @@ def _run(sweep: SweepFile, planned: SweepRecord, places: list[dict[str, str]]) -
 
 
 class Lines:
-    """Progress of a sweep: a line for each running point on a terminal, otherwise a line at each start and end.
+    """Progress display of a sweep: one line per running point on a terminal, else one line at each start and end.
 
     Args:
         total: number of points of the sweep.
@@ -150,7 +150,7 @@ def _find(name: str) -> Path:
     """Return the path of a sweep file, given as a path or as the name of a packaged sweep.
 
     Raises:
-        InputError: there is no such file.
+        InputError: the file does not exist.
     """
     if Path(name).exists() and not Path(name).is_dir():
         return Path(name)
@@ -180,7 +180,7 @@ def _files(point: PointRecord) -> list[Path]:
 
 
 def _places(jobs: int | None) -> list[dict[str, str]]:
-    """Return the additional environment variables of each process that runs at a time.
+    """Return the additional environment variables of each parallel process.
 
     There are `jobs` processes, by default one for each GPU, or one. They use the GPUs in turn, and share the cores
     evenly unless the user set the number of threads.

@@ -107,10 +107,10 @@ def average_precision(
     Args:
         found: detections by name of the image.
         objects: annotated objects by name of the image.
-        classes: names of the classes that the labels of `found` count.
+        classes: names of the classes, indexed by the labels of `found`.
 
     Returns:
-        `map`, `map_50`, `map_75`, and `ap` by class: NaN for a class that no image shows, and `map` leaves it out.
+        `map`, `map_50`, `map_75`, and `ap` by class: NaN for a class without objects, which is excluded from `map`.
 
     Source: COCO's evaluation by pycocotools through torchmetrics.
     """
@@ -143,7 +143,7 @@ class Matches:
     Args:
         found: detections by name of the image.
         objects: annotated objects by name of the image.
-        classes: names of the classes that the labels of `found` count.
+        classes: names of the classes, indexed by the labels of `found`.
     """
 
     def __init__(self, found: Mapping[str, Found], objects: Mapping[str, Objects], classes: Sequence[str]) -> None:

@@ -239,7 +239,7 @@ def same_word(wanted: str, words: Sequence[str]) -> int | None:
 
 
 def _trained(file: Path) -> dict[str, Any] | None:
-    """Read a checkpoint of `train_detector`; None for another file of weights."""
+    """Read a checkpoint of `train_detector`; return None for any other file of weights."""
     if not file.is_file():
         raise InputError(f"there is no file of weights {file}")
     values = read_file(file)

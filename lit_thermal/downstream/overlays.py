@@ -1,4 +1,4 @@
-"""Pictures of the detections in each row of a table, side by side: right green, wrong red, missed dashed."""
+"""Pictures of the detections in each row of a table, side by side: correct in green, wrong in red, missed dashed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -4,7 +4,7 @@ from lit_thermal.evaluation.evaluator import Evaluator
 
 
 def logged_validation(evaluator: Evaluator, method: str) -> dict[str, float]:
-    """Return `val/psnr` and `val/ssim` of a method, and for video the same over the interpolated frames."""
+    """Return `val/psnr` and `val/ssim` of a method; for video, also those over the interpolated frames."""
     groups = evaluator.compute().get("val", {}).get(method, {})
     return {
         f"val/{name}" if group == "all" else f"val/{name}_{group}": metrics[name]

@@ -272,7 +272,7 @@ def _members(base: type[EvaluationProtocol]) -> list[type[EvaluationProtocol]]:
 
 
 def _luma(gray: Tensor) -> Tensor:
-    """Return the limited-range Y of BT.601, divided by 255, as float64, of gray in [0, 1]."""
+    """Return the limited-range luma Y of BT.601 for gray in [0, 1], divided by 255, in float64."""
     return (16 + 219 * gray.double()) / 255
 
 

@@ -88,7 +88,7 @@ def compare(scores: Scores) -> dict[str, Comparison]:
 def write(
     scores: Scores, folder: Path, seconds: float, config: dict[str, Any] | None, more: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `metrics.json` (see `as_record`) and `metrics.csv` (a line per clip, method, group, or per image, method).
+    """Write `metrics.json` (see `as_record`) and `metrics.csv` (one line per clip, method, group, or image, method).
 
     A table of more than `LARGE` rows is written as `metrics.parquet` instead, if pyarrow is installed.
     """

@@ -72,7 +72,7 @@ def load_comparator(path: Path, device: torch.device) -> Comparator:
         device: device of the network.
 
     Raises:
-        InputError: the file does not exist, it is unsafe or damaged, spandrel is not installed or does not know the
+        InputError: the file does not exist, it is unsafe or damaged, spandrel is not installed or does not support the
             architecture, or the network does not restore single images.
     """
     if not is_plain(path):

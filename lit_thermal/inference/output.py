@@ -40,8 +40,8 @@ def claimed(source: Path, target: Path, overwrite: bool) -> Iterator[None]:
     """Lock an output for this process while the body runs, and remove the remains of killed runs.
 
     Raises:
-        InputError: another process writes the output, it is the input, it exists and `overwrite` is off, it holds
-            foreign files, or it cannot be written.
+        InputError: another process writes the output, it is the input, it exists and `overwrite` is off, it contains
+            files that `upscale` did not write, or it cannot be written.
     """
     # Checked once before a folder is created for the lock, and again with the lock.
     check_output(source, target, overwrite)

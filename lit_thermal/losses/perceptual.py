@@ -30,7 +30,7 @@ class PerceptualLoss(nn.Module, ABC):
         """Return the scalar loss of restored and true images (B, 1, H, W) or (B, 3, H, W) in [-1, 1]."""
 
     def prepare(self) -> None:
-        """Load the files that the loss needs now instead of at its first use; does nothing by default.
+        """Load the files of the loss now instead of at its first use; does nothing by default.
 
         A method calls this before training begins, so that a missing file is reported early. Testing and prediction do
         not need the files.
@@ -147,7 +147,7 @@ class _Unregistered:
         return self
 
     def __getstate__(self) -> dict[str, None]:
-        """Return the state without the weights, which another process reads again."""
+        """Return the state without the weights, which are read again in another process."""
         return {"network": None}
 
 

@@ -80,7 +80,7 @@ class PixelSpace(FirstStage):
         self.bounded = True
 
     def encode(self, image: Tensor) -> Tensor:
-        """Return the pixels of an image (B, 1, H, W), with squares of pixels moved into channels."""
+        """Return the pixels of an image (B, 1, H, W), with blocks of pixels rearranged into channels."""
         self.check(image)
         return F.pixel_unshuffle(image.float(), self.factor)
 

@@ -107,7 +107,7 @@ class ResidualQuantizer(nn.Module):
             ids: tokens (B, n) or codes (B, n, dim) of each scale; those of the last scale are ignored.
 
         Returns:
-            The sum so far reduced to each next scale, (B, sum of n without the first, dim), float32 at least.
+            The accumulated sum, reduced to each next scale: (B, sum of n without the first, dim), at least float32.
         """
         total: Tensor | None = None
         reduced = [_wide(self.embedding.weight.new_zeros(len(ids[0]), 0, self.dim))]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def norms(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the norm of each tensor, (N,) in single precision or better: NaN or infinite where a value is.
+    """Return the norm of each tensor, (N,) in single precision or better; not finite if a value is not.
 
     The squares of numbers above about 1e19 exceed single precision, so that these count as infinite too. The cost is
     one pass over the values, without waiting for the device. Empty tensors have the norm 0.

@@ -36,7 +36,7 @@ def resize(
         kernel: interpolation kernel, "cubic" (Keys, 4 taps), "linear" (2 taps) or "nearest" (1 tap, torch's
             "nearest-exact").
         a: slope of the cubic kernel at distance 1: -0.5 in MATLAB and Pillow, -0.75 in torch and OpenCV.
-        antialias: widen the kernel by the factor of reduction; has no effect on enlargement and on "nearest".
+        antialias: widen the kernel by the reduction factor; no effect on enlargement or with "nearest".
         border: extension of the image, "symmetric" by mirroring with the edge repeated (MATLAB) or "replicate" by the
             edge pixel (torch).
 

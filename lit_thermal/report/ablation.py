@@ -183,7 +183,7 @@ def ablations(study: Study, tables: Sequence[Table], reference: str | None = Non
     set is compared only with that data set.
 
     Raises:
-        InputError: no row has the name of the reference.
+        InputError: the reference row does not exist.
     """
     found = []
     for table in tables:
@@ -200,7 +200,7 @@ def find_reference(study: Study, name: str | None) -> Row:
     """Return the reference row for the comparisons: the named row, else the first measured one.
 
     Raises:
-        InputError: there is no row of that name, or it was not measured.
+        InputError: the row does not exist or was not measured.
     """
     measured = [row for row in study.rows if row.runs]
     if name is None:

@@ -136,7 +136,7 @@ def _read_point(folder: Path, given: dict[str, Any]) -> PointRecord:
 
 
 def _below(folder: Path, name: str, record: str) -> Path:
-    """Return the path of a folder that a record names: a single name, and no link to another place."""
+    """Return the path of a folder named in a record, after checking that it is a single name and not a link."""
     if len(Path(name).parts) != 1:
         raise InputError(f"{folder / record} {_FOREIGN}: it names the folder {name[:120]!r}; sweep again")
     return inside(folder, name, folder / record)

@@ -127,8 +127,8 @@ def build_model(config: dict[str, Any], where: str = "the config of a model") ->
         where: source of the config, used in error messages.
 
     Raises:
-        argparse.ArgumentError: the class does not exist, or does not accept these arguments. InputError: the config
-        names a class that a checkpoint is not allowed to name.
+        argparse.ArgumentError: the class does not exist, or does not accept these arguments.
+        InputError: the config names a class that a checkpoint is not allowed to name.
     """
     packages = trust.allowed(trust.CHECKPOINTS)
     trust.check_values(config, where, packages)
@@ -184,7 +184,7 @@ def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Check that a checkpoint holds exactly the weights of the model (name, shape, kind of number), all of them finite.
+    """Check that a checkpoint has exactly the weights of the model (name, shape, kind of number), all of them finite.
 
     Prefixes of wrappers in the names (`module.`, `_orig_mod.`) are removed in the checkpoint.
 

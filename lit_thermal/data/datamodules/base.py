@@ -103,7 +103,7 @@ class ThermalData(LightningDataModule, metaclass=ABCMeta):
     def _loader(
         self, samples: Dataset[dict[str, Any]], batch_size: int, again: bool = False, **options: Any
     ) -> DataLoader[Batch]:
-        """Make a loader; only one that is read repeatedly keeps its workers, since a test has many."""
+        """Make a loader. Only loaders that are read repeatedly keep their workers, since a test has many loaders."""
         return DataLoader(
             samples,  # type: ignore[arg-type]
             batch_size=batch_size,

@@ -139,7 +139,7 @@ class ImageData(ThermalData):
         """Return a loader of random crops of the training images.
 
         Raises:
-            InputError: they do not fill one batch.
+            InputError: there are too few training images for one batch.
         """
         sources = self._sources["train"]
         samples = self.samples_per_epoch or len(sources)

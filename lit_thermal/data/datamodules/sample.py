@@ -1,4 +1,4 @@
-"""One image as it is read: counts of target and input, the visible view, and the checks that they fit each other."""
+"""One decoded image: counts of target and input, the visible view, and checks that they fit each other."""
 
 import logging
 from dataclasses import dataclass, replace

@@ -153,13 +153,13 @@ class DisplacedGuide(Condition):
 
 
 class MisalignedGuide(Condition):
-    """The cameras are not calibrated: the guide is warped by a given severity in directions drawn from the name.
+    """Simulates uncalibrated cameras: the guide is warped with a given severity, in directions derived from its name.
 
     An image has the same directions, and the same operations if these are random, at every severity.
 
     Args:
         misalignment: operations that warp the guide, and their ranges.
-        severity: part of its range that each operation uses: "light" a quarter, "medium" half, "strong" all of it.
+        severity: share of its range that each operation uses: "light" a quarter, "medium" half, "strong" all.
     """
 
     of_guide = True

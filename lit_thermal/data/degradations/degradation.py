@@ -71,13 +71,14 @@ class MatlabBicubic(Degradation):
 
 
 class PillowBicubic(Degradation):
-    """Pillow's `resize(BICUBIC)`, by Pillow itself: the low-resolution files of DifIISR's M3FD, bit for bit.
+    """Pillow's own `resize(BICUBIC)`, which reproduces the low-resolution files of DifIISR's M3FD bit for bit.
 
-    It differs from `MatlabBicubic` at the border: pixels outside are left out of the mean instead of being mirrored.
+    It differs from `MatlabBicubic` at the border: pixels outside of the image are excluded from the mean instead of
+    being mirrored.
 
     Args:
-        bits: bit depth of the levels over [0, 1] that the frames are rounded to before and after. With 8, Pillow works
-            in integer levels; with any other depth in floating point, since it supports bicubic only for 8 bits.
+        bits: bit depth of the levels over [0, 1] to which frames are rounded before and after. With 8, Pillow works in
+            integer levels; with any other depth in floating point, since it supports bicubic only for 8 bits.
     """
 
     def __init__(self, bits: int = 8) -> None:
@@ -175,8 +176,8 @@ class BlurNoise(Degradation):
 def _reduce(hr: Tensor, scale: int) -> Tensor:
     """Reduce by an integer factor with antialiased bicubic.
 
-    It is computed in float64, so that the rounded result does not depend on the number of threads that sum it up: a
-    worker process has one, the training process several.
+    The sum is computed in float64, so that the rounded result does not depend on the number of threads: worker
+    processes have one, the training process has several.
     """
     return resize(hr.double(), (hr.shape[-2] // scale, hr.shape[-1] // scale)).to(hr.dtype)
 

@@ -90,13 +90,13 @@ class MotionBlur(Degradation):
 class NETDNoise(Degradation):
     """Temporal noise of a detector, given as its noise-equivalent temperature difference; drawn for each frame.
 
-    Values from 0 to 1 span different temperatures in different files, which a degradation does not know: set `span`.
+    Values from 0 to 1 span different temperatures in different files, which a degradation cannot know, so set `span`.
 
     Args:
         netd: smallest and largest standard deviation of the noise of each LR pixel in millikelvin. Cooled cameras have
             20, uncooled ones 30 to 100.
         span: temperature difference between value 0 and value 1 in Kelvin.
-        base: degradation that the noise is added to.
+        base: degradation to whose result the noise is added.
     """
 
     def __init__(

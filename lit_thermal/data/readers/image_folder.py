@@ -54,7 +54,7 @@ class ImageFolder(GuidedFolder):
         self.tree = f"{base}{folders}*.png (or .tif, .jpg; data.hr names the folder of targets, '.' for none)"
 
     def match(self, folders: ImageTriplet, target: bool = True) -> dict[str, ImageTriplet]:
-        """Return the files in folders by name; the log names the degradation if it makes the inputs."""
+        """Return the files in folders by name; if a degradation makes the inputs, its name is logged."""
         if folders.lr is None:
             _log.info("%s makes the inputs of the images in %s", type(self.degradation).__name__, folders.hr)
         return super().match(folders, target)

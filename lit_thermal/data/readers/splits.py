@@ -39,7 +39,7 @@ def find_splits(root: Path, split: Split | None, seed: int) -> dict[str, list[Pa
     found = {name: list(find_clips(root / name).values()) for name in SPLITS if (root / name).is_dir()}
     if not any(found.values()):
         inside = " and ".join(found_instead(root / name) for name in found) or found_instead(root)
-        hint = "; for clips that lie in the root, set data.split to shares or lists" if find_clips(root) else ""
+        hint = "; if the clips are directly in the root, set data.split to shares or lists" if find_clips(root) else ""
         raise InputError(f"no clips found in {root}; expected {expected}, but {inside}{hint}")
     return {name: clips for name, clips in found.items() if clips}
 

@@ -50,10 +50,10 @@ class VideoFolder(VideoData):
             folders of frames than for videos.
         seed: seed of all random draws.
         name: name of the data set in tables and logs; by default that of the root folder.
-        test_conditions: conditions of the test, with a data loader each; `Complete` is the unchanged data. Conditions
-            of a guide are refused.
-        damaged: policy for unreadable clips: "stop" ends the run at the first one; "skip" reads all frames before the
-            work begins, leaves those clips out, and lists them in the log and in `damaged.json`.
+        test_conditions: conditions of the test, with one data loader each; `Complete` is the unchanged data. Conditions
+            that change a guide are refused.
+        damaged: policy for unreadable clips: "stop" ends the run at the first one; "skip" first reads all frames, then
+            omits those clips and lists them in the log and in `damaged.json`.
     """
 
     def __init__(

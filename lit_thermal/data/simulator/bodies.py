@@ -146,7 +146,7 @@ class Person(Shape):
         radius: float,
         part: str,
     ) -> tuple[float, float]:
-        """Paint two segments from (0, root) and return the end of the second.
+        """Paint a limb of two segments from (0, root) and return the end of the second.
 
         Angles are measured from straight down; lengths and radius are fractions of the height.
         """

@@ -149,7 +149,7 @@ def tables_of_sweep(stem: str) -> list[Table]:
 
 
 def method_title(method: str) -> str:
-    """Return the name of a method as its authors write it, by its class; without published tables, the class name."""
+    """Return the published name of a method's class, or the class name if it has no published tables."""
     return next((table.title for table in tables() if table.method == method), method)
 
 

@@ -55,7 +55,7 @@ def plain_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     """Return the content of a file after checking that it is a plain state dict.
 
     Raises:
-        InputError: the content is no state dict.
+        InputError: the content is not a state dict.
     """
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         keys = f" but {', '.join(map(repr, list(content)[:4]))}" if isinstance(content, dict) and content else ""
