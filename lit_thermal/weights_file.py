@@ -74,7 +74,7 @@ def check_archive(path: Path) -> None:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise InputError(f"{path} is compressed, but torch files never are: unpack it")
         if len({entry.filename for entry in entries}) < len(entries):
-            raise InputError(f"{path} is damaged: two of its entries have one name; copy or download it again")
+            raise InputError(f"{path} is damaged: two of its entries have the same name; copy or download it again")
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise InputError(f"{path} is damaged: it declares more than it contains; copy or download it again")
         for entry in entries:

@@ -77,7 +77,7 @@ def read_sources(words: list[str]) -> Iterator[Source]:
                 raise InputError(f"{name} needs a value")
             yield Source(f"{name}={value}", {"value": value}, tuple(name[2:].split(".")))
         elif not name.startswith("--"):
-            raise InputError(f"{name!r} is no option; give files by -c FILE and values by --key=value")
+            raise InputError(f"{name!r} is not an option; give files by -c FILE and values by --key=value")
 
 
 def read_plainly(mode: str) -> None:

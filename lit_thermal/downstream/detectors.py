@@ -215,7 +215,7 @@ def trained_detector(name: str, weights: str | None, classes: Sequence[str]) -> 
         detector, words = _published(name, weights)
     else:
         if weights:
-            raise InputError(f"{weights} is no checkpoint of a detector that --train wrote")
+            raise InputError(f"{weights} is not a checkpoint of a detector that --train wrote")
         network, processor = _from_transformers(name, None)
         named: dict[int, str] = network.config.id2label  # type: ignore[union-attr, assignment]
         words = [named[index] for index in range(len(named))]
@@ -247,7 +247,7 @@ def _trained(file: Path) -> dict[str, Any] | None:
         return None
     saved = read_trained(file)
     if "detector" not in saved["record"]:
-        raise InputError(f"{file} is no detector")
+        raise InputError(f"{file} is not a detector")
     return saved
 
 

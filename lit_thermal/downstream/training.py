@@ -211,8 +211,8 @@ def read_trained(file: Path) -> dict[str, Any]:
         raise InputError(f"there is no file {file}")
     saved = read_values(file)
     if not isinstance(saved, dict) or not {"record", "state_dict", "step"} <= saved.keys():
-        raise InputError(f"{file} is no checkpoint of a trained detector or segmenter")
-    check(saved, _TRAINED, f"{file} is no checkpoint of a trained detector or segmenter", "train again")
+        raise InputError(f"{file} is not a checkpoint of a trained detector or segmenter")
+    check(saved, _TRAINED, f"{file} is not a checkpoint of a trained detector or segmenter", "train again")
     if saved["step"] < saved["record"]["steps"]:
         raise InputError(
             f"the training of {file} stopped at step {saved['step']} of {saved['record']['steps']}: run it again to "
@@ -274,7 +274,7 @@ def _load(file: Path, module: DownstreamTraining) -> int:
             f"{file} belongs to another training ({', '.join(differing) or 'record'} differs): name another file or "
             "remove it"
         )
-    where, advice = f"{file} is no checkpoint of this training", "remove it and train again"
+    where, advice = f"{file} is not a checkpoint of this training", "remove it and train again"
     check(saved, _TRAINED if saved.get("step") == record["steps"] else _TRAINED | _UNFINISHED, where, advice)
     with reading(file, "a checkpoint of this training", advice):
         module.network.load_state_dict(saved["state_dict"])

@@ -38,7 +38,7 @@ def read_levels(file: Path) -> list[Level]:
     """
     rows = read_table(file, "a table of RobustnessCurve", "run `test` again")
     if rows and not set(COLUMNS) <= rows[0].keys():
-        raise InputError(f"{file} is no table of RobustnessCurve; its columns are {', '.join(COLUMNS)}")
+        raise InputError(f"{file} is not a table of RobustnessCurve; its columns are {', '.join(COLUMNS)}")
     return [
         Level(
             row["condition"],

@@ -86,7 +86,7 @@ def register(lr: Tensor, hr: Tensor) -> Displacement:
     """
     (height, width), scale = lr.shape[-2:], hr.shape[-1] // lr.shape[-1]
     if tuple(hr.shape[-2:]) != (height * scale, width * scale):
-        raise ValueError(f"a target of {tuple(hr.shape)} is no multiple of an input of {tuple(lr.shape)}")
+        raise ValueError(f"a target of {tuple(hr.shape)} is not a multiple of an input of {tuple(lr.shape)}")
     lr, hr = lr[0].detach().cpu().double(), hr[0].detach().cpu().double()
     small, limit = resize(hr, (height, width)), min(LIMIT, height / 4, width / 4)
     down = right = 0.0

@@ -58,7 +58,7 @@ def as_checkpoint(checkpoint: Any, path: str | Path) -> dict[str, Any]:
     """Return the content of a file after checking that it is a checkpoint with weights.
 
     Raises:
-        InputError: the content is no checkpoint, or its weights are not dense tensors.
+        InputError: the content is not a checkpoint, or its weights are not dense tensors.
     """
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise InputError(f"{path} holds no weights under 'state_dict'; give a checkpoint that `fit` wrote")

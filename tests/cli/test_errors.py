@@ -78,7 +78,7 @@ IN_THE_SHELL = [
     ("--scale=3", "did you mean model.scale or data.scale?"),
     ("--seed_everything=-1", "seed_everything is -1 and must be from 0 to 4294967295"),
     ("--nothing=3", "the config has no 'nothing' (it has experiment, "),
-    ("stray", "'stray' is no option"),
+    ("stray", "'stray' is not an option"),
     ("--ckpt_path=no.ckpt", "there is no checkpoint no.ckpt"),
     ("--ckpt_path=last", "no run in "),
     ("--ckpt_path=.", ". is a folder, not a checkpoint file; give a file such as best.ckpt"),

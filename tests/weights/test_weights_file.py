@@ -117,7 +117,7 @@ def test_two_entries_of_one_name_are_refused(tmp_path):
     save_file({"state_dict": state()}, path)
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
         archive.writestr(archive.infolist()[0].filename, b"other")
-    with pytest.raises(InputError, match="two of its entries have one name"):
+    with pytest.raises(InputError, match="two of its entries have the same name"):
         read_values(path)
 
 

@@ -185,7 +185,7 @@ def _check(parts: Iterable[str], prefixes: Mapping[str, str], steps: Numbers, co
     for key, given in settings.items():
         for name in given:
             if name not in names:
-                raise InputError(f"data.{key} names {name!r}, which is no part; data.parts has {', '.join(names)}")
+                raise InputError(f"data.{key} names {name!r}, which is not a part; data.parts has {', '.join(names)}")
     for key, numbers, least in (("steps", steps, 1), ("counts", counts, 0)):
         for name, splits in numbers.items():
             for split, number in splits.items():

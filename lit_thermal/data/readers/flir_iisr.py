@@ -89,8 +89,8 @@ class FLIRIISR(FolderReader):
         if lacking := [name for name in targets if name not in inputs]:
             more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
             raise InputError(
-                f"images of {folder} and {spelled(self.root, 'LR')} that belong together have one name, but there is "
-                f"no input of {', '.join(lacking[:5])}{more}: add or rename files"
+                f"images of {folder} and {spelled(self.root, 'LR')} that belong together must have the same name, "
+                f"but there is no input of {', '.join(lacking[:5])}{more}: add or rename files"
             )
         pairs = {name: ImageTriplet(targets[name], inputs[name], None) for name in targets}
         lone = {name: ImageTriplet(None, path, None) for name, path in inputs.items() if name not in targets}
@@ -155,7 +155,7 @@ class FLIRIISR(FolderReader):
         if "name" not in head:
             raise InputError(f"{path} has no column 'name': its first line must be such as name,blur,scene")
         if len(set(head)) < len(head):
-            raise InputError(f"{path} has two columns of one name: rename one")
+            raise InputError(f"{path} has two columns of the same name: rename one")
         found: dict[str, list[str]] = {}
         for row in rows:
             cells = [cell for column, cell in row.items() if column and column != "name"]

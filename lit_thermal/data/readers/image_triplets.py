@@ -173,5 +173,6 @@ def _check_partners(names: Sequence[str], listed: dict[Path, dict[str, Path]], m
         more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
         way_out = ", or set data.incomplete if inputs or guides may be missing" if may_lack else ""
         raise InputError(
-            f"files that belong together have one name, but there is no {first}{more}: add or remove files{way_out}"
+            f"files that belong together must have the same name, but there is no {first}{more}: "
+            f"add or remove files{way_out}"
         )
