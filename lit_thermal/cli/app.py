@@ -107,13 +107,13 @@ class App(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the config keys that this project needs in addition to Lightning's."""
-        parser.add_argument("--experiment", type=str, default="run", help="Name of the folder that holds the runs.")
+        parser.add_argument("--experiment", type=str, default="run", help="Name of the folder that contains the runs.")
         parser.add_argument(
             "--from",
             type=str | None,
             default=None,
             metavar="CKPT",
-            help="Checkpoint from which all weights that fit are loaded; `last` or `best`: that of the newest run.",
+            help="Checkpoint from which all matching weights are loaded; `last` or `best`: checkpoint of the newest run.",
         )
         parser.add_argument(
             "--then_test",

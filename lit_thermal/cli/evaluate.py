@@ -132,7 +132,7 @@ def _parser(metrics: str = "", protocols: str = "") -> Parser:
         nargs="+",
         action="extend",
         default=[],
-        help="also measure images restored from --lr by a checkpoint of lit_thermal or by weights that spandrel reads",
+        help="also measure images restored from --lr by a checkpoint of lit_thermal or by weights that spandrel supports",
     )
     parser.add_argument(
         "--two_stage",
@@ -160,7 +160,7 @@ def _parser(metrics: str = "", protocols: str = "") -> Parser:
     )
     parser.add_argument("--out", metavar="DIR", help="folder for metrics.json and metrics.csv")
     parser.add_argument("--name", help="name of the data set in tables (default: the name of the --hr folder)")
-    parser.add_argument("--common", action="store_true", help="leave out files that some folder lacks")
+    parser.add_argument("--common", action="store_true", help="skip files that are missing in any of the folders")
     parser.add_argument(
         "--temporal_scale",
         type=int,

@@ -218,8 +218,8 @@ def _parser() -> Parser:
     parser.add_argument("--jobs", type=int, metavar="N", help="points run at a time (default: one for each GPU, or 1)")
     parser.add_argument("--count", type=int, metavar="N", help="number of points (default: all of a grid)")
     parser.add_argument(
-        "--points", metavar="NAME", nargs="+", help="run only these points, named as --dry_run shows them"
+        "--points", metavar="NAME", nargs="+", help="run only these points (names as printed by --dry_run)"
     )
     parser.add_argument("--out", metavar="DIR", help=f"folder of the sweep (default: {ROOT}/NAME)")
-    parser.add_argument("--dry_run", action="store_true", help="print the commands of the points and run none")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands of the points without running them")
     return parser
