@@ -113,7 +113,7 @@ class App(LightningCLI):
             type=str | None,
             default=None,
             metavar="CKPT",
-            help="Checkpoint from which all matching weights are loaded; `last` or `best`: checkpoint of the newest run.",
+            help="Checkpoint from which all matching weights are loaded; `last` or `best`: from the newest run.",
         )
         parser.add_argument(
             "--then_test",

@@ -132,7 +132,7 @@ def _parser(metrics: str = "", protocols: str = "") -> Parser:
         nargs="+",
         action="extend",
         default=[],
-        help="also measure images restored from --lr by a checkpoint of lit_thermal or by weights that spandrel supports",
+        help="also measure images restored from --lr by a lit_thermal checkpoint or by weights that spandrel supports",
     )
     parser.add_argument(
         "--two_stage",
