@@ -148,5 +148,5 @@ def output_times(frames: int, temporal_scale: int) -> Tensor:
 
 
 def is_observed(hr_time: Tensor) -> Tensor:
-    """Return a bool tensor of the same shape: whether there is an input frame at the time of each restored frame."""
+    """Return a bool tensor of the same shape, True where an input frame exists at the time of a restored frame."""
     return (hr_time - hr_time.round()).abs() < math.sqrt(torch.finfo(torch.float32).eps)

@@ -23,7 +23,7 @@ Compared = Literal["masks", "embeddings"]
 
 
 class FrozenNetwork:
-    """A network that is used but neither trained nor saved, and is no submodule of the module that holds it.
+    """A network that is used but neither trained nor saved, and is not a submodule of its owner.
 
     This keeps hundreds of megabytes that training does not change out of checkpoints, and precision settings, `train`
     and copies of the module (such as a moving average of weights) do not affect the network. Therefore `on` has to
@@ -43,7 +43,7 @@ class FrozenNetwork:
             self._build()
 
     def on(self, like: Tensor) -> Any:
-        """Return the network on the device and in the type of the tensor `like`."""
+        """Return the network, moved to the device and dtype of the tensor `like`."""
         network = self._build() if self._network is None else self._network
         at = next(network.parameters())
         if (at.device, at.dtype) != (like.device, like.dtype):
