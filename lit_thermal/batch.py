@@ -4,6 +4,7 @@ Thermal images have one channel with float32 values in [0, 1]; a method converts
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -133,8 +134,10 @@ def need(batch: Batch, *keys: str, by: str) -> None:
     """Check that the batch has all keys that `by` reads.
 
     Raises:
-        InputError: a key is missing; the message names it and the existing keys.
+        InputError: a key is missing; the message names it and the existing keys. Or the batch is no mapping.
     """
+    if not isinstance(batch, Mapping):
+        raise InputError(f"{by} needs one batch, a mapping of names to tensors, not a {type(batch).__name__}")
     missing = [key for key in keys if key not in batch]
     if missing:
         raise InputError(f"{by} needs {', '.join(map(repr, missing))} in the batch, which has only {sorted(batch)}")

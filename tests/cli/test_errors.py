@@ -1,7 +1,7 @@
 """Every mistake in a config is told in one sentence, with the key, what was given and the nearest names."""
 
 import pytest
-from conftest import CONFIG
+from toy import CONFIG
 
 IN_FILES = [
     ("heads: 3", "headz: 3", "bad.yaml: model.mixer.headz: GatedMixer has no 'headz'; did you mean heads?"),
