@@ -1,10 +1,10 @@
-# `make run` trains and tests THERIS on simulated thermal video; `make test` runs the quick tests, `make test-all` all.
-# Both make .venv first when it is missing or when the requirements changed.
+# `make run` trains and tests THERIS on simulated thermal video; `make test` runs the quick tests, `make test-all` all
+# tests; `make lint` checks style and types. Each first creates or updates .venv if it is missing or out of date.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Waiting threads must not spin: one busy neighbour would slow a training step many times.
+# Waiting OpenMP threads sleep: if they spin, one other busy process slows training many times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: run test test-all lint
@@ -18,7 +18,7 @@ run: $(VENV)/installed
 	$(BIN)/python -m lit_thermal fit -c experiments/theris.yaml
 	$(BIN)/python -m lit_thermal test -c experiments/theris.yaml --ckpt_path best
 
-# Two processes share the cores: more threads in each would only wait for each other.
+# Two test processes share the cores; more threads in each would only compete with each other.
 test test-all: export OMP_NUM_THREADS ?= 1
 
 test: $(VENV)/installed

@@ -50,7 +50,7 @@ class BestAndLast(ModelCheckpoint):
         super().on_validation_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of an epoch, also of one that `max_steps` cut short, unless a validation just saved it."""
+        """Save at the end of an epoch, even if `max_steps` ended it early, unless a validation has just saved it."""
         self._check_weights(trainer, pl_module)
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -58,7 +58,7 @@ class BestAndLast(ModelCheckpoint):
             trainer.save_checkpoint(self.last_model_path, weights_only=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save nothing: the last epoch was saved at its end, and EMA has replaced the weights by averages since."""
+        """Save nothing: the last epoch was saved at its end, and EMA has since replaced weights by averages."""
 
     def _check_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING and not all_finite(list(pl_module.parameters())):

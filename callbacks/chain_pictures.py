@@ -87,7 +87,7 @@ class ChainPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw the images of the batch that belong to the first of their set; each rank restores them."""
+        """Draw the images of the batch that are among the first of their set; all ranks restore them."""
         names = getattr(trainer.datamodule, "test_names", None)  # type: ignore[attr-defined]
         dataset = names[dataloader_idx] if names else "test"
         count = min(self.images - self._drawn.get(dataset, 0), len(batch["name"]))

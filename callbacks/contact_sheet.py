@@ -150,7 +150,7 @@ def _frame_row(sample: Sample, t: int, baseline: str, method: str) -> _Row:
 
 
 def _detail_row(sample: Sample, t: int, method: str) -> _Row:
-    """Return the row of the part of a frame in which the baseline has the largest error, as large as a panel."""
+    """Return the detail row: a part of a frame where the baseline has its largest error, enlarged to a panel."""
     scale = 1 if sample.lr is None else sample.target.shape[-1] // sample.lr.shape[-1]
     error = (_reference(sample)[t] - sample.target[t]).square()
     height, width = (min(_DETAIL, n) // scale * scale for n in error.shape)
@@ -198,7 +198,7 @@ def _profile_row(sample: Sample, method: str) -> _Row:
 
 
 def _reference(sample: Sample) -> Tensor:
-    """Return the frames whose errors set the colour scale and the place of the detail: the baseline if there is one."""
+    """Return the frames whose errors set the colour scale and the place of the detail: the baseline if available."""
     return sample.restored if sample.baseline is None else sample.baseline
 
 

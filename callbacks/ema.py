@@ -13,9 +13,9 @@ from lit_thermal.errors import InputError
 class EMA(WeightAveraging):
     """Exponential moving average of the weights, by Lightning's `WeightAveraging`.
 
-    Validation, the checkpoint's `state_dict` and the model after training use the averages; a checkpoint also holds the
-    weights being trained, and a resumed run continues with both. Lightning's own `EMAWeightAveraging` (2.6.6) has six
-    shortcomings, which this class fixes:
+    Validation, the checkpoint's `state_dict` and the model after training use the averages; a checkpoint also contains
+    the weights being trained, and a resumed run continues with both. Lightning's own `EMAWeightAveraging` (2.6.6) has
+    six shortcomings, which this class fixes:
 
     - A short run would mostly average early weights: here the decay after n steps is at most (1 + n) / (10 + n).
     - Averages of integer buffers (an order of pixels, a counter) would be rounded down: here they are copied.
@@ -89,7 +89,7 @@ class EMA(WeightAveraging):
         """Update the averages, which all have one dtype, in place; `steps` steps were made before."""
         if averages[0].is_floating_point() or averages[0].is_complex():
             n = int(steps)
-            # The averages have the precision in which the model was built, even if it is trained in half precision.
+            # The averages keep the precision of the newly built model, even if it is trained in half precision.
             current = [new.to(old.dtype) for new, old in zip(current, averages, strict=True)]
             torch._foreach_lerp_(averages, current, 1 - min(self.decay, (1 + n) / (10 + n)))
         else:

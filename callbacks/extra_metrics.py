@@ -21,7 +21,7 @@ class ExtraMetrics(Callback):
         protocols: further evaluation protocols of images, added to those of the method.
 
     Raises:
-        InputError: there is no metric of that name, or neither metrics nor protocols are given.
+        InputError: a metric is unknown, or neither metrics nor protocols are given.
     """
 
     def __init__(self, metrics: Sequence[str] = (), protocols: Sequence[Callable[[], EvaluationProtocol]] = ()) -> None:

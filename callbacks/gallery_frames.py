@@ -31,8 +31,8 @@ class GalleryFrames(Callback):
     If several processes run the test, the first process writes the first images that it restores.
 
     Args:
-        images: number of images of each set that are written.
-        clips: number of clips of each set that are written.
+        images: number of images to write from each set.
+        clips: number of clips to write from each set.
 
     Raises:
         InputError: a number is below 1.

@@ -12,7 +12,7 @@ from lit_thermal.files import write_text
 class KeepConfig(Callback):
     """Writes the config of the run into its folder and sends it to the loggers.
 
-    It also makes every process of a distributed run use the folder that the first process made.
+    In a distributed run, all processes use the folder that the first process made.
 
     Args:
         folder: the run folder; only the process of rank 0 needs to know it.

@@ -28,18 +28,18 @@ _KEY = "non_finite"
 class NonFiniteGuard(Callback):
     """Stops the training, or skips the batch, if the loss or a gradient is NaN or infinite.
 
-    `fit` adds it to each run. Such an update never reaches the weights. A stopped training leaves
-    `non_finite_step<step>.ckpt` in the run's folder, with weights, optimizer and counters, from which
-    `fit --ckpt_path` or `--from` continues, and the batch under the key `non_finite`. Training also stops if a
-    validation measures a PSNR of NaN or minus infinity, or if weights are not finite.
+    `fit` adds it to each run. An update that is not finite is never applied to the weights. A stopped training leaves
+    `non_finite_step<step>.ckpt` in the run's folder, with weights, optimizer and counters, from which `fit --ckpt_path`
+    or `--from` continues, and the batch under the key `non_finite`. Training also stops if a validation measures a PSNR
+    of NaN or minus infinity, or if weights are not finite.
 
     Flags and batches stay on the device and are read every `every_n_steps` steps, before each validation and at the end
-    of each epoch. With 1, the update from such a batch is not made, and the checkpoint is that before the step. With
+    of each epoch. With 1, the update from such a batch is not made, and the checkpoint is the one before the step. With
     more, the training does not wait for the device: such a gradient is set to zero there, so that the optimizer moves
-    the weights by its momentum alone, and the checkpoint is that of the step at which the flags were read.
+    the weights by its momentum alone, and the checkpoint is from the step at which the flags were read.
 
-    With `trainer.precision=16-mixed`, infinite gradients are part of the search for the scale, and the scaler leaves
-    out their updates itself. They stop the training only after more than `limit` of them in a row.
+    With `trainer.precision=16-mixed`, infinite gradients occur in the search for the scale, and the scaler itself skips
+    their updates. They stop the training only after more than `limit` of them in a row.
 
     Args:
         action: `stop` ends the training; `skip` leaves the batch out and logs the count as `skipped_batches`.
@@ -173,7 +173,7 @@ class NonFiniteGuard(Callback):
             _end(trainer, f"after step {trainer.global_step} weights are NaN or infinite")
 
     def _read(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
-        """Read the flags of the steps since the last reading; only here the training waits for the device.
+        """Read the flags of the steps since the last reading; the training waits for the device only here.
 
         Returns:
             Whether the last of these steps must be skipped.
@@ -228,7 +228,7 @@ class NonFiniteGuard(Callback):
 
 
 def _end(trainer: pl.Trainer, reason: str) -> NoReturn:
-    """End a training whose weights are unusable and are not saved."""
+    """End a training with unusable weights, which are not saved."""
     saved = [getattr(callback, "last_model_path", "") for callback in trainer.checkpoint_callbacks]
     whole = next((f", from {path}" for path in saved if path), "")
     _raise(trainer, f"{reason}, so that nothing more can be trained: lower model.optimizer.lr and start again{whole}")
@@ -242,5 +242,5 @@ def _raise(trainer: pl.Trainer, message: str) -> NoReturn:
 
 
 def _scales(trainer: pl.Trainer) -> bool:
-    """Return whether a gradient scaler itself leaves out updates that are not finite."""
+    """Return whether a gradient scaler skips updates that are not finite."""
     return getattr(trainer.precision_plugin, "scaler", None) is not None

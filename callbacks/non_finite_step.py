@@ -19,7 +19,7 @@ class Step:
     Attributes:
         number: number of optimizer steps before it.
         parameters: names of the parameters with a gradient.
-        batches: batches whose gradients it sums.
+        batches: batches whose gradients the step sums.
         losses: loss of each batch.
         terms: values that each batch logged as `train/<term>`.
         gradients: (N,) norms of the gradients.
@@ -56,7 +56,7 @@ class Step:
 def agree(trainer: pl.Trainer, step: Step, message: str) -> tuple[str, dict[str, Any]]:
     """Return the message and the record of the step on which all processes agree.
 
-    They are those of the first process whose own loss was not finite, or of the first process.
+    They come from the first process with a loss that is not finite, else from the first process.
 
     Args:
         trainer: trainer of the run.

@@ -70,7 +70,7 @@ class PredictionWriter(BasePredictionWriter):
             dataloader_idx: not used.
 
         Raises:
-            InputError: a file cannot be written, or two images have one name.
+            InputError: a file cannot be written, or two images have the same name.
         """
         need(batch, "name", by="writing predictions")
         folder = Path(trainer.default_root_dir, "predictions")

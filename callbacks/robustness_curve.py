@@ -40,8 +40,8 @@ class RobustnessCurve(Callback):
     sets. The overlays `test/noise.yaml`, `test/blur.yaml` and `test/degradation.yaml` give conditions for any method,
     `test/robustness.yaml` and `test/misalignment.yaml` for guided methods. Each varied quantity has a panel for each
     metric. If it degrades the input, the curve of the strongest simple baseline is drawn too. A picture needs at least
-    two degrees of a quantity, of which `Complete` is one. With a single condition nothing is written. The verb
-    `curves` draws several runs in one picture.
+    two degrees of a quantity; `Complete` counts as one. With a single condition nothing is written. The verb `curves`
+    draws several runs in one picture.
     """
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -90,7 +90,7 @@ def _row(level: Level) -> tuple[Any, ...]:
 
 
 def _levels(scores: Scores, datasets: Sequence[str], conditions: Sequence[Condition]) -> list[Level]:
-    """Return the levels of all conditions, of the unchanged data for each curve, and of the strongest baseline."""
+    """Return the levels of all conditions, of the unchanged data (for each curve), and of the strongest baseline."""
     pairs = list(zip(datasets, conditions, strict=True))
     levels = [_level(scores, name, condition.suffix or "complete", condition.varied) for name, condition in pairs]
     reached = {c.varied.what: c.varied for _, c in pairs if c.varied}

@@ -25,10 +25,10 @@ class SamplePictures(Callback):
 
     Writes `samples/val/<clip>_step<step>.png` after a validation and `samples/<data set>/<clip>.png` after a test into
     the run's folder, and sends the same pictures to all loggers that accept images. These clips are restored once more,
-    so that any method with `restore` can be drawn.
+    so that the callback works with any method that has `restore`.
 
     Args:
-        clips: number of clips or images of each set that are drawn.
+        clips: number of clips or images to draw from each set.
         every_n_epochs: interval in epochs between validations whose clips are drawn; a test always draws.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Random seeds that make a resumed training equal to one that was never interrupted."""
+"""Random seeds with which a resumed training equals an uninterrupted one."""
 
 import random
 from typing import Any
@@ -12,8 +12,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 class StepSeeds(Callback):
     """Seeds each training step, and the shuffling of each epoch, from the run's seed, the rank and the step's number.
 
-    The random numbers of a step therefore depend neither on the steps before it nor on what libraries draw in
-    between. A run that is killed and resumed at the end of an epoch continues as if it had not been interrupted.
+    The random numbers of a step therefore do not depend on earlier steps or on random draws of libraries in between. A
+    run that is killed and resumed at the end of an epoch continues as if it had not been interrupted.
 
     Args:
         seed: seed of the run.

@@ -13,8 +13,8 @@ from lightning.pytorch import Callback
 class StopBetweenSteps(Callback):
     """Ends a run of one process between two steps after Ctrl-C; a second Ctrl-C ends it at once.
 
-    An interrupt while TensorBoard's writer holds its lock would make the run hang when it closes its loggers, and
-    Ctrl-C could not end it any more, because Lightning ignores the signal from then on.
+    An interrupt while TensorBoard's writer has its lock would make the run hang when it closes its loggers. Ctrl-C
+    could then not end it, because Lightning ignores further signals.
     """
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ Thermal images have one channel with float32 values in [0, 1]; a method converts
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -133,8 +134,10 @@ def need(batch: Batch, *keys: str, by: str) -> None:
     """Check that the batch has all keys that `by` reads.
 
     Raises:
-        InputError: a key is missing; the message names it and the existing keys.
+        InputError: a key is missing; the message names it and the existing keys. Or the batch is no mapping.
     """
+    if not isinstance(batch, Mapping):
+        raise InputError(f"{by} needs one batch, a mapping of names to tensors, not a {type(batch).__name__}")
     missing = [key for key in keys if key not in batch]
     if missing:
         raise InputError(f"{by} needs {', '.join(map(repr, missing))} in the batch, which has only {sorted(batch)}")
@@ -148,5 +151,5 @@ def output_times(frames: int, temporal_scale: int) -> Tensor:
 
 
 def is_observed(hr_time: Tensor) -> Tensor:
-    """Return a bool tensor of the same shape: whether there is an input frame at the time of each restored frame."""
+    """Return a bool tensor of the same shape, True where an input frame exists at the time of a restored frame."""
     return (hr_time - hr_time.round()).abs() < math.sqrt(torch.finfo(torch.float32).eps)

@@ -184,7 +184,9 @@ def by_stem(paths: Iterable[Path], where: str | Path) -> dict[str, Path]:
         if not _is_text(stem):
             raise InputError(f"{where} holds {path.name!r}, whose name is not valid UTF-8: rename it")
         if (other := found.setdefault(stem, path)) != path:
-            raise InputError(f"{where} holds {other.name} and {path.name}, which have one name: rename or remove one")
+            raise InputError(
+                f"{where} holds {other.name} and {path.name}, which have the same stem: rename or remove one"
+            )
     return found
 
 

@@ -12,17 +12,17 @@ from typing import Any
 from lit_thermal.lazy import places
 
 PACKAGES = ("lit_thermal", "lit_thermal.callbacks")
-"""Packages that are searched; the callbacks lie in a folder of their own in a checkout."""
+"""Packages that are searched; in a checkout, the callbacks are in a separate folder."""
 _PATH = re.compile(r"lit_thermal(\.[^\W\d]\w*)+\.[A-Z]\w*")
 _log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=1024)
 def current(name: str) -> str:
-    """Return the import path of a class of lit_thermal, for its old path or its present one.
+    """Return the current import path of a class of lit_thermal, given its old or current path.
 
-    A path that does not import is replaced if lit_thermal defines exactly one public class of that name; the log says
-    so once. Every other text is returned unchanged.
+    A path that cannot be imported is replaced if lit_thermal defines exactly one public class of that name; each
+    replacement is logged once. Every other text is returned unchanged.
     """
     if not _PATH.fullmatch(name) or _exists(name):
         return name
@@ -36,12 +36,12 @@ def current(name: str) -> str:
 
 
 def with_current_paths(tree: Any) -> Any:
-    """Apply `current` to every text that is a value of a config: lists and mappings are changed in place.
+    """Apply `current` to every string value of a config; lists and mappings are changed in place.
 
-    A tree from a file may hold itself; each part is visited once.
+    A config from a file may contain itself (YAML aliases), so each part is visited only once.
 
     Returns:
-        The tree, or the new text if the tree is one text.
+        The same tree, or the new string if the tree is a single string.
     """
     if isinstance(tree, str):
         return current(tree)

@@ -40,7 +40,7 @@ def read_bytes(path: str | Path, what: str, advice: str = "replace or remove it"
     path = Path(path)
     with reading(path, what, advice):
         if not is_plain(path):
-            size = path.stat()  # raises where there is nothing
+            size = path.stat()  # raises an error if nothing is there
             if path.is_dir():
                 raise IsADirectoryError(size)
             raise InputError(f"{path} is a pipe or a device, but {what} is expected: give a file")
@@ -231,7 +231,7 @@ def inside(folder: str | Path, name: str, where: str | Path) -> Path:
     try:
         parts = Path(name).parts
         if not name or "\0" in name or Path(name).is_absolute() or ".." in parts or os.path.splitdrive(name)[0]:
-            raise InputError(f"{where} names {printable(name[:120])!r}, which is no path inside its folder: {advice}")
+            raise InputError(f"{where} names {printable(name[:120])!r}, not a path inside its folder: {advice}")
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{path} leads out of {folder}, the folder of {where}: {advice}")

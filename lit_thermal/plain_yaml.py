@@ -19,7 +19,7 @@ LARGEST = 1 << 20
 DEEPEST = 64
 """Largest number of nested levels of lists and mappings, with aliases expanded."""
 MOST = 50_000
-"""Largest number of values and keys, with aliases expanded: a few lines of nested aliases can stand for billions."""
+"""Largest number of values and keys, with aliases expanded: a few lines of nested aliases can expand to billions."""
 _INTEGER = "tag:yaml.org,2002:int"
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_]*\.?[0-9_]*([eE][-+]?[0-9]+)?")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -49,15 +49,15 @@ def read(path: str | Path) -> Any:
 
 
 def load(text: str, where: str | Path) -> Any:
-    """Return the plain values of a text.
+    """Parse YAML text into plain values.
 
     Args:
-        text: text in YAML.
-        where: file of the text, for the error message.
+        text: YAML text.
+        where: file that contains the text, for the error message.
 
     Raises:
         InputError: the text is not YAML, has a duplicate key, an invalid character or a number that is too large, or
-            stands for more than `MOST` values or `DEEPEST` levels.
+            expands to more than `MOST` values or `DEEPEST` levels.
     """
     try:
         return _loaded(text)
@@ -123,14 +123,14 @@ def _check_nesting(text: str) -> None:
 
 
 class _Measure:
-    """Checks each node once, and counts the values that it stands for."""
+    """Checks each node once, and counts its values with aliases expanded."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._known: dict[int, tuple[int, int] | None] = {}
 
     def of(self, node: yaml.Node) -> tuple[int, int]:
-        """Return the number of values and levels that a node stands for, with aliases expanded."""
+        """Return the number of values and of levels in a node, with aliases expanded."""
         if id(node) in self._known:
             known = self._known[id(node)]
             if known is None:
@@ -144,7 +144,7 @@ class _Measure:
             more, below = self.of(child)
             count, levels = count + more, max(levels, below + 1)
         if count > MOST or levels > DEEPEST:
-            _refuse(node, f"it stands for more than {MOST:,} values or {DEEPEST} levels: shorten it")
+            _refuse(node, f"it expands to more than {MOST:,} values or {DEEPEST} levels: shorten it")
         if isinstance(node, yaml.MappingNode):
             _check_keys(node, self._loader)
         self._known[id(node)] = (count, levels)

@@ -76,7 +76,7 @@ def make_findable(packages: list[str]) -> None:
 
 
 def inside(name: str, packages: tuple[str, ...]) -> bool:
-    """Return whether an import path is inside one of the packages; a name with only the same prefix is not."""
+    """Return whether an import path is inside one of the packages: `torch.nn` is inside `torch`, `torchx` is not."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
@@ -161,8 +161,8 @@ def check_named(tree: Any, folder: Path, packages: tuple[str, ...], above: Set[P
         above: files that include this config, directly or not.
 
     Raises:
-        InputError: a file is a pipe, which would block its reader, includes itself, or is refused by `check_values`; or
-            a text stands for more values than any config needs.
+        InputError: a file is a pipe (which would block its reader), includes itself, is refused by `check_values`, or
+            expands to more values than any config needs.
     """
     # imported here, because the command line starts without the packages that these need
     from lit_thermal import plain_yaml
@@ -197,7 +197,7 @@ def check_classes(config: Any, where: str, packages: tuple[str, ...]) -> None:
         packages: packages that classes may come from.
 
     Raises:
-        InputError: a name is that of a function, a method, or another object that is not a class.
+        InputError: a name refers to a function, a method, or another object that is not a class.
     """
     todo: list[tuple[str, Any]] = [("", config)]
     while todo:

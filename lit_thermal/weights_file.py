@@ -62,8 +62,8 @@ def read_file(path: Path, what: str = "weights", advice: str = "", mapped: bool 
 def check_archive(path: Path) -> None:
     """Verify the checksums of a torch archive, and refuse an archive that torch would not write.
 
-    Compressed and overlapping entries are refused before anything is read, because a small file could declare more data
-    with them than any memory holds.
+    Compressed and overlapping entries are refused before anything is read, because with them a small file could declare
+    more data than fits into memory.
 
     Raises:
         InputError: a checksum is wrong, or the archive is not one of torch.
@@ -74,9 +74,9 @@ def check_archive(path: Path) -> None:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise InputError(f"{path} is compressed, but torch files never are: unpack it")
         if len({entry.filename for entry in entries}) < len(entries):
-            raise InputError(f"{path} is damaged: two of its entries have one name; copy or download it again")
+            raise InputError(f"{path} is damaged: two of its entries have the same name; copy or download it again")
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise InputError(f"{path} is damaged: it declares more than it holds; copy or download it again")
+            raise InputError(f"{path} is damaged: it declares more than it contains; copy or download it again")
         for entry in entries:
             try:
                 with archive.open(entry) as part:
@@ -145,7 +145,7 @@ def check_kinds(theirs: Mapping[str, Any], own: Mapping[str, Any], path: str | P
 
 
 def check_finite(theirs: Mapping[str, Any], own: Mapping[str, Any], path: str | Path) -> None:
-    """Check that weights of a file are finite, except those that are not finite in the new network either.
+    """Check that weights of a file are finite, except those that are also not finite in the new network.
 
     Args:
         theirs: weights of the file; those without a weight of the same name and shape in the network are not checked.
@@ -203,13 +203,13 @@ def _bare(name: str) -> str:
 
 
 def _is_archive(path: Path) -> bool:
-    """Return whether a file begins like a zip archive, by which torch recognises its archives."""
+    """Return whether a file begins like a zip archive, which is how torch recognises its archives."""
     with open(path, "rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
 
 def _unusable(value: Any) -> str:
-    """Return the kind of a value that cannot be a weight, or an empty text."""
+    """Return the kind of value if it cannot be a weight, such as "a sparse tensor"; an empty string if it can."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     if value.is_meta:

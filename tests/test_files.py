@@ -103,7 +103,7 @@ def test_stems_match_whatever_way_an_accent_is_written(tmp_path: Path) -> None:
     assert same_name(decomposed) == same_name("é") and same_name("a b") != same_name("a_b") != same_name("A_b")
     found = by_stem([tmp_path / f"{decomposed}.png", tmp_path / "b.tif"], tmp_path)
     assert list(found) == ["é", "b"]
-    with pytest.raises(InputError, match=r"holds a\.png and a\.tif, which have one name"):
+    with pytest.raises(InputError, match=r"holds a\.png and a\.tif, which have the same stem"):
         by_stem([tmp_path / "a.png", tmp_path / "a.tif"], tmp_path)
 
 

@@ -70,7 +70,7 @@ ALLOWED = {
 }
 """Each part of the package to what it may import besides itself."""
 OPS_KNOW = {"torch", "numpy", "einops"}
-HEAVY = {"diffusers", "transformers", "peft", "wandb", "mamba_ssm", "pyiqa", "deepspeed", "spandrel"} | {
+HEAVY = {"diffusers", "transformers", "peft", "wandb", "timm", "mamba_ssm", "pyiqa", "deepspeed", "spandrel"} | {
     "cv2",
     "onnxruntime",
     "pyarrow",

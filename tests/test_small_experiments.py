@@ -22,13 +22,14 @@ EMA = "--trainer.callbacks=[{class_path: EMA, init_args: {decay: 0.5}}]"
 """A short average, so that four steps of training count."""
 EXPERIMENTS = {
     "theris": [
-        *(*QUICK, EMA, "--trainer.max_steps=2", "--data.test_scenarios=[standard,hot_boundaries]"),
+        *(*QUICK, EMA, "--model.interpolation=ThermalDiffusionInterpolation", "--model.interpolation.knots=16"),
+        *("--trainer.max_steps=2", "--data.test_scenarios=[standard,hot_boundaries]"),
         *(f"--data.{split}_clips=1" for split in ("train", "val", "test")),
     ],
     "corefusion": [*IMAGES, EMA],
     "difiisr": [*IMAGES, EMA, "--model.guidance.start=2"],
     "3m_ti": [*IMAGES, EMA],
-    "real_iisr": [*IMAGES, "--trainer.callbacks=[]", "--model.tokenizer_steps=2"],
+    "real_iisr": [*IMAGES, "--trainer.callbacks=[{class_path: TokenizerFirst, init_args: {steps: 2, lr: 4.0e-3}}]"],
 }
 """Command lines of the experiments, small and with few steps."""
 TOLERANCES = {"order_violations": 2e-2, "hot_edge_error": 5e-3}

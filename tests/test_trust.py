@@ -381,7 +381,7 @@ def test_a_text_in_a_record_neither_blocks_nor_fills_the_memory(kind, tmp_path):
         os.mkfifo(value)
     elif kind == "bomb in a file":
         Path(value).write_text(BOMB)
-    with pytest.raises(InputError, match=r"is a pipe|it stands for more than|nested more than"):
+    with pytest.raises(InputError, match=r"is a pipe|it expands to more than|nested more than"):
         build_model({"class_path": "lit_thermal.methods.theris.module.THERIS", "init_args": {"mask": value}})
 
 

@@ -15,7 +15,7 @@ Acts = Literal["decode", "decode_and_embedding"]
 
 
 class Codebook(nn.Module, ABC):
-    """Base of the family: turns the entries that a frozen tokenizer looked up into those that are decoded.
+    """Base of the family: turns the codebook entries of a frozen tokenizer into the code vectors that are decoded.
 
     Subclasses must keep shapes, process each image independently, and be differentiable in codes, probabilities and
     condition. `soft` with one-hot probabilities must give the same result as `forward`.

@@ -65,11 +65,11 @@ class ConvStackEncoder(MapEncoder):
     """A stack of 3x3 convolutions with SiLU and no norms (VARSR and the released Real-IISR).
 
     The first convolution maps to the first width. Then each width has one convolution of stride 1 and one of stride 2
-    to the next width (the last one to `width`). A final convolution has no activation. `limits` is ignored.
+    to the next width (the last one to `width`). A final convolution without activation follows. `limits` is ignored.
 
     Weights are drawn from a normal distribution scaled by the number of inputs, so that features keep their scale at
-    any width; biases are zero. The released code uses a deviation of 0.02 everywhere, with which features of narrow
-    stacks vanish.
+    any width; biases are zero. The released code uses a standard deviation of 0.02 everywhere, which makes the features
+    of narrow stacks vanish.
 
     Args:
         in_channels: number of channels of the images.

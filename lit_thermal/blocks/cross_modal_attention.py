@@ -68,7 +68,7 @@ class CrossModalAttention(ABC):
             views: views of the current batch, set by the owner of the network and read at each call.
 
         Returns:
-            New parameters by the name of their block, to be registered by the owner; empty if there are none.
+            New parameters by the name of their block, which the owner must register; empty if there are none.
         """
         added = nn.ModuleDict()
         for name, module in unet.named_modules():

@@ -47,7 +47,7 @@ class MaxFusion(Fusion):
 
 
 class SumFusion(Fusion):
-    """Sum of both features (our alternative); levels of a complete sample are about twice those of one camera."""
+    """Sum of both features (our alternative); with both cameras, values are about twice as large as with one."""
 
     def forward(self, guide: Tensor, thermal: Tensor) -> Tensor:
         """Fuse features of both cameras, (B, dim, H, W) each, to (B, dim, H, W)."""

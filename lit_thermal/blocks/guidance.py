@@ -108,13 +108,13 @@ class LossGradientGuidance(Guidance):
 
     In training the gradient is a constant, and the direction in which it moves the network depends on which estimate
     is compared with the target. With the sign `released`, as in the released code, the corrected estimate is pulled to
-    the target, and the raw one therefore to ``target + c * gradient``: this increases the guidance loss of a sampler
-    without guidance, which uses the raw estimate. With `descend` the raw estimate is pulled to
+    the target, and the raw one is therefore pulled to ``target + c * gradient``. This increases the guidance loss of a
+    sampler without guidance, which uses the raw estimate. With `descend` the raw estimate is pulled to
     ``target - c * gradient``, which decreases the guidance loss, as the paper describes. In general the raw estimate is
     pulled to ``target - direction * c * gradient``.
 
     In the paper the gradient is taken with respect to x_t through the network's estimate (`through_network`). The
-    released code holds the predicted noise constant, which needs no backward pass through the network and is the
+    released code treats the predicted noise as constant, which needs no backward pass through the network and is the
     default here. Each image has its own loss here; the released code takes the mean over its batch of 4 instead, which
     makes its gradients 4 times smaller.
 
@@ -218,11 +218,11 @@ class LossGradientGuidance(Guidance):
 
 
 class LossSum(Guidance):
-    """Adds the terms to the training loss and injects nothing: the sums of losses in DifIISR's Table 4.
+    """Adds the terms to the training loss and injects no gradient, as the loss sums in DifIISR's Table 4 do.
 
     Args:
         terms: terms of the loss, each with its own weight.
-        start: first training iteration with the terms.
+        start: first training iteration in which the terms are added.
         every: interval in iterations, counted from `start`, at which the terms are added.
 
     Raises:

@@ -6,9 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from lit_thermal.blocks.pretrained import fetch, pretrained_wanted, read_weights
@@ -57,6 +55,9 @@ class TimmEncoder(ImageEncoder):
     def __init__(
         self, name: str = "resnet34", depth: int = 5, pretrained: bool = False, weights: str | None = None
     ) -> None:
+        import timm
+        from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
         super().__init__()
         levels = _levels(name, depth)
         self.body = _build(name, tuple(levels.values()), pretrained or weights is not None, weights)
@@ -101,6 +102,8 @@ class TimmEncoder(ImageEncoder):
 
 def _levels(name: str, depth: int) -> dict[int, int]:
     """Return the index in timm's list of the deepest feature of each stride."""
+    import timm
+
     try:
         if timm.get_pretrained_cfg(name) is None and not timm.is_model(name):
             near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=5)
@@ -121,6 +124,8 @@ def _levels(name: str, depth: int) -> dict[int, int]:
 
 
 def _build(name: str, indices: tuple[int, ...], pretrained: bool, weights: str | None) -> nn.Module:
+    import timm
+
     overlay: dict[str, Any] | None = None
     state: dict[str, Tensor] = {}
     if pretrained and pretrained_wanted():
@@ -176,6 +181,8 @@ def _file(name: str, weights: str | None) -> Path:
         if not is_plain(Path(weights)):
             raise InputError(f"there is no file {weights} with weights of timm's backbone {name!r}")
         return Path(weights)
+    import timm
+
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
         raise InputError(

@@ -89,7 +89,7 @@ class ImageTagger:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the model, which another process loads when it needs it."""
+        """Return the state without the model, which is loaded again in another process when needed."""
         return {**self.__dict__, "_loaded": None}
 
     def _key(self, name: str, pixels: Tensor) -> str:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 import torchvision
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -24,7 +23,7 @@ Compared = Literal["masks", "embeddings"]
 
 
 class FrozenNetwork:
-    """A network that is used but neither trained nor saved, and is no submodule of the module that holds it.
+    """A network that is used but neither trained nor saved, and is not a submodule of its owner.
 
     This keeps hundreds of megabytes that training does not change out of checkpoints, and precision settings, `train`
     and copies of the module (such as a moving average of weights) do not affect the network. Therefore `on` has to
@@ -44,7 +43,7 @@ class FrozenNetwork:
             self._build()
 
     def on(self, like: Tensor) -> Any:
-        """Return the network on the device and in the type of the tensor `like`."""
+        """Return the network, moved to the device and dtype of the tensor `like`."""
         network = self._build() if self._network is None else self._network
         at = next(network.parameters())
         if (at.device, at.dtype) != (like.device, like.dtype):
@@ -237,6 +236,8 @@ class RandomFeatureTerm(ReferenceTerm):
 
 def _imagenet(image: Tensor) -> Tensor:
     """Normalise (B, 3, H, W) in [-1, 1] by the mean and the standard deviation of ImageNet, which SAM uses too."""
+    from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
     mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     return ((image + 1) / 2 - mean) / std
 

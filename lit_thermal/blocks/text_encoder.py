@@ -89,7 +89,7 @@ class TextEncoder:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without weights and embeddings, which another process loads again."""
+        """Return the state without weights and embeddings, which are loaded again in another process."""
         return {"folder": self.folder, "option": self.option, "_cache": OrderedDict(), "_loaded": None}
 
     def _encode(self, texts: list[str], device: torch.device | str) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Thermal-structural guidance: condition tokens of a generator made from heat and edges of its input."""
+"""Thermal-structural guidance: condition tokens of a generator, computed from heat and edges of its input."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -240,9 +240,9 @@ class ThermalStructuralGuidance(Structure):
             return [tokens, guided] if self.maps == 2 else [tokens + guided]
 
     def released_names(self) -> dict[str, str]:
-        """Return the mapping of parameter and buffer names here to published ones, for the released code's options.
+        """Return the published name of each parameter and buffer, by our name, for the options of the released code.
 
-        These use conv stacks and batch norms. Shapes are the same.
+        The released code uses conv stacks and batch norms. Shapes are the same here and there.
         """
         names = {}
         for name in self.state_dict():

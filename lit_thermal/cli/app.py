@@ -58,7 +58,7 @@ TOP = {
 """Top-level keys of a config."""
 
 MODE = "omegaconf+"
-"""Mode of the parser: YAML in which `${...}` refers to another value."""
+"""Parser mode for YAML in which `${...}` refers to another value."""
 
 
 class App(LightningCLI):
@@ -66,7 +66,7 @@ class App(LightningCLI):
 
     Args:
         words: the verb and the words that follow it.
-        locks: holds the lock of the run folder until it is closed.
+        locks: context that keeps the lock of the run folder until it is closed.
     """
 
     def __init__(self, words: list[str], locks: contextlib.ExitStack) -> None:
@@ -106,14 +106,14 @@ class App(LightningCLI):
         return {self._verb: verbs[self._verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the keys that Lightning does not have."""
-        parser.add_argument("--experiment", type=str, default="run", help="Name of the folder that holds the runs.")
+        """Add the config keys that this project needs in addition to Lightning's."""
+        parser.add_argument("--experiment", type=str, default="run", help="Name of the folder that contains the runs.")
         parser.add_argument(
             "--from",
             type=str | None,
             default=None,
             metavar="CKPT",
-            help="Checkpoint from which all weights that fit are loaded; `last` or `best`: that of the newest run.",
+            help="Checkpoint from which all matching weights are loaded; `last` or `best`: from the newest run.",
         )
         parser.add_argument(
             "--then_test",
@@ -134,7 +134,7 @@ class App(LightningCLI):
             raise InputError("the config has classes within classes too deep to be read: write it flatter") from error
         seed = self.config[self.config.subcommand].seed_everything
         if not 0 <= seed < 2**32:
-            raise InputError(f"seed_everything is {seed} and must lie from 0 to {2**32 - 1}")
+            raise InputError(f"seed_everything is {seed} and must be from 0 to {2**32 - 1}")
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would replace the model's settings in the config and on the command line by those in the checkpoint.
@@ -230,11 +230,11 @@ class App(LightningCLI):
         self._run(self.trainer.test, kwargs | {"verbose": False})
 
     def predict(self, **kwargs: Any) -> None:
-        """Restore the prediction data; `PredictionWriter`, or the config's own, writes each batch as it comes."""
+        """Restore the prediction data; `PredictionWriter`, or a writer from the config, saves each finished batch."""
         self._run(self.trainer.predict, kwargs | {"return_predictions": False})
 
     def _run(self, verb: Callable[..., Any], arguments: dict[str, Any], show_results: bool = True) -> None:
-        # Processes of a distributed run must stop at once: one that takes another step would wait for the others.
+        # Processes of a distributed run must stop at once: a process that takes another step would wait for the others.
         alone = self.trainer.world_size == 1
         try:
             with self._stop.listening() if alone else contextlib.nullcontext(), quiet_writers():

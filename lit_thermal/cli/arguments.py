@@ -1,4 +1,4 @@
-"""The words after a verb: experiment files, and the ordered sources of a config."""
+"""Parsing of the arguments after a verb: experiment files, and the sources of a config in their order."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -50,14 +50,14 @@ def with_found_files(words: list[str]) -> list[str]:
 def find_experiment(name: str) -> Path:
     """Return the path of a config file, given as a path or as the name of a packaged experiment.
 
-    The name may have `experiments/` before it and `.yaml` behind it.
+    The name may start with `experiments/` and end with `.yaml`.
 
     Raises:
-        InputError: there is no such file.
+        InputError: the file does not exist.
     """
     path = Path(name)
     if path.exists():
-        return path  # the reader reports what is no plain file
+        return path  # the reader reports an error if it is not a regular file
     spec = importlib.util.find_spec("lit_thermal.experiments")
     places = [Path(p) for p in spec.submodule_search_locations or ()] if spec else []
     inside = name.removeprefix("experiments/").removesuffix(".yaml")

@@ -39,10 +39,10 @@ def check_words(words: list[str], packages: tuple[str, ...]) -> None:
 
 
 def parsed(option: str, text: str) -> Any:
-    """Return the text of an override parsed as YAML, or unchanged if it is no YAML.
+    """Return the text of an override parsed as YAML, or unchanged if it is not valid YAML.
 
     Raises:
-        InputError: the text is YAML with elements that are refused.
+        InputError: the YAML has elements that are not allowed.
     """
     try:
         plain_yaml.check(text)
@@ -77,7 +77,7 @@ def read_sources(words: list[str]) -> Iterator[Source]:
                 raise InputError(f"{name} needs a value")
             yield Source(f"{name}={value}", {"value": value}, tuple(name[2:].split(".")))
         elif not name.startswith("--"):
-            raise InputError(f"{name!r} is no option; give files by -c FILE and values by --key=value")
+            raise InputError(f"{name!r} is not an option; give files by -c FILE and values by --key=value")
 
 
 def read_plainly(mode: str) -> None:

@@ -26,7 +26,7 @@ from lit_thermal.errors import InputError
 
 
 class Walk:
-    """Checks sources one after the other and remembers which class each slot holds.
+    """Checks sources one after the other and remembers the class in each slot.
 
     Args:
         top: top-level keys of a config.
@@ -193,7 +193,7 @@ class Walk:
         self.classes[path] = (kind, slot.passed)
 
     def _class(self, path: str, slot: Slot, argument: Argument) -> tuple[type, int]:
-        """Return the class that a slot holds: the one given before, or the default."""
+        """Return the current class of a slot: the class given before, or the default."""
         if path not in self.classes:
             default = argument.default
             if isinstance(default, dict) and "class_path" in default:

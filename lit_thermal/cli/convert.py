@@ -26,7 +26,7 @@ class Layout(NamedTuple):
     fit_words: str
     """Further options of `fit` that prevent downloads of weights which the checkpoint replaces."""
     note: str = ""
-    """Last line of the output: inputs of the model that no checkpoint holds."""
+    """Last line of the output, about inputs of the model that are never in a checkpoint."""
     restores: bool = True
     """Whether the model restores images; otherwise it is only a start for training."""
 

@@ -21,7 +21,7 @@ from lit_thermal.errors import InputError
 
 
 def explain(error: Exception, sources: Iterable[Source], top: Mapping[str, Argument], packages: tuple[str, ...]) -> str:
-    """Return the reason in one sentence for which a config was refused.
+    """Explain in one sentence why a config was refused.
 
     Args:
         error: exception of the parser.

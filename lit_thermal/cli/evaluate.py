@@ -107,7 +107,7 @@ def _comparators(
 
 
 def _names() -> tuple[str, str]:
-    """Return the names for --metrics and --protocol, for their help; the catalogues import torch."""
+    """Return the names that --metrics and --protocol accept, for their help texts; this imports torch."""
     from lit_thermal.evaluation.protocols import all_protocols
     from lit_thermal.metrics.catalogue import on_request
 
@@ -132,7 +132,7 @@ def _parser(metrics: str = "", protocols: str = "") -> Parser:
         nargs="+",
         action="extend",
         default=[],
-        help="also measure images restored from --lr by a checkpoint of lit_thermal or by weights that spandrel reads",
+        help="also measure images restored from --lr by a lit_thermal checkpoint or by weights that spandrel supports",
     )
     parser.add_argument(
         "--two_stage",
@@ -160,7 +160,7 @@ def _parser(metrics: str = "", protocols: str = "") -> Parser:
     )
     parser.add_argument("--out", metavar="DIR", help="folder for metrics.json and metrics.csv")
     parser.add_argument("--name", help="name of the data set in tables (default: the name of the --hr folder)")
-    parser.add_argument("--common", action="store_true", help="leave out files that some folder lacks")
+    parser.add_argument("--common", action="store_true", help="skip files that are missing in any of the folders")
     parser.add_argument(
         "--temporal_scale",
         type=int,

@@ -41,13 +41,13 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser("lit_thermal evaluate scenes", "Write simulated scenes with their boxes and masks to files.")
     add = parser.add_argument
-    add("--out", metavar="DIR", required=True, help="folder of the scenes; those that exist already are kept")
+    add("--out", metavar="DIR", required=True, help="folder for the scenes; existing scenes are kept")
     add("--images", type=int, default=64, metavar="N", help="number of scenes (default: 64)")
     add(
         "--split",
         choices=("train", "val", "test"),
         default="test",
-        help="split of the simulator; no scene is in two of them (default: test)",
+        help="split of the simulator; splits share no scenes (default: test)",
     )
     add("--size", type=int, default=192, help="height and width of the target (default: 192)")
     add("--scale", type=int, default=8, help="ratio of the target's size to the input's (default: 8)")

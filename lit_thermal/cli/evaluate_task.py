@@ -124,7 +124,7 @@ def _segmentation(arguments: "argparse.Namespace", images: "Mapping[str, Picture
 
 def _zero_shot(arguments: "argparse.Namespace", images: "Mapping[str, Pictures]", out: Path) -> "TaskResult":
     from lit_thermal.data.formats.objects import FORMAT_CLASSES
-    from lit_thermal.downstream.judging import judge_zero_shot
+    from lit_thermal.downstream.judging_zero_shot import judge_zero_shot
     from lit_thermal.downstream.zero_shot import Grounding, Segmenting, match_words
 
     if arguments.masks and not arguments.sam:

@@ -32,7 +32,7 @@ def _add_images(parser: Parser) -> None:
     add("--guide", metavar="DIR", help="folder of visible images")
     add("--out", metavar="DIR", required=True, help="folder for metrics.json, tables and pictures")
     add("--name", help="name of the data set in tables (default: the name of the --hr folder)")
-    add("--change", choices=("resized", "cropped"), help="how the images were made from the annotated ones")
+    add("--change", choices=("resized", "cropped"), help="change that made the images from the annotated ones")
     text = "mapping of 16-bit counts to [0, 1] (default: robust)"
     add("--normalize", choices=get_args(Normalize), default=NORMALIZE, help=text)
     add("--pictures", type=int, default=4, metavar="N", help="number of scenes to draw (default: 4)")

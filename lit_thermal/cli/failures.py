@@ -65,7 +65,7 @@ def end_workers_that_cannot_send() -> None:
     """End data workers that cannot send a batch, most often because shared memory is full.
 
     Python's queue prints a traceback in the worker and drops the batch, for which the training then waits forever.
-    Torch reports a worker that ends to the training, and a shared byte holds the reason.
+    Torch reports to the training that a worker ended; a shared byte gives the reason.
     """
 
     def fail(error: BaseException, thing: object) -> None:

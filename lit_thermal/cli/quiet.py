@@ -1,4 +1,4 @@
-"""Filters for advertisements, and for warnings that a user of the command line cannot act upon."""
+"""Filters that hide advertisements, and warnings about which a user of the command line can do nothing."""
 
 import logging
 import threading

@@ -42,7 +42,7 @@ def _parser() -> Parser:
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for index.html and tables/")
     parser.add_argument("--names", metavar="NAME", nargs="+", help="names of the runs (default: their experiments)")
     parser.add_argument(
-        "--reference", metavar="NAME", help="row that the others are compared with, if no paper names one"
+        "--reference", metavar="NAME", help="reference row for the comparisons, if no paper defines one"
     )
     parser.add_argument(
         "--pictures",

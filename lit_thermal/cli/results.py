@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lit_thermal.cli.run_folder import short_path
 
 PICTURES = {"samples": "sample pictures", "gallery": "pictures for reports", "predictions": "restored frames"}
-"""Folders in the run folder, and what they hold."""
+"""Folders in the run folder, with a description of their contents."""
 
 
 @rank_zero_only

@@ -62,7 +62,7 @@ def new_folder(experiment: Path, verb: str) -> Path:
 
 
 def discard(folder: Path | None) -> None:
-    """Remove the folder of a run that failed at its start, if it holds nothing but config, logs and lock."""
+    """Remove the folder of a run that failed at its start, if it contains only config, logs and lock."""
     if folder is None or not folder.is_dir():
         return
     if {path.name for path in folder.iterdir()} <= {"config.yaml", "csv", "tensorboard", LOCK}:
@@ -77,7 +77,8 @@ def find_checkpoint(experiment: Path, which: str, strict: bool = True) -> Path:
     Args:
         experiment: folder of the experiment.
         which: `last` or `best`.
-        strict: raise an error if the newest training has no such checkpoint; otherwise older trainings are searched.
+        strict: raise an error if the newest training does not have the checkpoint; otherwise older trainings are
+            searched.
 
     Raises:
         InputError: no training of the experiment has such a checkpoint, or with `strict` the newest has none.
@@ -106,7 +107,7 @@ def folder_of(checkpoint: Path, experiment: Path) -> Path | None:
 
 
 def _within(folder: Path, pattern: str) -> list[Path]:
-    """Return the matching paths in a folder; none if there is no such folder."""
+    """Return the matching paths in a folder; an empty list if the folder does not exist."""
     return list(folder.glob(pattern)) if os.path.isdir(folder) else []
 
 

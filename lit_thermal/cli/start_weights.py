@@ -1,4 +1,4 @@
-"""The weights that a run starts from: `--ckpt_path` loads all of a checkpoint, `--from` loads what fits."""
+"""Initial weights of a run: `--ckpt_path` loads all of a checkpoint, `--from` loads what fits."""
 
 import os
 from collections.abc import Container
@@ -36,7 +36,7 @@ def choose_weights(
         The checkpoint, or None if the run starts from a new model or from a folder that a sharded strategy wrote.
 
     Raises:
-        InputError: there is no such checkpoint, it cannot be read, or both options are given.
+        InputError: the checkpoint does not exist or cannot be read, or both options are given.
     """
     found: list[str] = []
     for key in ("ckpt_path", "from"):
@@ -65,7 +65,7 @@ def load_weights(
     trainer: Trainer,
     checkpoint: dict[str, Any] | None,
 ) -> None:
-    """Check that the checkpoint of `ckpt_path` fits, which Lightning loads, or copy the weights of `from` that fit.
+    """With `ckpt_path`, check that the checkpoint fits (Lightning loads it); with `from`, copy the weights that fit.
 
     Args:
         verb: verb of the Trainer.
@@ -88,7 +88,7 @@ def load_weights(
                 schedule = describe_rates(rates_ahead(model, checkpoint, trainer.max_steps))
                 check_resumes(model_config, checkpoint, config.ckpt_path, schedule)
                 if schedule:
-                    print_first(f"the training goes on from step {checkpoint['global_step']}: {schedule}")
+                    print_first(f"the training continues from step {checkpoint['global_step']}: {schedule}")
             if "pytorch-lightning_version" not in checkpoint:  # Lightning fails without it
                 raise InputError(f"{config.ckpt_path} was not written by `fit`; give it by --from instead")
     elif checkpoint is not None:

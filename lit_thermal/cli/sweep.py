@@ -76,7 +76,7 @@ def _run(sweep: SweepFile, planned: SweepRecord, places: list[dict[str, str]]) -
 
 
 class Lines:
-    """Progress of a sweep: a line for each running point on a terminal, otherwise a line at each start and end.
+    """Progress display of a sweep: one line per running point on a terminal, else one line at each start and end.
 
     Args:
         total: number of points of the sweep.
@@ -150,7 +150,7 @@ def _find(name: str) -> Path:
     """Return the path of a sweep file, given as a path or as the name of a packaged sweep.
 
     Raises:
-        InputError: there is no such file.
+        InputError: the file does not exist.
     """
     if Path(name).exists() and not Path(name).is_dir():
         return Path(name)
@@ -180,7 +180,7 @@ def _files(point: PointRecord) -> list[Path]:
 
 
 def _places(jobs: int | None) -> list[dict[str, str]]:
-    """Return the additional environment variables of each process that runs at a time.
+    """Return the additional environment variables of each parallel process.
 
     There are `jobs` processes, by default one for each GPU, or one. They use the GPUs in turn, and share the cores
     evenly unless the user set the number of threads.
@@ -197,7 +197,7 @@ def _places(jobs: int | None) -> list[dict[str, str]]:
 
 
 def _last_words(point: PointRecord) -> str:
-    """Return the last line that a failed point printed."""
+    """Return the last line of a failed point's output."""
     try:
         with (point.folder / LOG).open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
@@ -218,8 +218,8 @@ def _parser() -> Parser:
     parser.add_argument("--jobs", type=int, metavar="N", help="points run at a time (default: one for each GPU, or 1)")
     parser.add_argument("--count", type=int, metavar="N", help="number of points (default: all of a grid)")
     parser.add_argument(
-        "--points", metavar="NAME", nargs="+", help="run only these points, named as --dry_run shows them"
+        "--points", metavar="NAME", nargs="+", help="run only these points (names as printed by --dry_run)"
     )
     parser.add_argument("--out", metavar="DIR", help=f"folder of the sweep (default: {ROOT}/NAME)")
-    parser.add_argument("--dry_run", action="store_true", help="print the commands of the points and run none")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands of the points without running them")
     return parser

@@ -63,7 +63,9 @@ def _parser() -> Parser:
         "--temporal_scale", type=int, metavar="S", help="output frames per input frame (default: as trained)"
     )
     parser.add_argument(
-        "--allow_untrained_scale", action="store_true", help="allow a temporal scale that was not trained"
+        "--allow_untrained_scale",
+        action="store_true",
+        help="allow a temporal scale for which the model was not trained",
     )
     parser.add_argument(
         "--tile", type=int, metavar="N", help="side of tiles in input pixels; saves memory (default: whole frames)"

@@ -61,7 +61,7 @@ def train_detector(
         device: device to train on.
 
     Raises:
-        InputError: no image shows any of the classes, or `file` belongs to another training.
+        InputError: no image contains an object of these classes, or `file` belongs to another training.
     """
     recipe = recipe or Recipe()
     names = [name for name in pictures.names if any(label in classes for label in objects[name].labels)]
@@ -107,10 +107,10 @@ def average_precision(
     Args:
         found: detections by name of the image.
         objects: annotated objects by name of the image.
-        classes: names of the classes that the labels of `found` count.
+        classes: names of the classes, indexed by the labels of `found`.
 
     Returns:
-        `map`, `map_50`, `map_75`, and `ap` by class: NaN for a class that no image shows, and `map` leaves it out.
+        `map`, `map_50`, `map_75`, and `ap` by class: NaN for a class without objects, which is excluded from `map`.
 
     Source: COCO's evaluation by pycocotools through torchmetrics.
     """
@@ -143,7 +143,7 @@ class Matches:
     Args:
         found: detections by name of the image.
         objects: annotated objects by name of the image.
-        classes: names of the classes that the labels of `found` count.
+        classes: names of the classes, indexed by the labels of `found`.
     """
 
     def __init__(self, found: Mapping[str, Found], objects: Mapping[str, Objects], classes: Sequence[str]) -> None:
@@ -184,11 +184,11 @@ class Precision(NamedTuple):
 def precision_intervals(
     matches: Mapping[str, Matches], resamples: int = 500, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Precision]:
-    """Bootstrap over images of mean average precision and of its differences between rows.
+    """Bootstrap confidence intervals, over images, of mean average precision and of its differences between rows.
 
-    Mean average precision is not a mean over images: each resample draws as many images as there are, with
-    replacement, and it is computed anew from the matches. All rows share the resamples, so differences are paired. The
-    ends are bias-corrected percentiles.
+    Mean average precision is not a mean over images, so it is recomputed from the matches of each resample. A resample
+    draws as many images as there are, with replacement. All rows share the resamples, so differences are paired. The
+    ends of an interval are bias-corrected percentiles.
 
     Args:
         matches: matches by row, over the same images.
@@ -281,7 +281,7 @@ def _coco(found: Mapping[str, Found], objects: Mapping[str, Objects], classes: S
 
 
 def _area(hit: np.ndarray, weights: np.ndarray, total: float) -> float:
-    """COCO's area under the curve: monotone precision at 101 recalls, averaged over the rows of `hit`."""
+    """COCO's area under the precision-recall curve: monotone precision at 101 recalls, mean over the rows of `hit`."""
     right, wrong = np.cumsum(hit * weights, axis=1), np.cumsum(~hit * weights, axis=1)
     precision = right / np.maximum(right + wrong, np.spacing(1))
     falling = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -294,5 +294,5 @@ def _area(hit: np.ndarray, weights: np.ndarray, total: float) -> float:
 
 
 def _or_nan(value: float) -> float:
-    """Replace -1, by which COCO marks missing values, with NaN."""
+    """Replace -1, COCO's mark of missing values, with NaN."""
     return float("nan") if value < 0 else value

@@ -42,12 +42,12 @@ class Found(NamedTuple):
 
 
 class Detector(nn.Module):
-    """A network that finds objects of some classes, counted from 0.
+    """A network that detects objects; its class indices start at 0.
 
     Args:
-        name: name of the network, or the folder that it came from.
+        name: name of the network, or the folder from which it was loaded.
         classes: names of the classes.
-        network: the network itself.
+        network: detection network.
     """
 
     def __init__(self, name: str, classes: Sequence[str], network: nn.Module) -> None:
@@ -215,7 +215,7 @@ def trained_detector(name: str, weights: str | None, classes: Sequence[str]) -> 
         detector, words = _published(name, weights)
     else:
         if weights:
-            raise InputError(f"{weights} is no checkpoint of a detector that --train wrote")
+            raise InputError(f"{weights} is not a checkpoint of a detector that --train wrote")
         network, processor = _from_transformers(name, None)
         named: dict[int, str] = network.config.id2label  # type: ignore[union-attr, assignment]
         words = [named[index] for index in range(len(named))]
@@ -239,7 +239,7 @@ def same_word(wanted: str, words: Sequence[str]) -> int | None:
 
 
 def _trained(file: Path) -> dict[str, Any] | None:
-    """Read a checkpoint of `train_detector`; None for another file of weights."""
+    """Read a checkpoint of `train_detector`; return None for any other file of weights."""
     if not file.is_file():
         raise InputError(f"there is no file of weights {file}")
     values = read_file(file)
@@ -247,7 +247,7 @@ def _trained(file: Path) -> dict[str, Any] | None:
         return None
     saved = read_trained(file)
     if "detector" not in saved["record"]:
-        raise InputError(f"{file} is no detector")
+        raise InputError(f"{file} is not a detector")
     return saved
 
 
@@ -270,7 +270,7 @@ def _published(name: str, weights: str) -> tuple[TorchvisionDetector, list[str]]
 
 
 def _from_transformers(source: str, classes: Sequence[str] | None) -> tuple[nn.Module, Any]:
-    """Load a network and its processor from a folder or the hub; with `classes`, its head is made anew for them."""
+    """Load a network and its processor from a folder or the hub; `classes` replaces its head by a new one for them."""
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     options: dict[str, Any] = {}
@@ -308,7 +308,7 @@ def load_pretrained(source: str, network: Any, processor: Any, what: str, **opti
             source, local_files_only=local or not _reachable(source), output_loading_info=True, **options
         )
         prepared = processor.from_pretrained(source, local_files_only=local or not _reachable(source))
-    except Exception as error:  # what transformers trips over first depends on what is there
+    except Exception as error:  # the type of the first error in transformers depends on the files present
         reason = next((line for line in str(error).splitlines() if line), type(error).__name__)[:160]
         advice = (
             "" if local else f": download it elsewhere by `hf download {source} --local-dir FOLDER` and give FOLDER"
@@ -328,6 +328,6 @@ def _reachable(source: str) -> bool:
         return False
     try:
         get_session().head(hf_hub_url(source, "config.json"), timeout=5)
-    except Exception:  # whatever client the hub's library uses raises its own kinds
+    except Exception:  # the types of errors depend on the HTTP client of the hub's library
         return False
     return True

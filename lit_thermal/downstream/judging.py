@@ -1,4 +1,4 @@
-"""Evaluation of a downstream task on each row: enlarged LR, restored images, visible images and HR."""
+"""Evaluation of detection and segmentation on each row: enlarged LR, restored images, visible images and HR."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,6 @@ from lit_thermal.downstream.overlays import draw_boxes, draw_classes
 from lit_thermal.downstream.pictures import Pictures
 from lit_thermal.downstream.segmentation import Segmenter, confusion, overlap_intervals, overlap_of, segment
 from lit_thermal.downstream.task_result import TaskResult
-from lit_thermal.downstream.zero_shot import METRICS, Grounding, Segmenting, mean_scores, score_image, word_masks
 from lit_thermal.evaluation.statistics import Interval
 
 ROWS = (
@@ -58,7 +57,7 @@ def judge_detection(
         unknown: classes that the detector does not know.
     """
     classes = detector.classes
-    found = {row: find_all(detector, images) for row, images in _shown(rows)}
+    found = {row: find_all(detector, images) for row, images in shown_rows(rows)}
     table, matches = {}, {}
     for row in rows:
         ap = average_precision(found[row], objects, classes)
@@ -91,7 +90,7 @@ def judge_detection(
         differences={row: each.above for row, each in intervals.items()},
         headline="map",
         images=images,
-        data={"images": len(truths), "objects": _counted(objects, classes), "classes": list(classes)},
+        data={"images": len(truths), "objects": counted(objects, classes), "classes": list(classes)},
         protocol=f"{note} {ROWS} COCO's mean average precision over IoU 0.5 to 0.95 (map), at most 100 boxes an image "
         f"of a score of at least {SCORE}, ap_<class> over the same. Intervals: 95 %, bias-corrected bootstrap over "
         f"images ({resamples} resamples, the same for all rows). Right, wrong and missed of an image: IoU 0.5, one to "
@@ -126,7 +125,7 @@ def judge_segmentation(
     classes, names = segmenter.classes, rows["HR"].names
     drawn: dict[str, dict[str, Tensor]] = {name: {} for name in chosen(names, pictures)}
     counts: dict[str, list[Tensor]] = {row: [] for row in rows}
-    for row, images in _shown(rows):
+    for row, images in shown_rows(rows):
         for name in names:
             predicted = segment(segmenter, images[name])
             counts[row].append(confusion(predicted, masks(name), len(classes)))
@@ -135,7 +134,7 @@ def judge_segmentation(
     for name, levels in drawn.items():
         shown = {row: images[name] for row, images in rows.items()}
         draw_classes(folder / f"{name}.png", shown, levels, masks(name), classes, f"{dataset}: {name}")
-    return _overlap_result(
+    return overlap_result(
         "segmentation",
         {row: torch.stack(each).numpy() for row, each in counts.items()},
         names,
@@ -146,102 +145,6 @@ def judge_segmentation(
         "over the classes that are in the masks or predicted; unlabelled pixels are left out. Intervals: 95 %, "
         f"bias-corrected bootstrap over images ({resamples} resamples, the same for all rows).",
     )
-
-
-def judge_zero_shot(
-    rows: Mapping[str, Pictures],
-    objects: Mapping[str, Objects] | None,
-    meaning: Mapping[str, int],
-    grounding: Grounding,
-    *,
-    dataset: str,
-    folder: Path,
-    segmenting: Segmenting | None = None,
-    masks: Callable[[str], Tensor] | None = None,
-    pictures: int = 4,
-    resamples: int = 500,
-    note: str = "",
-) -> TaskResult:
-    """Measure precision, recall, F1 and IoU of Grounding DINO on each row by one prompt, and SAM's masks of its boxes.
-
-    Args:
-        rows: images by name of the row; all rows have the same scenes.
-        objects: annotated objects by name of the image; None draws boxes without measuring them.
-        meaning: index of the prompt's word by class of the objects.
-        grounding: detector by words.
-        dataset: name of the data set.
-        folder: folder for the pictures.
-        segmenting: segmenter of the objects in boxes.
-        masks: function of an image's name that returns its words (H, W): 0 for no word, else 1 plus the word's index.
-        pictures: number of scenes to draw.
-        resamples: number of resamples for the overlap of masks.
-        note: sentence about the networks, for the protocol.
-    """
-    names = rows["HR"].names
-    truths = {name: _of_words(None if objects is None else objects[name], meaning) for name in names}
-    drawn = set(chosen([n for n in names if len(truths[n][0])] or list(names), pictures))
-    found: dict[str, dict[str, Found]] = {row: {} for row in rows}
-    images: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
-    joined: dict[str, dict[str, Tensor]] = {row: {} for row in rows}
-    counts: dict[str, list[Tensor]] = {row: [] for row in rows}
-    for row, each in _shown(rows):
-        for name in names:
-            found[row][name] = grounding(each[name])
-            if objects is not None:
-                images[row][name] = score_image(found[row][name], truths[name]) or {}
-            if segmenting is None:
-                continue
-            cut = word_masks(segmenting(each[name], found[row][name].boxes), found[row][name], len(grounding.words))
-            if name in drawn:
-                joined[row][name] = cut
-            if masks is not None:
-                # a pixel that several words claim belongs to the first of them in the prompt
-                level = torch.where(cut.any(0), cut.int().argmax(0) + 1, 0)
-                counts[row].append(confusion(level, masks(name), len(grounding.words) + 1))
-    for name in drawn:
-        draw_boxes(
-            folder / f"{name}.png",
-            {row: each[name] for row, each in rows.items()},
-            {row: found[row][name] for row in rows},
-            truths[name],
-            grounding.words,
-            0.0,
-            masks={row: joined[row][name] for row in rows if name in joined[row]},
-            title=f"{dataset}: {name}, prompt {grounding.prompt!r}",
-        )
-    means = {row: mean_scores(each) for row, each in images.items()}
-    result = TaskResult(
-        task="zero_shot",
-        dataset=dataset,
-        table={row: {metric: means[row][metric].mean for metric in METRICS if metric in means[row]} for row in rows},
-        intervals={row: dict(each) for row, each in means.items()},
-        differences={},
-        headline="f1",
-        images=images,
-        data={"images": len(names), "words": list(grounding.words), "meaning": dict(meaning)}
-        | ({} if objects is None else {"objects": _counted(objects, list(meaning))}),
-        protocol=f"Zero-shot by the prompt {grounding.prompt!r}, boxes of a score of at least {grounding.threshold}, "
-        f"words of {grounding.text_threshold}, the same for all rows. {note} {ROWS} A box is right where its IoU with "
-        "an object of its word is at least 0.5, greedily by score, one to one; precision, recall and F1 of each image, "
-        "then their mean; iou: mean over an image's objects of the greatest IoU of any box of their word, then the "
-        "mean over images. Intervals: 95 %, BCa bootstrap over images.",
-        skipped={} if objects is not None else dict.fromkeys(METRICS, "no boxes were given with --boxes"),
-    )
-    if segmenting is None or masks is None:
-        reason = "no SAM was given with --sam" if segmenting is None else "no masks were given with --masks"
-        result.skipped["miou"] = reason
-        return result
-    stacked = {row: torch.stack(each).numpy() for row, each in counts.items()}
-    cut_result = _overlap_result(
-        "zero_shot", stacked, names, grounding.words, dataset=dataset, resamples=resamples, protocol="", skip=1
-    )
-    for row in rows:
-        result.table[row] |= cut_result.table[row]
-        result.intervals[row] |= cut_result.intervals[row]
-        for name in names:
-            images[row].setdefault(name, {}).update(cut_result.images[row][name])
-    result.protocol += " miou: intersection over union of SAM's masks with those of the words' classes over all pixels."
-    return result
 
 
 def best_score(found: Mapping[str, Found], truths: Mapping[str, tuple[Tensor, Tensor]]) -> float:
@@ -269,7 +172,7 @@ def chosen(names: Sequence[str], count: int) -> list[str]:
     return [names[place] for place in places]
 
 
-def _overlap_result(
+def overlap_result(
     task: str,
     counts: Mapping[str, np.ndarray],
     names: Sequence[str],
@@ -280,6 +183,7 @@ def _overlap_result(
     protocol: str,
     skip: int = 0,
 ) -> TaskResult:
+    """Return the overlap of the classes after the first `skip`, from the confusion matrices of each row's images."""
     table: dict[str, dict[str, float]] = {}
     images: dict[str, dict[str, dict[str, float]]] = {}
     for row, each in counts.items():
@@ -304,21 +208,13 @@ def _overlap_result(
     )
 
 
-def _of_words(objects: Objects | None, meaning: Mapping[str, int]) -> tuple[Tensor, Tensor]:
-    """Return the boxes of the objects that the prompt names, and the indices of its words."""
-    if objects is None:
-        return torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-    kept = [index for index, label in enumerate(objects.labels) if label in meaning]
-    words = torch.tensor([meaning[objects.labels[index]] for index in kept], dtype=torch.int64)
-    return objects.boxes[kept].reshape(-1, 4), words
-
-
-def _counted(objects: Mapping[str, Objects], classes: Sequence[str]) -> dict[str, int]:
+def counted(objects: Mapping[str, Objects], classes: Sequence[str]) -> dict[str, int]:
+    """Return the number of objects of each class."""
     counts = Counter(label for each in objects.values() for label in each.labels)
     return {word: counts[word] for word in classes}
 
 
-def _shown(rows: Mapping[str, Pictures]) -> Iterator[tuple[str, Pictures]]:
+def shown_rows(rows: Mapping[str, Pictures]) -> Iterator[tuple[str, Pictures]]:
     """Yield the rows with a progress bar."""
     from rich.progress import track
 

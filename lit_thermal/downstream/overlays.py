@@ -1,4 +1,4 @@
-"""Pictures of the detections in each row of a table, side by side: right green, wrong red, missed dashed."""
+"""Pictures of the detections in each row of a table, side by side: correct in green, wrong in red, missed dashed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -173,7 +173,7 @@ def _tint(axes: "Axes", levels: np.ndarray, colours: Sequence[str], strength: fl
 def _save(figure: "Figure", file: Path) -> None:
     from matplotlib.text import Text
 
-    # Names are not formulas, whatever signs they contain.
+    # Names are never formulas, even if they contain signs of formulas.
     for found in figure.findobj(Text):
         found.set_parse_math(False)  # type: ignore[attr-defined]
     with replacing(file) as aside:

@@ -24,7 +24,7 @@ class Pictures(Mapping[str, Tensor]):
         read: function of a name that returns the image.
         names: names of all images.
         keep: number of images to keep in memory once they were read.
-        header: function of a name that returns height and width without decoding the file, if there is one.
+        header: optional function that takes a name and returns height and width without decoding the file.
     """
 
     def __init__(

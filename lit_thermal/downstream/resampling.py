@@ -17,7 +17,7 @@ def resampled(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 def corrected_interval(point: float, samples: np.ndarray, confidence: float = 0.95) -> Interval:
     """Return the bias-corrected percentile interval of a value from its values on resamples.
 
-    Images that are drawn twice make average precision a little too high, and plain percentiles with it. The correction
+    Images that are drawn twice make average precision, and thus plain percentiles, slightly too high. The correction
     takes the ends at ``Phi(2 z0 -+ z)``, where ``z0`` is the normal quantile of the share of samples below the value.
 
     Args:

@@ -78,10 +78,10 @@ class Segmenter(nn.Module):
 def untrained_segmenter(size: str, classes: Sequence[str]) -> Segmenter:
     """Return a SegFormer to train: one of `SIZES` with random weights, or one from a folder or the hub with a new head.
 
-    The paper's training starts from an encoder that knows ImageNet (`nvidia/mit-b1` on the hub).
+    The paper's training starts from an encoder pretrained on ImageNet (`nvidia/mit-b1` on the hub).
 
     Raises:
-        InputError: there is no such SegFormer.
+        InputError: the SegFormer is unknown.
     """
     from transformers import AutoImageProcessor, SegformerConfig, SegformerForSemanticSegmentation
 
@@ -101,7 +101,7 @@ def untrained_segmenter(size: str, classes: Sequence[str]) -> Segmenter:
 
 
 def trained_segmenter(source: str, weights: Path | None, classes: Sequence[str]) -> Segmenter:
-    """Return a SegFormer with weights; it must know all of the classes.
+    """Return a trained SegFormer, which must have been trained on all of the classes.
 
     Args:
         source: one of `SIZES`, or a folder or a name on the hub.
@@ -109,7 +109,7 @@ def trained_segmenter(source: str, weights: Path | None, classes: Sequence[str])
         classes: classes of the masks.
 
     Raises:
-        InputError: the weights are missing or belong to another network, or it does not know a class.
+        InputError: the weights are missing or belong to another network, or a class is not among the network's classes.
     """
     from transformers import AutoImageProcessor, SegformerForSemanticSegmentation
 
@@ -214,7 +214,7 @@ def overlap_of(counts: np.ndarray, classes: Sequence[str], skip: int = 0) -> Ove
     Args:
         counts: confusion matrix (skip + classes, skip + classes).
         classes: names of the classes.
-        skip: number of background classes before them, which are not measured.
+        skip: number of background classes before them, which are not evaluated.
     """
     values = _iou(counts[None].astype(float))[0, skip:]
     mean = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
@@ -238,7 +238,7 @@ def overlap_intervals(
         skip: number of background classes at the beginning, which are not measured.
 
     Returns:
-        By row: the interval of its mean, and the intervals of its differences to the rows before it.
+        For each row, the interval of its mean, and the intervals of its differences to the rows before it.
     """
     drawn = np.stack(list(resampled(len(next(iter(counts.values()))), resamples, seed)))
 

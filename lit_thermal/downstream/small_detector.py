@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -22,6 +21,8 @@ class Pyramid(nn.Module):
     """
 
     def __init__(self, name: str, width: int) -> None:
+        import timm
+
         super().__init__()
         body: Any = timm.create_model(name, features_only=True, pretrained=False, out_indices=(2, 3, 4))
         self.merge = FeaturePyramidNetwork(body.feature_info.channels(), width)

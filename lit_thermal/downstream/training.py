@@ -27,7 +27,7 @@ from lit_thermal.weights.checkpoint_io import WholeCheckpointIO
 from lit_thermal.weights_file import save_file
 
 _TRAINED = {"record": {"steps": COUNT, "classes?": [str], "detector?": str, "segmenter?": str}, "step": COUNT}
-"""Shape of what is read from a checkpoint before its weights."""
+"""Structure of the record that is read from a checkpoint before its weights."""
 _UNFINISHED = {
     "pytorch-lightning_version": str,
     "epoch": COUNT,
@@ -62,15 +62,15 @@ class Samples(Dataset[Any]):
 class DownstreamTraining(LightningModule):
     """Training of one network on samples of (image, truth).
 
-    Each step seeds torch's generators by its number, so that a resumed training ends with the weights of one that was
-    not interrupted.
+    Each step seeds torch's generators with its number, so that a resumed training ends with the same weights as an
+    uninterrupted one.
 
     Args:
         network: network to train; its weights change in place.
         loss: function of a batch (a list of samples on the CPU) that returns the loss.
         optimizer: optimizer of the network.
         rate: function of the step that returns the factor of the learning rate.
-        record: plain values that describe the training, `steps` and `seed` among them; saved in each checkpoint.
+        record: plain values that describe the training, including `steps` and `seed`; saved in each checkpoint.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class DownstreamTraining(LightningModule):
         return {"optimizer": self.optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: list[Any], device: torch.device, dataloader_idx: int) -> list[Any]:
-        """Leave the batch on the CPU, where image processors take it; the loss moves what its network needs."""
+        """Leave the batch on the CPU, where image processors need it; the loss moves inputs to the device."""
         return batch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ def train(
                 max_epochs=1,
                 gradient_clip_val=CLIP_NORM,
                 callbacks=keep,
-                # one process whatever the scheduler of a cluster says
+                # a single process, even inside a job of a cluster's scheduler
                 plugins=[WholeCheckpointIO(), LightningEnvironment()],
                 default_root_dir=file.parent,
                 logger=False,
@@ -205,14 +205,14 @@ def read_trained(file: Path) -> dict[str, Any]:
     """Read the checkpoint of a finished training: `record`, `state_dict` and `step`.
 
     Raises:
-        InputError: the file cannot be read, is no such checkpoint, or its training is unfinished.
+        InputError: the file cannot be read, is not a checkpoint of this kind, or its training is unfinished.
     """
     if not file.is_file():
         raise InputError(f"there is no file {file}")
     saved = read_values(file)
     if not isinstance(saved, dict) or not {"record", "state_dict", "step"} <= saved.keys():
-        raise InputError(f"{file} is no checkpoint of a trained detector or segmenter")
-    check(saved, _TRAINED, f"{file} is no checkpoint of a trained detector or segmenter", "train again")
+        raise InputError(f"{file} is not a checkpoint of a trained detector or segmenter")
+    check(saved, _TRAINED, f"{file} is not a checkpoint of a trained detector or segmenter", "train again")
     if saved["step"] < saved["record"]["steps"]:
         raise InputError(
             f"the training of {file} stopped at step {saved['step']} of {saved['record']['steps']}: run it again to "
@@ -222,7 +222,7 @@ def read_trained(file: Path) -> dict[str, Any]:
 
 
 class _Draws(Sampler[list[int]]):
-    """Indices of the samples of each step, from `step` on."""
+    """Sampler of the indices of each step's batch; it starts at `step`."""
 
     def __init__(self, count: int, batch: int, steps: int, seed: int) -> None:
         self.count, self.batch, self.steps, self.seed = count, batch, steps, seed
@@ -263,7 +263,7 @@ def _order(count: int, number: int, seed: int) -> Sequence[int]:
 
 
 def _load(file: Path, module: DownstreamTraining) -> int:
-    """Load the weights of a checkpoint, if there is one, and check that its training can go on; returns its step."""
+    """Load the weights of a checkpoint if it exists, check that its training can be resumed, and return its step."""
     if not file.is_file():
         return 0
     saved, record = read_values(file), module.record
@@ -274,7 +274,7 @@ def _load(file: Path, module: DownstreamTraining) -> int:
             f"{file} belongs to another training ({', '.join(differing) or 'record'} differs): name another file or "
             "remove it"
         )
-    where, advice = f"{file} is no checkpoint of this training", "remove it and train again"
+    where, advice = f"{file} is not a checkpoint of this training", "remove it and train again"
     check(saved, _TRAINED if saved.get("step") == record["steps"] else _TRAINED | _UNFINISHED, where, advice)
     with reading(file, "a checkpoint of this training", advice):
         module.network.load_state_dict(saved["state_dict"])

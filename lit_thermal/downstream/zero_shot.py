@@ -149,8 +149,8 @@ def score_image(found: Found, truth: tuple[Tensor, Tensor], overlap: float = 0.5
 
     A box is right if its IoU with an object of its word is at least `overlap`; boxes are matched one to one with
     objects, from the highest score down. ``iou`` is the mean over the objects of the largest IoU of any box of their
-    word. An image without objects has no recall and no IoU; its precision and F1 are 0 if a box is found in it, and
-    otherwise it is left out.
+    word. An image without objects has no recall and no IoU; its precision and F1 are 0 if a box is found in it;
+    otherwise the image is skipped.
 
     3M-TI's Table 3 does not define its scores. Its F1 is below the harmonic mean of its precision and recall, as a
     mean over images is. Its IoU is above its F1 in one row, so it cannot be a mean that counts wrong boxes as zero.
@@ -161,7 +161,7 @@ def score_image(found: Found, truth: tuple[Tensor, Tensor], overlap: float = 0.5
         overlap: lowest IoU that counts as a match.
 
     Returns:
-        Values by metric (`METRICS`), some of them left out; None if the image has neither objects nor boxes.
+        Values by metric (`METRICS`), without undefined ones; None if the image has neither objects nor boxes.
     """
     boxes, labels = truth
     if not len(boxes):

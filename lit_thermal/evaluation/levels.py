@@ -38,7 +38,7 @@ def read_levels(file: Path) -> list[Level]:
     """
     rows = read_table(file, "a table of RobustnessCurve", "run `test` again")
     if rows and not set(COLUMNS) <= rows[0].keys():
-        raise InputError(f"{file} is no table of RobustnessCurve; its columns are {', '.join(COLUMNS)}")
+        raise InputError(f"{file} is not a table of RobustnessCurve; its columns are {', '.join(COLUMNS)}")
     return [
         Level(
             row["condition"],
@@ -53,14 +53,14 @@ def read_levels(file: Path) -> list[Level]:
 
 
 def _number(text: str, column: str, row: int, file: Path) -> float:
-    """A number that can be drawn."""
+    """Return a number that can be drawn."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not abs(value) <= LARGEST or (column == "images" and (value < 1 or value % 1)):
         raise InputError(
-            f"row {row} of {file} has {text[:40]!r} for {column}, which cannot be drawn: the test went wrong there, or "
+            f"row {row} of {file} has {text[:40]!r} for {column}, which cannot be drawn: the test failed there, or "
             "the table was changed"
         )
     return value

@@ -4,7 +4,7 @@ from lit_thermal.evaluation.evaluator import Evaluator
 
 
 def logged_validation(evaluator: Evaluator, method: str) -> dict[str, float]:
-    """Return `val/psnr` and `val/ssim` of a method, and for video the same over the interpolated frames."""
+    """Return `val/psnr` and `val/ssim` of a method; for video, also those over the interpolated frames."""
     groups = evaluator.compute().get("val", {}).get(method, {})
     return {
         f"val/{name}" if group == "all" else f"val/{name}_{group}": metrics[name]
@@ -14,7 +14,7 @@ def logged_validation(evaluator: Evaluator, method: str) -> dict[str, float]:
 
 
 def logged_test(evaluator: Evaluator, method: str) -> dict[str, float]:
-    """Return `test/<dataset>/<metric>` of a method; group or protocol follow the metric's name."""
+    """Return `test/<dataset>/<metric>` of a method; a group or a protocol is appended to the metric's name."""
     found: dict[str, float] = {}
     for dataset, methods in evaluator.compute().items():
         for group, metrics in methods[method].items():

@@ -57,7 +57,7 @@ class CoReFusionTrainer(EvaluationProtocol):
         self._measured: list[dict[str, float]] = []
 
     def update(self, restored: Tensor, target: Tensor) -> None:
-        """Add images; a full batch is measured and then discarded."""
+        """Add images; each full batch is measured, and then its images are discarded."""
         for pair in zip(restored.float().split(1), target.float().split(1), strict=True):
             if self._waiting and self._waiting[0][0].shape != pair[0].shape:
                 self._measured.append(self._measure())
@@ -100,7 +100,7 @@ class CoReFusionNotebook(EvaluationProtocol):
 
 
 class Gray8(EvaluationProtocol):
-    """The standard protocol in 8 bit, whatever the depth of the files."""
+    """The standard protocol with all images in 8 bit, regardless of the depth of the files."""
 
     name = "gray8"
     text = (
@@ -174,7 +174,7 @@ class DifIISRPaper(PyiqaY):
 
 
 class RealIISRPaper(PyiqaY):
-    """Protocol of VARSR's script, whose code Real-IISR builds on; Real-IISR's own code computes no metrics."""
+    """Protocol of VARSR's script, on which Real-IISR's code is based; Real-IISR's own code computes no metrics."""
 
     name = "real_iisr"
     text = f"VARSR's script, as Real-IISR's code measures nothing: {PyiqaY.text}"
@@ -272,7 +272,7 @@ def _members(base: type[EvaluationProtocol]) -> list[type[EvaluationProtocol]]:
 
 
 def _luma(gray: Tensor) -> Tensor:
-    """Return the limited-range Y of BT.601, divided by 255, as float64, of gray in [0, 1]."""
+    """Return the limited-range luma Y of BT.601 for gray in [0, 1], divided by 255, in float64."""
     return (16 + 219 * gray.double()) / 255
 
 

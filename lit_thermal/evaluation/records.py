@@ -88,7 +88,7 @@ def compare(scores: Scores) -> dict[str, Comparison]:
 def write(
     scores: Scores, folder: Path, seconds: float, config: dict[str, Any] | None, more: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `metrics.json` (see `as_record`) and `metrics.csv` (a line per clip, method, group, or per image, method).
+    """Write `metrics.json` (see `as_record`) and `metrics.csv` (one line per clip, method, group, or image, method).
 
     A table of more than `LARGE` rows is written as `metrics.parquet` instead, if pyarrow is installed.
     """
@@ -102,10 +102,10 @@ def write(
 
 
 def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> dict[str, Any]:
-    """Return everything that a report needs: numbers, protocol, data, counts, cost, digest of the model's config.
+    """Return all entries that a report needs: numbers, protocol, data, counts, cost, digest of the model's config.
 
     `intervals` is nested like `results`, for the group "all", with the two ends of a 95 % bootstrap interval over the
-    images or clips. `references` holds the values of metrics without a target on the target itself.
+    images or clips. `references` has the values of no-reference metrics on the target itself.
     """
     canonical = json.dumps(config, sort_keys=True, default=str)
     data = describe(scores)

@@ -83,20 +83,21 @@ class Row(NamedTuple):
     displacement: Displacement | None = None
     """Displacement of the target relative to the input, if known."""
     reference: bool = False
-    """Whether the row holds the target itself, under metrics that need no target."""
+    """Whether the row contains values of the target itself, for metrics that need no target."""
 
 
 class Scores:
     """Accumulate rows over batches, data sets and ranks.
 
     The first method added is the one under test. Variants are its alternative outputs; all others are baselines. A
-    frame that several windows restore counts once: the earliest window is used, whichever rank processed it. Values are
-    means over the frames of a clip, then over the clips.
+    frame that several windows restore counts once: the earliest window is used, regardless of the rank that processed
+    it. Values are means over the frames of a clip, then over the clips.
 
     Args:
         protocol: constants of the measurement.
-        others: factories of additional protocols that images are measured under.
-        metrics: metrics to measure, each where it applies; by default the standard ones of the catalogue.
+        others: factories of additional evaluation protocols for images.
+        metrics: metrics to measure, each on the data to which it applies; by default the standard ones of the
+            catalogue.
     """
 
     def __init__(
@@ -181,7 +182,7 @@ class Scores:
     def clips(self) -> dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]:
         """Return the mean over the frames of each clip by data set, method, group, clip and metric.
 
-        Groups are ``all``, those that samples were assigned to, and, in data sets that have both kinds of frames,
+        The groups are ``all``, the groups of the samples, and, in data sets that have both kinds of frames,
         ``observed`` and ``interpolated``.
         """
         result: dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]] = {}
@@ -207,7 +208,7 @@ class Scores:
         }
 
     def references(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Return the clip means of metrics without a target, measured on the target: data set, `TARGET`, metric."""
+        """Return the clip means of no-reference metrics on the target, nested by data set, `TARGET` and metric."""
         clips: dict[str, dict[str, list[dict[str, float]]]] = {}
         for row in self._rows.values():
             if row.reference:
@@ -220,7 +221,7 @@ class Scores:
             self._rows[key] = row
 
     def _columns(self, metrics: Sequence[Metric], inputs: MetricInput, names: Sequence[str]) -> Columns:
-        """Measure what is possible; record the reason if a metric cannot be measured."""
+        """Compute all metrics that can be measured, and record the reasons for the others."""
         height, width = inputs.target.shape[-2:]
         columns = {}
         for metric in metrics:

@@ -113,10 +113,10 @@ def difference_over_seeds(
     """Return the mean difference of two methods, each trained with several seeds and measured on the same images.
 
     The interval covers other seeds and other images: both are random and crossed, as each seed is measured on each
-    image, so that neither the spread over images alone nor that over seeds alone would suffice. With the mean squares
-    of the two-way layout, the variance of the mean is ``(MS_seed + MS_image - MS_residual) / (n_seeds n_images)``,
-    where a component with a negative estimate counts as 0; the degrees of freedom are Satterthwaite's. With one seed
-    the interval is over images only, and with one image over seeds only; with one of both it is infinite.
+    image, so an interval from the spread over images alone, or over seeds alone, would be too narrow. With the mean
+    squares of the two-way layout, the variance of the mean is ``(MS_seed + MS_image - MS_residual) / (n_seeds
+    n_images)``, where a component with a negative estimate counts as 0; the degrees of freedom are Satterthwaite's.
+    With one seed the interval is over images only, and with one image over seeds only; with one of both it is infinite.
 
     Args:
         ours: values of the first method by image, one mapping per seed.
@@ -194,7 +194,7 @@ def _bootstrap(table: np.ndarray, confidence: float, seed: int) -> tuple[np.ndar
 
 def _check(confidence: float) -> None:
     if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}; it must lie between 0 and 1, as 0.95 does")
+        raise InputError(f"confidence is {confidence}; it must be between 0 and 1, such as 0.95")
 
 
 def _some(values: Mapping[str, float]) -> str:

@@ -25,7 +25,7 @@ class RestorationTime:
 
 
 class TrainingTime:
-    """Wall time and number of optimizer steps of the training that made the weights, over all resumed runs."""
+    """Wall time and number of optimizer steps of the training of the weights, over all resumed runs."""
 
     def __init__(self) -> None:
         self.seconds: float | None = None
@@ -39,6 +39,6 @@ class TrainingTime:
         self._began, self._before = time.perf_counter(), self.seconds or 0.0
 
     def update(self, steps: int) -> None:
-        """Take over the time since `begin` and the number of steps."""
+        """Record the time since `begin` and the number of steps."""
         self.seconds = self._before + time.perf_counter() - self._began
         self.steps = steps

@@ -30,10 +30,10 @@ Columns = dict[str, dict[str, dict[str, float]]]
 
 
 def table(scores: Scores, dataset: str) -> Table:
-    """Make the table of methods in rows; PSNR and SSIM of each group of frames, or under each protocol, in columns.
+    """Make a table with one row per method, and PSNR and SSIM of each group of frames or of each protocol in columns.
 
-    Further metrics of quality, such as the spectrum distance of images, have a column each. Images with displaced
-    targets have two columns over the common view, without and with the displacement. The best value of each column is
+    Each other quality metric, such as the spectrum distance of images, has a column. If targets are displaced, two
+    columns give the metrics over the common view, without and with the displacement. The best value of each column is
     bold, and so is the name of the method under test; the names of its variants and of the baselines are not.
     """
     data = describe(scores)[dataset]
@@ -68,7 +68,7 @@ def table(scores: Scores, dataset: str) -> Table:
         lines += [escape(f"{name}: {', '.join(_gains(gain, data))}") for name, gain in comparison.variants.items()]
         lines.append(f"{kind} below their strongest baseline: {len(comparison.below)} of {seen}")
         if seen < count:
-            lines.append(f"baselines, and what is over them: the {seen} {kind} with a thermal input")
+            lines.append(f"baselines and gains over them: the {seen} {kind} with a thermal input")
         result.caption = "\n".join(lines)
         result.caption_justify = "left"
     return result
@@ -107,7 +107,7 @@ def conditions(scores: Scores, dataset: str, others: list[str]) -> Table:
 
     Args:
         scores: scores of the test.
-        dataset: data set that has a table of its own.
+        dataset: data set that has a separate table.
         others: data sets with the same images under other conditions.
     """
     ours = scores.methods[0]
@@ -152,8 +152,8 @@ def by_group(scores: Scores, dataset: str) -> Table:
 def show(scores: Scores) -> None:
     """Print the table of each data set, at its full width if the output is a file.
 
-    A set whose images have the same names as those of an earlier set is that set under another condition: such sets
-    share one table, without the baselines, which would be the same for most conditions.
+    Sets whose images have the same names are one set under several conditions. They share one table, without the
+    baselines, which would be the same for most conditions.
     """
     again: dict[str, list[str]] = {}
     by_images: dict[tuple[str, ...], str] = {}
@@ -191,7 +191,7 @@ def _columns(scores: Scores, dataset: str) -> Columns:
 
 
 def _has(methods: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str) -> bool:
-    """Return whether some method has a value of a metric."""
+    """Return whether at least one method has a value of the metric."""
     return any(metric in found["all"] for found in methods.values())
 
 

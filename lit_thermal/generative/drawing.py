@@ -7,7 +7,7 @@ from lit_thermal.generative.sampler import Sampler
 
 
 class Drawing:
-    """A sampler and the number of samples whose mean is the restored image.
+    """A sampler and the number of samples that are averaged to the restored image.
 
     One sample looks realistic; the mean of several is closer to the target but smoother.
 

@@ -25,7 +25,7 @@ class SeededNoise:
 
     @classmethod
     def of(cls, names: Sequence[str], seed: int, sample: int = 0) -> "SeededNoise":
-        """Return noise whose seeds are derived from the names of the images, the same on every machine.
+        """Return noise with seeds derived from the names of the images; it is the same on every machine.
 
         Args:
             names: names of the images of a batch.

@@ -19,8 +19,8 @@ Watch = Callable[[int, Tensor], None]
 class Sampler(ABC):
     """Base of the family: a chain from the start of a schedule down to a clean latent.
 
-    A sampler holds no network and no schedule. The result is determined by the noise: one draw is used for the start,
-    and one for each step that adds noise. The caller decides whether gradients are computed.
+    A sampler has no network and no schedule of its own. The noise determines the result: one draw is used for the
+    start, and one for each step that adds noise. The caller decides whether gradients are computed.
 
     Attributes:
         eta: fraction of the posterior's standard deviation that each step adds (`Schedule.step`).

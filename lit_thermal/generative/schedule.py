@@ -40,7 +40,7 @@ class Schedule(ABC):
 
     Here x0 is the clean latent and y the latent of the enlarged input. The states form a Markov chain: given an earlier
     state and (x0, y), a later state is Gaussian around ``r`` times the earlier one plus a known shift, where r depends
-    on the subclass. Everything else follows from a, b, s and r, for jumps over any number of steps.
+    on the subclass. All other quantities, for jumps over any number of steps, follow from a, b, s and r.
 
     The tables are float64 and are not buffers, so that casting a module does not change them. Coefficients are computed
     in float64. Sums are computed in float32, for half-precision tensors and under autocast too, and in float64 for
@@ -66,7 +66,7 @@ class Schedule(ABC):
 
     @property
     def a(self) -> Tensor:
-        """Weights (T,) of x0, float64."""
+        """Weights (T,) of x0 in the states, float64."""
         return self._tables[torch.device("cpu")][0, :-1]
 
     @property
@@ -81,7 +81,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def start(self, y: Tensor, noise: Tensor, index: int | None = None) -> Tensor:
-        """Return the state from which a chain starts, which does not depend on x0.
+        """Return the first state of a chain, which does not depend on x0.
 
         Args:
             y: latent (B, C, h, w) of the enlarged input.
@@ -94,7 +94,7 @@ class Schedule(ABC):
         """Return the weight r of an earlier state in a later one, given the weights of x0 in both."""
 
     def scale_input(self, x: Tensor, t: Tensor | int) -> Tensor:
-        """Return the state scaled for the network; unchanged by default, which suits states of about unit variance."""
+        """Return the state scaled for the network; unchanged by default, for states of about unit variance."""
         return x
 
     def noise_scale(self, t: Tensor) -> Tensor:
@@ -107,12 +107,12 @@ class Schedule(ABC):
         return a * _wide(x0) + b * _wide(y) + s * _wide(noise)
 
     def noise_of(self, x: Tensor, x0: Tensor, y: Tensor, t: Tensor | int) -> Tensor:
-        """Return the unit noise in a state whose clean latent is known."""
+        """Return the unit noise in a state, given its clean latent."""
         a, b, s = _cast(self._at(t, x.device), x)
         return (_wide(x) - a * _wide(x0) - b * _wide(y)) / s
 
     def clean_of(self, x: Tensor, noise: Tensor, y: Tensor, t: Tensor | int) -> Tensor:
-        """Return the clean latent of a state whose noise is known."""
+        """Return the clean latent of a state, given its noise."""
         a, b, s = _cast(self._at(t, x.device), x)
         return (_wide(x) - s * _wide(noise) - b * _wide(y)) / a
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STATES = 1000
 """Number of states of the diffusion, from nearly clean to nearly noise."""
 SPREAD = 0.6
-"""Scale by which residuals are divided."""
+"""Divisor of the residuals."""
 FREQUENCIES = 256
 """Number of sines and cosines that encode the index of a state."""
 
@@ -84,8 +84,8 @@ class DiffusionRefiner(Refiner):
     density of the continuous residual, where improved DDPM uses that of 8-bit values.
 
     The 1000 states are those of the cosine schedule. A chain of S steps starts from noise at state 1000 - 1000 / S.
-    This is our choice: at the very last state so little of the residual is left (5e-5) that a chain would amplify the
-    network's error accordingly.
+    This is our choice: at the very last state only 5e-5 of the residual's variance is left, so a chain from there would
+    strongly amplify the network's error.
 
     With the defaults and 32 and 1536 channels the MLP has 36.6 million parameters, as in VARSR.
 

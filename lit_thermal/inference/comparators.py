@@ -16,8 +16,8 @@ class Comparator:
     """Enlarges gray images by a network.
 
     Args:
-        network: network, whose parameters are counted.
-        scale: factor by which it enlarges width and height.
+        network: the comparator's network, for counting parameters.
+        scale: factor by which the network enlarges width and height.
         name: name of the architecture or of the method.
     """
 
@@ -42,7 +42,7 @@ class SpandrelComparator(Comparator):
         self.descriptor = descriptor
 
     def restore(self, lr: Tensor) -> Tensor:
-        """Enlarge image by image, with the padding that the architecture needs."""
+        """Enlarge the images one by one, with the padding that the architecture needs."""
         images = (self.descriptor(image[None].expand(-1, self.descriptor.input_channels, -1, -1)) for image in lr)
         return torch.cat([image.mean(dim=1, keepdim=True) for image in images])
 
@@ -63,16 +63,16 @@ class MethodComparator(Comparator):
 
 
 def load_comparator(path: Path, device: torch.device) -> Comparator:
-    """Load a checkpoint of this package, or weights of an architecture that spandrel knows (extra `comparators`).
+    """Load a checkpoint of this package, or weights of an architecture that spandrel supports (extra `comparators`).
 
-    Only tensors and plain values are read: a pickle that holds more is refused, because loading it could run code.
+    Only tensors and plain values are read. A pickle with other objects is refused, because loading it could run code.
 
     Args:
         path: file (`.ckpt`, `.pth`, `.pt` or `.safetensors`).
         device: device of the network.
 
     Raises:
-        InputError: there is no such file, it is unsafe or damaged, spandrel is not installed or does not know the
+        InputError: the file does not exist, it is unsafe or damaged, spandrel is not installed or does not support the
             architecture, or the network does not restore single images.
     """
     if not is_plain(path):

@@ -57,7 +57,7 @@ def match(folders: Folders) -> Matched:
     """Pair files by name and check their headers, and the pixels of files with colour channels.
 
     A folder with images is measured image by image. A folder with folders of frames, or with video files, is measured
-    as videos, which are paired by name; their frames are paired in order.
+    as videos. Videos are paired by name, and their frames in order.
 
     Raises:
         InputError: a folder is missing or empty, files have no partner, sizes, bit depths or lengths do not match, or
@@ -171,7 +171,7 @@ def _cut_sizes(headers: Mapping[tuple[str, str], tuple[int, int, int, int]]) -> 
 def _check(
     headers: Mapping[tuple[str, str], tuple[int, int, int, int]], sizes: Mapping[str, tuple[int, int]], unit: str
 ) -> None:
-    """Refuse predictions whose length, size or bit depth differs from their targets; cut targets are allowed."""
+    """Refuse predictions that differ from their targets in length, size or bit depth; cropped targets are allowed."""
     wrong = [
         f"{name} of {kind.removeprefix('--pred ')} is {_text(header, unit)} and its target {_text(target, unit)}"
         for (name, kind), header in headers.items()

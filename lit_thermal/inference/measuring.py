@@ -31,14 +31,14 @@ def measure(
     comparators: Mapping[str, Comparator],
     device: torch.device,
 ) -> float:
-    """Measure pieces; the first method is the one with which the others are compared.
+    """Measure pieces; the first method measured is the reference for the others.
 
     Args:
         pieces: images, or frames of videos.
         evaluator: evaluator that receives the measurements.
         dataset: name of the data set in tables.
         comparators: networks by name, which restore the inputs. The inputs of a video are interpolated linearly in time
-            first, and each frame is then restored by itself.
+            first, and each frame is then restored separately.
         device: device of comparators and measurements.
 
     Returns:

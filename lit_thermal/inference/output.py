@@ -24,7 +24,7 @@ OLD = ".old"
 """Suffix of the hidden folder to which an earlier result is renamed while the new one takes its place."""
 _OURS = re.compile(r"\d{6,}\.(png|tif)|video\.mp4|\..+\.part")
 _ROOM = LONGEST - len("..12345678") - len(PART)
-"""Largest number of bytes of an output's name that fits into the hidden names beside it."""
+"""Largest length in bytes of an output's name, so that the longer names of its hidden files are still valid."""
 
 Write = Callable[[Tensor, int | None], None]
 """Function that writes the next frame, (1, H, W) in [0, 1], with its time stamp if frames have time stamps."""
@@ -40,8 +40,8 @@ def claimed(source: Path, target: Path, overwrite: bool) -> Iterator[None]:
     """Lock an output for this process while the body runs, and remove the remains of killed runs.
 
     Raises:
-        InputError: another process writes the output, it is the input, it exists and `overwrite` is off, it holds
-            foreign files, or it cannot be written.
+        InputError: another process writes the output, it is the input, it exists and `overwrite` is off, it contains
+            files that `upscale` did not write, or it cannot be written.
     """
     # Checked once before a folder is created for the lock, and again with the lock.
     check_output(source, target, overwrite)
@@ -69,8 +69,8 @@ def check_output(source: Path, target: Path, overwrite: bool) -> None:
     """Refuse an output that would destroy other files, before any work is done.
 
     Raises:
-        InputError: the output is the input, it exists and `overwrite` is off, it holds foreign files, or its name is
-            not valid.
+        InputError: the output is the input, it exists and `overwrite` is off, it contains files that `upscale` did not
+            write, or its name is not valid.
     """
     try:
         source, target = source.resolve(), target.resolve()

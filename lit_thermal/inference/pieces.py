@@ -25,7 +25,7 @@ _PIXELS_AT_ONCE = 1 << 22
 
 
 class Piece(NamedTuple):
-    """An image, or some frames of a video, to measure; a batch of size one."""
+    """An image or a chunk of a video's frames to measure, as a batch of size one."""
 
     name: str
     target: Tensor
@@ -139,7 +139,7 @@ def scale_of(name: str, target: Sequence[int], lr: Sequence[int]) -> int:
 
 
 def tolerance(kind: str) -> int:
-    """Return the largest difference, in levels of 255, between the colour channels of files that count as gray."""
+    """Return the largest difference between colour channels, in levels of 255, at which a file still counts as gray."""
     return RESTORED_TOLERANCE if kind.startswith("--pred ") else 0
 
 

@@ -20,7 +20,7 @@ _NOTED = Fraction(1, 20)
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of output frames: at a constant rate from 0, or derived from the time stamps of the input frames."""
+    """Times of output frames, either at a constant rate from 0 or derived from the time stamps of the input frames."""
 
     fps: float
     """Frames per second, on average."""

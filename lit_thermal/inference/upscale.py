@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lit_thermal.batch import Radiometry
 from lit_thermal.data.formats.clips import open_clip
 from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import Clip, FolderClip
@@ -68,22 +69,13 @@ def upscale(
     counts = histogram(clip if clip.bits == 16 else (), clip.bits)
     radiometry = radiometry_of(counts, normalize, clip)
     outside: dict[int, Tensor] = {}
-
-    def values() -> Iterator[Tensor]:
-        for number, frame in enumerate(clip):
-            if clip.bits == 16 and (lost := beyond(frame, radiometry)).any():
-                outside[number] = lost[None, None]
-            yield to_values(frame, radiometry)[None]
-
-    frames = values()
+    values = _values(clip, radiometry, outside)
     restored: Iterable[Tensor] = restore_video(
-        frames, model, temporal_scale=temporal_scale, tile=tile, overlap=overlap, device=device
+        values, model, temporal_scale=temporal_scale, tile=tile, overlap=overlap, device=device
     )
-    total = temporal_scale * (clip.length - 1) + 1
     if progress is not None:
-        restored = progress(restored, total)
+        restored = progress(restored, temporal_scale * (clip.length - 1) + 1)
     timing = Timing.of(clip, temporal_scale, fps)
-    aspect = clip.aspect if isinstance(clip, VideoClip) else Fraction(1)
     height, width = clip.size
     tiff = isinstance(clip, FolderClip) and clip.files[0].suffix.lower() in (".tif", ".tiff")
     written = 0
@@ -95,17 +87,31 @@ def upscale(
         display=display_range(counts, radiometry),
         suffix=".tif" if tiff else ".png",
         tick=timing.tick,
-        aspect=aspect,
+        aspect=clip.aspect if isinstance(clip, VideoClip) else Fraction(1),
     ) as write:
-        for frame in restored:
-            # The nearest input frame; the earlier one if two are equally near.
-            number = -((temporal_scale - 2 * written) // (2 * temporal_scale))
-            if number in outside:
-                frame = put_back(frame[None], outside[number])[0]
-            outside.pop(number - 1, None)
+        for frame in _with_outliers(restored, outside, temporal_scale):
             write(frame, timing.stamp(written))
             written += 1
     return written
+
+
+def _values(clip: Clip, radiometry: Radiometry, outside: dict[int, Tensor]) -> Iterator[Tensor]:
+    """Yield the input frames in [0, 1]; values beyond the range that is mapped go to `outside`, by frame number."""
+    for number, frame in enumerate(clip):
+        if clip.bits == 16 and (lost := beyond(frame, radiometry)).any():
+            outside[number] = lost[None, None]
+        yield to_values(frame, radiometry)[None]
+
+
+def _with_outliers(restored: Iterable[Tensor], outside: dict[int, Tensor], temporal_scale: int) -> Iterator[Tensor]:
+    """Yield the restored frames with the values of `outside` at their places; entries no longer needed are removed."""
+    for index, frame in enumerate(restored):
+        # The nearest input frame; the earlier one if two are equally near.
+        number = -((temporal_scale - 2 * index) // (2 * temporal_scale))
+        if number in outside:
+            frame = put_back(frame[None], outside[number])[0]
+        outside.pop(number - 1, None)
+        yield frame
 
 
 @contextmanager

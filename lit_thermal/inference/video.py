@@ -1,4 +1,4 @@
-"""Restoration of videos of any length: overlapping windows over a stream of frames, only one of which is in memory."""
+"""Restoration of videos of any length: overlapping windows over a stream of frames, one of them in memory."""
 
 import itertools
 from collections.abc import Iterable, Iterator

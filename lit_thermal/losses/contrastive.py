@@ -1,4 +1,4 @@
-"""Contrastive losses: pull the vectors of one scene together and push those of other scenes away."""
+"""Contrastive losses: pull vectors of the same scene together and push vectors of different scenes apart."""
 
 from abc import ABC, abstractmethod
 
@@ -28,8 +28,8 @@ class NTXent(ContrastiveLoss):
     """Normalised temperature-scaled cross entropy: the contrastive term C of CoReFusion, from SimCLR.
 
     Each of the 2N vectors is classified among the other 2N - 1 by cosine similarity divided by the temperature, with
-    its partner as the target; the loss is the mean of the 2N cross entropies. It lies between 0 and
-    ``2 / temperature + log(2N - 1)`` and is computed in float32 at least.
+    its partner as the target; the loss is the mean of the 2N cross entropies. It is between 0 and ``2 / temperature +
+    log(2N - 1)`` and is computed in float32 at least.
 
     With `gather`, the pairs of all processes form one batch; processes may have different numbers of pairs, or none.
     Every process must then call the loss, which returns the loss of the whole batch. The gradient of a process's own
@@ -52,7 +52,7 @@ class NTXent(ContrastiveLoss):
         self.gather = gather
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
-        """Return the scalar loss of vectors (N, D) of one camera and (N, D) of the other, of any length and any N.
+        """Return the scalar loss of vectors (N, D) of one camera and (N, D) of the other, with any norm and any N.
 
         Raises:
             InputError: the shapes differ or are not (N, D).
@@ -72,7 +72,7 @@ class NTXent(ContrastiveLoss):
             return loss.detach() + processes * (loss - loss.detach())
 
     def _cross_entropy(self, pairs: Tensor) -> Tensor:
-        """Return the mean cross entropy of unit vectors (N, 2, D)."""
+        """Return the mean cross entropy of N pairs of unit vectors, (N, 2, D)."""
         vectors = torch.cat([pairs[:, 0], pairs[:, 1]])
         count = len(vectors)
         rows = torch.arange(count, device=vectors.device)

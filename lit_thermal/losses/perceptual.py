@@ -18,11 +18,11 @@ LPIPSNetwork = Literal["vgg", "alex"]
 
 
 class PerceptualLoss(nn.Module, ABC):
-    """Base of the family: a scalar loss of restored and true images, the mean over images.
+    """Base of the perceptual losses: a scalar loss of restored and true images, averaged over images.
 
     Subclasses must return 0 for equal images and for an empty batch (B = 0), and never a negative value. Thermal images
-    count as three equal channels, and only `restored` gets a gradient. The loss must have no parameters and nothing in
-    a checkpoint.
+    count as three equal channels, and only `restored` gets a gradient. The loss must have no parameters, and must not
+    add anything to a checkpoint.
     """
 
     @abstractmethod
@@ -30,7 +30,7 @@ class PerceptualLoss(nn.Module, ABC):
         """Return the scalar loss of restored and true images (B, 1, H, W) or (B, 3, H, W) in [-1, 1]."""
 
     def prepare(self) -> None:
-        """Load the files that the loss needs now instead of at its first use; does nothing by default.
+        """Load the files of the loss now instead of at its first use; does nothing by default.
 
         A method calls this before training begins, so that a missing file is reported early. Testing and prediction do
         not need the files.
@@ -118,7 +118,7 @@ class LPIPS(PerceptualLoss):
 
 
 class Backbone(NamedTuple):
-    """Parts of a torchvision network that LPIPS uses.
+    """The parts of a torchvision network that LPIPS uses.
 
     Attributes:
         name: name of the network in `torchvision.models`.
@@ -147,7 +147,7 @@ class _Unregistered:
         return self
 
     def __getstate__(self) -> dict[str, None]:
-        """Return the state without the weights, which another process reads again."""
+        """Return the state without the weights, which are read again in another process."""
         return {"network": None}
 
 

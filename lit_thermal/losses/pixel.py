@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PixelLoss(nn.Module, ABC):
-    """Base of the family: a mean over all pixels, so that its scale does not depend on batch or crop size."""
+    """Base of the pixel losses: a mean over all pixels, so that the scale does not depend on batch or crop size."""
 
     @abstractmethod
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:

@@ -61,10 +61,10 @@ class ImagePSNR(PSNRLoss):
 
 
 class PooledPSNR(PSNRLoss):
-    """PSNR as in CoReFusion's released code: one error over the whole batch, with the data range of its true values.
+    """PSNR as in CoReFusion's released code: one mean squared error and one data range for the whole batch.
 
-    The range is ``max(target.max(), 0) - min(target.min(), 0)``. Its lower bound of 2/255 is our addition, so that the
-    loss of a batch of zeros is finite.
+    The data range is ``max(target.max(), 0) - min(target.min(), 0)``. Its lower bound of 2/255 is our addition, so that
+    the loss of a batch of zeros is finite.
 
     Args:
         ceiling: PSNR in dB at which the loss is 0.

@@ -18,8 +18,8 @@ class SimilarityLoss(nn.Module, ABC):
     """Base of the family: 1 - SSIM, 0 for equal images and at most 2, in float32 at least.
 
     SSIM has a Gaussian window of 11 x 11 with sigma 1.5, K1 0.01, K2 0.03 and biased variance. It is averaged over the
-    pixels whose whole window lies in the image, as by the version of torchmetrics that CoReFusion used; newer versions
-    include a mirrored border. Values and gradients are finite for all images, including constant ones.
+    pixels whose window is entirely inside the image, as in the version of torchmetrics that CoReFusion used; newer
+    versions include a mirrored border. Values and gradients are finite for all images, including constant ones.
     """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The loss that penalises neighbouring patches whose thermal order differs from that in the true image."""
+"""Loss that penalises pairs of neighbouring patches whose thermal order differs from the true image."""
 
 from typing import Literal
 

@@ -13,14 +13,14 @@ class WarmUpHoldDecay(LambdaLR):
     ``i < warm_up``. After that, with ``p = (i - warm_up) / (n - 1 - warm_up)``, it is multiplied by 1 while
     ``p < hold``, and then by ``last + (1 - last) (1 - p) / (1 - hold)``. Later steps keep the last factor.
 
-    The defaults, except the warm-up, are those of the released Real-IISR.
+    All defaults except the warm-up are those of the released Real-IISR.
 
     Args:
         optimizer: optimizer to schedule; its parameter groups keep the ratios of their rates.
         steps: total number of training steps n.
         warm_up: number of warm-up steps; the released code of Real-IISR uses a tenth of an epoch.
         first: factor of the first step.
-        hold: share of the steps after the warm-up that keep the full rate, from 0 to below 1.
+        hold: share of the steps after the warm-up with the full rate, at least 0 and below 1.
         last: factor of the last step.
         last_epoch: index of the last step, as in torch's schedulers.
 

@@ -1,14 +1,18 @@
 """The catalogue of metrics: one record per metric, which tables, reports and help texts read.
 
-A new metric is a function in its own file and a record here.
+A new metric is a new file of this package with a function and its record, `MINE = Metric(...)`; it is found there. The
+records of the package's own metrics are listed here, in the order of the tables.
 """
 
-from collections.abc import Iterable
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
+from lit_thermal import metrics
 from lit_thermal.errors import InputError
 from lit_thermal.metrics import flow, learned, structure, temperature
 from lit_thermal.metrics.metric import Metric, MetricInput
@@ -29,7 +33,7 @@ QUALITY = (
     Metric(
         "psnr",
         "PSNR",
-        "of each frame with peak 1, in dB",
+        "PSNR of each frame with peak 1, in dB",
         unit="dB",
         decimals=2,
         direction="higher",
@@ -39,7 +43,7 @@ QUALITY = (
     Metric(
         "ssim",
         "SSIM",
-        "of each frame over the valid region",
+        "SSIM of each frame over the valid region",
         decimals=4,
         direction="higher",
         measure=lambda s: ssim(s.restored, s.target),
@@ -140,7 +144,7 @@ _STANDARD = (
     Metric(
         "heat_residual_of_target",
         "Heat residual of the target",
-        "the same of the target itself",
+        "heat residual of the target itself",
         direction=None,
         measure=lambda s: _heat(s.target, s),
         frames=(3, float("inf")),
@@ -233,10 +237,30 @@ _ELSEWHERE = (
 )
 """Metrics of displaced targets, of detection and segmentation networks, and those that only papers report."""
 
-CATALOGUE: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (*_STANDARD, *(replace(metric, on_request=True) for metric in _ON_REQUEST), *_ELSEWHERE)
-}
+
+def all_metrics() -> dict[str, Metric]:
+    """Return all metrics by name: those listed here, then those of the package's other files by the name of the file.
+
+    Raises:
+        InputError: two metrics have the same name.
+    """
+    requested = (replace(metric, on_request=True) for metric in _ON_REQUEST)
+    result: dict[str, Metric] = {}
+    for metric in (*_STANDARD, *requested, *_ELSEWHERE, *_in_files()):
+        if result.setdefault(metric.name, metric) is not metric:
+            raise InputError(f"two metrics have the name {metric.name!r}; rename one of them in {metrics.__name__}")
+    return result
+
+
+def _in_files() -> Iterator[Metric]:
+    """Yield the records at the top level of the package's other files."""
+    for name in sorted(module.name for module in pkgutil.iter_modules(metrics.__path__)):
+        if name not in ("catalogue", "metric"):
+            file = importlib.import_module(f"{metrics.__name__}.{name}")
+            yield from (value for value in vars(file).values() if isinstance(value, Metric))
+
+
+CATALOGUE: dict[str, Metric] = all_metrics()
 """All metrics by name."""
 
 

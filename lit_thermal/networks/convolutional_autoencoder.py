@@ -68,7 +68,7 @@ def encoder_and_decoder(
 
 
 def outside_autocast(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """Apply a layer outside autocast, in the precision of its weights."""
+    """Apply a layer with autocast disabled, in the precision of its weights."""
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.to(layer.weight.dtype))
 

@@ -1,4 +1,4 @@
-"""First stages: the space in which a diffusion runs, pixels or the latents of an autoencoder."""
+"""First stages: map images to the space of a diffusion, either pixels or the latents of an autoencoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class FirstStage(nn.Module, ABC):
         """Check that the sides of an image (B, 1, H, W) are multiples of `factor`.
 
         Raises:
-            InputError: a side is not.
+            InputError: a side is not a multiple of `factor`.
         """
         height, width = image.shape[-2:]
         if height % self.factor or width % self.factor:
@@ -61,11 +61,11 @@ class FirstStage(nn.Module, ABC):
 
 
 class PixelSpace(FirstStage):
-    """No first stage: the image itself is diffused. There are no weights to train or to load.
+    """No first stage: the diffusion runs on the image itself. There are no weights to train or to load.
 
     Args:
-        unshuffle: side of the squares of pixels that are moved into channels, so that networks process a smaller
-            image; 1 means none.
+        unshuffle: side of the pixel blocks that are rearranged into channels, so that networks process a smaller image;
+            1 rearranges nothing.
 
     Raises:
         InputError: unshuffle is less than 1.
@@ -80,7 +80,7 @@ class PixelSpace(FirstStage):
         self.bounded = True
 
     def encode(self, image: Tensor) -> Tensor:
-        """Return the pixels of an image (B, 1, H, W), with squares of pixels moved into channels."""
+        """Return the pixels of an image (B, 1, H, W), with blocks of pixels rearranged into channels."""
         self.check(image)
         return F.pixel_unshuffle(image.float(), self.factor)
 

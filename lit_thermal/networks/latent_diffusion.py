@@ -111,7 +111,7 @@ class SmallLatentDiffusion(LatentDiffusion):
         ):
             wrong = [width for width in widths if width % divisor]
             if wrong:
-                raise InputError(f"{name} of SmallLatentDiffusion: {wrong[0]} is no multiple of {of} {divisor}")
+                raise InputError(f"{name} of SmallLatentDiffusion: {wrong[0]} is not a multiple of {of} {divisor}")
         self.text_dim = text_dim
         heads = [width // head_dim for width in unet_widths]
         self._unet = _unet_config(unet_widths, heads, latent_channels, text_dim, layers, groups)
@@ -202,7 +202,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def _load(kind: Any, folder: str, part: str) -> Any:
-    """Build a network of diffusers, with the weights of its folder unless inside `without_pretrained()`."""
+    """Build a network of diffusers with the weights of its folder; inside `without_pretrained()`, without them."""
     local = Path(folder) / part
     if not pretrained_wanted() and not local.is_dir():
         return kind.from_config(_PUBLISHED[part])

@@ -1,4 +1,4 @@
-"""Attention among tokens of several levels, which see their own level and earlier ones; with or without a cache."""
+"""Attention among tokens of several levels: a token attends to its own and earlier levels, with or without a cache."""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class KeyValues:
 
 
 class LevelAttention(nn.Module):
-    """Multi-head attention in which a token sees the tokens of its own level and of the levels before.
+    """Multi-head attention in which a token attends to tokens of its own level and of earlier levels.
 
     Queries and keys are normalised to length one and then rotated by their positions; a learnt factor per head, at most
     100, multiplies their cosine. Keys have no bias, as in VAR.

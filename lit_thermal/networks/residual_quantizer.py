@@ -107,7 +107,7 @@ class ResidualQuantizer(nn.Module):
             ids: tokens (B, n) or codes (B, n, dim) of each scale; those of the last scale are ignored.
 
         Returns:
-            The sum so far reduced to each next scale, (B, sum of n without the first, dim), float32 at least.
+            The accumulated sum, reduced to each next scale: (B, sum of n without the first, dim), at least float32.
         """
         total: Tensor | None = None
         reduced = [_wide(self.embedding.weight.new_zeros(len(ids[0]), 0, self.dim))]
@@ -151,7 +151,7 @@ class ResidualQuantizer(nn.Module):
         return total
 
     def usage(self) -> Tensor:
-        """Return the fraction () of entries that were the nearest to a vector of the last 25 training batches."""
+        """Return the fraction () of entries that were nearest to any vector of the last 25 training batches."""
         return (self.idle < IDLE_STEPS).float().mean()
 
     def _layers(self, latent: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -179,7 +179,7 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def _restart(self, ids: Tensor, vectors: Tensor) -> None:
-        """Count which entries were used, and replace long unused ones by vectors (M, dim) of the batch."""
+        """Count the uses of the entries, and replace entries unused for long by vectors (M, dim) of the batch."""
         used = torch.zeros_like(self.idle)
         used[ids.flatten()] = 1
         together = distributed.is_available() and distributed.is_initialized()

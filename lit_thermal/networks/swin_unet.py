@@ -19,7 +19,7 @@ class ResBlock(nn.Module):
 
     Args:
         dim: number of input channels.
-        width: number of output channels; if it differs from `dim`, the residual input passes a 1x1 convolution.
+        width: number of output channels; if it differs from `dim`, a 1x1 convolution maps the residual input.
         embedding: width of the embedded time.
         dropout: dropout rate before the second convolution.
     """
@@ -77,7 +77,7 @@ class Upsample(nn.Module):
 
 
 class Stage(nn.ModuleList):
-    """Sequence of layers, whose ResNet blocks are conditioned on time."""
+    """Sequence of layers; its ResNet blocks are conditioned on time."""
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         """Map (B, C, H, W) and embedded times (B, embedding) to the last layer's features."""
@@ -106,7 +106,7 @@ class SwinUNet(nn.Module):
         image_size: side of the images that the network is configured for. It defines the sizes of the levels for
             `attention_sizes`. Levels no larger than a window are never shifted, even for larger images.
         attention_sizes: sizes of the levels with Swin layers, at `image_size`; the middle follows the last level.
-        swin_depth: number of blocks of a Swin layer, of which every second has shifted windows.
+        swin_depth: number of blocks of a Swin layer; every second block has shifted windows.
         swin_width: number of channels inside a Swin layer.
         head_width: number of channels of an attention head, a divisor of `swin_width`.
         window: side of a window.

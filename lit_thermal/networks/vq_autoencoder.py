@@ -15,12 +15,12 @@ DISTANCES = 2**24
 
 
 class VQAutoencoder(nn.Module):
-    """Convolutional autoencoder with a codebook (Rombach et al. 2022, "VQ-f4" by default), with parts of diffusers.
+    """Convolutional autoencoder with a codebook (Rombach et al. 2022, by default "VQ-f4"), built with diffusers.
 
     Encoder and decoder have residual blocks with group norm (32 groups, eps 1e-6) and SiLU, and a single-head
     self-attention in the middle. The encoder downsamples by a convolution of stride 2 with a padding of one at right
-    and bottom; the decoder upsamples by nearest neighbour and a convolution. The output is not bounded. `encode` does
-    not quantise latents, `decode` does, so that a diffusion works in a continuous space.
+    and bottom; the decoder upsamples by nearest neighbour and a convolution. The output is not bounded. Latents are
+    quantised in `decode`, not in `encode`, so that a diffusion works in a continuous space.
 
     With the defaults it has 55,322,782 parameters.
 
@@ -30,7 +30,7 @@ class VQAutoencoder(nn.Module):
         channels: width of each level, the finest first; multiples of 32. Each level but the first halves the size.
         layers: number of residual blocks per level of the encoder; the decoder has one more.
         codebook: number of entries of the codebook.
-        latent_channels: number of channels of the latent and of values of an entry.
+        latent_channels: number of channels of the latent, which is also the number of values of an entry.
 
     Attributes:
         factor: ratio of the image's side to the latent's side.

@@ -78,7 +78,7 @@ class SwinBlock(nn.Module):
     Args:
         dim: number of channels.
         size: side of the feature map that the network is configured for. If it is at most one window, the partition is
-            never shifted, whatever the size of the actual map.
+            never shifted, regardless of the size of the actual map.
         shifted: shift the partition by half a window.
         head_width: number of channels of an attention head.
         window: side of a window.
@@ -127,7 +127,7 @@ class SwinBlock(nn.Module):
 
 
 class SwinLayer(nn.Module):
-    """1x1 convolution to the attention's width, Swin blocks of which every second is shifted, 1x1 convolution back.
+    """1x1 convolution to the attention's width, Swin blocks (every second one shifted), and 1x1 convolution back.
 
     There is no residual connection around the layer.
 

@@ -37,7 +37,7 @@ def heat_residual(video: Tensor, diffusivity: Tensor | float, dt: float) -> Tens
 
 
 def edge_weight(video: Tensor, alpha: float) -> Tensor:
-    """Return the weight ``exp(-alpha |grad u|^2)`` in (0, 1] of (..., H, W): small on edges, 1 where the image is flat.
+    """Return the weight ``exp(-alpha |grad u|^2)``, (..., H, W) in (0, 1]: small on edges, 1 in flat regions.
 
     The gradient is the central difference with a replicated border.
     """

@@ -65,7 +65,7 @@ def luminance_steps(quality: float) -> Tensor:
         ValueError: the quality is out of range.
     """
     if not 1 <= quality <= 100:
-        raise ValueError(f"the quality of JPEG is {quality}; it lies from 1 to 100")
+        raise ValueError(f"the quality of JPEG is {quality}; it must be from 1 to 100")
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = (torch.tensor(LUMINANCE, dtype=torch.float64) * percent + 50) / 100
     return steps.floor().clamp(1, 255)

@@ -120,7 +120,7 @@ def _chained(
 
 
 def _agreement(frames: Tensor, moved: Tensor, index: int, time: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the reference (B, 1, h, w), each aligned frame's local disagreement with it (B, X, 1, h, w), and the trust.
+    """Return the reference, the local disagreement of each aligned frame with it (B, X, 1, h, w), and the trust.
 
     The reference at an input frame's time is that frame. In between it is the mean of the two warped neighbours where
     these agree better than the neighbours as they lie, and their blend elsewhere; trust is the share of the former.

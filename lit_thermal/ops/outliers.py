@@ -1,4 +1,4 @@
-"""Pixels outside of the mapped range, such as dead and hot ones, which come out of a restoration as they went in."""
+"""Pixels outside of the mapped range, such as dead and hot ones: restored images get their original counts."""
 
 import torch
 from torch import Tensor
@@ -7,19 +7,19 @@ from lit_thermal.batch import Batch
 
 
 def put_back(values: Tensor, outside: Tensor, times: Tensor | None = None) -> Tensor:
-    """Give restored pixels the counts of the input's pixels that lay outside of the mapped range.
+    """Give restored pixels the counts of the input's pixels that were outside of the mapped range.
 
-    Each such pixel takes its block of the restored frame, so that a dead or a hot pixel comes out as it went in and
-    a clipped spot keeps its peak.
+    Each such pixel replaces its block of the restored frame, so that a dead or a hot pixel keeps its count, and a
+    clipped spot keeps its peak.
 
     Args:
         values: (T', 1, H, W) restored, in [0, 1].
         outside: (T, 1, h, w): `beyond` of the input.
-        times: (T',) times of the restored frames in input frames from the first on; none where T' is T. A frame
-            between two of the input takes what lies outside in the nearer one, or the earlier.
+        times: (T',) times of the restored frames in input frames from the first on; None if T' is T. A frame between
+            two input frames takes the outside pixels of the nearer one, or of the earlier one in a tie.
 
     Returns:
-        (T', 1, H, W); values below 0 and above 1 where something was put back.
+        (T', 1, H, W), with values below 0 or above 1 at such pixels.
     """
     if not outside.any():
         return values
@@ -31,14 +31,15 @@ def put_back(values: Tensor, outside: Tensor, times: Tensor | None = None) -> Te
 
 
 def completed(restored: Tensor, batch: Batch) -> Tensor:
-    """Return restored frames with what lay outside of the mapped range of their inputs (`beyond`) put back.
+    """Return restored frames with the counts of those input pixels that were outside of the mapped range (`beyond`).
 
     Args:
         restored: (B, 1, H, W) or (B, T', 1, H, W) in [0, 1].
-        batch: gives `beyond`, for clips `lr_time` and `hr_time`, and `has_lr`, without which a sample shows nothing.
+        batch: batch with `beyond`, for clips also `lr_time` and `hr_time`; samples without an input by `has_lr` are
+            unchanged.
 
     Returns:
-        The same shape; values below 0 and above 1 where something was put back.
+        Tensor of the same shape, with values below 0 or above 1 at such pixels.
     """
     if "beyond" not in batch:
         return restored

@@ -12,9 +12,9 @@ Displacement = tuple[int, int]
 
 
 LIMIT = 8.0
-"""Largest displacement along each axis that is searched for, in pixels of the input."""
+"""Largest displacement along each axis that the search covers, in pixels of the input."""
 BLUR = 2.0
-"""Standard deviation in pixels of the Gaussian by which both images are filtered.
+"""Standard deviation in pixels of the Gaussian filter of both images.
 
 Defocus of radius r inverts the sign of frequencies above 0.61 / r. The frequencies that pass this Gaussian are below
 that for any r up to 3 pixels of the input.
@@ -86,7 +86,7 @@ def register(lr: Tensor, hr: Tensor) -> Displacement:
     """
     (height, width), scale = lr.shape[-2:], hr.shape[-1] // lr.shape[-1]
     if tuple(hr.shape[-2:]) != (height * scale, width * scale):
-        raise ValueError(f"a target of {tuple(hr.shape)} is no multiple of an input of {tuple(lr.shape)}")
+        raise ValueError(f"a target of {tuple(hr.shape)} is not a multiple of an input of {tuple(lr.shape)}")
     lr, hr = lr[0].detach().cpu().double(), hr[0].detach().cpu().double()
     small, limit = resize(hr, (height, width)), min(LIMIT, height / 4, width / 4)
     down = right = 0.0

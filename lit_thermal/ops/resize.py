@@ -2,7 +2,7 @@
 
 One function covers the common conventions: MATLAB's ``imresize`` (a = -0.5, antialiased, symmetric border), torch's
 plain bicubic (a = -0.75, not antialiased, replicated border) and bilinear, and Pillow's filters away from the border.
-Pixel centres lie at half integers in all of them (``align_corners=False``).
+Pixel centres are at half integers in all of them (``align_corners=False``).
 """
 
 from functools import lru_cache
@@ -36,7 +36,7 @@ def resize(
         kernel: interpolation kernel, "cubic" (Keys, 4 taps), "linear" (2 taps) or "nearest" (1 tap, torch's
             "nearest-exact").
         a: slope of the cubic kernel at distance 1: -0.5 in MATLAB and Pillow, -0.75 in torch and OpenCV.
-        antialias: widen the kernel by the factor of reduction; has no effect on enlargement and on "nearest".
+        antialias: widen the kernel by the reduction factor; no effect on enlargement or with "nearest".
         border: extension of the image, "symmetric" by mirroring with the edge repeated (MATLAB) or "replicate" by the
             edge pixel (torch).
 
@@ -108,7 +108,7 @@ def resize_weights(
 
 
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
-    """Return Keys' kernel at non-negative distances; it is zero from 2 on."""
+    """Return Keys' kernel at non-negative distances; it is zero at distances of 2 and more."""
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((distance - 5) * distance + 8) * distance * a - 4 * a
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Return the first pixels of evenly spread tiles along an axis, whose neighbours share at least `overlap` pixels.
+    """Return the first pixels of evenly spread tiles along an axis; neighbouring tiles share at least `overlap` pixels.
 
     Raises:
         ValueError: the overlap is negative or not smaller than the tile.

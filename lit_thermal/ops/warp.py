@@ -42,7 +42,7 @@ def warp(
     size: tuple[int, int] | None = None,
     fill: float | Literal["reflect"] = 0.0,
 ) -> Tensor:
-    """Warp (..., H, W) by a homography, differentiably; where it moves by whole pixels the result is exact.
+    """Warp (..., H, W) by a homography, differentiably; displacements by whole pixels are exact.
 
     The point (x, y) of the input is mapped to `matrix` (x, y, 1), divided by its third component. Coordinates refer to
     pixel centres, x to the right and y down, with (0, 0) in the upper left pixel. Values are interpolated linearly
@@ -50,8 +50,8 @@ def warp(
 
     Args:
         x: floating point tensor (..., H, W) of any value range.
-        matrix: homography (3, 3), used for all images of `x`; its third component is positive where `x` is seen. The
-            result is differentiable in it too.
+        matrix: homography (3, 3), used for all images of `x`; the third component of its product is positive wherever
+            `x` is visible. The result is differentiable in it too.
         size: height and width of the result; by default those of `x`.
         fill: constant value outside `x`, or "reflect" to mirror `x` at the centres of its edge pixels. Points at and
             beyond the horizon of a perspective get the constant, or 0 with "reflect".

@@ -14,7 +14,7 @@ from lit_thermal.report.words import letters
 
 Verdict = Literal["agrees", "disagrees", "undecided", "not printed", "not measured", "reference"]
 OF_TRAINING = " training"
-"""Ending of published data sets whose images the model was trained on; ours are always test images."""
+"""Suffix of published data sets that consist of training images; ours are always test images."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Cell:
-    """One row and one metric."""
+    """Our result and the published one for one row and one metric."""
 
     ours: Estimate | None
     difference: Estimate | None
     """Our value minus that of the reference row; None for the reference itself."""
     printed: Number | None
-    """Published value; None if the paper has no such row."""
+    """Published value; None if the paper does not have the row."""
     printed_difference: float | None
     verdict: Verdict
     by_protocol: float | None = None
-    """Our value by the paper's own protocol, if there is one; without an interval, as some protocols pool images."""
+    """Our value under the paper's protocol, or None; it has no interval, because some protocols pool images."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Line:
 
     name: str
     row: Row | None
-    """Our row; None if the sweep has no such point."""
+    """Our row; None if the sweep does not have it."""
     cells: Mapping[str, Cell]
     """Cells by metric."""
     reference: bool = False
@@ -68,7 +68,7 @@ class Ablation:
     """Name of the row that the others are compared with."""
 
     def verdicts(self) -> list[Verdict]:
-        """All verdicts that were reached by an interval."""
+        """All verdicts that are based on an interval."""
         decided = ("agrees", "disagrees", "undecided")
         return [cell.verdict for line in self.lines for cell in line.cells.values() if cell.verdict in decided]
 
@@ -104,7 +104,7 @@ def mean_of(row: Row, dataset: str, metric: str) -> Estimate | None:
 def difference_of(row: Row, reference: Row, dataset: str, metric: str) -> Estimate | None:
     """Return the mean difference of two rows over the seeds and images that both have; None if they share none.
 
-    Runs with the same seed are paired. Runs that were given one by one all count as seed 0.
+    Runs with the same seed are paired. Runs that are not part of a sweep all count as seed 0.
     """
     ours, theirs = ({run.seed: run for run in _measured(r, dataset, metric)} for r in (row, reference))
     seeds = sorted(ours.keys() & theirs.keys())
@@ -118,7 +118,7 @@ def compare(study: Study, dataset: str, reference: str | None = None, metrics: S
         study: study with the rows.
         dataset: one of our test sets.
         reference: name of the reference row (default: the first measured row).
-        metrics: metrics to compare (default: all that any row has).
+        metrics: metrics to compare (default: all metrics of the rows).
 
     Raises:
         InputError: there is no row of that name.
@@ -178,12 +178,12 @@ def comparable(table: Table, printed_dataset: str) -> list[Metric]:
 def ablations(study: Study, tables: Sequence[Table], reference: str | None = None) -> list[Ablation]:
     """Compare our test sets with every published table of a sweep; without tables, compare our rows alone.
 
-    A table of one condition is compared with our test sets under this condition, any other table with those under none.
-    Published numbers of training images are left out. A test set of ours with the name of a published data set is
-    compared only with that one.
+    A table for a test condition is compared with our test sets under this condition, any other table with our unchanged
+    test sets. Published numbers on training images are omitted. One of our test sets with the name of a published data
+    set is compared only with that data set.
 
     Raises:
-        InputError: no row has the name of the reference.
+        InputError: the reference row does not exist.
     """
     found = []
     for table in tables:
@@ -197,10 +197,10 @@ def ablations(study: Study, tables: Sequence[Table], reference: str | None = Non
 
 
 def find_reference(study: Study, name: str | None) -> Row:
-    """Return the row that the others are compared with: the named one, else the first measured row.
+    """Return the reference row for the comparisons: the named row, else the first measured one.
 
     Raises:
-        InputError: there is no row of that name, or it was not measured.
+        InputError: the row does not exist or was not measured.
     """
     measured = [row for row in study.rows if row.runs]
     if name is None:
@@ -221,7 +221,7 @@ def _same(ours: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a parameter for comparison: `0`, `0.0` and `"0"` are equal, and so are all paths to one overlay file."""
+    """Return a parameter for comparison: `0`, `0.0` and `"0"` become equal, and so do all paths to one overlay file."""
     if isinstance(value, (bool, list, dict)) or value is None:
         return str(value).lower()
     try:

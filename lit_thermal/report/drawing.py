@@ -50,7 +50,7 @@ class Figure:
     panels: tuple[Panel, ...]
     keys: tuple[Key, ...] = ()
     narrow: bool = False
-    """Whether more panels stand side by side."""
+    """Whether panels are narrow, so that more of them fit side by side."""
 
 
 def color(index: int) -> str:
@@ -126,7 +126,7 @@ def as_panel(figure: Any, name: str, words: str) -> Panel:
     import matplotlib
     from matplotlib.text import Text
 
-    # Names are not formulas, whatever signs they contain.
+    # Names are never formulas, even if they contain signs of formulas.
     for found in figure.findobj(Text):
         found.set_parse_math(False)
     text = io.StringIO()

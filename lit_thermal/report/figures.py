@@ -81,7 +81,7 @@ def differences(ablation: Ablation, name: str) -> Figure | None:
 
 
 def training(rows: Sequence[Row], name: str) -> Figure | None:
-    """Draw PSNR and SSIM of training and validation over the steps, with their span over the seeds; else the loss."""
+    """Draw PSNR and SSIM of training and validation over the steps, and their range over seeds; else the loss."""
     runs = [run for row in rows for run in row.runs]
     logged = dict.fromkeys(key for run in runs for line in run.logged for key in line if key != "step")
     metrics = [m for m in _MEASURED if f"val/{m}" in logged or f"train/{m}" in logged]
@@ -139,7 +139,7 @@ def speed(rows: Sequence[Row], dataset: str, name: str) -> Figure | None:
         panels.append(as_panel(figure, f"{name}-{metric}", f"{shown(metric).label} against images per second"))
     caption = (
         f"Quality on {dataset} against speed; the area of a disc is its parameters (largest: {count(largest)}). "
-        "Speeds hold for the machine named above and for images of this size."
+        "Speeds are valid for the machine named above and for images of this size."
     )
     return Figure("Quality against speed", caption, tuple(panels), legend(rows))
 

@@ -66,7 +66,7 @@ class Block:
 
     @property
     def by_protocol(self) -> bool:
-        """Whether our results were also measured by the paper's own protocol."""
+        """Whether our results were also measured under the paper's protocol."""
         lines = self.ablation.lines if self.ablation else ()
         return any(cell.by_protocol is not None for line in lines for cell in line.cells.values())
 
@@ -117,7 +117,7 @@ def write_report(studies: Sequence[Study], out: Path, options: Options = Options
 
 
 def _named_apart(sections: Sequence[Section]) -> list[Section]:
-    """Return the sections with a unique file name for each table; names may differ only in letters that files lack."""
+    """Return the sections with unique file names for tables; titles may differ only in characters not in file names."""
     taken: set[str] = set()
 
     def apart(block: Block) -> Block:

@@ -24,7 +24,7 @@ class Scale:
     decimals: int
 
     def ticks(self, count: int = 5) -> list[str]:
-        """Return evenly spaced numbers from the low end to the high end."""
+        """Return evenly spaced numbers from the lower to the upper end of the range."""
         values = np.linspace(self.low, self.high, count)
         return [f"{value:.{self.decimals}f}".replace("-", "\N{MINUS SIGN}") for value in values]
 
@@ -70,7 +70,7 @@ def error_scale(errors: np.ndarray, unit: str) -> Scale:
 
 
 def colored(frames: np.ndarray, scale: Scale) -> str:
-    """Return frames (T, H, W), one below the other, as the data URI of a PNG with the palette."""
+    """Return frames (T, H, W), stacked vertically, as the data URI of a PNG with the palette."""
     stack = frames.reshape(-1, frames.shape[-1])
     levels = ((stack - scale.low) * (255 / (scale.high - scale.low))).round().clip(0, 255).astype(np.uint8)
     image = Image.fromarray(levels, mode="P")

@@ -112,8 +112,8 @@ def read_studies(paths: Sequence[Path], names: Sequence[str] = ()) -> list[Study
     """Read sweeps and runs.
 
     Args:
-        paths: folders of sweeps or of runs. Each sweep is a study of its own. All runs together are one study with a
-            row per run; the first run is the reference.
+        paths: folders of sweeps or of runs. Each sweep is a separate study. All runs together are one study with a row
+            per run; the first run is the reference.
         names: names of the runs (default: their experiments, with the run's folder if two share an experiment).
 
     Raises:
@@ -255,7 +255,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _training_folder(folder: Path, config: Mapping[str, Any]) -> Path:
-    """Return the folder of the training: the run itself, or the run of the checkpoint that it tested."""
+    """Return the training folder: that of the run itself, or that of the checkpoint which the run tested."""
     checkpoint = config.get("ckpt_path")
     if not isinstance(checkpoint, str) or not checkpoint or "\0" in checkpoint:
         return folder
@@ -284,7 +284,7 @@ def _logged(folder: Path) -> list[dict[str, float]]:
 
 
 def _steps(record: Mapping[str, Any], logged: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -> int | None:
-    """Return the training steps of a model by its record, else by its config, else by its log."""
+    """Return the number of training steps from the model's record, else from its config, else from its log."""
     recorded = (record.get("cost") or {}).get("training_steps")
     trainer = config.get("trainer")
     planned = trainer.get("max_steps") if isinstance(trainer, dict) else None

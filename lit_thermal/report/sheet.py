@@ -57,7 +57,7 @@ class Column:
 
     label: str
     text: bool = False
-    """Whether the column holds words, which are aligned to the left."""
+    """Whether the column contains words, which are aligned to the left."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A line of a table."""
+    """A row of a table."""
 
     name: str
     entries: tuple[Entry, ...]

@@ -83,5 +83,5 @@ def plural(n: int, noun: str) -> str:
 
 
 def letters(name: str) -> str:
-    """Return the letters and digits of a name in lower case, by which names in files and in papers are compared."""
+    """Return the letters and digits of a name in lower case, for comparing names in files and in papers."""
     return "".join(c for c in name.lower() if c.isalnum())

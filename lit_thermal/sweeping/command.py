@@ -43,5 +43,5 @@ def words_of_point(sweep: SweepFile, point: Point) -> list[str]:
 
 
 def program(words: Sequence[str]) -> list[str]:
-    """Return the full command of a process from the words after `python -m lit_thermal`."""
+    """Return the full command of a process, given the arguments after `python -m lit_thermal`."""
     return [sys.executable, "-m", "lit_thermal", *words]

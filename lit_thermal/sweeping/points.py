@@ -1,4 +1,4 @@
-"""The points of a sweep: grid and random search with the same meaning as in W&B."""
+"""The points of a sweep: grid and random search as W&B defines them."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ MOST = 10_000
 
 
 def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
-    """Return the points of a sweep in the order in which they run.
+    """Return the points of a sweep, in the order of their runs.
 
     A grid is the product of the parameters' values, with parameters in the order of their names, as on W&B's server:
     the last one varies fastest, every point occurs once, and the grid is cut at `run_cap`. A random search draws every
@@ -54,9 +54,9 @@ def points(sweep: SweepFile, count: int | None = None) -> list[Point]:
 def named_points(sweep: SweepFile, count: int | None = None) -> dict[str, Point]:
     """Return the points of a sweep by name, for tables and folders.
 
-    A point with only a `config` is named by that file's stem, any other by what the sweep varies: `beta=0.1,
-    head=residual`, with only the last part of each dotted name if that is unique. The name of a point does not depend
-    on `count`.
+    A point that sets only `config` has the name of that file without suffix. Other points are named after their varied
+    parameters, as in `beta=0.1, head=residual`; only the last part of a dotted name is used if it is unique. The name
+    of a point does not depend on `count`.
 
     Raises:
         InputError: a specification is invalid, a value is null, or the number of points is missing.
@@ -83,7 +83,7 @@ def _label(name: str, value: Any) -> str:
 
 
 def _grid(sweep: SweepFile, name: str) -> list[Any]:
-    """Return the values that a grid gives to a parameter."""
+    """Return the values of a parameter in a grid search."""
     given = sweep.parameters[name]
     kind = _kind(sweep, name)
     if kind == "constant":

@@ -53,7 +53,7 @@ class PointRecord:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep and its points, whether finished or not."""
+    """A sweep with its points, both finished and unfinished."""
 
     name: str
     """Stem of the sweep file."""
@@ -70,7 +70,7 @@ def read_sweep(folder: Path) -> SweepRecord:
     """Read the record of a sweep, which may still be incomplete.
 
     Raises:
-        InputError: the folder holds no sweep, or its record is damaged.
+        InputError: the folder does not contain a sweep, or its record is damaged.
     """
     path = inside(folder, SWEEP, folder)
     if not path.exists():
@@ -136,7 +136,7 @@ def _read_point(folder: Path, given: dict[str, Any]) -> PointRecord:
 
 
 def _below(folder: Path, name: str, record: str) -> Path:
-    """Return the path of a folder that a record names: a single name, and no link to another place."""
+    """Return the path of a folder named in a record, after checking that it is a single name and not a link."""
     if len(Path(name).parts) != 1:
         raise InputError(f"{folder / record} {_FOREIGN}: it names the folder {name[:120]!r}; sweep again")
     return inside(folder, name, folder / record)

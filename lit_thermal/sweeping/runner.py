@@ -34,7 +34,7 @@ from lit_thermal.sweeping.sweep_file import SweepFile
 POLL = 0.5
 """Seconds between two checks of the running processes."""
 GRACE = 30.0
-"""Seconds that an interrupted process has to end by itself."""
+"""Time in seconds in which an interrupted process can end by itself."""
 PROGRESS_FILE = "LIT_THERMAL_PROGRESS"
 """Environment variable with the file in which a run records its progress."""
 SWEEP_PROCESS = "LIT_THERMAL_SWEEP_PROCESS"
@@ -70,14 +70,14 @@ class _Process:
 def plan(
     sweep: SweepFile, named: Mapping[str, Point], seeds: int, folder: Path, overrides: Sequence[str]
 ) -> SweepRecord:
-    """Plan a sweep: every point under the first seed, then every point under the next.
+    """Plan a sweep: all points with the first seed, then all points with the next one.
 
     Args:
         sweep: sweep file.
         named: points to run, by name.
         seeds: number of runs of each point, under the seeds 0, 1, ...
         folder: folder of the sweep.
-        overrides: words added to the command of every point.
+        overrides: arguments added to the command of every point.
     """
     records = []
     for seed in range(seeds):
@@ -104,14 +104,15 @@ def run(
     Args:
         planned: planned sweep.
         watcher: observer that is notified of the progress.
-        places: additional environment variables of a process, one mapping for each process that may run at a time.
+        places: environment variables for a process, such as its GPU; one mapping for each process that may run at the
+            same time.
         files: function that returns the config files named by the command of a point.
 
     Returns:
         The sweep with the results of its points.
 
     Raises:
-        InputError: another sweep runs in the folder, it holds points with other settings, or it cannot be created.
+        InputError: another sweep runs in the folder, it contains points with other settings, or it cannot be created.
         KeyboardInterrupt: the sweep was interrupted; its processes are ended first.
     """
     check_folder(planned.folder, "--out")
@@ -254,7 +255,7 @@ def _with_others(planned: SweepRecord, earlier: SweepRecord) -> SweepRecord:
 
 
 def _settings(point: PointRecord) -> list[str]:
-    """Return the words of a point's command that affect its result, without paths of outputs."""
+    """Return the arguments of a point's command that affect its result; paths of outputs do not."""
     return [word for word in point.command if not word.startswith("--trainer.default_root_dir=")]
 
 

@@ -32,7 +32,7 @@ class SweepFile:
 
     @property
     def name(self) -> str:
-        """The file's stem."""
+        """Name of the sweep: the stem of its file."""
         return self.path.stem
 
 
@@ -40,7 +40,7 @@ def read_sweep_file(path: Path) -> SweepFile:
     """Read a sweep file.
 
     Raises:
-        InputError: the file cannot be read, is no sweep file, or needs W&B's server.
+        InputError: the file cannot be read, is not a sweep file, or needs W&B's server.
     """
     text = read_text(path, "a sweep file", "give another file", most=1 << 20)
     content = plain_yaml.load(text, path)
@@ -64,7 +64,7 @@ def read_sweep_file(path: Path) -> SweepFile:
             raise InputError(f"{path}: the parameter {name} needs `value`, `values` or `distribution`, as a mapping")
         if "parameters" in specification:
             raise InputError(
-                f"{path}: the parameter {name} holds parameters of its own; write flat dotted names, as in {name}.NAME"
+                f"{path}: the parameter {name} has nested parameters; write flat dotted names, as in {name}.NAME"
             )
     command = content.get("command")
     if not isinstance(command, list) or "${args}" not in command:

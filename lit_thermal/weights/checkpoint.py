@@ -1,4 +1,4 @@
-"""Checkpoints: safe reading, rebuilding the recorded model, and checks whether weights fit a model."""
+"""Checkpoints: safe reading, rebuilding the recorded model, and checks that weights fit a model."""
 
 import argparse
 import os
@@ -44,7 +44,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         The checkpoint of Lightning: `state_dict`, optimizer states, and `lit_thermal`, the record of the model.
 
     Raises:
-        InputError: there is no such file, it cannot be read or is damaged, or it holds no weights.
+        InputError: the file does not exist, cannot be read, is damaged, or contains no weights.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -58,7 +58,7 @@ def as_checkpoint(checkpoint: Any, path: str | Path) -> dict[str, Any]:
     """Return the content of a file after checking that it is a checkpoint with weights.
 
     Raises:
-        InputError: the content is no checkpoint, or its weights are not dense tensors.
+        InputError: the content is not a checkpoint, or its weights are not dense tensors.
     """
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise InputError(f"{path} holds no weights under 'state_dict'; give a checkpoint that `fit` wrote")
@@ -76,7 +76,7 @@ def read_values(path: Path, mapped: bool = False) -> Any:
         mapped: map tensors from the file and read only those that are used. The file must not change meanwhile.
 
     Raises:
-        InputError: the file cannot be read, is damaged, or holds more than tensors and plain values.
+        InputError: the file cannot be read, is damaged, or contains other objects than tensors and plain values.
     """
     return read_file(path, "a checkpoint", mapped=mapped)
 
@@ -127,7 +127,7 @@ def build_model(config: dict[str, Any], where: str = "the config of a model") ->
         where: source of the config, used in error messages.
 
     Raises:
-        argparse.ArgumentError: there is no such class, or it does not accept these arguments.
+        argparse.ArgumentError: the class does not exist, or does not accept these arguments.
         InputError: the config names a class that a checkpoint is not allowed to name.
     """
     packages = trust.allowed(trust.CHECKPOINTS)
@@ -153,7 +153,7 @@ def build_model(config: dict[str, Any], where: str = "the config of a model") ->
 
 
 def save_model(model: SuperResolver, path: Path) -> None:
-    """Write a model as a checkpoint that `load_model`, `--from`, and `--ckpt_path` of all verbs but `fit` take.
+    """Write a model as a checkpoint for `load_model`, `--from`, and `--ckpt_path` of all verbs except `fit`.
 
     Args:
         model: model that keeps the config from which it was built.
@@ -186,7 +186,7 @@ def recorded_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def check_fit(model: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Check that a checkpoint holds exactly the weights of the model (name, shape, kind of number), all of them finite.
+    """Check that a checkpoint has exactly the weights of the model (name, shape, kind of number), all of them finite.
 
     Prefixes of wrappers in the names (`module.`, `_orig_mod.`) are removed in the checkpoint.
 
@@ -219,7 +219,7 @@ def check_training(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Check the structure of the training state in a checkpoint, if it has one.
 
     Raises:
-        InputError: the state is damaged; Lightning would fail on it, or silently start from the beginning.
+        InputError: the state is damaged, so that Lightning would fail, or silently restart the training.
     """
     if "optimizer_states" not in checkpoint:
         return
@@ -254,7 +254,7 @@ def check_resumes(config: dict[str, Any], checkpoint: dict[str, Any], path: str 
             keep = f" by --model.{key}.{name}={was}" if name not in ("", "class_path") else ""
             goes_on = ""
             if key == "lr_scheduler" and schedule:
-                goes_on = f"a resumed training keeps the old one, by which {schedule}; to resume, "
+                goes_on = f"a resumed training keeps the old one: {schedule}; to resume, "
             raise InputError(
                 f"{path} has the state of another model.{key}: {f'{name} {was}'.strip()} there and {now} here; "
                 f"{goes_on}keep the old setting{keep}, or give it by --from to start a new training with its weights"
@@ -269,8 +269,8 @@ def _other_settings(made: dict[str, Any], own: dict[str, Any]) -> str:
 
 
 def _differing_sizes(made: Any, own: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, old and new value of the numbers and words that two configs of one class both give and differ in."""
-    if not (isinstance(made, dict) and isinstance(own, dict) and made.get("class_path") == own.get("class_path")):
+    """Yield name, old value and new value of each number or word that differs between two configs of one class."""
+    if not (isinstance(made, dict) and isinstance(own, dict) and _class_name(made) == _class_name(own)):
         return
     before, now = made.get("init_args") or {}, own.get("init_args") or {}
     for name, old in before.items():
@@ -278,6 +278,11 @@ def _differing_sizes(made: Any, own: Any, path: str = "") -> Iterator[tuple[str,
             yield f"{path}{name}", old, now[name]
         else:
             yield from _differing_sizes(old, now.get(name), f"{path}{name}.")
+
+
+def _class_name(config: dict[str, Any]) -> str:
+    """Return the class of a config without its module, which may be left out."""
+    return str(config.get("class_path")).rsplit(".", 1)[-1]
 
 
 def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
@@ -290,7 +295,7 @@ def _differing(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
 
 
 def _beside(path: Path) -> str:
-    """Return a clause that lists the checkpoints in the folder of a missing one."""
+    """Return a clause for the error message about a missing checkpoint: the checkpoints that its folder has."""
     names = sorted(p.name for p in path.parent.glob("*.ckpt")) if os.path.isdir(path.parent) else []
     if names:
         return f"; {path.parent} has {', '.join(names[:5])}"

@@ -12,7 +12,7 @@ from lit_thermal.weights_file import save_file
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint completely or not at all, so that a killed run or a full disk leaves the previous one.
 
-    Lightning moves the file from the system's temporary folder, which is a copy if that is on another disk.
+    Lightning moves the file from the system's temporary folder, which copies it if that folder is on another disk.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:

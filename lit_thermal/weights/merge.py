@@ -15,12 +15,12 @@ def merged(path: Path, base: str = "") -> ThreeMTI:
     """Rebuild the model of a checkpoint with LoRA, and fold the LoRA into the base weights.
 
     The returned model has `train: all` and the configurations of its networks in its own config, so that its checkpoint
-    needs no files of the base model except the text encoder of its prompts.
+    can be loaded without the base model, except for the text encoder of its prompts.
 
     Args:
         path: checkpoint with LoRA.
-        base: folder of the base model, or its name on the hub; if empty, those used in training. A text encoder in the
-            same folder is also read from there.
+        base: folder of the base model, or its name on the hub; if empty, the base model used in training. If the folder
+            has a text encoder, that is used too.
 
     Raises:
         InputError: the checkpoint cannot be read or has no LoRA, or the base model cannot be found.

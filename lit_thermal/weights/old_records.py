@@ -23,7 +23,7 @@ THERIS_PRESETS: dict[str, tuple[int | bool, ...]] = {
     "base": (64, 8, 5, 10, 64, 16, 2, False, 64),
     "large": (96, 8, 5, 10, 64, 16, 2, False, 64),
 }
-"""Values of `THERIS_SIZES` that the argument `preset` stood for."""
+"""Values of `THERIS_SIZES` for each value of the former argument `preset`."""
 
 TOKENIZER_PHASE = {"tokenizer_steps", "tokenizer_lr"}
 
@@ -31,12 +31,12 @@ TOKENIZER_PHASE = {"tokenizer_steps", "tokenizer_lr"}
 def translated(config: dict[str, Any], weights: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return class path and arguments of a recorded model with the arguments of earlier versions translated.
 
-    - THERIS took the sizes of its network itself, under a `preset`; they are arguments of its `network` now.
-    - A thermal diffusion interpolation had 16 knots by default; a record that states none has as many as its weights.
-    - RealIISR trained its tokenizer itself; the callback `TokenizerFirst` does now, so these arguments are dropped.
+    - THERIS used to have the sizes of its network, or a `preset`, among its arguments; now its `network` has them.
+    - A thermal diffusion interpolation had 16 knots by default; a record without a number has as many as its weights.
+    - RealIISR used to train its tokenizer; the callback `TokenizerFirst` does so now, so these arguments are dropped.
 
     Args:
-        config: class path and arguments of a model; a record of this version is returned unchanged.
+        config: class path and arguments of a model; records of the current version are returned unchanged.
         weights: state dict of the checkpoint.
     """
     name = config["class_path"].rsplit(".", 1)[-1]

@@ -39,7 +39,7 @@ def rates_ahead(model: SuperResolver, checkpoint: dict[str, Any], steps: int) ->
     groups = [{**group, "params": [nn.Parameter(torch.zeros(()))]} for group in saved]
     rates: dict[int, float] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the schedule is stepped without its optimizer, of which torch warns
+        warnings.simplefilter("ignore")  # torch warns that the schedule is stepped without its optimizer
         optimizer = model.optimizer(groups)
         schedule = model.lr_scheduler(optimizer)
         schedule.load_state_dict(states[0])

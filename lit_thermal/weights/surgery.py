@@ -16,7 +16,7 @@ _MOST_LISTED = 10
 
 @dataclass(frozen=True)
 class Differences:
-    """How the weights of a checkpoint differ from those of a model, by name and shape."""
+    """Differences between the weights of a checkpoint and those of a model, by name and shape."""
 
     missing: list[str]
     """Names in the model but not in the checkpoint."""
@@ -52,7 +52,7 @@ class Transplant:
         names = Counter(prefix for name in everything for prefix in _prefixes(name))
         for fate in ("dropped", "new"):
             same = Counter(prefix for name in fates[fate] for prefix in _prefixes(name))
-            # The largest modules of which all weights were dropped, or are new.
+            # The largest modules in which all weights were dropped, or are new.
             whole = Counter(next(p for p in _prefixes(name) if same[p] == names[p]) for name in fates[fate])
             lines += [f"  {fate:<10}{module} ({count})" for module, count in list(whole.items())[:_MOST_LISTED]]
             if len(whole) > _MOST_LISTED:
@@ -103,7 +103,7 @@ def transplant(model: nn.Module, checkpoint: Mapping[str, Tensor], origin: str) 
 
 
 def _prefixes(name: str) -> list[str]:
-    """Return the names of the modules that contain a weight, the outermost first, and of the weight itself."""
+    """Return the names of the modules that contain a weight, outermost first, followed by the name of the weight."""
     parts = name.split(".")
     return [".".join(parts[: n + 1]) for n in range(len(parts))]
 
@@ -113,5 +113,5 @@ def _shapes(state: Mapping[str, Tensor], names: Container[str]) -> dict[str, tor
 
 
 def _shape(value: object) -> torch.Size:
-    # A state dict may hold extra state that is no tensor.
+    # A state dict may contain extra state that is not a tensor.
     return value.shape if isinstance(value, Tensor) else torch.Size()

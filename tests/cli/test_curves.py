@@ -96,7 +96,7 @@ def test_mistakes(tmp_path, capsys):
     assert "has one table for each data set; name one of" in said(capsys, run, *out)
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
     assert (
-        "wrong.csv is no table of RobustnessCurve; its columns are condition, varied, at, unit, psnr, ssim, images"
+        "wrong.csv is not a table of RobustnessCurve; its columns are condition, varied, at, unit, psnr, ssim, images"
         in said(capsys, tmp_path / "wrong.csv", *out)
     )
     assert "the following arguments are required: RUN, --out" in said(capsys)

@@ -1,7 +1,7 @@
 """Every mistake in a config is told in one sentence, with the key, what was given and the nearest names."""
 
 import pytest
-from conftest import CONFIG
+from toy import CONFIG
 
 IN_FILES = [
     ("heads: 3", "headz: 3", "bad.yaml: model.mixer.headz: GatedMixer has no 'headz'; did you mean heads?"),
@@ -76,9 +76,9 @@ IN_THE_SHELL = [
     ("--trainer.callbacks+=EMAA", "there is no Callback 'EMAA'; did you mean EMA?"),
     ("--trainer.callbacks.0=EMA", "items of a list cannot be set one by one"),
     ("--scale=3", "did you mean model.scale or data.scale?"),
-    ("--seed_everything=-1", "seed_everything is -1 and must lie from 0 to 4294967295"),
+    ("--seed_everything=-1", "seed_everything is -1 and must be from 0 to 4294967295"),
     ("--nothing=3", "the config has no 'nothing' (it has experiment, "),
-    ("stray", "'stray' is no option"),
+    ("stray", "'stray' is not an option"),
     ("--ckpt_path=no.ckpt", "there is no checkpoint no.ckpt"),
     ("--ckpt_path=last", "no run in "),
     ("--ckpt_path=.", ". is a folder, not a checkpoint file; give a file such as best.ckpt"),

@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from conftest import CONFIG
+from toy import CONFIG
 
 from lit_thermal.cli import dispatch
 

@@ -69,7 +69,7 @@ def test_hostile_names_come_out_and_are_matched(folder, run, images):
 def test_inputs_that_would_have_one_output_are_refused(folder, run, images, names):
     images("test/hr", ["b.png", *names])
     found = run("predict", "-c", "toy.yaml")
-    assert found.code == 2 and "which have one name: rename or remove one" in found.err
+    assert found.code == 2 and "which have the same stem: rename or remove one" in found.err
     assert not list(folder.glob("runs/toy/*"))
 
 

@@ -183,10 +183,10 @@ def test_what_the_schedule_does_is_told_on_resuming(run, folder):
     refused = run(*long)
     rates = "the learning rate is 0 at step 5, 0.000854 at step 8"
     assert refused.code == 2 and "T_max 4 there and 8 here" in refused.err
-    assert f"keeps the old one, by which {rates}; to resume, keep the old setting by --model.lr_" in refused.err
+    assert f"keeps the old one: {rates}; to resume, keep the old setting by --model.lr_" in refused.err
     assert "give it by --from to start a new training with its weights and a schedule of its own" in refused.err
     resumed = run(*long, "--model.lr_scheduler.T_max=4")
-    assert resumed.code == 0 and f"the training goes on from step 4: {rates}" in resumed.out
+    assert resumed.code == 0 and f"the training continues from step 4: {rates}" in resumed.out
 
 
 def test_names_of_wrappers_are_taken_off(run, folder):

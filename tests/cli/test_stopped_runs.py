@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CONFIG
+from toy import CONFIG
 from written_runs import runs, same, weights
 
 from lit_thermal.callbacks import step_seeds

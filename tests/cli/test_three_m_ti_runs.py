@@ -179,7 +179,7 @@ def test_prompts_of_a_file(run, folder, turbo):
         ),
         (["--model.prompt=FixedPrompt"], "text_encoder/ and tokenizer/ of stabilityai/sd-turbo where there is a"),
         (["--model.train=loar"], "lora_and_unet"),
-        (["--model.train=lora"], "random weights of SmallLatentDiffusion could be had from nowhere else"),
+        (["--model.train=lora"], "random weights of SmallLatentDiffusion could not be restored"),
         (["--model.attention=CrossAttentoin"], "CrossAttentoin"),
         (["--model.timestep=1000"], "model.timestep is 1000"),
     ],

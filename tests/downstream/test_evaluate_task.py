@@ -159,7 +159,7 @@ def test_zero_shot_without_truth_draws_only(scenes, tmp_path):
         (["--pred", "b={lr}"], "16x16 of 16 bit and its target .* 64x64"),
         (["--pred", "b={boxes}"], "holds no images"),
         (["--boxes", "{masks}"], r"has no .*\.xml"),
-        (["--format", "llvip"], "llvip has person"),
+        (["--format", "llvip"], "llvip has only person"),
         (["--steps", "0"], "--steps 0 is too small"),
         (["--pictures", "-1"], "--pictures"),
         (["--device", "abacus"], "--device abacus"),

@@ -262,15 +262,15 @@ CHANGES = {
         lambda t: t | {"protocol": "theirs"},
         "protocol 'theirs' is none of the file's, which are detection, summary",
     ),
-    "metric": (lambda t: t | {"columns": {"IRVAL": ["psnr", "ssim", "quality"]}}, "columns: 'quality' is no metric"),
+    "metric": (lambda t: t | {"columns": {"IRVAL": ["psnr", "ssim", "quality"]}}, "columns: 'quality' is not a metric"),
     "reference": (lambda t: t | {"reference": "All"}, "reference 'All' is none of the rows 'w/o Spectral Mask'"),
     "count": (
         lambda t: t | {"columns": {"IRVAL": ["psnr", "ssim"]}},
         "row 'w/o Spectral Mask': there are 3 values for 2",
     ),
-    "double": (lambda t: t | {"rows": [t["rows"][0]] * 2, "reference": None}, "two rows have one name"),
+    "double": (lambda t: t | {"rows": [t["rows"][0]] * 2, "reference": None}, "two rows have the same name"),
     "point": (lambda t: t | {"rows": [{**t["rows"][3], "point": None}]}, "needs the point of every row"),
-    "value": (lambda t: t | {"rows": [{**t["rows"][3], "values": "21,3 - -"}]}, "'21,3' is no number; write '-' for"),
+    "value": (lambda t: t | {"rows": [{**t["rows"][3], "values": "21,3 - -"}]}, "'21,3' is not a number; write '-' if"),
     "number": (lambda t: t | {"rows": [{**t["rows"][3], "values": 21.30}]}, "values must be text, or zeros at the end"),
     "row": (lambda t: t | {"rows": ["Full"]}, "row 'Full': a mapping with the keys name, values is needed, not 'Full'"),
 }

@@ -55,7 +55,7 @@ def test_intervals_without_spread_and_of_what_is_no_number():
     assert math.isnan(both[0].mean) and both[1] == pytest.approx(mean_interval([1.0, 2.0, 4.0]))
     with pytest.raises(InputError, match="at least one value"):
         mean_interval([])
-    with pytest.raises(InputError, match=r"confidence is 95; it must lie between 0 and 1"):
+    with pytest.raises(InputError, match=r"confidence is 95; it must be between 0 and 1"):
         mean_interval([1.0], confidence=95)
 
 

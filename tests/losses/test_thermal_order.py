@@ -134,7 +134,7 @@ def test_half_precision_is_computed_in_float32():
     "wrong", [{"patch": 0}, {"neighbours": 6}, {"threshold": -0.1}, {"reduction": "sum"}], ids=lambda w: next(iter(w))
 )
 def test_options_that_are_none(wrong):
-    with pytest.raises(InputError, match=f"{next(iter(wrong))}=") as caught:
+    with pytest.raises(InputError, match=rf"{next(iter(wrong))}( is)? {next(iter(wrong.values()))!r}") as caught:
         ThermalOrderLoss(**wrong)
     assert "\n" not in str(caught.value)
 

@@ -221,14 +221,16 @@ def test_temporal_scale_is_read_from_the_times():
 @pytest.mark.parametrize("stage, given", [("fit", 2), ("fit", 8), ("test", 8), ("validate", 3), ("predict", 6)])
 def test_data_at_another_temporal_scale_is_refused(stage, given):
     made = model(temporal_scales=(2, 4))
-    made._trainer = types.SimpleNamespace(datamodule=types.SimpleNamespace(temporal_scale=given))
+    made._trainer = types.SimpleNamespace(limit_val_batches=1.0, datamodule=types.SimpleNamespace(temporal_scale=given))
     with pytest.raises(InputError, match=f"for temporal scale 2 and 4 and the data has {given}"):
         made.setup(stage)
 
 
 def test_data_of_another_scale_is_refused():
     made = model()
-    made._trainer = types.SimpleNamespace(datamodule=types.SimpleNamespace(scale=2, temporal_scale=2))
+    made._trainer = types.SimpleNamespace(
+        limit_val_batches=1.0, datamodule=types.SimpleNamespace(scale=2, temporal_scale=2)
+    )
     with pytest.raises(InputError, match=r"model.scale is 4 and data.scale is 2"):
         made.setup("fit")
 
@@ -236,7 +238,9 @@ def test_data_of_another_scale_is_refused():
 @pytest.mark.parametrize("stage, given", [("fit", 4), ("test", 2), ("test", 4), ("fit", None)])
 def test_data_at_the_temporal_scale_of_the_model_is_taken(stage, given):
     made = model(temporal_scales=(2, 4))
-    made._trainer = types.SimpleNamespace(datamodule=given and types.SimpleNamespace(temporal_scale=given))
+    made._trainer = types.SimpleNamespace(
+        limit_val_batches=1.0, datamodule=given and types.SimpleNamespace(temporal_scale=given)
+    )
     assert made.setup(stage) is None
 
 

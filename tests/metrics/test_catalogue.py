@@ -1,19 +1,21 @@
 """Which metrics there are, where they apply, and why one was not measured."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from lit_thermal import metrics
 from lit_thermal.batch import Radiometry
 from lit_thermal.cli.dispatch import main
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation import records, tables
 from lit_thermal.evaluation.published.tables import read_tables
 from lit_thermal.evaluation.scores import Scores, Targets
-from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, by_name, on_request, shown, standard
+from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, all_metrics, by_name, on_request, shown, standard
 from lit_thermal.metrics.metric import Metric, MetricInput, Unavailable
 from lit_thermal.metrics.structure import multiscale_similarity
 from lit_thermal.report import words
@@ -52,16 +54,42 @@ def test_values_are_written_with_the_digits_of_their_record():
     assert shown("odd_metric").label == "Odd metric" and shown("odd_metric").direction is None
 
 
-def brightness(seen: MetricInput) -> torch.Tensor:
-    return (seen.restored.mean(dim=(2, 3, 4)) - seen.target.mean(dim=(2, 3, 4))).abs()
+BRIGHTNESS = """
+from torch import Tensor
+
+from lit_thermal.metrics.metric import Metric, MetricInput
+
+
+def brightness(inputs: MetricInput) -> Tensor:
+    return (inputs.restored.mean(dim=(2, 3, 4)) - inputs.target.mean(dim=(2, 3, 4))).abs()
 
 
 MADE = Metric("brightness_error", "Brightness error", "error of the mean", unit="%", decimals=1, measure=brightness)
+AGAIN = MADE
+"""
 
 
-def test_a_new_metric_is_one_record_and_appears_everywhere(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(CATALOGUE, MADE.name, MADE)
-    monkeypatch.setitem(CATALOGUE, "asked_for", replace(MADE, name="asked_for", on_request=True))
+@pytest.fixture
+def new_file(tmp_path, monkeypatch):
+    """Path of a file that stands among those of the package."""
+    monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
+    yield tmp_path / "a_new_metric.py"
+    sys.modules.pop("lit_thermal.metrics.a_new_metric", None)
+
+
+def test_two_metrics_of_one_name_are_an_error(new_file):
+    new_file.write_text(BRIGHTNESS.replace("brightness_error", "psnr"))
+    with pytest.raises(InputError, match="two metrics have the name 'psnr'; rename one"):
+        all_metrics()
+
+
+def test_a_new_metric_is_one_file_and_appears_everywhere(new_file, tmp_path, monkeypatch, capsys):
+    before = list(CATALOGUE)
+    new_file.write_text(BRIGHTNESS)
+    assert set(all_metrics()) - set(before) == {"brightness_error"}
+    made = all_metrics()["brightness_error"]
+    monkeypatch.setitem(CATALOGUE, made.name, made)
+    monkeypatch.setitem(CATALOGUE, "asked_for", replace(made, name="asked_for", on_request=True))
     scores = Scores()
     target = torch.rand(1, 1, 1, 16, 16).mul(255).round() / 255
     found = add(scores, (target + 0.5).clamp(max=1), target)
@@ -78,7 +106,7 @@ def test_a_new_metric_is_one_record_and_appears_everywhere(tmp_path, monkeypatch
     assert "asked_for" in capsys.readouterr().out
     paper = tmp_path / "paper.yaml"
     paper.write_text(PAPER)
-    assert read_tables(paper)[0].metrics == (MADE,)
+    assert read_tables(paper)[0].metrics == (made,)
 
 
 PAPER = """

@@ -82,9 +82,9 @@ def test_new_networks_at_each_call():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"unet_widths": (32, 36)}, "unet_widths of SmallLatentDiffusion: 36 is no multiple of groups 8"),
-        ({"vae_widths": (20,)}, "vae_widths of SmallLatentDiffusion: 20 is no multiple of groups 8"),
-        ({"unet_widths": (32, 48)}, "unet_widths of SmallLatentDiffusion: 48 is no multiple of head_dim 32"),
+        ({"unet_widths": (32, 36)}, "unet_widths of SmallLatentDiffusion: 36 is not a multiple of groups 8"),
+        ({"vae_widths": (20,)}, "vae_widths of SmallLatentDiffusion: 20 is not a multiple of groups 8"),
+        ({"unet_widths": (32, 48)}, "unet_widths of SmallLatentDiffusion: 48 is not a multiple of head_dim 32"),
         ({"unet_widths": ()}, "must be positive"),
         ({"layers": 0}, "must be positive"),
         ({"scale": 0.0}, "must be positive"),

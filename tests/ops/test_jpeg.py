@@ -57,5 +57,5 @@ def test_half_a_step_goes_one_way_whatever_the_rounding_error() -> None:
 
 @pytest.mark.parametrize("quality", [0, 101, float("nan")])
 def test_a_quality_out_of_range(quality: float) -> None:
-    with pytest.raises(ValueError, match="it lies from 1 to 100"):
+    with pytest.raises(ValueError, match="it must be from 1 to 100"):
         jpeg(torch.zeros(8, 8), quality)

@@ -1,17 +1,16 @@
-"""Weights in the released layouts of Real-IISR and VARSR become checkpoints with the numbers of the released code.
+"""Weights in the released layouts of Real-IISR become checkpoints with the numbers of the released code.
 
 Or one sentence says why not.
 """
 
-import copy
 import inspect
 import itertools
-import math
 from pathlib import Path
 
 import pytest
 import real_iisr_reference as plain
 import torch
+from small_real_iisr import PUBLISHED, SCALES, Weights, changed, filled, held, small, without
 from torch import Tensor
 
 from lit_thermal.blocks.codebook import ConditionAdaptiveCodebook
@@ -24,68 +23,22 @@ from lit_thermal.methods.real_iisr.module import RealIISR
 from lit_thermal.methods.real_iisr.network import RealIISRNetwork
 from lit_thermal.networks.multi_scale_vqvae import MultiScaleVQVAE
 from lit_thermal.ops.colour import adain
-from lit_thermal.weights import load_model, save_model, transplant
+from lit_thermal.weights import load_model, save_model
 from lit_thermal.weights.checkpoint import build_model
-from lit_thermal.weights.convert import real_iisr, varsr
+from lit_thermal.weights.convert import real_iisr
 from lit_thermal.weights.convert.real_iisr_layout import copy_released, released_layout
 
-PUBLISHED = real_iisr.published()
 TRAINING = {
     *("order_loss", "order_weight", "pixel_weight", "negatives"),
     *("checkpoint_blocks", "optimizer", "lr_scheduler"),
 }
 TABLE = Path(__file__).parents[2].parent / "shared" / "specs" / "real_iisr_state_dict.tsv"
-SCALES = tuple(range(1, 11))
-"""As many as the published ones."""
 SIDE = 40
-SMALL_TOKENIZER = {"width": 32, "multipliers": [1, 1, 2], "layers": 1, "dim": 4, "entries": 24, "scales": [*SCALES]}
-ENCODER = {
-    "class_path": "lit_thermal.blocks.condition_map_encoder.ConvStackEncoder",
-    "init_args": {"widths": [8, 16]},
-}
-Weights = dict[str, Tensor]
-
-
-def small() -> dict:
-    """Return the published config with a small network."""
-    config = copy.deepcopy(PUBLISHED)
-    arguments = config["init_args"]
-    arguments["tokenizer"]["init_args"] |= SMALL_TOKENIZER
-    arguments["structure"]["init_args"]["encoder"] = ENCODER
-    arguments |= {"depth": 2, "width": 32, "heads": 2, "encoder": ENCODER, "overlap": 2}
-    return config
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(real_iisr, "published", small)
-
-
-def filled(network: RealIISRNetwork) -> Weights:
-    """Return values in the released layout that keep features of about one size and hide no part of the network."""
-    generator = torch.Generator().manual_seed(0)
-    state: Weights = {}
-    for name, like in released_layout(network).items():
-        value = torch.randn(like.shape, generator=generator)
-        if name.startswith("vq."):
-            value = state[name.replace("vq.", "vae.quantize.")]
-        elif name.endswith("zero_k_bias") or not like.is_floating_point():
-            value = torch.zeros(like.shape, dtype=like.dtype)
-        elif name.endswith("scale_mul_1H11"):
-            value = math.log(4) + torch.tensor([0.5, 5.0]).view(1, 2, 1, 1)  # one of them above the limit
-        elif name.endswith("running_var"):
-            value = value.abs() + 0.5
-        elif like.ndim == 1 and "norm" in name and name.endswith("weight"):
-            value = 1 + 0.2 * value
-        elif name.endswith("lora_gate"):
-            value = torch.full((1,), 0.7)
-        elif like.ndim == 1:
-            value = 0.2 * value
-        elif like.ndim in (2, 4) and name.endswith("weight") and "emb.weight" not in name and "embedding.w" not in name:
-            value = 1.5 * value / like[0].numel() ** 0.5
-        # else all tokens are much the same, and the likeliest entry is everywhere the same one
-        state[name] = 0.3 * value if name.endswith("ada_lin.1.weight") else value
-    return state
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +60,6 @@ def images(count: int = 2, side: int = SIDE, channels: int = 3, seed: int = 1) -
 
 def double(state: Weights) -> Weights:
     return {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
-
-
-def held(model, weights: Weights) -> bool:
-    """Whether a model has all values of a file that have a place, each at its own."""
-    layout = released_layout(model.network)
-    placed = {name for name, value in layout.items() if not value.is_meta}
-    assert weights.keys() >= placed
-    return all(torch.equal(layout[name], weights[name]) for name in placed)
 
 
 def test_each_weight_finds_its_place(file, weights, tmp_path):
@@ -329,14 +274,6 @@ def test_nothing_that_shapes_the_result_is_left_to_a_default():
     assert set(init_args["codebook"]["init_args"]) == names(ConditionAdaptiveCodebook) - sizes
 
 
-def without(name):
-    return lambda state: {n: v for n, v in state.items() if n != name}
-
-
-def changed(name, value):
-    return lambda state: state | {name: value}
-
-
 ANOTHER = r"Real-IISR\.pth is not in the released layout of Real-IISR "
 
 
@@ -360,80 +297,4 @@ def test_another_layout_is_one_sentence(change, said, file, weights):
     torch.save(change(weights), file)
     with pytest.raises(InputError, match=said) as caught:
         real_iisr.convert(file)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
-
-
-# VARSR
-
-
-@pytest.fixture
-def before(weights: Weights, tmp_path: Path) -> Path:
-    """What the released code of VARSR would have written, as far as it is known, and more."""
-    gone = ("heatmap_", "edge_", "fusion_block", "cross_attention", "cb_cond")
-    state = {
-        name: value
-        for name, value in weights.items()
-        if not name.startswith(gone) and name.rsplit(".", 1)[-1] not in ("U", "V", "lora_gate")
-    }
-    state |= {"pos_start": torch.randn(1, 101, 32), "lvl_1L": torch.zeros(1, 485), "decoder_norm.weight": torch.ones(3)}
-    state |= {"decoder.net.0.weight": torch.ones(3), "decoder.net.0.bias": torch.ones(3)}
-    del state["attn_bias_for_masking"]
-    torch.save({"trainer": {"var_wo_ddp": state}}, tmp_path / "VARSR.pth")
-    return tmp_path / "VARSR.pth"
-
-
-def saved(before: Path) -> Weights:
-    return torch.load(before, weights_only=True)["trainer"]["var_wo_ddp"]
-
-
-def test_real_iisr_starts_from_varsr(before, tmp_path, caplog):
-    with caplog.at_level("INFO"):
-        save_model(varsr.convert(before), tmp_path / "start.ckpt")
-    assert "not used: vae (1), lvl_1L (1), vq (10), decoder_norm (1), decoder (2)" in caplog.text
-    assert "has a tokenizer" in caplog.text
-    start = load_model(tmp_path / "start.ckpt")
-    assert held(start, saved(before))
-    model = build_model(small())
-    taken = transplant(model, start.state_dict(), "start.ckpt")
-    assert set(taken.dropped) == {"network.transformer.prefix_positions"}
-    fresh = ("network.structure.", "network.codebook.", "network.transformer.prefix_positions")
-    assert taken.new and all(name.startswith(fresh) for name in taken.new)
-    layout, state = released_layout(model.network), saved(before)
-    for name in ("con_embedding.conv_in.weight", "word_embed.weight", "class_emb.weight", "lvl_embed.weight"):
-        assert torch.equal(layout[name], state[name])
-    for name in ("blocks.1.ffn.fc2.weight", "head_nm.ada_lin.1.bias", "head.weight", "vae.quant_conv.weight"):
-        assert torch.equal(layout[name], state[name])
-
-
-def test_varsr_without_its_tokenizer(before, tmp_path, caplog):
-    state = {name: value for name, value in saved(before).items() if not name.startswith(("vae.", "vq."))}
-    torch.save(state, before)
-    with caplog.at_level("INFO"):
-        model = varsr.convert(before)
-    assert "has no tokenizer: the training needs VQVAE.pth" in caplog.text
-    save_model(model, tmp_path / "start.ckpt")
-    start = torch.load(tmp_path / "start.ckpt", weights_only=True)["state_dict"]
-    assert start and not any("tokenizer" in name for name in start)
-    fresh = build_model(small())
-    tokenizer = {name: value.clone() for name, value in fresh.network.tokenizer.state_dict().items()}
-    transplant(fresh, start, "start.ckpt")
-    assert torch.equal(fresh.network.transformer.head.weight, state["head.weight"])
-    own = fresh.network.tokenizer.state_dict()
-    assert all(torch.equal(own[name], value) for name, value in tokenizer.items())
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (without("head.bias"), r"VARSR\.pth is not in the released layout of VARSR .* 1 missing \(first: head\.bias\)"),
-        (without("vae.quant_conv.bias"), r"1 missing \(first: vae\.quant_conv\.bias\)"),
-        (changed("class_emb.weight", torch.zeros(3, 32)), r"class_emb\.weight, \(3, 32\) there and \(2, 32\) here"),
-        (changed("pos_start", torch.zeros(1, 201, 32)), r"pos_start, \(1, 201, 32\) there and \(1, 101, 32\) here"),
-        (changed("blocks.0.attn.zero_k_bias", torch.ones(32)), r"blocks\.0\.attn\.zero_k_bias is not zero"),
-    ],
-)
-def test_another_varsr_is_one_sentence(change, said, before):
-    torch.save(change(saved(before)), before)
-    with pytest.raises(InputError, match=said) as caught:
-        varsr.convert(before)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600

@@ -1,4 +1,4 @@
-"""The base of all DataModules: what images and video have in common."""
+"""The base of all DataModules, with the common parts of images and video."""
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
@@ -69,11 +69,11 @@ class ThermalData(LightningDataModule, metaclass=ABCMeta):
         return [f"{name}_{c.suffix}" if c.suffix else name for name in self.test_sets for c in self.conditions]
 
     def teardown(self, stage: str) -> None:
-        """List once more what was left out, where the end of a long log is read."""
+        """List the omitted files again, since users read the end of a long log."""
         self.damaged.tell(self.trainer)
 
     def target_sizes(self, split: str) -> dict[str, tuple[int, int]]:
-        """Return the height and width at which each image or clip of a split is measured, where headers give them."""
+        """Return the evaluated height and width of each image or clip of a split, if known from headers."""
         found = {source.name: getattr(source, "size", None) for source in self._sources.get(split, ())}
         return {n: (s[0] - s[0] % self.scale, s[1] - s[1] % self.scale) for n, s in found.items() if s is not None}
 
@@ -82,10 +82,10 @@ class ThermalData(LightningDataModule, metaclass=ABCMeta):
         return stage == "validate" and self.trainer is not None and bool(self.trainer.testing)
 
     def _training_loader(self, samples: Dataset[dict[str, Any]]) -> DataLoader[Batch]:
-        """Make the loader of training samples, whose indices grow from epoch to epoch.
+        """Make the loader of training samples; indices continue to grow from epoch to epoch.
 
         Raises:
-            InputError: an epoch does not fill one batch on each device.
+            InputError: an epoch has too few samples for one batch on each device.
         """
         sampler = TrainingSampler(samples, self.batch_size, self.trainer)
         if len(sampler) < self.batch_size:
@@ -103,7 +103,7 @@ class ThermalData(LightningDataModule, metaclass=ABCMeta):
     def _loader(
         self, samples: Dataset[dict[str, Any]], batch_size: int, again: bool = False, **options: Any
     ) -> DataLoader[Batch]:
-        """Make a loader; only one that is read repeatedly keeps its workers, since a test has many."""
+        """Make a loader. Only loaders that are read repeatedly keep their workers, since a test has many loaders."""
         return DataLoader(
             samples,  # type: ignore[arg-type]
             batch_size=batch_size,

@@ -23,18 +23,20 @@ Numbers = dict[str, dict[Literal["train", "val", "test", "predict"], int]]
 class CompositePairs(ImageData):
     """The images of several data sets: all of them for training, validation and prediction, and one test set for each.
 
-    Of a part, what it says about finding its images counts: root, folders, split, `leave_out`, `normalize`. What is
-    said here about crops, batches, inputs, misalignment, damage and test conditions counts for all parts.
+    Each part has its own settings for finding and normalising its images: root, folders, split, `leave_out`,
+    `normalize`. The settings of this class for crops, batches, inputs, misalignment, damaged files and test conditions
+    replace those of all parts.
 
     Args:
         parts: data sets by the names that their test sets have in tables and logs.
         scale: factor by which the target is wider and higher than the input; the same as that of each part.
         guided: whether samples have a guide; the same as that of each part.
-        prefixes: prefix of a part's image names, for names that two parts would share.
-        steps: interval between the images used, by part and split, starting with the first; for frames of a video.
+        prefixes: prefix for the image names of a part, needed if two parts have images of the same name.
+        steps: interval between the images used, by part and split, starting with the first; useful for frames of a
+            video.
         counts: largest number of images used, by part and split, after `steps`; 0 uses none.
-        side: side in pixels that the central square of each image is resized to, bilinear and antialiased; the input is
-            then made from the target, even if it is a file. 0 leaves the images unchanged.
+        side: side in pixels to which the central square of each image is resized, bilinear and antialiased. The input
+            is then made from the target, even if input files exist. 0 leaves the images unchanged.
         name: name of the whole data set in the log.
         options: arguments of `ImageData`.
 
@@ -81,7 +83,7 @@ class CompositePairs(ImageData):
         return [part for part in self.parts if found is None or found[part]]
 
     def sources(self, split: ImageSplit) -> Sequence[SampleSource]:
-        """Return the images of a split, one part after another; the log states how many each has.
+        """Return the images of a split, part by part, and log the number of images of each part.
 
         Raises:
             InputError: a part has another layout, or two images have the same name.
@@ -130,12 +132,12 @@ class _Taken:
 
     @property
     def file(self) -> Path | None:
-        """The thermal file that is restored, where there is one."""
+        """The thermal file that is restored; None if the image is not from a file."""
         return getattr(self.source, "file", None)
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width of the target, where they are known without decoding."""
+        """Height and width of the target, if they are known without decoding."""
         return (self.side, self.side) if self.side else getattr(self.source, "size", None)
 
     @property
@@ -183,7 +185,7 @@ def _check(parts: Iterable[str], prefixes: Mapping[str, str], steps: Numbers, co
     for key, given in settings.items():
         for name in given:
             if name not in names:
-                raise InputError(f"data.{key} names {name!r}, which is no part; data.parts has {', '.join(names)}")
+                raise InputError(f"data.{key} names {name!r}, which is not a part; data.parts has {', '.join(names)}")
     for key, numbers, least in (("steps", steps, 1), ("counts", counts, 0)):
         for name, splits in numbers.items():
             for split, number in splits.items():

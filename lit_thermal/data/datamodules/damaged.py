@@ -1,4 +1,4 @@
-"""Damaged files of a data set: the first one ends the run, or all of them are left out, counted and listed."""
+"""Damaged files of a data set: either the first one ends the run, or all are omitted, counted and listed."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from lit_thermal.files import write_json
 
 _log = logging.getLogger(__name__)
 RECORD = "damaged.json"
-"""File in the run's folder that lists what was left out, and why."""
+"""File in the run's folder that lists the omitted files with the reasons."""
 OnDamage = Literal["stop", "skip"]
 
 
@@ -46,12 +46,12 @@ class Damaged:
 
     @property
     def skips(self) -> bool:
-        """Whether files are left out."""
+        """Whether damaged files are omitted."""
         return self.action == "skip"
 
     @contextmanager
     def leaving_out(self, split: str, name: str) -> Iterator[None]:
-        """Note the error that a reader raises in the body, if files are left out."""
+        """Record the error that a reader raises in the body, if damaged files are omitted."""
         try:
             yield
         except InputError as error:
@@ -60,7 +60,7 @@ class Damaged:
             self._note(split, name, str(error))
 
     def whole(self, split: str, sources: Sequence[_Source]) -> list[_Source]:
-        """Return the sources that can be read, after reading all of them, some at a time."""
+        """Return the sources that can be read, after reading all of them, a few at a time."""
         if not self.skips:
             return list(sources)
 
@@ -89,7 +89,7 @@ class Damaged:
             raise InputError(f"all {len(lost)} {what} for {split} are damaged; the first: {next(iter(lost.values()))}")
 
     def tell(self, trainer: Trainer | None) -> None:
-        """List in the log, and in `damaged.json` of the run's folder, what was left out, if anything was."""
+        """List the omitted files, if any, in the log and in `damaged.json` of the run's folder."""
         names = [f"{split}/{name}" for split, lost in self.why.items() for name in lost]
         if not names or (trainer is not None and not trainer.is_global_zero):
             return

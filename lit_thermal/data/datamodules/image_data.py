@@ -25,12 +25,12 @@ ImageSplit = Literal["train", "val", "test", "predict"]
 class ImageData(ThermalData):
     """Training crops and whole images; a reader adds `sources` and `data_name`.
 
-    A training sample depends on the seed and on its number since the start of training alone, so neither the number
-    of workers nor a resume changes what is drawn.
+    A training sample depends only on the seed and on its number since the start of training, so it does not change with
+    the number of workers or when a run is resumed.
 
     Args:
         scale: factor by which the target is wider and higher than the input.
-        guided: whether samples have a guide, and flags that tell which camera is present.
+        guided: whether samples have a guide, and flags for the presence of each camera.
         crop: side of the training crops in LR pixels; 0 uses whole images.
         batch_size: training crops per step.
         eval_batch_size: whole images per step in validation, test and prediction; above 1 they must have one size.
@@ -102,7 +102,7 @@ class ImageData(ThermalData):
         """
 
     def missing(self, split: ImageSplit) -> str:
-        """Return the error message for a needed but empty split; a reader adds where it searched."""
+        """Return the error message for a required but empty split; readers add the places that they searched."""
         return f"the data set {self.data_name} has no images for {split}"
 
     @property
@@ -139,7 +139,7 @@ class ImageData(ThermalData):
         """Return a loader of random crops of the training images.
 
         Raises:
-            InputError: they do not fill one batch.
+            InputError: there are too few training images for one batch.
         """
         sources = self._sources["train"]
         samples = self.samples_per_epoch or len(sources)
@@ -193,7 +193,7 @@ class ImageData(ThermalData):
         return self.damaged.whole("train", kept)
 
     def _check_crop(self, sources: Sequence[SampleSource]) -> None:
-        """Check that all training images hold a crop, as far as headers tell their sizes."""
+        """Check that all training images with a size known from headers are large enough for a crop."""
         side = self.crop * self.scale
         sizes = {source.name: getattr(source, "size", None) for source in sources}
         if small := [f"{n} is {s[1]}x{s[0]}" for n, s in sizes.items() if s is not None and min(s) < side]:

@@ -20,17 +20,17 @@ from lit_thermal.errors import InputError
 
 
 class TrainingCrops(Dataset[dict[str, Any]]):
-    """Random crops of images, flipped; a pass over the images shows each of them once, in an order of its own.
+    """Random crops of images with random flips; each pass over the images uses every image once, in a new order.
 
-    A sample depends on the seed and its index alone, whatever worker makes it. The index grows from epoch to epoch
-    (`TrainingSampler`), so that no two epochs are alike.
+    A sample depends only on the seed and its index, not on the worker that makes it. The index grows from epoch to
+    epoch (`TrainingSampler`), so that no two epochs are alike.
 
     Args:
         sources: images with a target.
         scale: factor by which the target is wider and higher than the input.
         crop: side of the input crops in LR pixels; 0 takes whole images.
-        guided: whether samples have a guide, and flags that tell which camera is present.
-        degradation: makes the input of an image that has none. It also sees a margin around the crop.
+        guided: whether samples have a guide, and flags for the presence of each camera.
+        degradation: makes the input of an image without one, from the crop and a margin around it.
         augment: flip left to right and upside down, each with probability 0.5.
         samples: length of an epoch.
         seed: seed of all random draws.
@@ -126,15 +126,15 @@ class TrainingCrops(Dataset[dict[str, Any]]):
 
 
 class WholeImages(Dataset[dict[str, Any]]):
-    """Whole images, their sides cut to multiples of the scale, to measure on or to restore.
+    """Whole images for evaluation or restoration, with sides cropped to multiples of the scale.
 
     Args:
         sources: the images.
         scale: factor by which the target is wider and higher than the input.
-        guided: whether samples have a guide, and flags that tell which camera is present.
-        degradation: makes the input of an image that has a target only; its seed comes from the name of the image.
+        guided: whether samples have a guide, and flags for the presence of each camera.
+        degradation: makes the input of an image that has only a target; its seed is derived from the name of the image.
         seed: seed of all random draws.
-        target: samples have `hr`; without it an image needs none.
+        target: whether samples have `hr`; if False, images need no target.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class WholeImages(Dataset[dict[str, Any]]):
         hr = hr if self.target else None
         guide = None if sample.guide is None else _colours(sample.guide)
         item = _item(source.name, sample, lr, hr, guide, scale=self.scale, guided=self.guided)
-        # Of an input that was made of a target nothing is put back: that would show what the camera did not see.
+        # Inputs made from a target get no outside values: these would reveal content that the camera did not see.
         if sample.lr is not None and (outside := beyond(sample.lr, sample.radiometry)).any():
             item["beyond"] = outside[None]
         return item if self.target else item | {"source": getattr(source, "file", None)}

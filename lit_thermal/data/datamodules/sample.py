@@ -1,4 +1,4 @@
-"""One image as it is read: counts of target and input, the visible view, and the checks that they fit each other."""
+"""One decoded image: counts of target and input, the visible view, and checks that they fit each other."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -16,15 +16,15 @@ _black: set[str] = set()
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as files or the simulator give it.
+    """One image, read from files or rendered by the simulator.
 
     Attributes:
         radiometry: mapping of the counts of both `hr` and `lr` to [0, 1].
         hr: target (H, W), uint8 or uint16 counts; None if there is none.
         lr: thermal input, (h, w) counts; if None, a degradation makes it from `hr`.
         guide: visible view (3, H, W) uint8 at the size of the target; None if there is none.
-        tags: words for the content of the image; None if unknown.
-        missing_lr: there is no thermal input, and none is to be made from `hr`.
+        tags: words that describe the content of the image; None if unknown.
+        missing_lr: whether the thermal input is missing and must not be made from `hr`.
     """
 
     radiometry: Radiometry
@@ -71,7 +71,7 @@ def read_sample(source: SampleSource, scale: int, guided: bool) -> Sample:
     Args:
         source: source that reads the image.
         scale: factor by which the target is wider and higher than the input.
-        guided: whether to keep the visible view, if there is one.
+        guided: whether to keep the visible view, if it exists.
 
     Raises:
         InputError: the image is empty, its parts differ in depth, or their sizes do not fit `scale`.

@@ -1,4 +1,4 @@
-"""Simulated scenes as files, with what is in them: images, boxes and masks, as data sets on disk have them."""
+"""Simulated scenes as files: images, boxes and masks in the layout of data sets on disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,10 +42,10 @@ def simulated_truth(pair: RenderedPair) -> tuple[Objects, Tensor]:
 
 
 def write_scenes(data: SimulatedPairs, split: Split, folder: Path) -> Iterator[str]:
-    """Write the scenes of a split: `hr/`, `lr/`, `guide/` where there is one, `boxes/` (VOC) and `masks/`.
+    """Write the scenes of a split to `hr/`, `lr/`, `guide/` (if scenes have guides), `boxes/` (VOC) and `masks/`.
 
-    Names, targets and inputs are those that a test of the same data has, so that what `predict` wrote of them can be
-    judged by them. Existing files are kept.
+    Names, targets and inputs are the same as in a test of the same data, so that images written by `predict` can be
+    evaluated with these files. Existing files are kept.
 
     Args:
         data: DataModule that defines the scenes, their number and the degradation.

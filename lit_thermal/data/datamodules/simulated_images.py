@@ -7,7 +7,7 @@ from lit_thermal.data.degradations.misalignment import Aligned
 
 
 class SimulatedImages(SimulatedPairs):
-    """The thermal images of `SimulatedPairs` only, of the same scenes: the visible view is not rendered.
+    """Only the thermal images of `SimulatedPairs`, from the same scenes; the visible view is not rendered.
 
     Args:
         scale: factor by which the target is wider and higher than the input.

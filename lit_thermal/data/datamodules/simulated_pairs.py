@@ -98,7 +98,7 @@ class RenderedPairs:
         self._ranges[index, 1] = low + step * 65535
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the memory: another process renders again what it needs."""
+        """Return the state without the cache; another process renders its samples again."""
         return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ class RenderedPair:
         self.bytes = (5 if pairs.guided else 2) * pairs.size**2
 
     def scene(self) -> Scene:
-        """The scene of the pair, with all details."""
+        """Return the scene of the pair, with all details."""
         return self._pairs.scene(self._index)
 
     def read(self) -> Sample:
@@ -150,8 +150,8 @@ class SimulatedPairs(ImageData):
         samples_per_epoch: training crops per epoch; 0 means `train_images`.
         scenario: kind of scene in training and validation.
         test_scenario: kind of scene in test and prediction.
-        guide_shift: greatest displacement of the visible camera in HR pixels, drawn anew for each scene; the scenes
-            then differ from those of 0.
+        guide_shift: greatest displacement of the visible camera in HR pixels, drawn separately for each scene; the
+            scenes then differ from those of 0.
         second_camera: setup of the visible camera: at the position of the thermal one ("coaxial"), or as in a phone
             with a thermal module, with a wider view, from the side, later and sometimes with flare, in three severities
             (`RIGS`). The phones view the same scenes as each other, but not the coaxial ones.
@@ -220,7 +220,7 @@ class SimulatedPairs(ImageData):
                 f"take a crop of 1 to {size // scale}, or 0 for whole images"
             )
         if not 0 <= guide_shift <= size:
-            raise InputError(f"data.guide_shift is {guide_shift}; it must lie from 0 to data.size {size}")
+            raise InputError(f"data.guide_shift is {guide_shift}; it must be from 0 to data.size {size}")
         for name, scene in {"scenario": scenario, "test_scenario": test_scenario}.items():
             check_choice(scene, ScenarioName, f"data.{name}")
         check_choice(second_camera, SecondCamera, "data.second_camera")

@@ -68,7 +68,7 @@ class RenderedClips:
         return self._counts[index], (float(low), float(high))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the memory: another process renders again what it needs."""
+        """Return the state without the cache; another process renders its samples again."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_counts", "_ranges")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ class RenderedClip:
 
 
 class _RenderedSource(Source):
-    """A source whose radiometry is known only when its clip is rendered."""
+    """A source with a radiometry that is known only after its clip is rendered."""
 
     def __init__(self, clip: RenderedClip) -> None:
         self.clip, self.counts = clip, None
@@ -136,8 +136,8 @@ class SimulatedVideo(VideoData):
     """Simulated thermal clips: `lr` at 1 / scale of the size and 1 / temporal_scale of the frame rate of `hr`.
 
     Training draws random crops of `train_clips` clips; a sample depends only on the seed and on its number since the
-    start of training, so neither the number of workers nor a resume at an epoch's end changes what is drawn. Validation
-    and test use whole clips. Splits never share a scene: each has its own stream of random numbers.
+    start of training, so it does not change with the number of workers or when a run is resumed at the end of an epoch.
+    Validation and test use whole clips. Splits never share a scene: each has its own stream of random numbers.
 
     Args:
         scale: spatial scale.
@@ -243,7 +243,7 @@ class SimulatedVideo(VideoData):
         ]
 
     def _clips_of(self, split: Split, scenario: str) -> list[Source]:
-        """Return the clips of a split, made once, so that every loader of it reuses the clips that others rendered."""
+        """Return the clips of a split, made once, so that all loaders of the split reuse rendered clips."""
         key = (split, scenario)
         if key not in self._clips:
             clips = RenderedClips(

@@ -12,7 +12,7 @@ class TrainingSampler(DistributedSampler[int]):
 
     An iterator starts at the trainer's current count of batches, so that a resumed run continues where its checkpoint
     was written, even in the middle of an epoch. Lightning's epoch number is not used: when a training limited by steps
-    is resumed, it is one too high, and a sampler receives it only after worker processes have begun to read.
+    is resumed, it is one too high, and samplers receive it only after worker processes have begun to read.
 
     Args:
         dataset: data set whose length is an epoch.

@@ -16,8 +16,8 @@ from lit_thermal.data.degradations.degradation import Degradation
 class VideoData(ThermalData):
     """Random training windows and whole clips; a data set adds `sources`, `test_sets` and its test and predict loaders.
 
-    A training sample depends only on the seed and on its number since the start of training, so neither the number of
-    workers nor a resume changes what is drawn.
+    A training sample depends only on the seed and on its number since the start of training, so it does not change with
+    the number of workers or when a run is resumed.
 
     Args:
         scale: spatial scale.
@@ -97,7 +97,7 @@ class VideoData(ThermalData):
         return self._training_loader(windows)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Return a loader of whole validation clips; an empty list where a test run finds none."""
+        """Return a loader of whole validation clips; an empty list in a test run without such clips."""
         clips = self.sources("val")
         return self._loader(self._targets(clips), self.eval_batch_size, again=True) if clips else []
 

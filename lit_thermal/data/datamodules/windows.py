@@ -45,7 +45,7 @@ class Source:
 
     @property
     def file(self) -> Path | None:
-        """The first frame, where the frames are files."""
+        """The file of the first frame; None if frames are not separate files."""
         files: Sequence[Path] = getattr(self.clip, "files", ())
         return files[0] if files else None
 
@@ -53,8 +53,8 @@ class Source:
 class TrainingWindows(Dataset[dict[str, Any]]):
     """Random windows of `frames` frames and crops of them, flipped, rotated and reversed in time.
 
-    A sample depends only on the seed and its index, whatever worker makes it; all windows of all clips are equally
-    likely. The index grows from epoch to epoch (`TrainingSampler`), so that no two epochs are alike.
+    A sample depends only on the seed and its index, not on the worker that makes it; all windows of all clips are
+    equally likely. The index grows from epoch to epoch (`TrainingSampler`), so that no two epochs are alike.
 
     Args:
         sources: clips of at least `frames` frames, with at least `crop * scale` pixels per side.
@@ -214,7 +214,7 @@ class InputWindows(Dataset[dict[str, Any]]):
         return len(self._windows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return a sample with `lr` (T, 1, h, w) and `beyond`, what its frames have outside of the mapped range."""
+        """Return a sample with `lr` (T, 1, h, w) and `beyond`, the values outside of the mapped range."""
         source, start, count, done, stop = self._windows[index]
         counts = source.read(start, start + count)
         lr, outside = to_values(counts, source.radiometry)[:, None], beyond(counts, source.radiometry)
@@ -243,10 +243,10 @@ def check_numbers(
     samples_per_epoch: int,
     num_workers: int,
 ) -> None:
-    """Check the numbers by which a DataModule cuts windows.
+    """Check the numbers from which a DataModule derives its windows.
 
     Raises:
-        InputError: a number is out of range, or does not fit another.
+        InputError: a number is out of range, or two numbers do not fit each other.
     """
     for name, value in {
         "scale": scale,
@@ -278,7 +278,7 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
 
 
 def handover(end: int, start: int, temporal_scale: int) -> int:
-    """Return the first output frame that belongs to the next window, among those that two windows both restore.
+    """Return the first output frame that belongs to the next window, among the frames that both windows restore.
 
     Args:
         end: last input frame of the first window.

@@ -20,7 +20,7 @@ from lit_thermal.ops.warp import translate
 
 
 class Varied(NamedTuple):
-    """Quantity that a condition varies, as a point of a curve."""
+    """Varied quantity of a condition and its value, one point of a curve."""
 
     what: str
     """Name of the quantity, the same for all points of a curve."""
@@ -105,8 +105,8 @@ class GuideOnly(Condition):
 class ShuffledGuide(Condition):
     """Each thermal image gets the guide of another sample, so that the guide has no useful information.
 
-    The other sample is half the data set away, since neighbours are often frames of one video; if it has no guide, the
-    next sample that has one is used. A guide of another size is resized. A sample without a guide is unchanged.
+    The other sample is half the data set away, since neighbours are often frames of one video. If it has no guide, the
+    next sample with a guide is used. A guide of another size is resized. A sample without a guide is unchanged.
     """
 
     suffix = "shuffled_guide"
@@ -153,13 +153,13 @@ class DisplacedGuide(Condition):
 
 
 class MisalignedGuide(Condition):
-    """The cameras are not calibrated: the guide is warped by a given severity in directions drawn from the name.
+    """Simulates uncalibrated cameras: the guide is warped with a given severity, in directions derived from its name.
 
     An image has the same directions, and the same operations if these are random, at every severity.
 
     Args:
         misalignment: operations that warp the guide, and their ranges.
-        severity: part of its range that each operation uses: "light" a quarter, "medium" half, "strong" all of it.
+        severity: share of its range that each operation uses: "light" a quarter, "medium" half, "strong" all.
     """
 
     of_guide = True
@@ -204,11 +204,11 @@ class NoisyInput(Condition):
 
 
 class BlurredInput(Condition):
-    """The thermal camera has a worse lens: its image, including noise, is blurred by a Gaussian.
+    """Simulates a thermal camera with a worse lens: its image, including noise, is blurred by a Gaussian.
 
     Args:
-        sigma: standard deviation of the Gaussian in pixels of the input. The Gaussian is sampled at whole pixels, so
-            that below 0.3 it has no effect.
+        sigma: standard deviation of the Gaussian in pixels of the input. The Gaussian is sampled at whole pixels, so it
+            has no effect if sigma is below 0.3.
     """
 
     def __init__(self, sigma: float = 1.0) -> None:
@@ -272,7 +272,7 @@ class WorseInput(Condition):
 
 
 class ConditionedSamples(Dataset[dict[str, Any]]):
-    """Whole images, or windows of clips, under a condition."""
+    """Whole images, or windows of clips, changed by a condition."""
 
     def __init__(self, samples: Samples, condition: Condition) -> None:
         self.samples, self.condition = samples, condition
@@ -308,9 +308,9 @@ def make_conditions(factories: Sequence[Callable[[], Condition]], guided: bool) 
 
 
 def _with_changed_lr(sample: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    """Return the sample with its thermal input changed, if it has one.
+    """Return the sample with a changed thermal input; a sample without an input is unchanged.
 
-    It is computed in float64, so that the result does not depend on the number of threads that sum it up.
+    The change is computed in float64, so that the result does not depend on the number of threads.
     """
     if not sample.get("has_lr", True):
         return sample

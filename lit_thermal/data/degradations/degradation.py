@@ -1,4 +1,4 @@
-"""How low-resolution frames are made from high-resolution ones: one family, with a class per method."""
+"""Degradations that make low-resolution frames from high-resolution ones, with a class for each method."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class Bicubic(Degradation):
     """Antialiased bicubic reduction (a = -0.5), as MATLAB's imresize and Pillow do."""
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame, without random draws."""
+        """Downsample each frame, without random draws."""
         return _reduce(hr, scale)
 
 
@@ -51,7 +51,7 @@ class MatlabBicubic(Degradation):
     """`Bicubic` as MATLAB's imresize computes it for an image with integer levels.
 
     It reduces the height, rounds, reduces the width and rounds again, with halves rounded up. It was not compared with
-    MATLAB itself; the rounding is that of its published re-implementations.
+    MATLAB itself; rounding follows its published re-implementations.
 
     Args:
         bits: bit depth of the levels over [0, 1] that the frames are rounded to before and after: 8, or 16 for 16-bit
@@ -62,7 +62,7 @@ class MatlabBicubic(Degradation):
         self.levels = _levels(bits, "MatlabBicubic")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame, without random draws."""
+        """Downsample each frame, without random draws."""
         height, width = hr.shape[-2:]
         levels = (hr.double() * self.levels).round()
         for size in ((height // scale, width), (height // scale, width // scale)):
@@ -71,20 +71,21 @@ class MatlabBicubic(Degradation):
 
 
 class PillowBicubic(Degradation):
-    """Pillow's `resize(BICUBIC)`, by Pillow itself: the low-resolution files of DifIISR's M3FD, bit for bit.
+    """Pillow's own `resize(BICUBIC)`, which reproduces the low-resolution files of DifIISR's M3FD bit for bit.
 
-    It differs from `MatlabBicubic` at the border: pixels outside are left out of the mean instead of being mirrored.
+    It differs from `MatlabBicubic` at the border: pixels outside of the image are excluded from the mean instead of
+    being mirrored.
 
     Args:
-        bits: bit depth of the levels over [0, 1] that the frames are rounded to before and after. With 8, Pillow works
-            in integer levels; with any other depth in floating point, since it supports bicubic only for 8 bits.
+        bits: bit depth of the levels over [0, 1] to which frames are rounded before and after. With 8, Pillow works in
+            integer levels; with any other depth in floating point, since it supports bicubic only for 8 bits.
     """
 
     def __init__(self, bits: int = 8) -> None:
         self.levels = _levels(bits, "PillowBicubic")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame, without random draws."""
+        """Downsample each frame, without random draws."""
         height, width = hr.shape[-2:]
         kind = np.uint8 if self.levels == 255 else np.float32
         frames = (hr * self.levels).round().reshape(-1, height, width).numpy().astype(kind)
@@ -110,7 +111,7 @@ class OpenCVBilinear(Degradation):
         self.levels = _levels(bits, "OpenCVBilinear")
 
     def degrade(self, hr: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-        """Reduce each frame, without random draws."""
+        """Downsample each frame, without random draws."""
         levels = (hr * self.levels).round()
         middle = scale // 2
         if scale % 2:
@@ -175,8 +176,8 @@ class BlurNoise(Degradation):
 def _reduce(hr: Tensor, scale: int) -> Tensor:
     """Reduce by an integer factor with antialiased bicubic.
 
-    It is computed in float64, so that the rounded result does not depend on the number of threads that sum it up: a
-    worker process has one, the training process several.
+    The sum is computed in float64, so that the rounded result does not depend on the number of threads: worker
+    processes have one, the training process has several.
     """
     return resize(hr.double(), (hr.shape[-2] // scale, hr.shape[-1] // scale)).to(hr.dtype)
 

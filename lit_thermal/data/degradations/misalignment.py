@@ -30,9 +30,9 @@ SHIFT, SMALLEST, LARGEST, DEGREES, CORNERS = 0.1, 0.8, 1.25, 10.0, 0.1
 class Misalignment(ABC):
     """Base of the misalignments, which warp the guide of a sample at random; the thermal images are unchanged.
 
-    The whole image is warped about its centre, by shares of its shorter side, even if only a crop of it is needed: a
-    crop shows content from its surroundings in the image, and only what the camera does not see is filled. So training
-    on crops sees displacements as large in pixels as a test on whole images does.
+    The whole image is warped about its centre, by shares of its shorter side, even if only a crop is needed. Thus a
+    crop shows content from its surroundings, and only areas outside of the image are filled. Displacements in training
+    crops are as large in pixels as those of whole images in a test.
 
     Args:
         fill: content outside of the image: "black", or "reflect" for its mirror image.
@@ -44,24 +44,24 @@ class Misalignment(ABC):
 
     @abstractmethod
     def matrix(self, size: tuple[int, int], rng: Generator, share: float | None = None) -> Matrix:
-        """Draw the homography (3, 3), float64, from positions in the aligned guide to those in the misaligned one.
+        """Draw the homography (3, 3), float64, that maps positions in the aligned guide to the misaligned guide.
 
         Args:
             size: height and width of the image; coordinates are pixels from its centre, x to the right, y down.
             rng: random generator of the draw.
-            share: part of its range that each operation uses, 0 to 1, so that only its direction is drawn; by default
-                the amount is drawn from the whole range. One `rng` gives the same directions at every share.
+            share: fixed amount of each operation as a share of its range, 0 to 1, so that only directions are drawn; by
+                default amounts are drawn from the whole range. One `rng` gives the same directions at every share.
         """
 
     def __call__(
         self, guide: Tensor, rng: Generator, share: float | None = None, window: Window | None = None
     ) -> Tensor:
-        """Misalign a guide (3, H, W) and crop a window of it; the result is (3, *window).
+        """Misalign a guide (3, H, W) and crop a window from it; the result is (3, *window).
 
         Args:
             guide: whole image (3, H, W), values in [0, 1].
             rng: random generator of the draw.
-            share: part of its range that each operation uses, as in `matrix`.
+            share: fixed amount of each operation, as in `matrix`.
             window: rows and columns of the window; by default the whole image.
         """
         height, width = guide.shape[-2:]
@@ -104,7 +104,7 @@ class Shift(Misalignment):
 
 
 class Scaling(Misalignment):
-    """The camera is nearer or farther, or its lens has another focal length.
+    """Scaling of the guide, as if its camera were nearer or farther or its lens had another focal length.
 
     Args:
         smallest: smallest scaling factor of the image, at most 1.
@@ -144,7 +144,7 @@ class Rotation(Misalignment):
 
 
 class Perspective(Misalignment):
-    """The camera is turned, so that each corner of the image is displaced independently.
+    """Perspective distortion of the guide, as if its camera were turned: each corner moves independently.
 
     Args:
         corners: greatest displacement of a corner as a share of the shorter side, in any direction; uniform over the
@@ -227,5 +227,5 @@ def _in_disc(rng: Generator, share: float | None) -> Matrix:
 
 def _within(least: float, value: float, greatest: float, what: str) -> float:
     if not least <= value <= greatest:
-        raise InputError(f"{what} is {value}; it must lie from {least} to {greatest}")
+        raise InputError(f"{what} is {value}; it must be from {least} to {greatest}")
     return value

@@ -62,10 +62,10 @@ class Defocus(Degradation):
 
 
 class MotionBlur(Degradation):
-    """Straight motion during the exposure, of the camera or of a part of the scene.
+    """Blur by straight motion of the camera, or of a part of the scene, during the exposure.
 
-    One direction and one length are drawn. Half of the time the whole image moves; otherwise a part of it does, and the
-    length falls off smoothly to zero. The blur is the same in all frames of a clip.
+    One direction and one length are drawn. Half of the time the whole image moves; otherwise only a part of it moves,
+    and the length falls smoothly to zero around that part. The blur is the same in all frames of a clip.
 
     Args:
         length: smallest and largest length of the motion in HR pixels.
@@ -90,13 +90,13 @@ class MotionBlur(Degradation):
 class NETDNoise(Degradation):
     """Temporal noise of a detector, given as its noise-equivalent temperature difference; drawn for each frame.
 
-    Values from 0 to 1 span different temperatures in different files, which a degradation does not know: set `span`.
+    Values from 0 to 1 span different temperatures in different files, which a degradation cannot know, so set `span`.
 
     Args:
         netd: smallest and largest standard deviation of the noise of each LR pixel in millikelvin. Cooled cameras have
             20, uncooled ones 30 to 100.
         span: temperature difference between value 0 and value 1 in Kelvin.
-        base: degradation that the noise is added to.
+        base: degradation to whose result the noise is added.
     """
 
     def __init__(
@@ -118,14 +118,14 @@ class NETDNoise(Degradation):
 
 
 class Stripes(Degradation):
-    """Fixed offsets of a detector's columns or rows: what its non-uniformity correction leaves.
+    """Fixed offsets of a detector's columns or rows, which remain after its non-uniformity correction.
 
-    Each clip has offsets in either columns or rows; columns four times out of five, as most detectors are read out by
-    columns.
+    Each clip has offsets in either columns or rows; in columns with probability 0.8, since most detectors are read out
+    by columns.
 
     Args:
         sigma: smallest and largest standard deviation of the offset of an LR column or row, in 8-bit levels.
-        base: degradation that the stripes are added to.
+        base: degradation to whose result the stripes are added.
     """
 
     def __init__(self, sigma: Range = (0.0, 2.0), base: Callable[[], Degradation] = Bicubic) -> None:

@@ -24,14 +24,13 @@ class RealESRGAN(Degradation):
     """The two-stage degradation of Real-ESRGAN for one channel, with the ranges of DifIISR's trainer.
 
     Stage 1 is blur, resizing, noise and JPEG. Stage 2, skipped half of the time, is blur (also optional), resizing and
-    noise. At the end the image is resized to 1 / scale, filtered by a sinc and compressed, the last two in this order
-    or with compression first. Each step is drawn anew, uniformly within its range; the result is rounded to integer
-    levels.
+    noise. At the end the image is resized to 1 / scale, filtered by a sinc and compressed, the last two in random
+    order. The parameters of each step are drawn uniformly from their ranges; the result is rounded to integer levels.
 
     All random draws, including noise, come from the CPU generator of the seed, and the rest is computed in float64, so
     that an image is degraded identically on any device that supports float64, alone or in a batch. In a clip only the
-    noise differs from frame to frame. Where Real-ESRGAN has three channels, this has one: there is neither colour noise
-    nor a probability of gray noise, and JPEG encodes luminance only. Resizing keeps both borders in place.
+    noise differs from frame to frame. Since images have one channel instead of three, there is neither colour noise nor
+    a probability of gray noise, and JPEG encodes luminance only. Resizing keeps both borders in place.
 
     Args:
         kernel_size: smallest and largest side of the blur kernels of stage 1, odd, in pixels.
@@ -43,12 +42,12 @@ class RealESRGAN(Degradation):
         beta_general: range of the shape of the generalised Gaussians, below and above 1 equally often.
         beta_plateau: range of the shape of the plateaus, below and above 1 equally often.
         sinc: probability that a sinc kernel replaces a blur.
-        cutoff: range of the angular frequency that a sinc cuts at, in units of pi per pixel.
+        cutoff: range of the cut-off angular frequency of a sinc, in units of pi per pixel.
         wide_cutoff: the same range for sincs that replace a blur of 13 pixels or more.
         up_down_keep: probabilities of enlarging, reducing and keeping the size in stage 1.
         second_up_down_keep: probabilities of enlarging, reducing and keeping the size in stage 2.
-        resize: smallest and largest size after stage 1 as a share of the target's; 1 lies between them.
-        second_resize: smallest and largest size after stage 2 as a share of the input's; 1 lies between them.
+        resize: smallest (at most 1) and largest (at least 1) size after stage 1, as a share of the target's.
+        second_resize: smallest (at most 1) and largest (at least 1) size after stage 2, as a share of the input's.
         gaussian: probability of Gaussian noise; otherwise it is Poisson noise, whose counts go from 0 to the number of
             8-bit levels that occur in the image, rounded up to a power of 2.
         noise: range of the standard deviation of the Gaussian noise of stage 1, in 8-bit levels.
@@ -112,7 +111,7 @@ class RealESRGAN(Degradation):
         chances = {"sinc": sinc, "gaussian": gaussian, "second_stage": second_stage, "second_blur": second_blur}
         for name, chance in (chances | {"last_sinc": last_sinc}).items():
             if not 0 <= chance <= 1:
-                raise InputError(f"{name} of RealESRGAN is {chance}; a probability lies from 0 to 1")
+                raise InputError(f"{name} of RealESRGAN is {chance}; it must be a probability from 0 to 1")
         if not 1 <= bits <= 16:
             raise InputError(f"bits of RealESRGAN is {bits}; give a depth from 1 to 16")
         self.kernel_size, self.second_kernel_size, self.kernels = kernel_size, second_kernel_size, kernels
@@ -129,11 +128,11 @@ class RealESRGAN(Degradation):
     def batch(self, hr: Tensor, *, scale: int, seeds: Sequence[int]) -> Tensor:
         """Degrade (B, 1, H, W) in [0, 1] on its device to (B, 1, H / scale, W / scale), each image by its own seed.
 
-        An image gets the same result as in a call of its own. Sizes between the stages differ between images, so they
+        Each image gets the same result as in a separate call. Sizes between the stages differ between images, so they
         are processed one after another.
 
         Raises:
-            InputError: there is not one seed per image, or a side is not a multiple of `scale`.
+            InputError: the number of seeds differs from that of images, or a side is not a multiple of `scale`.
         """
         if len(seeds) != len(hr):
             raise InputError(f"RealESRGAN got {len(hr)} images and {len(seeds)} seeds; give one seed an image")
@@ -195,7 +194,7 @@ class _Draws:
         self._generator = generator
 
     def between(self, ends: Range) -> float:
-        """Draw a number from a range."""
+        """Draw a uniform number from a range."""
         return ends[0] + (ends[1] - ends[0]) * float(torch.rand((), generator=self._generator, dtype=torch.float64))
 
     def chance(self, probability: float) -> bool:
@@ -207,7 +206,7 @@ class _Draws:
         return ends[0] + 2 * int(torch.randint((ends[1] - ends[0]) // 2 + 1, (), generator=self._generator))
 
     def one_of(self, shares: Sequence[float]) -> int:
-        """Draw an index with these probabilities."""
+        """Draw an index; `shares` are the probabilities."""
         return int(torch.multinomial(torch.tensor(shares, dtype=torch.float64), 1, generator=self._generator))
 
     def ratio(self, up_down_keep: Three, ends: Range) -> float:

@@ -1,4 +1,4 @@
-"""Looking at all files of a data set before long work: in threads, with a bar where it takes long."""
+"""Checks of all files of a data set before a long run, in threads, with a progress bar if they take long."""
 
 import os
 import time
@@ -23,11 +23,11 @@ _PATIENCE = 1.0
 """Seconds before a progress bar is shown."""
 _GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"})
 _DRAFT = 8
-"""Factor by which a JPEG is reduced while decoding: one pixel is the mean of one block, in an eighth of the time."""
+"""Reduction factor of a JPEG while decoding: one pixel is the mean of one block, which takes an eighth of the time."""
 
 
 def check_files(items: Mapping[str, T], check: Callable[[str, T], R], what: str) -> list[R]:
-    """Check all items and return what the check gives of each, in their order.
+    """Check all items and return the results of `check`, in the order of the items.
 
     Args:
         items: items by name.
@@ -35,7 +35,7 @@ def check_files(items: Mapping[str, T], check: Callable[[str, T], R], what: str)
         what: description of the items for the progress bar and error messages, such as "test images of x".
 
     Raises:
-        InputError: items are wrong; the message is that of the first, and names up to five of them.
+        InputError: items are wrong; the message describes the first and names up to five of them.
     """
     found: list[R] = []
     wrong: dict[str, InputError] = {}

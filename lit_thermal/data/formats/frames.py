@@ -263,7 +263,7 @@ def _measured(path: Path, maker: str) -> str:
 
 
 def _warn(path: Path, reason: str, text: str) -> None:
-    """Log a warning about an image, once per process for each folder and reason."""
+    """Log a warning about an image, only once per process for each folder and reason."""
     if (path.parent, reason) not in _warned:
         _warned.add((path.parent, reason))
         _log.warning("%s %s (further images in this folder are not reported)", path, text)

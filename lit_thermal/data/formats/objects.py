@@ -33,14 +33,14 @@ BoxFormat = Literal["voc", "coco", "llvip", "m3fd"]
 """`llvip` and `m3fd` are Pascal VOC with the classes of these data sets only."""
 FORMAT_CLASSES = {"llvip": LLVIP_CLASSES, "m3fd": M3FD_CLASSES}
 Change = Literal["resized", "cropped"]
-"""How images were made from the annotated ones: resized, or cropped at the right and lower edges."""
+"""Relation of images to the annotated ones: resized, or cropped at the right and lower edges."""
 
 
 class Objects(NamedTuple):
-    """The objects of one image."""
+    """The annotated objects of one image."""
 
     boxes: Tensor
-    """(N, 4) float32: left, top, right, bottom in pixels; a box over the whole width goes from 0 to the width."""
+    """(N, 4) float32: left, top, right, bottom in pixels; a box over the whole width has left 0 and right = width."""
     labels: tuple[str, ...]
     """N class names."""
     size: tuple[int, int] | None = None

@@ -26,7 +26,7 @@ NARROWEST = 16
 
 
 def histogram(frames: Iterable[np.ndarray], bits: int) -> np.ndarray:
-    """Return how often each count occurs in all frames, (2**bits,) int64, with one frame in memory at a time."""
+    """Return the number of pixels with each count over all frames, (2**bits,) int64, with one frame in memory."""
     total = np.zeros(2**bits, np.int64)
     for frame in frames:
         counts = np.bincount(frame.reshape(-1))

@@ -69,7 +69,7 @@ def restored_name(name: str, source: Path | None) -> str:
 
 
 def _is_other(source: Path) -> bool:
-    """Return whether a file with a BMP suffix has another format, whose 16 bits a BMP could not hold."""
+    """Return whether a file with a BMP suffix has another format, perhaps with 16 bits, which BMP does not allow."""
     if source.suffix.lower() != ".bmp" or not is_plain(source):
         return False
     with reading(source, "an image"), source.open("rb") as file:
@@ -241,7 +241,7 @@ def _pointers(data: bytes | bytearray, order: str, where: int) -> list[int]:
 
 
 def _raw_profile(data: bytes) -> bytes | None:
-    """Return EXIF data from the text chunk that ImageMagick used before PNG had a chunk for them."""
+    """Return EXIF data from ImageMagick's text chunk, used before PNG had an EXIF chunk."""
     text = zlib.decompressobj().decompress(data[data.index(b"\0") + 2 :], _TEXT_LIMIT)
     try:
         exif = bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:]))
@@ -334,7 +334,7 @@ def _describe(found: dict[int, tuple[int, Any]], size: tuple[int, int]) -> None:
 
 
 def _place(found: dict[int, tuple[int, Any]], ratio: int) -> None:
-    """Correct the georeference of a GeoTIFF for its smaller pixels."""
+    """Correct the georeference of a GeoTIFF for the smaller pixels of the restored image."""
     if 33550 in found:
         kind, (x, y, *rest) = found[33550]
         found[33550] = (kind, (x / ratio, y / ratio, *rest))

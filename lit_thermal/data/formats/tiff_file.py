@@ -36,7 +36,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
 
 def tiff_header(path: Path) -> Header:
-    """Read the header of a TIFF. Only signed and floating-point pixels are decoded, for advice in the error message.
+    """Read the header of a TIFF. Pixels are decoded only if signed or floating-point, for advice in the error message.
 
     Raises:
         InputError: the file has several pages, or does not have 8 or 16 bits.
@@ -236,7 +236,7 @@ def _signed(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 
 def _advice(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> str:
-    """Return the contents of a page that has neither 8 nor 16 bits, and a command that converts it to 16 bits."""
+    """Describe the contents of a page with neither 8 nor 16 bits, and give a command that converts it to 16 bits."""
     kind = str(page.dtype)
     if page.dtype is None or page.dtype.kind not in "iuf":
         return f"pixels of type {kind}, not 8-bit or 16-bit counts: convert it to uint16"

@@ -44,14 +44,14 @@ class VideoClip:
     aspect: Fraction = Fraction(1)
     """Pixel aspect ratio of the file, width over height."""
     repeats: tuple[int, ...] = ()
-    """Number of frames of the clip that each stored frame stands for; empty if each stands for one."""
+    """Number of times that each stored frame is shown in the clip; empty if all are shown once."""
 
     starts_anywhere: bool = False
     """Whether time 0 has no meaning, for example if stamps come from a broadcast's clock."""
 
     @property
     def name(self) -> str:
-        """The file's name without its suffix."""
+        """Name of the file without its suffix."""
         return self.path.stem
 
     @classmethod
@@ -61,7 +61,7 @@ class VideoClip:
         If a packet may hold no frame, or half a frame, all frames are decoded to count them.
 
         Raises:
-            InputError: the file is not a video, holds no frame, or is truncated or in colour.
+            InputError: the file is not a video, contains no frame, or is truncated or in colour.
         """
         packets = Packets.read(path)
         first = next(decode(path), None)
@@ -142,7 +142,7 @@ class VideoClip:
 
 
 def _filled(order: tuple[int, ...], places: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the stamps of all places of an AVI, and the number of places per frame, empty if each has one."""
+    """Return the time stamps of all places of an AVI, and the number of places of each frame; empty if all have one."""
     span = order[-1] - order[0] + 1
     if len(set(order)) < len(order) or not len(order) < places or span > places:
         return order, ()

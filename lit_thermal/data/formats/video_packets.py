@@ -11,7 +11,7 @@ from lit_thermal.errors import InputError, reading
 _REORDERED = 16
 """Largest distance in H.264 and HEVC between a frame's positions in storage and in display order."""
 _NOT_CODED = 10
-"""Size in bytes up to which a packet may hold only the information that the last frame is repeated."""
+"""Size in bytes up to which a packet may contain only a repetition of the last frame."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Packets:
         """Read all packets.
 
         Raises:
-            InputError: the file is not a video, or holds fewer frames than its header declares.
+            InputError: the file is not a video, or contains fewer frames than its header declares.
         """
         stamps: list[int | None] = []
         total, end, smallest, started, early = 0, 0, 2**31, False, False

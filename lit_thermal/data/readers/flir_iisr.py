@@ -1,4 +1,4 @@
-"""FLIR-IISR: real thermal pairs, whose input is a second exposure out of focus or in motion."""
+"""FLIR-IISR: real thermal pairs with a second exposure, out of focus or in motion, as the input."""
 
 import csv
 import io
@@ -89,8 +89,8 @@ class FLIRIISR(FolderReader):
         if lacking := [name for name in targets if name not in inputs]:
             more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
             raise InputError(
-                f"images of {folder} and {spelled(self.root, 'LR')} that belong together have one name, but there is "
-                f"no input of {', '.join(lacking[:5])}{more}: add or rename files"
+                f"images of {folder} and {spelled(self.root, 'LR')} that belong together must have the same name, "
+                f"but there is no input of {', '.join(lacking[:5])}{more}: add or rename files"
             )
         pairs = {name: ImageTriplet(targets[name], inputs[name], None) for name in targets}
         lone = {name: ImageTriplet(None, path, None) for name, path in inputs.items() if name not in targets}
@@ -113,7 +113,7 @@ class FLIRIISR(FolderReader):
         return {name: files.hr for name, files in found.items() if files.hr is not None}
 
     def _divided(self, pairs: dict[str, ImageTriplet], split: ImageSplit) -> dict[str, ImageTriplet]:
-        """Return the pairs of a split; if the split is shares, whole scenes are divided."""
+        """Return the pairs of a split; if the splits are given as shares, whole scenes are assigned to them."""
         if isinstance(self.split, Mapping):
             return part_of(pairs, split, self.split, self.split_seed, self.root)
         scenes: dict[str, dict[str, ImageTriplet]] = {}
@@ -155,7 +155,7 @@ class FLIRIISR(FolderReader):
         if "name" not in head:
             raise InputError(f"{path} has no column 'name': its first line must be such as name,blur,scene")
         if len(set(head)) < len(head):
-            raise InputError(f"{path} has two columns of one name: rename one")
+            raise InputError(f"{path} has two columns of the same name: rename one")
         found: dict[str, list[str]] = {}
         for row in rows:
             cells = [cell for column, cell in row.items() if column and column != "name"]
@@ -175,7 +175,7 @@ class FLIRIISR(FolderReader):
 
 @dataclass(frozen=True)
 class FullSizeInput(ImageFiles):
-    """A pair whose input file has the size of the target; it is read at 1/`scale` of its size.
+    """A pair with an input file of the target's size; the input is reduced to 1/`scale` of its size when it is read.
 
     Attributes:
         scale: factor by which the input is reduced.

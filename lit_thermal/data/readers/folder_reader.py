@@ -25,14 +25,14 @@ class FolderReader(ImageData):
     Args:
         root: folder of the data.
         scale: factor by which the target is wider and higher than the input.
-        guided: whether samples have a guide, and flags that tell which camera is present.
-        normalize: mapping of 16-bit counts to [0, 1], for each image by itself: the range of its input file, or of its
-            target where the input is made of it, without isolated dead and hot pixels ("robust"), its whole range
-            ("minmax"), 0.1 % to 99.9 % of it ("percentile"), or division by 65535 ("full"). What lies outside is
-            clipped for the network and put back into the result; a target that goes beyond is clipped in training and
-            measured unclipped. 8 bit is always divided by 255.
-        leave_out: names of images to leave out, in which ``*``, ``?`` and ``[1-6]`` are wildcards; put
-            names of digits in quotes, since YAML reads 062_01 as a number.
+        guided: whether samples have a guide, and flags for the presence of each camera.
+        normalize: mapping of 16-bit counts to [0, 1], separately for each image. It uses the range of the input file,
+            or of the target if the input is made from it: the range without isolated dead and hot pixels ("robust"),
+            the whole range ("minmax"), 0.1 % to 99.9 % of it ("percentile"), or division by 65535 ("full"). Input
+            values outside of the range are clipped for the network and restored in the result. Target values outside
+            are clipped in training and measured unclipped. 8-bit images are always divided by 255.
+        leave_out: names of images to omit, with the wildcards ``*``, ``?`` and ``[1-6]``. Put names that consist of
+            digits in quotes, since YAML reads 062_01 as a number.
         incomplete: whether images may lack their guide or their input file; `has_guide` and `has_lr` mark them.
         options: arguments of `ImageData`.
     """
@@ -53,7 +53,7 @@ class FolderReader(ImageData):
         **options: Any,
     ) -> None:
         super().__init__(scale=scale, guided=guided, **options)
-        # Without guides there is nothing else to go by where the input is missing.
+        # Without guides, a sample with a missing input would have no input at all.
         self.root, self.leave_out, self.incomplete = Path(root), leave_out, incomplete and guided
         self.normalize: Normalize = normalize
         self._emptied: dict[ImageSplit, int] = {}
@@ -65,7 +65,7 @@ class FolderReader(ImageData):
 
     @abstractmethod
     def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
-        """Return the files of each scene of a split by name, in order; empty if the data have no such split.
+        """Return the files of each scene of a split by name, in order; empty if the data do not have the split.
 
         Raises:
             InputError: the root has another layout.
@@ -91,7 +91,7 @@ class FolderReader(ImageData):
 
         def opened(name: str, files: ImageTriplet) -> ImageFiles:
             image = self._open(name, files, split)
-            # those that leave damaged images out read all files themselves
+            # readers that omit damaged images read all files themselves
             for path in filter(None, () if self.damaged.skips else (image.files.hr, image.files.lr)):
                 check_gray(path)
             return image
@@ -152,7 +152,7 @@ class FolderReader(ImageData):
 def part_of(
     scenes: Mapping[str, ImageTriplet], wanted: ImageSplit, split: Split, seed: int, root: Path
 ) -> dict[str, ImageTriplet]:
-    """Return the scenes of a split of an undivided root; "predict" means "test" if `split` has no such key.
+    """Return the scenes of a split of an undivided root; "predict" means "test" if `split` does not contain it.
 
     Raises:
         InputError: `split` does not fit the scenes (`divide`).

@@ -14,7 +14,7 @@ class GuidedFolder(FolderReader):
     """Images on disk: `root/{train,val,test}/{hr,lr,guide}/*.png`, .tif, .jpg or .bmp, of 8 or 16 bit.
 
     Files with the same stem belong together. The target `hr` is gray, or has three equal channels; the input `lr` has
-    1/`scale` of its width and height; a guide is gray or in colour, of any size with the same aspect ratio.
+    1/`scale` of its width and height; a guide is gray or in colour and may have any size with the same aspect ratio.
 
     `predict` uses the images of `root/predict`, else those of the test split, else all images of a root that contains
     the folders itself. If there is a folder of inputs, it needs no targets.
@@ -53,7 +53,7 @@ class GuidedFolder(FolderReader):
         self.tree = f"{'' if split is not None else '{train,val,test}/'}{{{inside}}}/*.png (or .tif, .jpg)"
 
     def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
-        """Return the files of a split's scenes by name, in order; an empty mapping if there is no such split."""
+        """Return the files of a split's scenes by name, in order; an empty mapping if the split does not exist."""
         if self.split is not None:
             return part_of(self.match(self._folders(self.root)), split, self.split, self.split_seed, self.root)
         there = [name for name in SPLITS if (self.root / name).is_dir()]
@@ -72,7 +72,7 @@ class GuidedFolder(FolderReader):
         if self._emptied.get(split):
             return super().missing(split)
         if self.split is None and not there:
-            hint = "; for folders that lie in the root, set data.split to shares or lists"
+            hint = "; if the folders are directly in the root, set data.split to shares or lists"
         elif split in ("test", "predict") and "val" in there:
             hint = "; data.test_split=val tests on the validation images"
         return super().missing(split) + hint

@@ -14,19 +14,20 @@ _log = logging.getLogger(__name__)
 
 
 class ImageFolder(GuidedFolder):
-    """Thermal images on disk: `root/{train,val,test}/hr/*.png`, .tif, .jpg or .bmp, of 8 or 16 bit, and `lr` beside.
+    """Thermal images on disk: `root/{train,val,test}/hr/*.png`, .tif, .jpg or .bmp, 8 or 16 bit, with inputs in `lr`.
 
-    The target `hr` is gray, or has three equal channels; the input `lr` is 1/`scale` of it each way and has its name.
-    Without `lr`, a degradation makes the input, and targets of odd sizes are cropped to multiples of `scale`.
+    The target `hr` is gray, or has three equal channels; the input `lr` has the same name and 1/`scale` of its width
+    and height. Without `lr`, a degradation makes the input, and targets of odd sizes are cropped to multiples of
+    `scale`.
 
-    `predict` takes the images of `root/predict`, else those of the test split, else all of a root that holds the
-    folders itself. It needs no targets: images in a folder of inputs, or that lie in the root with no folder of targets
-    beside, are restored as they are.
+    `predict` uses the images of `root/predict`, else those of the test split, else all images of a root that contains
+    the folders itself. It needs no targets: images in a folder of inputs, or directly in a root without a folder of
+    targets, are restored unchanged.
 
     Args:
         root: folder of the data.
-        hr: name of the folder of targets, in upper or lower case; "." if they lie in the root, or the folder of the
-            split, itself.
+        hr: name of the folder of targets, in upper or lower case; "." if they are directly in the root or in the folder
+            of the split.
         lr: name of the folder of inputs; "auto" uses `lr` if it exists; if empty, `degradation` makes the inputs from
             the targets.
         scale: factor by which the target is wider and higher than the input.
@@ -46,14 +47,14 @@ class ImageFolder(GuidedFolder):
             misalignment=Aligned,
             **options,
         )
-        # Each split may have inputs of its own; the degradation makes missing ones.
+        # Each split may have its own inputs; the degradation makes missing ones.
         self.input_files = False
         folders = f"{{{hr},{lr}}}/" if lr and not self.auto else "" if hr == "." else f"{hr}/"
         base = "" if self.split is not None else "{train,val,test}/"
         self.tree = f"{base}{folders}*.png (or .tif, .jpg; data.hr names the folder of targets, '.' for none)"
 
     def match(self, folders: ImageTriplet, target: bool = True) -> dict[str, ImageTriplet]:
-        """Return the files in folders by name; the log names the degradation if it makes the inputs."""
+        """Return the files in folders by name; if a degradation makes the inputs, its name is logged."""
         if folders.lr is None:
             _log.info("%s makes the inputs of the images in %s", type(self.degradation).__name__, folders.hr)
         return super().match(folders, target)

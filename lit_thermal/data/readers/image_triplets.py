@@ -20,7 +20,7 @@ ASPECT_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class ImageTriplet:
-    """The files of one scene, or the folders of many; None if a kind is absent.
+    """The files of one scene, or the folders of many scenes; None for a kind of file that is absent.
 
     Attributes:
         hr: target.
@@ -35,7 +35,7 @@ class ImageTriplet:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The files of one scene as a `SampleSource`; what they hold is checked by their headers when it is made.
+    """The files of one scene as a `SampleSource`, whose headers are checked at construction.
 
     Attributes:
         name: stem of the files.
@@ -43,7 +43,7 @@ class ImageFiles:
         size: height and width of the target.
         bits: depth of the thermal files, 8 or 16.
         bytes: size of the decoded files.
-        missing_lr: there is no thermal input of this scene, and none is to be made from the target.
+        missing_lr: whether the thermal input is missing and must not be made from the target.
         normalize: mapping of 16 bit to [0, 1].
     """
 
@@ -140,7 +140,7 @@ def match_files(
 
 
 def check_view(files: ImageTriplet, guide: tuple[int, int], size: tuple[int, int]) -> None:
-    """Check that a guide can show what a target shows, as far as the shape of both tells.
+    """Check that guide and target can show the same field of view, judged by their aspect ratios.
 
     Args:
         files: paths of the files, for the error message.
@@ -153,7 +153,7 @@ def check_view(files: ImageTriplet, guide: tuple[int, int], size: tuple[int, int
     if abs(guide[1] * size[0] / (guide[0] * size[1]) - 1) > ASPECT_TOLERANCE:
         raise InputError(
             f"{files.guide} is {guide[1]}x{guide[0]}, but the target of {files.hr or files.lr} is {size[1]}x{size[0]}: "
-            "these are different fields of view, so crop the guide to what the thermal camera sees"
+            "these are different fields of view, so crop the guide to the field of view of the thermal camera"
         )
 
 
@@ -173,5 +173,6 @@ def _check_partners(names: Sequence[str], listed: dict[Path, dict[str, Path]], m
         more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
         way_out = ", or set data.incomplete if inputs or guides may be missing" if may_lack else ""
         raise InputError(
-            f"files that belong together have one name, but there is no {first}{more}: add or remove files{way_out}"
+            f"files that belong together must have the same name, but there is no {first}{more}: "
+            f"add or remove files{way_out}"
         )

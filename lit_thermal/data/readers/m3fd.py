@@ -24,6 +24,6 @@ class M3FD(UndividedPairs):
     tree = "{Ir,Vis}/*.png (or .tif, .jpg), or {ir,vi} in place of {Ir,Vis}"
 
     def pairs(self) -> ImageTriplet:
-        """Return `Ir` and `Vis`, or `ir` and `vi`."""
+        """Return the folders `Ir` and `Vis`, or `ir` and `vi`."""
         guide = spelled(self.root, "vis")
         return ImageTriplet(spelled(self.root, "ir"), None, guide if guide.is_dir() else spelled(self.root, "vi"))

@@ -28,22 +28,22 @@ FOLDERS = {"hr": "target_image", "lr": "image", "guide": "ref_image"}
 class PairList(FolderReader):
     """Images in the folders that a JSON file names, in the form of 3M-TI's list.
 
-    It is `{"train": {...}, "test": {...}}`, each with the folders `target_image`, `image` and `ref_image`, whose files
-    have equal names. Relative folders start from that of the file.
+    The file is `{"train": {...}, "test": {...}}`, each with the folders `target_image`, `image` and `ref_image`, whose
+    files have equal names. Relative folders start from the folder of the file.
 
-    The input is taken as it is; target and guide, of any size, are resized to `scale` times it each way, bilinear and
-    antialiased, as the released code does. A guide of another aspect ratio is squeezed: cameras need not be calibrated.
-    The key `prompt` is not read: a method has its own.
+    The input is used unchanged. Target and guide may have any size and are resized to `scale` times the input's width
+    and height, bilinear and antialiased, as in the released code. A guide of another aspect ratio is squeezed: cameras
+    need not be calibrated. The key `prompt` is ignored, since methods have their own prompt.
 
-    The published lists have no validation images; a key "val" of the same form gives some, and without it the last
-    `val_images` of the training images by name are not trained on. `predict` takes the key "predict", or the test
-    images, without targets.
+    The published lists have no validation images. They are given by a key "val" of the same form; without it, the last
+    `val_images` training images in the order of their names are used for validation and not for training. `predict`
+    uses the key "predict", else the test images, without targets.
 
     Args:
         file: the JSON file.
-        keep: names of the images to use, in which ``*``, ``?`` and ``[1-6]`` are wildcards.
+        keep: names of the images to use, with the wildcards ``*``, ``?`` and ``[1-6]``.
         val_images: number of training images used for validation if the file has no key "val".
-        name: name of the data set in tables and logs; by default that of the file.
+        name: name of the data set in tables and logs; by default the name of the file.
         options: arguments of `FolderReader` and `ImageData`.
     """
 
@@ -70,10 +70,10 @@ class PairList(FolderReader):
         return f"the folders that {self.file} gives as {', '.join(FOLDERS.values())}, with images of one name"
 
     def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
-        """Return the files of each scene of a split by name, in order; empty if the file has no such split.
+        """Return the files of each scene of a split by name, in order; empty if the file does not have the split.
 
         Raises:
-            InputError: the file cannot be read or has another form, or a folder is not as it says.
+            InputError: the file cannot be read or has another structure, or a folder does not match its entry.
         """
         content = _read(self.file)
         key = split if split in content else {"val": "train", "predict": "test"}.get(split, split)
@@ -123,7 +123,7 @@ class ResizedFiles(ImageFiles):
         """Decode the files and resize them.
 
         Raises:
-            InputError: a file is damaged, or a thermal one is in colour.
+            InputError: a file is damaged, or a thermal image is in colour.
         """
         plain = replace(self, files=replace(self.files, guide=None))
         sample = ImageFiles.read(plain)

@@ -21,7 +21,7 @@ def find_splits(root: Path, split: Split | None, seed: int) -> dict[str, list[Pa
 
     Args:
         root: folder that contains folders `train`, `val`, `test` (and `predict`) of clips, or, with `split`, clips.
-        split: shares of train, val and test (drawn by `seed`), or the names of each split's clips, in which ``*``,
+        split: shares of train, val and test (drawn by `seed`), or the names of the clips of each split, in which ``*``,
             ``?`` and ``[1-6]`` are wildcards; None uses the folders.
         seed: seed of the random division by shares; the same clips and seed give the same split.
 
@@ -39,13 +39,13 @@ def find_splits(root: Path, split: Split | None, seed: int) -> dict[str, list[Pa
     found = {name: list(find_clips(root / name).values()) for name in SPLITS if (root / name).is_dir()}
     if not any(found.values()):
         inside = " and ".join(found_instead(root / name) for name in found) or found_instead(root)
-        hint = "; for clips that lie in the root, set data.split to shares or lists" if find_clips(root) else ""
+        hint = "; if the clips are directly in the root, set data.split to shares or lists" if find_clips(root) else ""
         raise InputError(f"no clips found in {root}; expected {expected}, but {inside}{hint}")
     return {name: clips for name, clips in found.items() if clips}
 
 
 def find_inputs(root: Path, split: Split | None, seed: int) -> list[Path]:
-    """Return the clips to restore in `predict`: the split of that name, else the test split, else all of the root.
+    """Return the clips to restore in `predict`: the split "predict", else the test split, else all clips of the root.
 
     The root may also be a single clip.
 
@@ -76,7 +76,7 @@ def no_root(root: Path) -> str:
 
 
 def found_instead(path: Path) -> str:
-    """Return what is at the place of a folder or above it, for an error message."""
+    """Describe the contents of a folder, or of the nearest folder above it that exists, for an error message."""
     if path.is_dir():
         return f"{path} {describe(path).removeprefix('it ')}"
     above = next((parent for parent in path.parents if parent.is_dir()), Path("."))
@@ -137,7 +137,7 @@ def _by_name(names: Sequence[str], split: Mapping[str, Sequence[str]], root: Pat
 def _by_share(names: Sequence[str], shares: Sequence[float], seed: int, root: Path, kind: str) -> dict[str, list[str]]:
     if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
         raise InputError(f"data.split {list(shares)} must be three shares of train, val and test that sum to 1")
-    # Each requested split gets at least one, whatever its share; training gets the rest.
+    # Each requested split gets at least one, even with a small share; training gets the rest.
     val, test = (max(1, round(share * len(names))) if share else 0 for share in shares[1:])
     train = len(names) - val - test
     if train < (1 if shares[0] else 0):

@@ -10,11 +10,11 @@ from lit_thermal.data.readers.image_triplets import ImageTriplet
 
 
 class UndividedPairs(FolderReader):
-    """Pairs that are published without a split, so that shares or lists divide them; a data set implements `pairs`.
+    """Pairs that are published without a split, so that users give shares or lists; subclasses implement `pairs`.
 
     Args:
         root: folder of the data.
-        split: shares of train, val and test, or the names of each one's images (`GuidedFolder`).
+        split: shares of train, val and test, or lists of the image names of each (`GuidedFolder`).
         split_seed: seed of the random division by shares.
         options: arguments of `FolderReader` and `ImageData`.
     """
@@ -34,5 +34,5 @@ class UndividedPairs(FolderReader):
         """Return the folders of the data set."""
 
     def find(self, split: ImageSplit) -> dict[str, ImageTriplet]:
-        """Return the pairs of a split; "predict" gives the test images if the lists have no such split."""
+        """Return the pairs of a split; "predict" gives the test images if the lists do not contain it."""
         return part_of(self.match(self.pairs()), split, self.split, self.split_seed, self.root)

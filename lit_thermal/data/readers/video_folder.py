@@ -24,9 +24,9 @@ from lit_thermal.errors import InputError
 class VideoFolder(VideoData):
     """Clips on disk: `root/{train,val,test}/CLIP/*.png` or `.tif` of 8 or 16 bit, or one video file per clip.
 
-    The clips are the targets, at the high frame rate; `degradation` and leaving frames out make the input from them.
-    `predict` uses the clips as input, unchanged: those of `root/predict`, else the test clips, else
-    all clips of the root, or the root if it is a clip itself.
+    The clips are the targets, at the high frame rate; the input is made from them by `degradation` and by omitting
+    frames. `predict` uses the clips as input, unchanged: those of `root/predict`, else the test clips, else all clips
+    of the root, or the root if it is a clip itself.
 
     Args:
         root: folder of the data.
@@ -37,23 +37,23 @@ class VideoFolder(VideoData):
         batch_size: training windows per step; validation, test and prediction use 1, since clips may differ in size.
         num_workers: number of processes that read; 0 reads in the training process.
         split: division of a root that contains the clips itself: shares of train, val and test such as [0.8, 0.1, 0.1],
-            or the names of each one's clips, as in {train: ["seq0[1-6]"], val: [seq07], test: [seq08]}.
+            or the names of the clips of each, as in {train: ["seq0[1-6]"], val: [seq07], test: [seq08]}.
         split_seed: seed of the random division by shares.
         degradation: degradation that makes input frames from target frames.
         normalize: mapping of a 16-bit clip's counts to [0, 1]: the range of all but isolated dead and hot pixels
             ("robust"), its whole range ("minmax"), 0.1 % to 99.9 % of it ("percentile") or division by 65535 ("full").
-            What lies outside is clipped for the network and put back into what `predict` writes. 8 bit is always
-            divided by 255.
+            Values outside of the range are clipped for the network and restored in the output of `predict`. 8-bit clips
+            are always divided by 255.
         augment: whether to flip, rotate and reverse training windows.
         samples_per_epoch: training windows per epoch, drawn from all clips.
         cache_gib: memory in GiB for decoded training clips; the rest is read at each use, which is much faster for
             folders of frames than for videos.
         seed: seed of all random draws.
         name: name of the data set in tables and logs; by default that of the root folder.
-        test_conditions: conditions of the test, with a data loader each; `Complete` is the unchanged data. Conditions
-            of a guide are refused.
-        damaged: policy for unreadable clips: "stop" ends the run at the first one; "skip" reads all frames before the
-            work begins, leaves those clips out, and lists them in the log and in `damaged.json`.
+        test_conditions: conditions of the test, with one data loader each; `Complete` is the unchanged data. Conditions
+            that change a guide are refused.
+        damaged: policy for unreadable clips: "stop" ends the run at the first one; "skip" first reads all frames, then
+            omits those clips and lists them in the log and in `damaged.json`.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class VideoFolder(VideoData):
                 for file in clip.files:
                     check_gray(file)
             else:
-                clip.read(0, 1)  # tells whether it is in colour
+                clip.read(0, 1)  # raises an error if the clip is in colour
             return Source(clip, radiometry)
 
         found = check_files({path.name: path for path in paths}, opened, f"{split} clips of {self.root.name}")

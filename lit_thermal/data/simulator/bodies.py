@@ -1,6 +1,6 @@
 """Moving bodies (people, animals, hot plates) and foreground objects; vehicles are in their own file.
 
-A body is painted around its own origin, the point where it touches the ground (or its centre, if seen from above). Its
+A body is painted around its origin: the point where it touches the ground, or its centre if seen from above. Its
 appearance is drawn when the scene is made, so that painting it at any time needs no random numbers.
 """
 
@@ -13,7 +13,7 @@ from lit_thermal.data.simulator.canvas import Canvas, Colour
 from lit_thermal.data.simulator.scenery import Stage, fence, pole, tree
 
 SKIN = 306.0
-"""Apparent temperature of bare skin in mild air, Kelvin."""
+"""Apparent temperature in Kelvin of bare skin in mild air."""
 
 
 class Shape:
@@ -30,7 +30,7 @@ class Shape:
     bounds: tuple[float, float, float, float]
 
     def paint(self, canvas: Canvas, time: float) -> None:
-        """Paint the body as it looks at `time` (HR frames), with its origin at (0, 0)."""
+        """Paint the body with its appearance at `time` (HR frames) and its origin at (0, 0)."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it looks")
 
 
@@ -56,7 +56,7 @@ class Body:
         nearness: ratio of the body's motion to that of the background when the camera turns or shifts; 1 moves with the
             background.
         is_object: whether the body has a box, a mask and a tag; foreground scenery has none.
-        closeness: fraction of a second camera's baseline by which the body is displaced against the background, from 0
+        closeness: displacement of the body against the background as a fraction of a second camera's baseline, from 0
             at the horizon to 1 at the lower edge of the view.
     """
 
@@ -146,7 +146,7 @@ class Person(Shape):
         radius: float,
         part: str,
     ) -> tuple[float, float]:
-        """Paint two segments from (0, root) and return the end of the second.
+        """Paint a limb of two segments from (0, root) and return the end of the second.
 
         Angles are measured from straight down; lengths and radius are fractions of the height.
         """

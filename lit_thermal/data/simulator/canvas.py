@@ -78,7 +78,7 @@ class Canvas:
         """Blend a surface over the canvas; properties that are None are unchanged, as for marks seen in one view only.
 
         Args:
-            cover: area of a shape, or None if it lies outside the canvas.
+            cover: area of a shape, or None if it is outside the canvas.
             kelvin: temperature, a number or an array of the cover's shape.
             emissivity: emissivity in (0, 1].
             rgb: reflectance in [0, 1], three numbers or an array (3, rows, columns).
@@ -197,7 +197,7 @@ class Canvas:
         return Cover(slice(None), slice(None), np.ones(self.shape, np.float32))
 
     def _window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice] | None:
-        """Return the window of subpixels that a shape within these bounds can touch, or None if it lies outside."""
+        """Return the window of subpixels that a shape within these bounds can touch, or None if it is outside."""
         s = SUPERSAMPLING
         c0 = max(0, int((x0 - self.left) * s) - 1)
         c1 = min(self.shape[1], int((x1 - self.left) * s) + 2)
@@ -214,14 +214,14 @@ def _soft(distance: Array) -> Array:
 
 
 def _overlap(centres: Array, low: float, high: float) -> Array:
-    """Return the share of each subpixel interval around `centres` that lies within [low, high]."""
+    """Return the share of each subpixel interval around `centres` that is within [low, high]."""
     half = 0.5 / SUPERSAMPLING
     share = (np.minimum(centres + half, high) - np.maximum(centres - half, low)) * SUPERSAMPLING
     return np.clip(share, 0, 1)
 
 
 def _comb(centres: Array, first: float, pitch: float, size: float) -> Array:
-    """Return the share of each subpixel within any of the intervals [first + n pitch, first + n pitch + size]."""
+    """Return the share of each subpixel inside the intervals [first + n pitch, first + n pitch + size], for all n."""
     half = 0.5 / SUPERSAMPLING
 
     def below(edge: Array) -> Array:

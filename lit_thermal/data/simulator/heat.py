@@ -15,7 +15,7 @@ Real = NDArray[np.float64]
 
 
 class Pattern(NamedTuple):
-    """A separable pattern, whose value at row y and column x is ``column[y] * row[x]``."""
+    """A separable pattern with the value ``column[y] * row[x]`` at row y and column x."""
 
     column: Real
     row: Real

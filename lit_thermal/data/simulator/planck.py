@@ -52,7 +52,7 @@ def _tables() -> tuple[Array, Array, float, float, Array]:
 
 
 def band_radiance(kelvin: Array) -> Array:
-    """Return the radiance in W / (m2 sr) of black bodies at `kelvin`, for any shape, float32."""
+    """Return the radiance in W / (m2 sr) of black bodies at `kelvin`, an array of any shape, in float32."""
     radiance, slope, *_ = _tables()
     position = (np.asarray(kelvin, np.float32) - np.float32(LOWEST)) * np.float32(1 / _STEP)
     np.clip(position, 0, len(radiance) - 1, out=position)

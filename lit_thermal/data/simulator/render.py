@@ -35,7 +35,7 @@ class Camera:
         shift: displacement (x, y) of its view to the right of and below the thermal view, in HR pixels.
         baseline: displacement (x, y) of a body of closeness 1 against the background, in HR pixels; a body of nearness
             n is displaced by (n - 1) times the baseline more.
-        delay: number of frames by which its picture is taken later.
+        delay: time in frames between the thermal picture and this camera's later picture.
         view: ratio of the width and height of its view to those of the thermal one; the picture is resized to the same
             number of pixels.
         flare: glare in its lens, if any.
@@ -55,7 +55,7 @@ class Truth:
     Attributes:
         kelvin: true temperature (T, H, W) of the surfaces, averaged over each pixel, without camera effects.
         boxes: float32 boxes (T, N, 4), left, top, right and bottom of each object; zeros if it is not visible.
-        masks: bool masks (T, N, H, W), true where the visible part of an object covers more than half of a pixel.
+        masks: bool masks (T, N, H, W), true if the visible part of an object covers more than half of the pixel.
         labels: names of the N objects.
     """
 
@@ -145,7 +145,7 @@ _GHOSTS = ((0.35, 0.05, (0.5, 0.9, 0.6)), (0.8, 0.11, (0.9, 0.6, 0.4)), (1.3, 0.
 
 
 def _glare(flare: Flare, size: tuple[int, int]) -> Array:
-    """Return the light (3, H, W) that a source scatters over the picture."""
+    """Return the light (3, H, W) that a light source scatters over the picture."""
     unit = min(size)
     y, x = ((np.arange(n, dtype=np.float32) + 0.5 - n / 2) / unit for n in size)
     px, py = (share * n / unit for share, n in zip(flare.place, size[::-1], strict=True))
@@ -229,7 +229,8 @@ def _compose(
         background: function that returns the field (C, ...) of frame i, cut by the given crop.
         look: function that returns a body's field (C, ...) from its canvas.
         camera: second camera; None is the thermal camera.
-        shown: index of the only body whose field is used; others are zero but still occlude it. None uses all.
+        shown: index of the only body whose field is used; the fields of others are zero, but they still occlude it.
+            None uses all bodies.
         size: height and width of the view; by default those of the thermal view.
     """
     camera = camera or Camera()
@@ -266,7 +267,7 @@ def _lay(frame: Array, sprite: Array, top: float, left: float) -> None:
     """Composite a premultiplied `sprite` (C + 1, h, w; alpha last) over `frame` (C, H, W) at fractional subpixels."""
     rows, cols = round(top), round(left)
     if abs(top - rows) + abs(left - cols) > 1e-4:
-        # Pad with three empty subpixels on each side, of which (h + 3, w + 3) remain after shifting.
+        # Pad with three empty subpixels on each side; (h + 3, w + 3) subpixels remain after shifting.
         rows, cols = int(np.floor(top)) - 1, int(np.floor(left)) - 1
         sprite = _shift(np.pad(sprite, ((0, 0), (3, 3), (3, 3))), rows + 2 - top, cols + 2 - left)
     height, width = sprite.shape[1:]

@@ -1,9 +1,9 @@
-"""Named pairs of cameras: one behind a beam splitter, and phones with a thermal module, of three severities.
+"""Named camera pairs: one with a beam splitter, and phones with a thermal module at three degrees of misalignment.
 
-The phone is that of 3M-TI, with a thermal camera of 50 x 50 degrees and a visible one of 74 x 59. On a common plane the
-visible picture is tan(37) / tan(25) = 1.62 times as wide and tan(29.5) / tan(25) = 1.21 times as high; it is squeezed
-when the whole picture is resized to the square of the thermal one. All values except the fields of view are our
-estimates for such a phone.
+The phone is the one of 3M-TI: the thermal camera has a field of view of 50 x 50 degrees, the visible camera 74 x 59. On
+a common plane the visible picture is tan(37) / tan(25) = 1.62 times as wide and tan(29.5) / tan(25) = 1.21 times as
+high; it is squeezed when the whole picture is resized to the square of the thermal one. All values except the fields of
+view are our estimates for such a phone.
 """
 
 import math
@@ -74,5 +74,5 @@ FRAMES = 1 + math.ceil(max(rig.delay for rig in RIGS.values()))
 
 
 def margin(size: int) -> int:
-    """Return the margin of these scenes in pixels, for a view of `size` pixels."""
+    """Return the margin in pixels that scenes need for this rig, for a view of `size` pixels."""
     return math.ceil(max(size * ((max(rig.view) - 1) / 2 + rig.pointing) for rig in RIGS.values())) + 1

@@ -34,7 +34,7 @@ class Scenario:
     Attributes:
         speed: minimum and maximum speed of bodies over the image, as fractions of `max_speed`.
         pan: minimum and maximum speed of the camera, if it moves, as fractions of `max_speed`.
-        still: probability that the camera stands still.
+        still: probability that the camera does not move.
         bodies: minimum and maximum number of moving bodies.
         sources: minimum and maximum number of heat sources on surfaces that switch during the clip.
         hot: minimum and maximum extra temperature of bodies in Kelvin.
@@ -114,7 +114,7 @@ def make_scene(
         size: size of a frame in HR pixels, one number or (height, width); sides are at least 16.
         frames: number of frames; the camera's motion is planned for times 0 to frames - 1.
         scenario: name of the scenario, one of `SCENARIOS`.
-        max_speed: maximum speed over the image in HR pixels per frame, of which scenarios use fractions.
+        max_speed: maximum speed over the image in HR pixels per frame; scenarios use fractions of it.
         visible: also paint colours, for `render_visible`. The thermal scene does not depend on this.
         margin: width of extra background around all frames in HR pixels, for the view of a second camera. The place is
             laid out over the margin too, so that another margin gives another scene.
@@ -179,7 +179,7 @@ def _direction(rng: Generator) -> tuple[float, float]:
 
 
 def _draw_pan(rng: Generator, kind: Scenario, max_speed: float, frames: int) -> Pan:
-    """Draw the camera's motion, whose speed changes by up to 30 % over the clip and never exceeds its limit."""
+    """Draw the camera's motion; its speed changes by up to 30 % over the clip and never exceeds the limit."""
     x, y = _direction(rng)
     still = rng.random() < kind.still
     speed = 0.0 if still else float(rng.uniform(*kind.pan)) * max_speed

@@ -76,7 +76,7 @@ def sky(s: Stage, horizon: float) -> None:
 
 
 def ground(s: Stage, horizon: float, kelvin: float, rough: float, base: Colour, kind: Kind = "soil") -> None:
-    """Paint a plane from `horizon` to the lower edge, whose grain becomes coarser towards the viewer."""
+    """Paint a plane from `horizon` to the lower edge, with a grain that becomes coarser towards the viewer."""
     c = s.canvas
     cover = c.box(c.left, horizon, c.right, c.bottom)
     if cover is None:
@@ -103,7 +103,7 @@ def band(
 ) -> Cover | None:
     """Return the cover of a strip of ground that runs to the vanishing point (x_far, horizon).
 
-    The strip lies between two depths (near first) and is `half` wide on each side of `x_near` at depth 1.
+    The strip extends between two depths (near first); at depth 1 it reaches `half` to each side of `x_near`.
     """
     c = s.canvas
     points = []
@@ -313,7 +313,7 @@ def glyphs(
 
 
 def stamp(c: Canvas, x: float, y: float, alpha: Array) -> Cover | None:
-    """Return a cover with given subpixels, whose upper left corner is at the subpixel nearest to (x, y)."""
+    """Return a cover with the given subpixels and its upper left corner at the subpixel nearest to (x, y)."""
     r0, c0 = round((y - c.top) * SUPERSAMPLING), round((x - c.left) * SUPERSAMPLING)
     r1, c1 = min(r0 + alpha.shape[0], c.shape[0]), min(c0 + alpha.shape[1], c.shape[1])
     top, left = max(r0, 0), max(c0, 0)

@@ -104,7 +104,7 @@ def radiometry(low: float, high: float) -> Radiometry:
 
 
 def surface_radiance(kelvin: Array, emissivity: Array, reflected: float) -> Array:
-    """Return a surface's radiance: emitted with its emissivity, and reflected from a sky at `reflected` K otherwise."""
+    """Return a surface's radiance: emission, by its emissivity, plus the reflection of a sky at `reflected` K."""
     mirror = float(band_radiance(np.array([reflected], np.float32))[0])
     radiance = band_radiance(kelvin)
     radiance -= np.float32(mirror)

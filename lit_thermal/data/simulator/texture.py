@@ -1,4 +1,4 @@
-"""Random textures: tiles that are made once per process, and from which a scene takes random pieces.
+"""Random textures: tiles are made once per process, and each scene uses random crops of them.
 
 A tile is a fixed Gaussian random field of zero mean and unit variance. Making a new one for every scene would cost more
 than the rest of the rendering.
@@ -56,7 +56,7 @@ def texture(rng: Generator, kind: Kind, height: int, width: int) -> Array:
 
 
 def perspective_texture(rng: Generator, kind: Kind, depth: NDArray[np.float64], width: int, centre: float) -> Array:
-    """Return a texture (len(depth), width) on the ground, whose row i is seen at distance `depth[i]`.
+    """Return a texture (len(depth), width) of the ground; row i is at distance `depth[i]`.
 
     Args:
         rng: random generator for the position of the piece.

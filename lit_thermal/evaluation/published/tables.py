@@ -51,11 +51,11 @@ class Protocol:
     text: str
     """Known facts."""
     channel: str
-    """Channel that PSNR and SSIM are measured on."""
+    """Channel on which PSNR and SSIM are measured."""
     notes: str = ""
     """Disagreements of paper and code, missing facts, and their effect on a comparison."""
     same_as: str | None = None
-    """Protocol of this package that measures in the same way, if there is one."""
+    """Equivalent protocol of this package; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def tables_of_sweep(stem: str) -> list[Table]:
 
 
 def method_title(method: str) -> str:
-    """Return the name of a method as its authors write it, by its class; without published tables, the class name."""
+    """Return the published name of a method's class, or the class name if it has no published tables."""
     return next((table.title for table in tables() if table.method == method), method)
 
 
@@ -187,11 +187,11 @@ def _table(entry: Any, content: Mapping[str, Any], protocols: Mapping[str, Proto
     columns = {dataset: tuple(metrics) for dataset, metrics in entry["columns"].items()}
     for metric in (metric for metrics in columns.values() for metric in metrics):
         if metric not in CATALOGUE:
-            raise InputError(f"{where}, columns: {metric!r} is no metric; the metrics are {', '.join(CATALOGUE)}")
+            raise InputError(f"{where}, columns: {metric!r} is not a metric; the metrics are {', '.join(CATALOGUE)}")
     rows = tuple(_row(row, columns, where) for row in entry["rows"])
     names = [row.name for row in rows]
     if len(set(names)) < len(names):
-        raise InputError(f"{where}, rows: two rows have one name; they are {_listed(rows)}")
+        raise InputError(f"{where}, rows: two rows have the same name; they are {_listed(rows)}")
     reference = entry.get("reference")
     if reference is not None and reference not in names:
         raise InputError(f"{where}: reference {reference!r} is none of the rows {_listed(rows)}")
@@ -233,7 +233,7 @@ def _number(text: str, where: str) -> Number:
         return Number(None, text)
     found = _NUMBER.fullmatch(text)
     if found is None or float(found[1]) > LARGEST:
-        raise InputError(f"{where}: {text[:60]!r} is no number; write {NOT_PRINTED!r} for a value that is not printed")
+        raise InputError(f"{where}: {text[:60]!r} is not a number; write {NOT_PRINTED!r} if a value is not printed")
     return Number(float(found[1]), text)
 
 

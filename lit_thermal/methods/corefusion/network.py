@@ -45,7 +45,7 @@ class CoReFusionNetwork(nn.Module):
         decoder_channels: channels of the decoder blocks, the deepest first; each block doubles the resolution. If the
             deepest stride needs fewer blocks, the last entries are used.
         head: `direct` gives the activation of the last convolution (paper); `residual` adds that convolution,
-            initialised to zero, to the enlarged input (to middle gray where there is none).
+            initialised to zero, to the enlarged input, or to middle gray if the input is missing.
         activation: output activation of the direct head (paper: Tanh). Outputs of Sigmoid and ReLU in [0, 1] are mapped
             to [-1, 1] with black at -1.
 
@@ -90,7 +90,7 @@ class CoReFusionNetwork(nn.Module):
                 f"{self.stride}"
             )
         widths = [thermal[self.stride], *decoder_channels[len(decoder_channels) - steps :]]
-        # A decoder block takes the skip whose stride equals its output stride, if there is one.
+        # A decoder block takes the skip with the stride of its output, if such a skip exists.
         finer = [self.stride >> step for step in range(1, steps + 1)]
         skips = [thermal[stride] if stride in self.strides else 0 for stride in finer]
         self.decoder = nn.ModuleList(

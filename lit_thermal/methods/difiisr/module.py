@@ -181,7 +181,7 @@ class DifIISR(SuperResolver):
         """Return the inputs in [-1, 1].
 
         Raises:
-            InputError: the batch holds clips.
+            InputError: the batch contains clips.
         """
         need(batch, "lr", by="DifIISR")
         if batch["lr"].ndim != 4:
@@ -189,7 +189,7 @@ class DifIISR(SuperResolver):
         return 2 * batch["lr"] - 1
 
     def _draw(self, batch: Batch, drawing: Drawing) -> Tensor:
-        """Restore a batch in one way: average its drawings."""
+        """Restore a batch with one setting: the average of its samples."""
         need(batch, "lr", "name", by="DifIISR")
         with _plain_tensors():
             encoded = self.network.encode_condition(self._images(batch).clone())
@@ -222,7 +222,7 @@ class DifIISR(SuperResolver):
 
 @contextmanager
 def _plain_tensors() -> Iterator[None]:
-    """Leave inference mode, whose tensors guidance cannot take gradients through, without recording a graph."""
+    """Leave inference mode, since guidance needs gradients of its tensors, without recording a graph."""
     # The order matters: leaving inference mode switches gradients on.
     with torch.inference_mode(False), torch.no_grad():
         yield

@@ -65,7 +65,7 @@ class DifIISRNetwork(nn.Module):
         return self.condition_from_latent(lr, self.first_stage.encode(large))
 
     def condition_from_latent(self, lr: Tensor, y: Tensor) -> EncodedCondition:
-        """Encode inputs whose enlarged images have the known latent y, for example from the same first stage."""
+        """Encode inputs, given the latent y of their enlarged images, for example from the same first stage."""
         return EncodedCondition(lr, y, self.condition(lr, (y.shape[-2], y.shape[-1])))
 
     def forward(self, x: Tensor, t: Tensor, encoded: EncodedCondition) -> Tensor:
@@ -83,7 +83,7 @@ class DifIISRNetwork(nn.Module):
         return self.schedule.clean(output, x, encoded.y, t, self.prediction)
 
     def clip(self, estimate: Tensor) -> Tensor:
-        """Clip a clean latent to [-1, 1] if latents are made of pixels; otherwise return it unchanged."""
+        """Clip a clean latent to [-1, 1] if the latent consists of pixels; otherwise return it unchanged."""
         return estimate.clamp(-1, 1) if self.first_stage.bounded else estimate
 
     def estimate(self, x: Tensor, t: Tensor, encoded: EncodedCondition) -> Tensor:

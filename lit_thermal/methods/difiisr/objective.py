@@ -34,8 +34,8 @@ class Example(NamedTuple):
 class Objective(ABC):
     """Base of the training objectives, which compute the loss terms of a batch.
 
-    An objective is not an `nn.Module`: its state serves training only, and a checkpoint keeps it apart from the model's
-    weights.
+    An objective is not an `nn.Module`: its state is needed only in training, and a checkpoint stores it separately from
+    the model's weights.
     """
 
     @abstractmethod
@@ -50,7 +50,7 @@ class Objective(ABC):
         """
 
     def begin(self, network: DifIISRNetwork) -> None:  # noqa: B027 - most objectives have nothing to prepare
-        """Prepare for training from the network's present weights; called once before the first step of a `fit`."""
+        """Prepare for training with the network's current weights; called once before the first step of a `fit`."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a resumed training needs."""
@@ -148,14 +148,14 @@ class Distillation(Objective):
     - `inverse`: its output for z* at index 0, compared with the start of the chain, which it learns to invert;
     - `truth`: its single step from the inverse of the target's latent, compared with that latent.
 
-    All inputs of the student are scaled as at the last index, even if the index is 0. In a guided iteration z* is moved
-    at index 0, down the guided loss whatever the sign of the guidance; the resulting target of the student is then
-    moved at the last index, in the direction that the sign gives.
+    All inputs of the student are scaled as at the last index, even if the index is 0. In a guided iteration, z* first
+    takes a step at index 0 that decreases the guided loss, regardless of the sign of the guidance. The resulting target
+    of the student is then shifted at the last index, in the direction given by the sign.
 
     Args:
         teacher: file of a denoiser's weights in the released layout (`resshift_realsrx4_s15_v1.pth` of ResShift's
-            release v2.0), from which teacher and student start, whatever weights the student had. Without a file, the
-            teacher is a copy of the network when training begins, whose weights `--from` gives.
+            release v2.0), from which teacher and student start; earlier weights of the student are replaced. Without a
+            file, the teacher is a copy of the network at the beginning of training, with weights from `--from`.
         inverse_weight: weight of the term `inverse`.
         truth_weight: weight of the term `truth`.
         teacher_noise: noise that guidance corrects at the end of the teacher's chain: `estimated` converts the estimate
@@ -186,7 +186,7 @@ class Distillation(Objective):
         """Make the teacher, unless a resumed training has restored it.
 
         Raises:
-            InputError: the file cannot be read or holds another network.
+            InputError: the file cannot be read or belongs to another network.
         """
         if self._teacher is None:
             if self.file:
@@ -210,7 +210,7 @@ class Distillation(Objective):
         self._teacher = teacher
 
     def terms(self, network: DifIISRNetwork, example: Example, guidance: Guidance, guided: bool) -> dict[str, Tensor]:
-        """Return `distilled`, `inverse` and `truth`, and `added` if guidance adds to the loss."""
+        """Return the loss terms `distilled`, `inverse` and `truth`, and `added` if guidance adds a term to the loss."""
         assert self._teacher is not None, "begin is called before training"
         schedule, encoded = network.schedule, example.encoded
         teacher = self._teacher.to(encoded.y.device)
@@ -272,7 +272,7 @@ def _as_last(network: DifIISRNetwork, latent: Tensor, first: Tensor, last: Tenso
 
 
 def _copy(network: DifIISRNetwork) -> DifIISRNetwork:
-    """Return a frozen copy that shares the first stage."""
+    """Return a frozen copy of the network that shares its first stage."""
     shared = {id(network.first_stage): network.first_stage}
     return deepcopy(network, shared).requires_grad_(False).eval()
 
@@ -286,7 +286,7 @@ def _load(unet: SwinUNet, path: Path) -> None:
     """Load a denoiser's weights from a file in the released layout.
 
     Raises:
-        InputError: the file does not exist, or holds a different network.
+        InputError: the file does not exist, or belongs to a different network.
     """
     if not is_plain(path):
         raise InputError(

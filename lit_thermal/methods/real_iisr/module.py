@@ -55,7 +55,7 @@ class RealIISR(SuperResolver):
     The tokenizer comes from `tokenizer_weights` or from a checkpoint. If neither is given, the callback
     `TokenizerFirst` trains it in the first steps of a training; the remaining steps train the transformer.
 
-    The paper and the released code differ. The defaults follow the paper where it is specific. The released code
+    The paper and the released code differ. The defaults follow the paper wherever it gives details. The released code
     decodes the likeliest tokens (`decoding: argmax`), through which no gradient reaches the transformer, so that the
     order loss and the pixel error train only the encoders, the guidance and the codebook. The paper intends them to
     train the prediction, and by default they do, with a straight-through gradient through the likeliest tokens

@@ -1,4 +1,4 @@
-"""The tokenizer of Real-IISR as a LightningModule of its own, and the loading of its weights."""
+"""The tokenizer of Real-IISR as a separate LightningModule, and the loading of its weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -128,8 +128,8 @@ def reconstruct(tokenizer: MultiScaleVQVAE, images: Tensor) -> Tensor:
 def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
     """Load the weights of a file: a checkpoint of `RealIISRTokenizer` or `RealIISR`, or a published file.
 
-    Published files are VQVAE.pth of VARSR, whose tokenizer is stored under `trainer` and `vae_local`, and that of VAR,
-    a plain state dict.
+    Published files are VQVAE.pth of VARSR, with the tokenizer under `trainer` and `vae_local`, and the file of VAR, a
+    plain state dict.
 
     Raises:
         InputError: the file does not exist or cannot be read, or its tokenizer has other scales or layers.
@@ -177,10 +177,10 @@ def load_tokenizer(tokenizer: MultiScaleVQVAE, path: Path) -> None:
 
 
 def check_scales(tokenizer: MultiScaleVQVAE, made: dict[str, Any] | None, source: str) -> None:
-    """Refuse a checkpoint whose token maps have other sides, which no weight's shape reveals.
+    """Refuse a checkpoint with token maps of other sizes, since the shapes of its weights do not show them.
 
     Args:
-        tokenizer: tokenizer that is to get the weights.
+        tokenizer: tokenizer that will receive the weights.
         made: class path and arguments of the model that the checkpoint records, if any.
         source: name of the checkpoint in the error message.
 

@@ -40,12 +40,12 @@ class ThreeMTI(SuperResolver):
     Args:
         scale: how many times wider and higher the result is.
         base: UNet and autoencoder to start from, pretrained by default.
-        attention: block by which the views exchange information in the UNet.
+        attention: block that exchanges information between the views in the UNet.
         skip: skip connections of the thermal view from the autoencoder's encoder to its decoder.
-        prompt: text prompt that the UNet is conditioned on.
+        prompt: text prompt that conditions the UNet.
         latent: mean of the autoencoder's posterior, or a sample of it.
-        timestep: diffusion timestep that a degraded latent is assumed to be at, from 0 to 999.
-        train: weights to train: `lora`, `lora_and_unet` or `all`; a checkpoint holds only the trained weights.
+        timestep: assumed diffusion timestep of a degraded latent, from 0 to 999.
+        train: weights to train: `lora`, `lora_and_unet` or `all`; a checkpoint contains only the trained weights.
         unet_rank: rank of LoRA in the UNet.
         vae_rank: rank of LoRA in the decoder and the skips.
         upsampling: bilinear enlargement to the size of the result, `direct` or in two steps (`two_step`) by way of
@@ -195,7 +195,7 @@ def _thermal(image: Tensor) -> Tensor:
 
 
 def _leave_out(model: nn.Module, frozen: set[str]) -> None:
-    """Exclude frozen parameters from a model's state dict, and ignore them as missing keys when one is loaded."""
+    """Exclude frozen parameters from a model's state dict, and do not report them as missing when one is loaded."""
 
     def prune(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
         for name in frozen:

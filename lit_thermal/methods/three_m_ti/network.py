@@ -18,7 +18,7 @@ from lit_thermal.networks.view_autoencoder import Latent, ViewAutoencoder
 
 TRAINING_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
-"""First and last beta of Stable Diffusion's schedule, in which the square roots of the betas grow linearly."""
+"""First and last beta of Stable Diffusion's schedule; the square roots of the betas grow linearly."""
 
 
 class ThreeMTINetwork(nn.Module):
@@ -30,7 +30,7 @@ class ThreeMTINetwork(nn.Module):
 
     Args:
         base: UNet and autoencoder to start from.
-        attention: block by which the views exchange information in the UNet.
+        attention: block that exchanges information between the views in the UNet.
         skip: makes the skip connections of the thermal view from the widths of the encoder and the decoder.
         latent: mean of the autoencoder's posterior, or a sample of it.
         timestep: diffusion timestep that a degraded latent is assumed to be at, from 0 to 999.
@@ -55,11 +55,11 @@ class ThreeMTINetwork(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= timestep < TRAINING_STEPS:
-            raise InputError(f"model.timestep is {timestep} and must lie from 0 to {TRAINING_STEPS - 1}")
+            raise InputError(f"model.timestep is {timestep} and must be from 0 to {TRAINING_STEPS - 1}")
         if train != "all" and not base.has_files:
             raise InputError(
-                f"model.train is {train!r}, whose checkpoints leave out what is not trained, and the random weights of "
-                f"{type(base).__name__} could be had from nowhere else: give SDTurbo by model.base, or set model.train "
+                f"model.train is {train!r}, whose checkpoints omit frozen weights, and the random weights of "
+                f"{type(base).__name__} could not be restored: give SDTurbo by model.base, or set model.train "
                 "to all"
             )
         # Frozen weights are not in the checkpoint, so they are loaded from their own files each time.
@@ -106,7 +106,7 @@ class ThreeMTINetwork(nn.Module):
         self.views.set(count, present)
         z, taps = self.autoencoder.encode(flat, self.views, noise)
         steps = torch.full((len(flat),), self.timestep, device=flat.device)
-        # The embeddings are float32, whatever the precision of the weights.
+        # The embeddings are float32, regardless of the precision of the weights.
         text = prompt.to(z).repeat_interleave(count, 0)
         predicted = self.unet(z, steps, encoder_hidden_states=text).sample.to(z)
         clean = (z - math.sqrt(1 - self.alpha) * predicted) / math.sqrt(self.alpha)

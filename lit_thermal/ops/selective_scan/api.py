@@ -163,7 +163,7 @@ def _choose(backend: str, u: Tensor, A: Tensor, dtype: torch.dtype) -> str:
             except KernelUnavailable as error:
                 reason = str(error)
     if reason:
-        raise InputError(f"selective_scan cannot use back end {backend!r}: {reason}; 'auto' picks one that works")
+        raise InputError(f"selective_scan cannot use back end {backend!r}: {reason}; 'auto' picks an available one")
     return backend
 
 

@@ -17,11 +17,12 @@ from .reference import groups_of, skip_and_gate, step_size
 
 
 def block_rule(lanes: int, length: int, device_type: str) -> tuple[int, int]:
-    """Return the number of steps in a block, a multiple of its chunks, and the number of chunks that run in parallel.
+    """Return the number of steps in a block and the number of its parallel chunks, of which it is a multiple.
 
-    On the CPU a block is as large as fits into the cache. One step is one small operation, whose fixed cost dominates
-    if there are few lanes: chunks then make it larger, at the cost of a second pass over the block. On an accelerator
-    every launch counts, so blocks are as large as memory allows and there are about 2 sqrt(block) sequential steps.
+    On the CPU a block is as large as fits into the cache. One step is one small operation. With few lanes its fixed
+    cost dominates; chunks then make the operation larger, at the cost of a second pass over the block. On an
+    accelerator every launch counts, so blocks are as large as memory allows and there are about 2 sqrt(block)
+    sequential steps.
 
     Args:
         lanes: number of recurrences, batch * D * N.
@@ -105,7 +106,7 @@ def _put(total: Tensor, part: Tensor, begin: int) -> None:
 
 
 class _Scan(torch.autograd.Function):
-    """Recurrence and read-out, without skip and gate: u, step (batch, D, L) to y (batch, D, L) and the last state."""
+    """Recurrence and read-out without skip and gate: u and step (batch, D, L) to y (batch, D, L) and the last state."""
 
     @staticmethod
     def forward(

@@ -37,7 +37,7 @@ def _call(direction: str, dtype: torch.dtype, sizes: dict[str, int], tensors: di
 
 
 def _field(name: str, weight: Tensor) -> str:
-    """Return the field of `Problem` for B, C or their gradients; a constant weight (D, N) has a field of its own."""
+    """Return the field of `Problem` for B, C or their gradients; a constant weight (D, N) has a separate field."""
     return f"{name}_lane" if weight.dim() == 2 else name
 
 

@@ -1,4 +1,4 @@
-"""The selective scan as a plain loop: the reference for all other back ends, and the only one that can be exported.
+"""The selective scan as a plain loop: the reference for the other back ends, and the only one for export.
 
 The formulas and the memory layout are those of state-spaces/mamba (`selective_scan_ref`), with two differences. The
 loop runs in the dtype of its input, so that gradients can be checked in float64. Tensors are unbound once along time,
@@ -54,7 +54,7 @@ def scan_reference(
 ) -> tuple[Tensor, Tensor]:
     """Scan (batch, D, L) step by step; B and C are (D, N) or (batch, G, N, L), and all arguments have the same dtype.
 
-    Several tensors of batch * D * L * N elements are held in memory.
+    Several tensors of batch * D * L * N elements are in memory at a time.
 
     Returns:
         Output (batch, D, L) and last state (batch, D, N).

@@ -25,10 +25,10 @@ def convert(reference: Path, upsampling: str) -> SuperResolver:
     Args:
         reference: file with the state dict of the released network, including the heads.
         upsampling: enlargement of the thermal input. The released code trained with `nearest`; the paper describes
-            `bilinear`, with which its later tables were computed.
+            `bilinear`, which was used for its later tables.
 
     Raises:
-        InputError: the file cannot be read, or its entries are not those of the released network.
+        InputError: the file cannot be read, or its entries differ from those of the released network.
     """
     state = read_state_dict(reference)
     model = build_model(published(upsampling))

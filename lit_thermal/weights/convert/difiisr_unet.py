@@ -13,7 +13,7 @@ BUFFERS = ("attn.relative_position_index", "attn_mask")
 
 
 def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the parameters of a released U-Net, whose names are the same in our network, without its buffers.
+    """Return the parameters of a released U-Net without its buffers; our network uses the same names.
 
     Args:
         state: released state dict, with names without a prefix.

@@ -64,7 +64,7 @@ def copy_released(network: RealIISRNetwork, state: Mapping[str, Tensor], path: P
         path: file of the state dict, used in error messages.
 
     Raises:
-        InputError: a bias of the keys is not zero and would be lost, or the file holds two different quantisers.
+        InputError: a bias of the keys is not zero and would be lost, or the file contains two different quantisers.
     """
     for name, value in state.items():
         if name.endswith(KEY_BIAS) and value.count_nonzero():
@@ -92,7 +92,7 @@ def read_trained(path: Path) -> dict[str, Tensor]:
     """Read the model in a file of the released training code, or a plain state dict, without running code in the file.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or it holds something else.
+        InputError: the file does not exist, cannot be read, or has other contents.
     """
     # Mapped, because the optimizer's state in the same file is twice as large as the model.
     content: Any = read_released(path, mapped=True)

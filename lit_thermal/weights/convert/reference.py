@@ -22,7 +22,7 @@ def read_released(path: Path, mapped: bool = False) -> Any:
         mapped: map tensors from the file and read only those that are used.
 
     Raises:
-        InputError: there is no such file, it cannot be read, it holds other objects, or it is a checkpoint of this
+        InputError: the file does not exist, cannot be read, contains other objects, or it is a checkpoint of this
             package.
     """
     if not is_plain(path):
@@ -42,7 +42,7 @@ def read_state_dict(path: Path, wrapped: bool = False) -> dict[str, Tensor]:
             `_orig_mod.`) from its names.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or it holds something else.
+        InputError: the file does not exist, cannot be read, or has other contents.
     """
     state = read_released(path)
     if wrapped and isinstance(state, dict):
@@ -55,7 +55,7 @@ def plain_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     """Return the content of a file after checking that it is a plain state dict.
 
     Raises:
-        InputError: the content is no state dict.
+        InputError: the content is not a state dict.
     """
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         keys = f" but {', '.join(map(repr, list(content)[:4]))}" if isinstance(content, dict) and content else ""

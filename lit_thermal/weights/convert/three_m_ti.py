@@ -25,8 +25,8 @@ def convert(reference: Path, base: Path) -> SuperResolver:
 
     Args:
         reference: file of the released training code.
-        base: folder of SD-Turbo, or its name on the hub, for the base weights of the autoencoder; the file holds only
-            its LoRA and skips.
+        base: folder of SD-Turbo, or its name on the hub, for the base weights of the autoencoder; the file contains
+            only its LoRA and skips.
 
     Raises:
         InputError: the file cannot be read, its entries are not those of the released networks, or SD-Turbo is not
@@ -68,8 +68,8 @@ def released_names(autoencoder: nn.Module) -> dict[str, str]:
 def published(base: str, unet_rank: int = 16, vae_rank: int = 4) -> dict[str, Any]:
     """Return class path and arguments of the released network, without arguments of the training.
 
-    All arguments that affect the result are given, so that changed defaults do not affect converted weights. The prompt
-    is that of the released code for an image without tags.
+    All arguments that affect the result are included, so that changed defaults do not affect converted weights. The
+    prompt is the one that the released code uses for an image without tags.
 
     Args:
         base: folder of SD-Turbo, or its name on the hub.

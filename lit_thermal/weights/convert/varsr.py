@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 def convert(reference: Path) -> SuperResolver:
     """Build a start model for Real-IISR's training from released weights of VARSR.
 
-    It is a Real-IISR without thermal guidance and with a static codebook, which equals VARSR without its diffusion
-    refiner, so that its state dict holds exactly the weights of VARSR's file. If the file has no tokenizer, the state
-    dict has none either. A Real-IISR that loads these weights initialises all others itself. This includes the position
+    It is a Real-IISR without thermal guidance and with a static codebook, which is VARSR without its diffusion refiner.
+    So its state dict contains exactly the weights of VARSR's file. If the file has no tokenizer, the state dict has
+    none either. A Real-IISR that loads these weights initialises all others itself. This includes the position
     embeddings if guidance is appended to the prefix, because VARSR's prefix has 1025 tokens.
 
     Args:
@@ -38,7 +38,7 @@ def convert(reference: Path) -> SuperResolver:
             with only the state dict of that model.
 
     Raises:
-        InputError: the file cannot be read, or needed entries are missing or have another shape.
+        InputError: the file cannot be read, or required entries are missing or have another shape.
     """
     state = read_trained(reference)
     model = build_model(published())
@@ -77,7 +77,7 @@ def _without_tokenizer(
 
 
 def _log_unused(path: Path, unused: list[str], has_tokenizer: bool) -> None:
-    """Log the unused entries of the file, by the first part of their names, and where the tokenizer comes from."""
+    """Log the unused entries of the file, by the first part of their names, and the source of the tokenizer."""
     counts: dict[str, int] = {}
     for name in unused:
         part = name.split(".")[0]

@@ -130,7 +130,7 @@ def test_the_simulator_can_be_a_part(tmp_path):
     ("changes", "words"),
     [
         ({"prefixes": {}}, "data.parts one and two both have an image '0': set data.prefixes of one"),
-        ({"prefixes": {"three": "c"}}, "data.prefixes names 'three', which is no part; data.parts has one, two"),
+        ({"prefixes": {"three": "c"}}, "data.prefixes names 'three', which is not a part; data.parts has one, two"),
         ({"steps": {"one": {"train": 0}}}, "data.steps.one.train is 0; it must be at least 1"),
         ({"counts": {"two": {"val": -1}}}, "data.counts.two.val is -1; it must be at least 0"),
         ({"side": 20}, "data.side is 20; it must be a multiple of data.scale 8, or 0"),

@@ -138,7 +138,7 @@ def test_unguided():
         ({"train_images": 0}, "data.train_images is 0; it must be at least 1"),
         ({"test_images": -3}, "data.test_images is -3"),
         ({"eval_batch_size": 0}, "data.eval_batch_size is 0"),
-        ({"guide_shift": -1.0}, "data.guide_shift is -1.0; it must lie from 0 to data.size 64"),
+        ({"guide_shift": -1.0}, "data.guide_shift is -1.0; it must be from 0 to data.size 64"),
         (
             {"second_camera": "tablet"},
             "data.second_camera is 'tablet'; must be one of coaxial, phone_light, phone",

@@ -209,12 +209,12 @@ def test_data_take_it_for_training_alone():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Shift(-0.1), "greatest of Shift is -0.1; it must lie from 0 to 1"),
-        (lambda: Scaling(1.2), "smallest of Scaling is 1.2; it must lie from 0.25 to 1"),
-        (lambda: Scaling(0.5, float("nan")), "largest of Scaling is nan; it must lie from 1 to 4"),
+        (lambda: Shift(-0.1), "greatest of Shift is -0.1; it must be from 0 to 1"),
+        (lambda: Scaling(1.2), "smallest of Scaling is 1.2; it must be from 0.25 to 1"),
+        (lambda: Scaling(0.5, float("nan")), "largest of Scaling is nan; it must be from 1 to 4"),
         (lambda: Rotation(181), "degrees of Rotation is 181"),
-        (lambda: Perspective(0.4), "corners of Perspective is 0.4; it must lie from 0 to 0.25"),
-        (lambda: Combined(5), "number of Combined is 5; it must lie from 1 to 4"),
+        (lambda: Perspective(0.4), "corners of Perspective is 0.4; it must be from 0 to 0.25"),
+        (lambda: Combined(5), "number of Combined is 5; it must be from 1 to 4"),
         (lambda: Combined(corners=0.3), "corners of Perspective is 0.3"),
         (lambda: Shift(fill="white"), "fill of Shift is 'white'; must be one of black, reflect"),
     ],

@@ -250,7 +250,7 @@ def test_clips_of_a_folder_have_one_name_each(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     assert list(find_clips(tmp_path)) == ["a9", "a10", "b"]
     (tmp_path / "b.mp4").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds b and b\.mp4, which have one name"):
+    with pytest.raises(InputError, match=r"holds b and b\.mp4, which have the same stem"):
         find_clips(tmp_path)
 
 

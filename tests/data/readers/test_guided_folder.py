@@ -117,7 +117,7 @@ def test_files_of_one_stem_belong_together_and_folders_may_be_spelled_otherwise(
     (batch,) = batches_of(data(tmp_path, "test", lr="X8", guide="vis"))
     assert batch["has_guide"].item() and batch["has_lr"].item()
     save(tmp_path / "test" / "X8" / "a.png", picture(2, 2))
-    fails(data(tmp_path, lr="X8", guide="vis"), "test", "a.bmp and a.png, which have one name")
+    fails(data(tmp_path, lr="X8", guide="vis"), "test", "a.bmp and a.png, which have the same stem")
 
 
 def test_names_that_look_alike_are_alike(tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def test_wrong_clips_are_named(root: Path) -> None:
         file.unlink()
     (root / "train" / "short").rmdir()
     Image.fromarray(np.zeros((40, 44), np.uint8)).save(root / "train" / "clip0" / "004.png")
-    fails(data(root), "fit", r"000\.png is 48x40 of 8 bit and 004\.png is 44x40 of 8 bit")
+    fails(data(root), "fit", r"000\.png is 48x40 with 8 bits and 004\.png is 44x40 with 8 bits")
     whole = root / "train" / "clip0" / "003.png"
     whole.write_bytes(whole.read_bytes()[:200])
     fails(data(root), "fit", r"003\.png cannot be read")
