@@ -19,7 +19,6 @@ from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt
 from lit_thermal.blocks.time_embedding import TimeEmbedding
 from lit_thermal.errors import InputError, check_choice
 
-
 DecoderName = Literal["stages", "shuffle"]
 
 
