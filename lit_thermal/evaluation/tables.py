@@ -96,7 +96,8 @@ def thermal(scores: Scores, dataset: str) -> Table:
     result.title_justify = "left"
     result.add_column("method", overflow="fold")
     for metric in sheet:
-        result.add_column(metric.heading, justify="right")
+        better = " (higher is better)" if metric.direction == "higher" and not metric.on_request else ""
+        result.add_column(metric.heading + better, justify="right")
     for name, found in ((n, f) for n, f in [*((n, methods[n]["all"]) for n in shown), *own.items()]):
         cells = [metric.written(found[metric.name]) if metric.name in found else "" for metric in sheet]
         result.add_row(_bold(name, name == scores.methods[0]), *cells)
