@@ -51,7 +51,7 @@ def read_file(path: Path, what: str = "weights", advice: str = "", mapped: bool 
             # files of old torch versions cannot be memory-mapped
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and archive)
         except pickle.UnpicklingError as error:
-            if "Unsupported global" not in str(error):
+            if "unsupported global" not in str(error).lower():  # in capitals for blocked modules such as os
                 raise
             raise InputError(
                 f"{path} holds more than tensors and plain values and is refused, because loading it could run code; "

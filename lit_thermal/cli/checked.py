@@ -57,11 +57,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a config file.
 
     Raises:
-        InputError: the file cannot be read, is not YAML, or is not a mapping.
+        InputError: the file cannot be read, is not YAML, is empty, or is not a mapping.
     """
     tree = plain_yaml.read(path)
     if tree is None:
-        return {}
+        raise InputError(f"{path} holds no keys and values: write some, or leave the file out")
     if not isinstance(tree, dict):
         raise InputError(f"{path} holds {type(tree).__name__} {str(tree)[:40]!r} where keys and values are expected")
     return tree

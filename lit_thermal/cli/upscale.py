@@ -1,6 +1,5 @@
 """The verb `upscale`: restore a video or a folder of frames with a trained model."""
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -13,14 +12,17 @@ from lit_thermal.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_FPS = 100_000
+"""Largest frame rate; FFmpeg stores it as a fraction of 32-bit integers."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Restore one input; return the exit code."""
     arguments = _parser().parse_args(argv)
     if arguments.tile is not None and not 0 <= arguments.overlap < arguments.tile:
         raise InputError(f"--overlap {arguments.overlap} must be at least 0 and below --tile {arguments.tile}")
-    if arguments.fps is not None and not 0 < arguments.fps < math.inf:
-        raise InputError(f"--fps {arguments.fps} must be a number above 0")
+    if arguments.fps is not None and not 0 < arguments.fps <= MOST_FPS:
+        raise InputError(f"--fps {arguments.fps} must be a number above 0, at most {MOST_FPS:,}")
     from lit_thermal.inference.upscale import check_model, open_input, upscale
     from lit_thermal.weights import load_model
 

@@ -1,11 +1,13 @@
 """Comparators: published networks and methods of this package, which enlarge gray images through one interface."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lit_thermal.batch import Batch
 from lit_thermal.errors import InputError
 from lit_thermal.files import is_plain
 from lit_thermal.methods.base import SuperResolver
@@ -25,11 +27,16 @@ class Comparator:
         self.network, self.scale, self.name = network, scale, name
 
     @torch.inference_mode()
-    def __call__(self, lr: Tensor) -> Tensor:
-        """Enlarge (B, 1, h, w) in [0, 1] to (B, 1, scale * h, scale * w) in [0, 1]."""
-        return self.restore(lr).float().clamp(0, 1)
+    def __call__(self, lr: Tensor, names: Sequence[str]) -> Tensor:
+        """Enlarge (B, 1, h, w) in [0, 1] to (B, 1, scale * h, scale * w) in [0, 1].
 
-    def restore(self, lr: Tensor) -> Tensor:
+        Args:
+            lr: images to enlarge.
+            names: name of each image, which determines its noise in methods that draw noise.
+        """
+        return self.restore(lr, names).float().clamp(0, 1)
+
+    def restore(self, lr: Tensor, names: Sequence[str]) -> Tensor:
         """Enlarge images without clipping; implemented by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} has no `restore`")
 
@@ -41,7 +48,7 @@ class SpandrelComparator(Comparator):
         super().__init__(descriptor.model.to(device).eval(), descriptor.scale, descriptor.architecture.name)
         self.descriptor = descriptor
 
-    def restore(self, lr: Tensor) -> Tensor:
+    def restore(self, lr: Tensor, names: Sequence[str]) -> Tensor:
         """Enlarge the images one by one, with the padding that the architecture needs."""
         images = (self.descriptor(image[None].expand(-1, self.descriptor.input_channels, -1, -1)) for image in lr)
         return torch.cat([image.mean(dim=1, keepdim=True) for image in images])
@@ -54,12 +61,13 @@ class MethodComparator(Comparator):
         super().__init__(method.to(device).eval(), method.scale, type(method).__name__)
         self.method = method
 
-    def restore(self, lr: Tensor) -> Tensor:
+    def restore(self, lr: Tensor, names: Sequence[str]) -> Tensor:
         """Restore images as `predict` does."""
         count, (height, width) = len(lr), lr.shape[-2:]
         present = torch.ones(count, dtype=torch.bool, device=lr.device)
         guide = lr.new_zeros(count, 3, self.scale * height, self.scale * width)
-        return self.method.restore({"lr": lr, "guide": guide, "has_lr": present, "has_guide": ~present})
+        batch: Batch = {"lr": lr, "name": list(names), "guide": guide, "has_lr": present, "has_guide": ~present}
+        return self.method.restore(batch)
 
 
 def load_comparator(path: Path, device: torch.device) -> Comparator:

@@ -143,4 +143,4 @@ def _restored(comparator: Comparator, piece: Piece, device: torch.device) -> Ten
     near = piece.lr.shape[1]
     weights = (1 - (piece.times[0, :, None] - torch.arange(near)).abs()).clamp(min=0)
     blended = torch.einsum("tx,xchw->tchw", weights, piece.lr[0].clamp(0, 1))
-    return torch.cat([comparator(frame[None].to(device)) for frame in blended])[None]
+    return torch.cat([comparator(frame[None].to(device), [piece.name]) for frame in blended])[None]

@@ -64,6 +64,13 @@ def test_encodings(run, folder):
     refused(run("fit", "-c", "bad.yaml"), "byte 0xe9 in line 2", folder)
 
 
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "null\n"])
+def test_a_config_without_keys(text, run, folder):
+    (folder / "empty.yaml").write_text(text)
+    refused = run("fit", "-c", "toy.yaml", "-c", "empty.yaml")
+    assert refused.code == 2 and "error: empty.yaml holds no keys and values" in refused.err, refused.err
+
+
 def test_a_folder_and_a_pipe_are_no_config(run, folder):
     refused(run("fit", "-c", "."), ". is a folder", folder)
     os.mkfifo(folder / "pipe.yaml")

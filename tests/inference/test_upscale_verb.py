@@ -140,6 +140,7 @@ def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkey
         (["--fps", "0"], "above 0"),
         (["--fps", "nan"], "above 0"),
         (["--fps", "inf"], "above 0"),
+        (["--fps", "1e300"], "at most 100,000"),
         (["--device", "cuda:77"], "cannot be used on this machine"),
         (["--device", "warp"], "cannot be used on this machine"),
         (["--temporal", "2"], "no option --temporal"),

@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule
 import lit_thermal.experiments
 import lit_thermal.methods
 from lit_thermal.cli.dispatch import main
+from lit_thermal.inference.comparators import MethodComparator
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.weights.checkpoint import build_model
 
@@ -70,3 +71,14 @@ def test_restoring_never_reads_the_target(method):
     assert result.shape == batch["hr"].shape and result.dtype == torch.float32
     assert result.isfinite().all() and result.min() >= 0 and result.max() <= 1
     assert torch.equal(result, restored(model, batch | {"hr": torch.full_like(batch["hr"], torch.nan)}))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_image_method_is_a_comparator(method):
+    model, batch = built(method)
+    if hasattr(model, "temporal_scales"):
+        pytest.skip("restores whole videos")
+    result = MethodComparator(model, torch.device("cpu"))(batch["lr"], batch["name"])
+    assert result.shape == batch["hr"].shape and result.isfinite().all()
+    if "guide" not in batch:
+        assert torch.equal(result, restored(model, batch))

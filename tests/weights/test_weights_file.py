@@ -1,5 +1,6 @@
 """Files of weights: damaged ones are refused or load with equal weights, whatever is flipped, cut or declared."""
 
+import os
 import random
 import re
 import zipfile
@@ -208,6 +209,28 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"a\.ckpt cannot be written \(.*\): make room or choose another place"):
         save_file(checkpoint(), path)
     assert path.read_bytes() == whole and [p.name for p in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+class Runs:
+    """A pickle of this calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("function", [os.system, eval, nn.Linear, Path])
+def test_more_than_tensors_is_refused_as_such(function, zipped, tmp_path):
+    ran = tmp_path / "ran"
+    arguments = {os.system: [f"touch {ran}"], eval: [f"open({str(ran)!r}, 'w')"], nn.Linear: [1, 1], Path: [str(ran)]}
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": Runs(function, *arguments[function])}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="holds more than tensors and plain values and is refused"):
+        read_values(path)
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("name", ["none.pth", "x" * 300 + ".pth", "x" * 300 + ".safetensors", "a\0.pth"])
