@@ -49,8 +49,8 @@ def optical_flow(
     for one, two in reversed(pyramid):
         size = one.shape[-2:]
         if flow.shape[-2:] != size:
-            factors = flow.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]]).view(1, 2, 1, 1)
-            flow = F.interpolate(flow, size=size, mode="bilinear", align_corners=False) * factors
+            right, down = F.interpolate(flow, size=size, mode="bilinear", align_corners=False).unbind(1)
+            flow = torch.stack([right * (size[1] / flow.shape[-1]), down * (size[0] / flow.shape[-2])], dim=1)
         flow = _matched(one, two, flow, radius, window, smoothness)
         for _ in range(refinements):
             flow = _smoothed(_least_squares(one, two, flow, window))
@@ -93,7 +93,7 @@ def _matched(one: Tensor, two: Tensor, flow: Tensor, radius: int, window: int, s
     best = best_cost = None
     for down in range(-radius, radius + 1):
         for right in range(-radius, radius + 1):
-            moved = flow + flow.new_tensor([right, down]).view(1, 2, 1, 1)
+            moved = torch.stack([flow[:, 0] + right, flow[:, 1] + down], dim=1)
             cost = _over_window((one - sample_at(two, moved)).abs(), window)
             cost = cost + smoothness * (abs(right) + abs(down))
             if best is None or best_cost is None:
