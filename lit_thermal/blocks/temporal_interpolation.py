@@ -96,7 +96,8 @@ class TemporalInterpolation(nn.Module, ABC):
 def blend(frames: Tensor, tau: Tensor) -> Tensor:
     """Blend the two neighbouring frames of (B, X, C, h, w) linearly at times (T,): (B, T, C, h, w)."""
     weights = _hats(tau.cpu().double(), frames.shape[1]).to(frames, non_blocking=True)
-    return torch.einsum("ix,bxchw->bichw", weights, frames)
+    with torch.autocast(frames.device.type, enabled=False):  # the base image keeps more than 8 bits
+        return torch.einsum("ix,bxchw->bichw", weights, frames)
 
 
 def _hats(tau: Tensor, frames: int) -> Tensor:

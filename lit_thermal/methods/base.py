@@ -1,6 +1,6 @@
 """Base of all super-resolution methods: restoring, measuring, the optimizer and the records of a checkpoint."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,6 @@ class SuperResolver(LightningModule):
         if given != self.scale:
             raise InputError(f"model.scale is {self.scale} and data.scale is {given}; give both the same")
         check_target_sizes(self.trainer.datamodule, stage, bool(self.trainer.limit_val_batches))  # type: ignore[attr-defined]
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch to the device, except for the times of clips: on the CPU they are read without waiting."""
-        if not isinstance(batch, Mapping):
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        times = {key: value for key, value in batch.items() if key in ("lr_time", "hr_time")}
-        others = {key: value for key, value in batch.items() if key not in times}
-        return super().transfer_batch_to_device(others, device, dataloader_idx) | times
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore the thermal images or clips of a batch; never reads `hr`.

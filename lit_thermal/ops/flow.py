@@ -134,6 +134,13 @@ def _gradient(image: Tensor) -> tuple[Tensor, Tensor]:
 def _smoothed(flow: Tensor) -> Tensor:
     """Filter each component by the median over 3x3 pixels, which removes outliers, then by their mean."""
     padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
-    height, width = flow.shape[-2:]
-    views = [padded[..., y : y + height, x : x + width] for y in range(3) for x in range(3)]
-    return _over_window(torch.stack(views).median(dim=0).values, 3)
+    low, middle, high = _sorted(padded[..., :-2, :], padded[..., 1:-1, :], padded[..., 2:, :])
+    # The median of nine lies in the middle of: largest of the lows, median of the middles, smallest of the highs.
+    lows, middles, highs = (_sorted(x[..., :-2], x[..., 1:-1], x[..., 2:]) for x in (low, middle, high))
+    return _over_window(_sorted(lows[2], middles[1], highs[0])[1], 3)
+
+
+def _sorted(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sort three tensors element by element."""
+    less, more = torch.minimum(a, b), torch.maximum(a, b)
+    return torch.minimum(less, c), torch.maximum(less, torch.minimum(more, c)), torch.maximum(more, c)

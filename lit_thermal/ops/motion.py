@@ -48,9 +48,7 @@ def align(frames: Tensor, tau: Tensor) -> Alignment:
         still = frames.new_zeros(len(frames), len(tau), 1, 2, *frames.shape[-2:])
         return compared(frames, still, tau)
     forward, backward = _flows(frames)
-    velocity = _velocity(
-        frames[:, before], frames[:, after], forward[:, before], backward[:, before], share.to(frames)
-    )
+    velocity = _velocity(frames[:, before], frames[:, after], forward[:, before], backward[:, before], share.to(frames))
     part = share.to(frames).view(1, -1, 1, 1, 1)
     to_before, to_after = -part * velocity, (1 - part) * velocity
     # At a frame's own time the flow from this frame is exact and nothing is to be chosen.
@@ -118,13 +116,17 @@ def _velocity(one: Tensor, two: Tensor, forward: Tensor, backward: Tensor, share
     mean = (forward - backward) / 2
     ahead = _sampled_each(forward, -part * mean)
     back = -_sampled_each(backward, (1 - part) * mean)
-    candidates = torch.stack([(ahead + back) / 2, ahead, back, torch.zeros_like(mean)])
-    costs = []
-    for candidate in candidates:
-        difference = _sampled_each(one, -part * candidate) - _sampled_each(two, (1 - part) * candidate)
-        costs.append(_locally(difference))
-    best = torch.stack(costs).argmin(dim=0, keepdim=True).expand(-1, -1, -1, 2, -1, -1)
-    return candidates.gather(0, best)[0]
+    best = (ahead + back) / 2
+    lowest = _mismatch(one, two, best, part)
+    for candidate in (ahead, back, torch.zeros_like(mean)):
+        cost = _mismatch(one, two, candidate, part)
+        best, lowest = torch.where(cost < lowest, candidate, best), torch.minimum(cost, lowest)
+    return best
+
+
+def _mismatch(one: Tensor, two: Tensor, velocity: Tensor, part: Tensor) -> Tensor:
+    """Return the local difference (B, T, 1, h, w) of two frames that are warped to the times between them."""
+    return _locally(_sampled_each(one, -part * velocity) - _sampled_each(two, (1 - part) * velocity))
 
 
 def _followed(place: Tensor, flow: Tensor) -> Tensor:

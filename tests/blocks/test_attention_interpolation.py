@@ -86,7 +86,7 @@ def test_gradients_are_those_of_the_definition():
     frames = torch.rand(1, 3, 1, 3, 4)
     tau, embedded = torch.tensor([0.5, 1.0]), torch.zeros(2, 6)
     assert torch.autograd.gradcheck(
-        lambda x: made.interpolate(x, frames, frames.double(), tau, embedded)[0], (features,), atol=1e-4, rtol=1e-3
+        lambda x: made.interpolate(x, frames, frames.double(), tau, embedded)[0], (features,), fast_mode=True
     )
 
 

@@ -219,7 +219,9 @@ def test_frames_without_confidence_and_places_outside_add_nothing():
     nothing = torch.zeros_like(found.errors)
     assert (innovations(frames, found, nothing, 2) == 0).all()
     far = given(frames, torch.tensor([[[0.0, 0.0], [9.0, 0.0]]]), torch.tensor([0.0]))
-    alone = innovations(frames[:, :1], given(frames[:, :1], torch.zeros(1, 1, 2), torch.tensor([0.0])), nothing[:, :, :1] + 1, 2)
+    alone = innovations(
+        frames[:, :1], given(frames[:, :1], torch.zeros(1, 1, 2), torch.tensor([0.0])), nothing[:, :, :1] + 1, 2
+    )
     assert torch.equal(innovations(frames, far, nothing + 1, 2), alone)
 
 

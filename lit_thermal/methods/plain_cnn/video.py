@@ -72,7 +72,12 @@ class PlainVideoCNN(SuperResolver):
         before = (tau + 1e-4).floor().long()
         places = (before[:, None] + torch.arange(-1, 3, device=tau.device)).clamp(0, last)  # (T', 4)
         stacked = lr.squeeze(2)[:, places.to(lr.device, non_blocking=True)]
-        phase = (tau - before).clamp(0, 1).to(lr, non_blocking=True)[None, :, None, None, None].expand(len(lr), -1, 1, *lr.shape[-2:])
+        phase = (
+            (tau - before)
+            .clamp(0, 1)
+            .to(lr, non_blocking=True)[None, :, None, None, None]
+            .expand(len(lr), -1, 1, *lr.shape[-2:])
+        )
         blended = blend(lr, tau)
         size = (lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)
         base = resize(blended, size, a=-0.5)

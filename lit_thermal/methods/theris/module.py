@@ -112,7 +112,8 @@ class THERIS(SuperResolver):
         need(batch, "lr", "hr", "hr_time", by="THERIS")
         tau = common_times(batch)
         finest = temporal_scale(tau, self.temporal_scales[0], batch["lr"].shape[1])
-        scale = self.temporal_scales[int(torch.randint(len(self.temporal_scales), ()))]
+        scales = self.temporal_scales
+        scale = scales[0] if len(scales) == 1 else scales[int(torch.randint(len(scales), ()))]
         if finest % scale:
             raise InputError(
                 f"the data has {finest} steps per input frame, which temporal_scales {list(self.temporal_scales)} "
