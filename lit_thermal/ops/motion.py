@@ -220,7 +220,9 @@ def innovations(frames: Tensor, found: Alignment, confidence: Tensor, phases: in
 
 def taken(x: Tensor, index: Tensor) -> Tensor:
     """Take frame `index[t]` at each time t of (B, T, X, ...): (B, T, ...). The index lies on the device of `x`."""
-    return x[:, torch.arange(x.shape[1], device=x.device), index]
+    times, count = x.shape[1:3]
+    # The gradient of index_select is several times faster than that of x[:, range(times), index].
+    return x.flatten(1, 2).index_select(1, torch.arange(times, device=x.device) * count + index)
 
 
 def sampled(x: Tensor, displacements: Tensor) -> Tensor:
