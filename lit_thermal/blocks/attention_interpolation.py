@@ -113,7 +113,8 @@ class LocalAttentionInterpolation(TemporalInterpolation):
             Aligned features (B, T, X, C, h, w), the share of each frame in the attention over all frames
             (B, T, X, 1, h, w), and the mean displacement (B, T, X, 2, h, w) in pixels, to the right, then down.
         """
-        size = features.shape[-2:]
+        height, width = features.shape[-2:]
+        size = (height, width)
         query = self.match(blend(features, tau).flatten(0, 1)).unflatten(0, (len(features), len(tau)))
         key = self.match(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         with torch.autocast(features.device.type, enabled=False):

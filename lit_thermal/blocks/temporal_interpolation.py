@@ -144,7 +144,7 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
         embedding: width of the time embedding.
         kappa: form of the decay: ``monotone``, ``free`` or ``shared``.
         knots: number of support points of kappa over frequency, at least 2 and at most the number of input frames in
-            training: with more, some knots lie between the frequencies of the clips and are never trained.
+            training; with more, some knots lie between the frequencies of the clips and are never trained.
         initial_kappa: decay before training, greater than 0; near 0 the cosine series rings (15 % overshoot on a step).
         anchor_observed: multiply the decay by sin^2(pi tau), so that input frames are not damped.
     """
