@@ -23,7 +23,7 @@ class PlainVideoCNN(SuperResolver):
     the frames before it are the channels of the input; the result corrects the bicubic enlargement of a linear blend.
 
     Args:
-        scale: how many times wider and higher the result is.
+        scale: factor by which width and height grow.
         temporal_scales: output steps per input frame that the model is trained for.
         window: number of input frames that inference processes at a time.
         width: number of feature channels.
