@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from lit_thermal.ops.motion import Alignment, align, around, compared, innovations, taken, warp_between
@@ -236,3 +237,13 @@ def test_confidence_has_a_gradient():
 def test_taken_frames():
     x = torch.arange(2 * 3 * 4).view(2, 3, 4)
     assert taken(x, torch.tensor([3, 0, 1])).tolist() == [[3, 4, 9], [15, 16, 21]]
+
+
+def test_no_value_is_read():
+    """On tensors without values, as for export; a device would be waited for at each value that is read."""
+    with FakeTensorMode():
+        clip = torch.rand(2, 4, 1, 26, 30)
+        found = align(clip, torch.rand(5) * 3)
+        gained = innovations(clip, found, torch.ones_like(found.errors), 4)
+        assert gained.shape == (2, 5, 32, 26, 30)
+        assert warp_between(torch.rand(2, 4, 1, 52, 60), found).shape == (2, 5, 1, 52, 60)
