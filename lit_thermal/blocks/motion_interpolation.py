@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
-from lit_thermal.ops.flow import sample_at
-from lit_thermal.ops.motion import align, innovations, taken, warp_between
+from lit_thermal.ops.motion import align, around, innovations, sampled, taken, warp_between
 
 
 class MotionAlignedInterpolation(TemporalInterpolation):
@@ -70,38 +69,24 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         """Align features and enlarged frames along the motion and interpolate them; see the base class."""
         self.check(features.shape[1], tau)
         with torch.autocast(features.device.type, enabled=False):
-            found = align(frames.float(), tau)
-        moved = _sampled(features, found.displacements)  # (B, T, X, C, h, w)
+            gray = frames.float().mean(dim=2, keepdim=True)
+            found = align(gray, tau)
+        moved = sampled(features, found.displacements)  # (B, T, X, C, h, w)
         confidence = torch.sigmoid(self.gate[0] - self.gate[1] * found.errors).to(moved)
         before, after = (taken(moved, index) for index in found.neighbours)
-        weight = (tau - found.neighbours[0].to(tau)).to(moved).view(1, -1, 1, 1, 1)
-        own = torch.lerp(before, after, weight)
+        own = torch.lerp(before, after, found.share.to(moved).view(1, -1, 1, 1, 1))
         moved = own.unsqueeze(2) + confidence * (moved - own.unsqueeze(2))
         with torch.autocast(features.device.type, enabled=False):
-            weights = self.weights(tau.cpu().double(), features.shape[1], embedded).to(moved.dtype)
+            weights = self.weights(tau.cpu().double(), features.shape[1], embedded).to(moved, non_blocking=True)
             weights = weights.expand(-1, -1, features.shape[2])
             mixed = torch.einsum("ixc,bixchw->bichw", weights, moved)
-        base = warp_between(enlarged, tau, found)
+        base = warp_between(enlarged, found)
         if self.fuse is None:
             return mixed, base
-        first, second = _neighbours(tau, features.shape[1])
+        first, second = around(tau.to(features.device, non_blocking=True), features.shape[1])
         parts = [own, taken(moved, first), taken(moved, second)]
         for index in (first, second):
             parts += [taken(found.displacements, index).to(moved), taken(confidence, index)]
-        parts.append(innovations(frames.float(), found, confidence, self.phases).to(moved))
+        parts.append(innovations(gray, found, confidence, self.phases).to(moved))
         fused = self.fuse(torch.cat(parts, dim=2).flatten(0, 1)).unflatten(0, mixed.shape[:2])
         return mixed + fused, base
-
-
-def _neighbours(tau: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """Return the nearest frame strictly before each time and the nearest strictly after it, within the clip."""
-    first = (tau - 1e-3).floor().long().clamp(0, frames - 1)
-    second = (tau + 1e-3).ceil().long().clamp(0, frames - 1)
-    return first, second
-
-
-def _sampled(features: Tensor, displacements: Tensor) -> Tensor:
-    """Sample features (B, X, C, h, w) at displacements (B, T, X, 2, h, w): (B, T, X, C, h, w)."""
-    times = displacements.shape[1]
-    repeated = features.unsqueeze(1).expand(-1, times, -1, -1, -1, -1)
-    return sample_at(repeated.flatten(0, 2), displacements.flatten(0, 2)).unflatten(0, displacements.shape[:3])

@@ -47,7 +47,7 @@ class TemporalInterpolation(nn.Module, ABC):
         frames = features.shape[1]
         self.check(frames, tau)
         with torch.autocast(features.device.type, enabled=False):
-            weights = self.weights(tau.cpu().double(), frames, embedded).to(features)
+            weights = self.weights(tau.cpu().double(), frames, embedded).to(features, non_blocking=True)
             if weights.shape[-1] == 1:
                 return torch.einsum("ix,bxchw->bichw", weights[..., 0], features)
             return torch.einsum("ixc,bxchw->bichw", weights, features)
@@ -59,14 +59,15 @@ class TemporalInterpolation(nn.Module, ABC):
 
         Args:
             features: features (B, X, C, h, w) of the input frames.
-            frames: input frames (B, X, 1, h, w), values in [0, 1].
-            enlarged: input frames (B, X, 1, H, W), enlarged by a fixed kernel.
+            frames: input frames (B, X, N, h, w), values in [0, 1]; N is 1 for thermal images.
+            enlarged: input frames (B, X, N, H, W), enlarged by a fixed kernel.
             tau: output times (T,) in input frames.
             embedded: embedded times (T, embedding).
 
         Returns:
-            Features (B, T, C, h, w), and the base images (B, T, 1, H, W) that the network corrects. By default the
-            enlarged frames are blended linearly for these, whatever the interpolation of the features is.
+            Features (B, T, C, h, w), and the base images (B, T, N, H, W) that the network corrects; at the time of an
+            input frame, this is the enlarged frame. By default the enlarged frames are blended linearly for these,
+            whatever the interpolation of the features is.
 
         Raises:
             InputError: there are too few input frames, or a time lies outside [0, X - 1].
@@ -76,6 +77,8 @@ class TemporalInterpolation(nn.Module, ABC):
     def check(self, frames: int, tau: Tensor) -> None:
         """Check the number of input frames and the range of the output times.
 
+        Times that do not lie on the CPU are not checked, because reading them would wait for their device.
+
         Raises:
             InputError: there are too few input frames, or a time lies outside [0, X - 1].
         """
@@ -84,7 +87,7 @@ class TemporalInterpolation(nn.Module, ABC):
                 f"{type(self).__name__} needs at least {self.least_frames} input frames and got {frames}; "
                 "give longer clips, or use LinearInterpolation"
             )
-        if len(tau) and (tau.min() < 0 or tau.max() > frames - 1):
+        if tau.device.type == "cpu" and len(tau) and (tau.min() < 0 or tau.max() > frames - 1):
             raise InputError(
                 f"output times must lie in [0, {frames - 1}] input frames, not [{tau.min():g}, {tau.max():g}]"
             )
@@ -92,7 +95,9 @@ class TemporalInterpolation(nn.Module, ABC):
 
 def blend(frames: Tensor, tau: Tensor) -> Tensor:
     """Blend the two neighbouring frames of (B, X, C, h, w) linearly at times (T,): (B, T, C, h, w)."""
-    return torch.einsum("ix,bxchw->bichw", _hats(tau.cpu().double(), frames.shape[1]).to(frames), frames)
+    weights = _hats(tau.cpu().double(), frames.shape[1]).to(frames, non_blocking=True)
+    with torch.autocast(frames.device.type, enabled=False):  # the base image keeps more than 8 bits
+        return torch.einsum("ix,bxchw->bichw", weights, frames)
 
 
 def _hats(tau: Tensor, frames: int) -> Tensor:
@@ -139,7 +144,7 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
         embedding: width of the time embedding.
         kappa: form of the decay: ``monotone``, ``free`` or ``shared``.
         knots: number of support points of kappa over frequency, at least 2 and at most the number of input frames in
-            training: with more, some knots lie between the frequencies of the clips and are never trained.
+            training; with more, some knots lie between the frequencies of the clips and are never trained.
         initial_kappa: decay before training, greater than 0; near 0 the cosine series rings (15 % overshoot on a step).
         anchor_observed: multiply the decay by sin^2(pi tau), so that input frames are not damped.
     """
@@ -177,7 +182,7 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
         at_knots = raw.reshape(len(raw), self.dim, self.knots)
         position = torch.arange(frames, dtype=torch.float64) / frames * (self.knots - 1)
         nodes = torch.arange(self.knots, dtype=torch.float64)
-        hats = (1 - (position[:, None] - nodes).abs()).clamp(min=0).to(raw)
+        hats = (1 - (position[:, None] - nodes).abs()).clamp(min=0).to(raw, non_blocking=True)
         return torch.einsum("nm,icm->inc", hats, at_knots)
 
     def energy(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
@@ -185,17 +190,17 @@ class ThermalDiffusionInterpolation(TemporalInterpolation):
         squared = (math.pi * torch.arange(frames, dtype=torch.float64) / frames) ** 2
         kappa = self.kappa(embedded, frames)
         if self.kappa_form == "free":
-            energy = kappa * squared.to(kappa)[:, None]
+            energy = kappa * squared.to(kappa, non_blocking=True)[:, None]
         else:
             steps = squared.diff(prepend=squared[:1])
-            energy = (kappa * steps.to(kappa)[:, None]).cumsum(dim=1)
+            energy = (kappa * steps.to(kappa, non_blocking=True)[:, None]).cumsum(dim=1)
         if self.anchor_observed:
-            energy = energy * torch.sin(math.pi * tau).square().to(energy)[:, None, None]
+            energy = energy * torch.sin(math.pi * tau).square().to(energy, non_blocking=True)[:, None, None]
         return energy
 
     def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
         """Return the product (T, frames, dim or 1) of inverse transform, damping and forward transform."""
         damping = torch.exp(-self.energy(tau, frames, embedded))
-        inverse = cosine_basis(tau, frames).to(damping)
-        forward = cosine_basis(torch.arange(frames), frames).T.to(damping)
+        inverse = cosine_basis(tau, frames).to(damping, non_blocking=True)
+        forward = cosine_basis(torch.arange(frames), frames).T.to(damping, non_blocking=True)
         return torch.einsum("in,inc,nx->ixc", inverse, damping, forward)

@@ -60,6 +60,6 @@ class TimeEmbedding(nn.Module):
     def forward(self, tau: Tensor, frames: int, temporal_scale: int) -> Tensor:
         """Embed times (T,), in input frames, as (T, dim), in the precision of the weights even under autocast."""
         weight = self.expand.weight
-        features = time_features(tau.cpu(), frames, temporal_scale).to(weight)
+        features = time_features(tau.cpu(), frames, temporal_scale).to(weight, non_blocking=True)
         with torch.autocast(weight.device.type, enabled=False):
             return self.project(F.silu(self.expand(features)))

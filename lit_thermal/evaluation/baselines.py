@@ -159,7 +159,7 @@ def _with_input(batch: Batch) -> Batch:
     if "has_lr" not in batch:
         return batch
     present = batch["has_lr"]
-    return {key: value[present] for key, value in batch.items() if isinstance(value, Tensor)}  # type: ignore[return-value]
+    return {key: x[present.to(x.device)] for key, x in batch.items() if isinstance(x, Tensor)}  # type: ignore[return-value]
 
 
 def _whole(part: Tensor, batch: Batch) -> Tensor:
@@ -196,7 +196,7 @@ def _along_motion(lr: Tensor, large: Tensor, time: Tensor) -> Tensor:
     """Warp enlarged frames along the motion of the input frames; clips of a batch may have different times."""
     if torch.equal(time, time[:1].expand_as(time)):
         tau = time[0].cpu()
-        return warp_between(large, tau, align(lr.float(), tau))
+        return warp_between(large, align(lr.float(), tau))
     return torch.cat([_along_motion(*(x[i : i + 1] for x in (lr, large, time))) for i in range(len(lr))])
 
 

@@ -125,11 +125,11 @@ def show_paired(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float
 def _batch(piece: Piece, device: torch.device) -> Batch:
     """Return a piece as a batch of a test."""
     batch: Batch = {"name": [piece.name], "radiometry": [piece.radiometry], "hr": piece.target.to(device)}
-    batch["frame"], batch["hr_time"] = piece.frames, piece.times.to(device)
+    batch["frame"], batch["hr_time"] = piece.frames, piece.times
     if piece.lr is not None:
         lr = piece.lr.to(device)
         batch["lr"], batch["beyond"] = lr.clamp(0, 1), lr - lr.clamp(0, 1)
-        batch["lr_time"] = torch.arange(lr.shape[1], device=device, dtype=torch.float32)[None]
+        batch["lr_time"] = torch.arange(lr.shape[1], dtype=torch.float32)[None]
     if piece.target.shape[1] == 1:
         for key in ("hr", "lr", "beyond"):
             if key in batch:

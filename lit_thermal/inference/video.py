@@ -88,8 +88,8 @@ def _restore_window(
     device: torch.device | str,
 ) -> Tensor:
     """Restore (T, 1, h, w) to (T', 1, H, W)."""
-    times = output_times(len(clip), temporal_scale).float().to(device)[None]
-    lr_time = torch.arange(len(clip), dtype=torch.float32, device=device)[None]
+    times = output_times(len(clip), temporal_scale).float()[None]  # times stay on the CPU, where they can be read
+    lr_time = torch.arange(len(clip), dtype=torch.float32)[None]
 
     def restore(part: Tensor) -> Tensor:
         return model.restore({"lr": part[None], "lr_time": lr_time, "hr_time": times})[0]

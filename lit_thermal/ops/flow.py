@@ -49,8 +49,8 @@ def optical_flow(
     for one, two in reversed(pyramid):
         size = one.shape[-2:]
         if flow.shape[-2:] != size:
-            factors = flow.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]]).view(1, 2, 1, 1)
-            flow = F.interpolate(flow, size=size, mode="bilinear", align_corners=False) * factors
+            right, down = F.interpolate(flow, size=size, mode="bilinear", align_corners=False).unbind(1)
+            flow = torch.stack([right * (size[1] / flow.shape[-1]), down * (size[0] / flow.shape[-2])], dim=1)
         flow = _matched(one, two, flow, radius, window, smoothness)
         for _ in range(refinements):
             flow = _smoothed(_least_squares(one, two, flow, window))
@@ -93,7 +93,7 @@ def _matched(one: Tensor, two: Tensor, flow: Tensor, radius: int, window: int, s
     best = best_cost = None
     for down in range(-radius, radius + 1):
         for right in range(-radius, radius + 1):
-            moved = flow + flow.new_tensor([right, down]).view(1, 2, 1, 1)
+            moved = torch.stack([flow[:, 0] + right, flow[:, 1] + down], dim=1)
             cost = _over_window((one - sample_at(two, moved)).abs(), window)
             cost = cost + smoothness * (abs(right) + abs(down))
             if best is None or best_cost is None:
@@ -134,6 +134,13 @@ def _gradient(image: Tensor) -> tuple[Tensor, Tensor]:
 def _smoothed(flow: Tensor) -> Tensor:
     """Filter each component by the median over 3x3 pixels, which removes outliers, then by their mean."""
     padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
-    height, width = flow.shape[-2:]
-    views = [padded[..., y : y + height, x : x + width] for y in range(3) for x in range(3)]
-    return _over_window(torch.stack(views).median(dim=0).values, 3)
+    low, middle, high = _sorted(padded[..., :-2, :], padded[..., 1:-1, :], padded[..., 2:, :])
+    # The median of nine lies in the middle of: largest of the lows, median of the middles, smallest of the highs.
+    lows, middles, highs = (_sorted(x[..., :-2], x[..., 1:-1], x[..., 2:]) for x in (low, middle, high))
+    return _over_window(_sorted(lows[2], middles[1], highs[0])[1], 3)
+
+
+def _sorted(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sort three tensors element by element."""
+    less, more = torch.minimum(a, b), torch.maximum(a, b)
+    return torch.minimum(less, c), torch.maximum(less, torch.minimum(more, c)), torch.maximum(more, c)

@@ -134,7 +134,7 @@ def test_scale_must_be_a_power_of_two():
 
 
 @pytest.mark.parametrize(
-    "network, millions", [(TINY, 0.0472), (THERISNetwork, 2.84), (partial(THERISNetwork, channels=96), 5.75)]
+    "network, millions", [(TINY, 0.0439), (THERISNetwork, 2.79), (partial(THERISNetwork, channels=96), 5.67)]
 )
 def test_parameter_counts(network, millions):
     with torch.device("meta"):
@@ -318,3 +318,13 @@ def test_blend_of_the_base_is_exact_between_frames():
 
 def test_no_spectral_mask_has_no_parameters():
     assert not [n for n, _ in model(mask=NoSpectralMask).named_parameters() if ".mask." in n]
+
+
+@pytest.mark.parametrize("decoder", ["stages", "shuffle"])
+@pytest.mark.parametrize("interpolation", TemporalInterpolation.__subclasses__())
+def test_frames_of_any_number_of_channels(decoder, interpolation):
+    """Batches are thermal, with one channel; the network takes any number by one argument."""
+    network = TINY(interpolation=interpolation, decoder=decoder, image_channels=3)
+    nn.init.normal_(network.decoder.to_image.weight, std=0.1)
+    restored = network(torch.rand(1, 4, 3, 6, 7), torch.tensor([0.0, 0.5, 3.0]), 2)
+    assert restored.shape == (1, 3, 3, 24, 28) and restored.isfinite().all()

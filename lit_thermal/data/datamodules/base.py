@@ -1,7 +1,7 @@
 """The base of all DataModules, with the common parts of images and video."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,14 @@ class ThermalData(LightningDataModule, metaclass=ABCMeta):
         """Policy for unreadable files, and the files that it left out."""
         self._sources: dict[str, list[Any]] = {}
         """Images or clips of each split that was set up."""
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch to the device, except for the times of clips: on the CPU they are read without waiting."""
+        if not isinstance(batch, Mapping):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        times = {key: value for key, value in batch.items() if key in ("lr_time", "hr_time")}
+        others = {key: value for key, value in batch.items() if key not in times}
+        return super().transfer_batch_to_device(others, device, dataloader_idx) | times
 
     @property
     @abstractmethod

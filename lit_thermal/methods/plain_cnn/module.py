@@ -23,7 +23,7 @@ class PlainCNN(SuperResolver):
     (pixel unshuffle), reduced by a 1x1 convolution, and two more channels say which of both images a sample has.
 
     Args:
-        scale: how many times wider and higher the result is.
+        scale: factor by which width and height grow.
         guided: whether the network reads the visible image.
         width: number of feature channels.
         blocks: number of residual blocks.

@@ -30,7 +30,7 @@ class PlainNetwork(nn.Module):
         inputs: number of input channels.
         width: number of feature channels.
         blocks: number of residual blocks.
-        scale: how many times wider and higher the correction is than the input.
+        scale: factor by which the correction is wider and higher than the input.
 
     Source: Lim et al., "Enhanced deep residual networks for single image super-resolution", 2017 (blocks without
     normalisation, a long skip); Shi et al., "Real-time single image and video super-resolution using an efficient

@@ -23,7 +23,7 @@ class PlainVideoCNN(SuperResolver):
     the frames before it are the channels of the input; the result corrects the bicubic enlargement of a linear blend.
 
     Args:
-        scale: how many times wider and higher the result is.
+        scale: factor by which width and height grow.
         temporal_scales: output steps per input frame that the model is trained for.
         window: number of input frames that inference processes at a time.
         width: number of feature channels.
@@ -65,13 +65,19 @@ class PlainVideoCNN(SuperResolver):
     def _unclipped(self, batch: Batch) -> Tensor:
         need(batch, "lr", "hr_time", by="PlainVideoCNN")
         lr, tau = batch["lr"], batch["hr_time"][0]
-        if not torch.allclose(batch["hr_time"], tau.expand_as(batch["hr_time"]), atol=1e-6):
+        on_cpu = tau.device.type == "cpu"  # reading times on another device would wait for it
+        if on_cpu and not torch.allclose(batch["hr_time"], tau.expand_as(batch["hr_time"]), atol=1e-6):
             raise InputError("the clips of one batch differ in hr_time; PlainVideoCNN restores all at the same times")
         last = lr.shape[1] - 1
         before = (tau + 1e-4).floor().long()
         places = (before[:, None] + torch.arange(-1, 3, device=tau.device)).clamp(0, last)  # (T', 4)
-        stacked = lr.squeeze(2)[:, places.to(lr.device)]
-        phase = (tau - before).clamp(0, 1).to(lr)[None, :, None, None, None].expand(len(lr), -1, 1, *lr.shape[-2:])
+        stacked = lr.squeeze(2)[:, places.to(lr.device, non_blocking=True)]
+        phase = (
+            (tau - before)
+            .clamp(0, 1)
+            .to(lr, non_blocking=True)[None, :, None, None, None]
+            .expand(len(lr), -1, 1, *lr.shape[-2:])
+        )
         blended = blend(lr, tau)
         size = (lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)
         base = resize(blended, size, a=-0.5)

@@ -104,14 +104,16 @@ class THERIS(SuperResolver):
         """Restore the frames at `hr_time` from the frames in `lr`: (B, T', 1, H, W) in [0, 1]."""
         need(batch, "lr", "hr_time", by="THERIS")
         tau = common_times(batch)
-        return self.network(batch["lr"], tau, temporal_scale(tau, self.temporal_scales[0])).clamp(0, 1)
+        scale = temporal_scale(tau, self.temporal_scales[0], batch["lr"].shape[1])
+        return self.network(batch["lr"], tau, scale).clamp(0, 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the pixel loss and heat-equation loss of one batch."""
         need(batch, "lr", "hr", "hr_time", by="THERIS")
         tau = common_times(batch)
-        finest = temporal_scale(tau, self.temporal_scales[0])
-        scale = self.temporal_scales[int(torch.randint(len(self.temporal_scales), ()))]
+        finest = temporal_scale(tau, self.temporal_scales[0], batch["lr"].shape[1])
+        scales = self.temporal_scales
+        scale = scales[0] if len(scales) == 1 else scales[int(torch.randint(len(scales), ()))]
         if finest % scale:
             raise InputError(
                 f"the data has {finest} steps per input frame, which temporal_scales {list(self.temporal_scales)} "
@@ -155,24 +157,33 @@ class THERIS(SuperResolver):
 def common_times(batch: Batch) -> Tensor:
     """Return the output times (T',) that all clips of a batch share, counted from the first input frame.
 
+    In training and tests times lie on the CPU. On another device they are not checked, because reading them would wait.
+
     Raises:
         InputError: the clips have different times, or the input frames are not at 0, 1, 2, ..., which the cosine form
             of the interpolation requires.
     """
     hr_time = batch["hr_time"]
+    if hr_time.device.type != "cpu":
+        return hr_time[0]
     if not torch.allclose(hr_time, hr_time[:1].expand_as(hr_time), atol=1e-6):
         raise InputError("the clips of one batch differ in hr_time; THERIS restores all at the same times")
     lr_time = batch.get("lr_time")
-    if lr_time is not None:
-        uniform = torch.arange(lr_time.shape[1], dtype=lr_time.dtype, device=lr_time.device)
+    if lr_time is not None and lr_time.device.type == "cpu":
+        uniform = torch.arange(lr_time.shape[1], dtype=lr_time.dtype)
         if not torch.allclose(lr_time, uniform.expand_as(lr_time), atol=1e-3):
             wrong = next(times for times in lr_time.tolist() if times != uniform.tolist())
             raise InputError(f"THERIS needs input frames at the times 0, 1, 2, ..., and lr_time is {wrong}")
     return hr_time[0]
 
 
-def temporal_scale(tau: Tensor, default: int) -> int:
-    """Return the output steps per input frame from the spacing of times (T',); `default` if there is only one time."""
+def temporal_scale(tau: Tensor, default: int, frames: int = 1) -> int:
+    """Return the output steps per input frame from the spacing of times (T',); `default` if there is only one time.
+
+    Times that do not lie on the CPU are taken to divide the time between `frames` input frames evenly.
+    """
+    if tau.device.type != "cpu":
+        return max(1, (len(tau) - 1) // (frames - 1)) if frames > 1 else default
     steps = tau.sort().values.diff()
     steps = steps[steps > 0]
     return max(1, round(1 / float(steps.min()))) if len(steps) else default

@@ -95,25 +95,26 @@ class Decoder(nn.Module):
         width: number of channels at full resolution.
         blocks: number of residual blocks.
         scale: enlargement factor, a power of two.
+        outputs: number of channels of the image.
     """
 
-    def __init__(self, dim: int, width: int, blocks: int, scale: int) -> None:
+    def __init__(self, dim: int, width: int, blocks: int, scale: int, outputs: int = 1) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*[ResidualBlock(dim) for _ in range(blocks)])
         doublings = int(math.log2(scale))
         stages: list[nn.Module] = []
         for stage in range(doublings):
-            outputs = width if stage == doublings - 1 else dim
-            stages += [nn.Conv2d(dim, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), nn.LeakyReLU(0.1)]
+            features = width if stage == doublings - 1 else dim
+            stages += [nn.Conv2d(dim, 4 * features, 3, padding=1), nn.PixelShuffle(2), nn.LeakyReLU(0.1)]
         self.enlarge = nn.Sequential(*stages)
         self.refine = nn.Conv2d(width, width, 3, padding=1)
-        self.to_image = nn.Conv2d(width, 1, 3, padding=1)
+        self.to_image = nn.Conv2d(width, outputs, 3, padding=1)
         nn.init.zeros_(self.to_image.weight)
         assert self.to_image.bias is not None
         nn.init.zeros_(self.to_image.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (N, dim, h, w) to (N, 1, scale * h, scale * w)."""
+        """Map (N, dim, h, w) to (N, outputs, scale * h, scale * w)."""
         enlarged = self.enlarge(self.blocks(features))
         return self.to_image(F.leaky_relu(self.refine(enlarged), 0.1))
 
@@ -128,19 +129,20 @@ class ShuffleDecoder(nn.Module):
         dim: number of channels of the features.
         blocks: number of residual blocks.
         scale: enlargement factor.
+        outputs: number of channels of the image.
     """
 
-    def __init__(self, dim: int, blocks: int, scale: int) -> None:
+    def __init__(self, dim: int, blocks: int, scale: int, outputs: int = 1) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*[ResidualBlock(dim) for _ in range(blocks)])
-        self.to_image = nn.Conv2d(dim, scale**2, 3, padding=1)
+        self.to_image = nn.Conv2d(dim, outputs * scale**2, 3, padding=1)
         self.scale = scale
         nn.init.zeros_(self.to_image.weight)
         assert self.to_image.bias is not None
         nn.init.zeros_(self.to_image.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (N, dim, h, w) to (N, 1, scale * h, scale * w)."""
+        """Map (N, dim, h, w) to (N, outputs, scale * h, scale * w)."""
         return F.pixel_shuffle(self.to_image(self.blocks(features)), self.scale)
 
 
@@ -169,6 +171,7 @@ class THERISNetwork(nn.Module):
         skip: frames to which the bilinear enlargement of the linear blend of the neighbouring input frames is added:
             `all` frames, only the `observed` ones (at an input frame's time), or `none`.
         checkpoint_blocks: recompute each block in the backward pass, which saves memory.
+        image_channels: number of channels of the frames, in and out; thermal images of this project have one.
 
     Raises:
         InputError: the scale is not a power of two, or a size is too small.
@@ -193,14 +196,15 @@ class THERISNetwork(nn.Module):
         decoder: DecoderName = "stages",
         skip: Literal["all", "observed", "none"] = "all",
         checkpoint_blocks: bool = False,
+        image_channels: int = 1,
     ) -> None:
         super().__init__()
         if scale < 2 or scale & (scale - 1):
             raise InputError(f"THERIS enlarges by powers of two (2, 4, 8), not by scale = {scale}")
-        if min(channels, embedding, state, expansion, decoder_width) < 1:
+        if min(channels, embedding, state, expansion, decoder_width, image_channels) < 1:
             raise InputError(
-                "model.network.channels, embedding, state, expansion and decoder_width must be at least 1, not "
-                f"{channels}, {embedding}, {state}, {expansion} and {decoder_width}"
+                "model.network.channels, embedding, state, expansion, decoder_width and image_channels must be at "
+                f"least 1, not {channels}, {embedding}, {state}, {expansion}, {decoder_width} and {image_channels}"
             )
         if min(depth, encoder_blocks, decoder_blocks) < 0:
             raise InputError(
@@ -212,7 +216,7 @@ class THERISNetwork(nn.Module):
         self.skip = skip
         self.checkpoint_blocks = checkpoint_blocks
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, channels, 3, padding=1),
+            nn.Conv2d(image_channels, channels, 3, padding=1),
             nn.LeakyReLU(0.1),
             *[ResidualBlock(channels) for _ in range(encoder_blocks)],
         )
@@ -231,9 +235,9 @@ class THERISNetwork(nn.Module):
         )
         self.long_skip = nn.Conv2d(channels, channels, 3, padding=1)
         self.decoder: nn.Module = (
-            ShuffleDecoder(channels, decoder_blocks, scale)
+            ShuffleDecoder(channels, decoder_blocks, scale, image_channels)
             if decoder == "shuffle"
-            else Decoder(channels, decoder_width, decoder_blocks, scale)
+            else Decoder(channels, decoder_width, decoder_blocks, scale, image_channels)
         )
 
     def undecayed(self) -> list[nn.Parameter]:
@@ -244,12 +248,12 @@ class THERISNetwork(nn.Module):
         """Restore frames at the given times.
 
         Args:
-            lr: (B, X, 1, h, w) input frames at times 0, 1, ..., X - 1, values in [0, 1].
+            lr: (B, X, C, h, w) input frames at times 0, 1, ..., X - 1, values in [0, 1].
             tau: (T,) output times in input frames, each in [0, X - 1].
             temporal_scale: output steps between two input frames, an input of the time embedding.
 
         Returns:
-            (B, T, 1, scale * h, scale * w), not clamped.
+            (B, T, C, scale * h, scale * w), not clamped.
 
         Raises:
             InputError: there are too few frames for the interpolation, or a time is out of range.
