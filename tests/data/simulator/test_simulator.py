@@ -3,6 +3,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lit_thermal.data.simulator import (
@@ -10,6 +11,7 @@ from lit_thermal.data.simulator import (
     SCENARIOS,
     Camera,
     Flare,
+    ScenarioName,
     Scene,
     SecondCamera,
     make_scene,
@@ -24,6 +26,7 @@ from lit_thermal.data.simulator.rig import FRAMES, margin
 from lit_thermal.data.simulator.scenery import Weather
 from lit_thermal.data.simulator.sensor import MARGIN, Sensor
 from lit_thermal.errors import InputError
+from lit_thermal.ops.heat_equation import laplacian
 
 TIMES = np.arange(7, dtype=np.float64)
 
@@ -278,9 +281,43 @@ def test_scenes_render_the_same_every_time(scenario) -> None:
     assert not np.array_equal(other.counts, render(make_scene(5, 0, size=64, scenario=scenario)).counts)
 
 
-def test_colours_do_not_change_the_thermal_scene() -> None:
+def explained(scenario: str, index: int) -> tuple[float, float, float]:
+    """Share of the change in time that D lap(T) explains in a clip, the fitted D and the scene's D."""
+    scene = make_scene(0, index, scenario=scenario)  # type: ignore[arg-type]
+    video = torch.from_numpy(render(scene).counts.astype(np.float64))[None, :, None]
+    change, bend = (video[:, 2:] - video[:, :-2]) / 2, laplacian(video[:, 1:-1])
+    both, bent = float((change * bend).sum()), float(bend.square().sum())
+    return both**2 / bent / float(change.square().sum()), both / bent, scene.heat.diffusivity
+
+
+def test_conduction_explains_the_change_in_its_own_scenario_alone() -> None:
+    share, fitted, known = np.array([explained("conduction", index) for index in range(12)]).T
+    assert np.median(share) > 0.85 and share.min() > 0.5
+    assert known.min() > 0.13 and known.max() < 0.4 and np.median(np.abs(fitted / known - 1)) < 0.1
+    assert np.median([explained("standard", index)[0] for index in range(12)]) < 4e-4
+
+
+def test_nothing_moves_in_conduction() -> None:
     for index in range(4):
-        plain, coloured = (make_scene(1, index, size=64, visible=visible) for visible in (False, True))
+        scene = make_scene(2, index, scenario="conduction")
+        assert not scene.bodies and scene.view(6.0) == (0.0, 0.0) and np.ptp(scene.surface.kelvin) == 0
+        excess = scene.heat.at(TIMES)
+        # Nothing is added within the clip: the sheet loses heat to the air alone, and its hot spots decay.
+        np.testing.assert_allclose(excess.sum((1, 2)) / excess[0].sum(), np.exp(-scene.heat.cooling * TIMES), rtol=1e-3)
+        assert (np.diff(excess.max((1, 2))) < 0).all()
+
+
+def test_earlier_scenarios_keep_their_place_in_the_seeds() -> None:
+    assert list(SCENARIOS)[:4] == ["standard", "fast_motion", "switching_sources", "hot_boundaries"]
+    assert list(SCENARIOS) == list(get_args(ScenarioName))
+
+
+def test_colours_do_not_change_the_thermal_scene() -> None:
+    for index, scenario in enumerate(("standard", "standard", "hot_boundaries", "conduction")):
+        plain, coloured = (
+            make_scene(1, index, size=64, visible=visible, scenario=scenario)  # type: ignore[arg-type]
+            for visible in (False, True)
+        )
         assert np.array_equal(render(plain).counts, render(coloured).counts)
 
 
