@@ -15,7 +15,7 @@ FOLDER = Path(lit_thermal.experiments.__path__[0])
 FILES = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*.yaml")}
 WHOLE = sorted(f for f in FILES if "/" not in f or f.startswith("paper/"))
 ROWS = sorted(f for f in FILES if f.startswith("rows/"))
-SIMULATED = ["data/aliased.yaml", "data/conduction.yaml", "data/noisy.yaml"]
+SIMULATED = ["data/aliased.yaml", "data/conduction.yaml", "data/cooling.yaml", "data/noisy.yaml"]
 DATA = sorted(f for f in FILES if f.startswith("data/") and f not in SIMULATED)
 TESTS = sorted(f for f in FILES if f.startswith("test/"))
 PHASES = sorted(f for f in FILES if f.startswith("phase/"))
@@ -72,7 +72,7 @@ def test_data_overlays_replace_the_data(file):
 def test_scenarios_change_the_simulation_alone(file, method):
     plain, overlaid = resolved("-c", method), resolved("-c", method, "-c", file)
     before, after = plain["data"].pop("init_args"), overlaid["data"].pop("init_args")
-    changed = {"data/conduction.yaml": {"scenario", "test_scenarios"}}.get(file, {"degradation"})
+    changed = {"degradation"} if file in ("data/aliased.yaml", "data/noisy.yaml") else {"scenario", "test_scenarios"}
     assert {key for key in before if before[key] != after[key]} == changed
     assert plain == overlaid
 

@@ -1,4 +1,6 @@
-"""A sheet of metal after contact with hot and cold things: the scene in which conduction explains the change in time.
+"""Hot metal before a still camera: a sheet after contact, and parts that cool.
+
+`sheet` and `touch` make the scene in which conduction explains the change in time.
 
 The sheet fills the view and has one coat of matt paint, so that all that the camera sees is the temperature, and all
 of the temperature obeys the heat equation. At 1 mm per pixel and 30 frames per second the diffusivity of a metal in
@@ -8,7 +10,7 @@ mm^2/s is 30 times that in pixels^2 per frame: stainless steel has 4 mm^2/s (0.1
 import numpy as np
 
 from lit_thermal.data.simulator.canvas import SUPERSAMPLING, Canvas, Cover
-from lit_thermal.data.simulator.heat import HeatField
+from lit_thermal.data.simulator.heat import CoolingParts, HeatField, Real
 from lit_thermal.data.simulator.places import Layout
 from lit_thermal.data.simulator.scenery import Stage, stamp
 
@@ -30,13 +32,35 @@ def touch(s: Stage, field: HeatField, count: int) -> None:
     """
     rng = s.rng
     for _ in range(count):
-        c = Canvas(s.canvas.left, s.canvas.top, s.canvas.width, s.canvas.height)
+        c = _blank(s)
         kelvin = float(rng.uniform(10, 40)) * (1.0 if rng.random() < 0.75 else -0.25)
         for cover, share in _covers(s, c):
             c.warm(cover, share * kelvin)
-        height, width = field.shape
-        pixels = c.kelvin.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING).mean((1, 3), dtype=np.float64)
-        field.deposit(pixels, -float(rng.uniform(0, 6)))
+        field.deposit(_pixels(c), -float(rng.uniform(0, 6)))
+
+
+def cooling_parts(s: Stage, count: int) -> CoolingParts:
+    """Return the heat of `count` parts of 10 to 60 Kelvin, which fall to 1 / e of it in 4 to 60 frames each."""
+    rng = s.rng
+    field = CoolingParts(_pixels(s.canvas).shape)
+    for _ in range(count):
+        c = _blank(s)
+        kelvin = float(rng.uniform(10, 60))
+        for cover, share in _covers(s, c):
+            c.warm(cover, share * kelvin)
+        field.add(_pixels(c), 1 / float(np.exp(rng.uniform(np.log(4), np.log(60)))))
+    return field
+
+
+def _blank(s: Stage) -> Canvas:
+    """Return an empty canvas of the size of the stage's."""
+    return Canvas(s.canvas.left, s.canvas.top, s.canvas.width, s.canvas.height)
+
+
+def _pixels(c: Canvas) -> Real:
+    """Return the temperature of a canvas, averaged over each pixel."""
+    height, width = (n // SUPERSAMPLING for n in c.shape)
+    return c.kelvin.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING).mean((1, 3), dtype=np.float64)
 
 
 def _covers(s: Stage, c: Canvas) -> list[tuple[Cover | None, float]]:

@@ -20,7 +20,7 @@ from lit_thermal.data.simulator import (
 )
 from lit_thermal.data.simulator.bodies import Body, Path, Slab
 from lit_thermal.data.simulator.canvas import Canvas
-from lit_thermal.data.simulator.heat import HeatField, Pattern, dct, idct
+from lit_thermal.data.simulator.heat import CoolingParts, HeatField, Pattern, dct, idct
 from lit_thermal.data.simulator.planck import BAND, apparent_kelvin, band_radiance, radiance_per_kelvin
 from lit_thermal.data.simulator.rig import FRAMES, margin
 from lit_thermal.data.simulator.scenery import Weather
@@ -287,7 +287,7 @@ def explained(scenario: str, index: int) -> tuple[float, float, float]:
     video = torch.from_numpy(render(scene).counts.astype(np.float64))[None, :, None]
     change, bend = (video[:, 2:] - video[:, :-2]) / 2, laplacian(video[:, 1:-1])
     both, bent = float((change * bend).sum()), float(bend.square().sum())
-    return both**2 / bent / float(change.square().sum()), both / bent, scene.heat.diffusivity
+    return both**2 / bent / float(change.square().sum()), both / bent, getattr(scene.heat, "diffusivity", 0.0)
 
 
 def test_conduction_explains_the_change_in_its_own_scenario_alone() -> None:
@@ -300,11 +300,27 @@ def test_conduction_explains_the_change_in_its_own_scenario_alone() -> None:
 def test_nothing_moves_in_conduction() -> None:
     for index in range(4):
         scene = make_scene(2, index, scenario="conduction")
+        assert isinstance(scene.heat, HeatField)
         assert not scene.bodies and scene.view(6.0) == (0.0, 0.0) and np.ptp(scene.surface.kelvin) == 0
         excess = scene.heat.at(TIMES)
         # Nothing is added within the clip: the sheet loses heat to the air alone, and its hot spots decay.
         np.testing.assert_allclose(excess.sum((1, 2)) / excess[0].sum(), np.exp(-scene.heat.cooling * TIMES), rtol=1e-3)
         assert (np.diff(excess.max((1, 2))) < 0).all()
+
+
+def test_parts_cool_exponentially_at_their_own_rates() -> None:
+    parts = CoolingParts((2, 3))
+    parts.add(np.full((2, 3), 8.0), 0.1)
+    parts.add(np.eye(2, 3) * 5, 0.02)
+    expected = 8 * np.exp(-0.1 * TIMES)[:, None] + 5 * np.exp(-0.02 * TIMES)[:, None] * (1, 0)
+    np.testing.assert_allclose(parts.at(TIMES)[:, 0, :2], expected, rtol=1e-6)
+    for index in range(4):
+        scene = make_scene(2, index, scenario="cooling")
+        assert isinstance(scene.heat, CoolingParts) and scene.view(6.0) == (0.0, 0.0)
+        excess = scene.heat.at(TIMES)
+        assert (np.diff(excess, axis=0) <= 0).all() and excess[0].max() > 5
+        rates = -np.log(excess[6] / excess[0])[excess[0] > 5] / 6
+        assert rates.min() > 0.99 / 60 and rates.max() < 1.01 / 4 and np.ptp(rates) > 0.02
 
 
 def test_earlier_scenarios_keep_their_place_in_the_seeds() -> None:
