@@ -68,9 +68,10 @@ class HeatEquationLoss(HeatLoss):
     `standard`, where objects and the camera move, it explains 0.00 % in the median and 0.2 % at most.
 
     What it is worth: at weight 1, its gradient with respect to the output is 0.3 % of the pixel loss's in `conduction`
-    (median over a training), so that the default weight 0.1 cannot matter. `heat_weighting` of THERIS sets its share of
-    the gradient; a share of 0.1 changed PSNR in `conduction` by -0.11 +- 0.06 dB, from 41.51 dB without the loss. That
-    is one training (small THERIS without scans, 400 steps of 4 crops); the interval is that of 16 test clips.
+    and 2.5 % in `standard` (medians over a training), so that the default weight 0.1 hardly matters. `heat_weighting`
+    of THERIS sets its share of the gradient; a share of 0.1 lowered PSNR by 0.11 +- 0.06 dB in `conduction`, from 41.51
+    dB without the loss, and by 0.07 +- 0.05 dB in `standard`, from 32.84 dB. These are single trainings (small THERIS
+    without scans, 400 steps of 4 crops); the intervals are those of 16 test clips, not of seeds.
 
     For a moving edge the best D is 0. D can drift towards it, and the loss then penalises any change over time: watch
     the logged D, set `least_diffusivity`, or fix D.
@@ -117,10 +118,10 @@ class ExcessHeatEquationLoss(HeatLoss):
     the heat equation more than the target does. D is not learned: that of each clip is the weighted least-squares fit
     to its target, 0 at least.
 
-    No gain was found: with a gradient of 0.1 of the pixel loss's, PSNR in `conduction` changed by +0.01 +- 0.07 dB, in
-    the same setting as the figures of `HeatEquationLoss`. Even without the loss, the trained
-    network's residual was below the target's (3.2e-6 and 4.0e-6 at D = 0.21, both rounded to 8 bits), and more than
-    half of the target's is sensor noise.
+    No gain was found: with a gradient of 0.1 of the pixel loss's, PSNR changed by +0.01 +- 0.07 dB in `conduction` and
+    by -0.02 +- 0.03 dB in `standard`, in the same setting as the figures of `HeatEquationLoss`. Even without the loss,
+    the trained network's residual in `conduction` was below the target's (3.2e-6 and 4.0e-6 at D = 0.21, both rounded
+    to 8 bits), and more than half of the target's own is sensor noise.
 
     Args:
         alpha: strength of the edge weight, for values in [0, 1].
