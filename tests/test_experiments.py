@@ -15,7 +15,8 @@ FOLDER = Path(lit_thermal.experiments.__path__[0])
 FILES = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*.yaml")}
 WHOLE = sorted(f for f in FILES if "/" not in f or f.startswith("paper/"))
 ROWS = sorted(f for f in FILES if f.startswith("rows/"))
-DATA = sorted(f for f in FILES if f.startswith("data/"))
+SIMULATED = ["data/aliased.yaml", "data/conduction.yaml", "data/cooling.yaml", "data/noisy.yaml"]
+DATA = sorted(f for f in FILES if f.startswith("data/") and f not in SIMULATED)
 TESTS = sorted(f for f in FILES if f.startswith("test/"))
 PHASES = sorted(f for f in FILES if f.startswith("phase/"))
 OVERLAYS = sorted(f for f in FILES if f.startswith(("logger/", "strategy/")))
@@ -37,7 +38,7 @@ def resolved(*words: str) -> dict:
 
 
 def test_every_file_is_covered():
-    assert set(WHOLE) | set(ROWS) | set(DATA) | set(TESTS) | set(PHASES) | set(OVERLAYS) == FILES
+    assert set(WHOLE) | set(ROWS) | set(DATA) | set(SIMULATED) | set(TESTS) | set(PHASES) | set(OVERLAYS) == FILES
 
 
 @pytest.mark.parametrize("file", WHOLE)
@@ -64,6 +65,16 @@ def test_data_overlays_replace_the_data(file):
     config = resolved("-c", method, "-c", file, f"--data.{key}=somewhere")
     assert config["data"]["class_path"].endswith(f".{name}") and config["data"]["init_args"][key] == "somewhere"
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"]
+
+
+@pytest.mark.parametrize("method", ["theris", "plain_video"])
+@pytest.mark.parametrize("file", SIMULATED)
+def test_scenarios_change_the_simulation_alone(file, method):
+    plain, overlaid = resolved("-c", method), resolved("-c", method, "-c", file)
+    before, after = plain["data"].pop("init_args"), overlaid["data"].pop("init_args")
+    changed = {"degradation"} if file in ("data/aliased.yaml", "data/noisy.yaml") else {"scenario", "test_scenarios"}
+    assert {key for key in before if before[key] != after[key]} == changed
+    assert plain == overlaid
 
 
 @pytest.mark.parametrize("file", [f for f in DATA if "parts:" in (FOLDER / f).read_text(encoding="utf-8")])

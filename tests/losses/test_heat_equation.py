@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from lit_thermal.errors import InputError
-from lit_thermal.losses.heat_equation import HeatEquationLoss
+from lit_thermal.losses.gradient_ratio import gradient_ratio
+from lit_thermal.losses.heat_equation import ExcessHeatEquationLoss, HeatEquationLoss, HeatLoss, fit_diffusivity
 from lit_thermal.losses.pixel import Charbonnier, MeanAbsoluteError, PixelLoss
 from lit_thermal.ops.heat_equation import edge_weight, heat_residual, laplacian
 
@@ -103,6 +104,73 @@ def test_power_one():
 def test_bad_arguments(options, match):
     with pytest.raises(InputError, match=match):
         HeatEquationLoss(**options)
+
+
+@pytest.mark.parametrize("member", HeatLoss.__subclasses__())
+def test_every_heat_loss(member):
+    loss, target = member(), torch.rand(2, 5, 1, 8, 8)
+    video = torch.rand(2, 5, 1, 8, 8, requires_grad=True)
+    value = loss(video, target, 2)
+    value.backward()
+    assert value.shape == () and value > 0 and torch.isfinite(video.grad).all() and video.grad.abs().sum() > 0
+    assert loss.diffusivity.shape == () and loss.diffusivity >= 0
+    assert loss(video[:, :2], target[:, :2], 2) == 0
+    other = member()
+    other.load_state_dict(loss.state_dict())
+    assert torch.equal(other(video, target, 2), value)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(loss(video, target, 2), value)
+    with pytest.raises(InputError, match="1 or 2"):
+        member(power=3)
+
+
+def test_fit_of_each_clip():
+    video = torch.cat([cosine_modes(0.2), cosine_modes(0.05), 1 - cosine_modes(0.2).flip(1)])
+    weight = torch.ones_like(video[:, 1:-1])
+    found = fit_diffusivity(video, weight, dt=1.0)
+    assert found.shape == (3, 1, 1, 1, 1)
+    # Heat that flows backwards in time has no diffusivity.
+    assert found.flatten().tolist() == pytest.approx([0.2, 0.05, 0], abs=1e-3)
+    assert fit_diffusivity(torch.ones_like(video), weight, 1.0).abs().max() == 0
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_excess_is_that_over_the_target(power):
+    generator = torch.Generator().manual_seed(0)
+    target, video = (torch.rand(1, 5, 1, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+    loss = ExcessHeatEquationLoss(power=power)
+    assert loss(target, target, 2) == 0, "whatever moves in it"
+    weight = edge_weight(target[:, 1:-1], 100.0)
+    diffusivity = fit_diffusivity(target, weight, 1.0)
+    ours, theirs = (heat_residual(frames, diffusivity, 1.0).abs() for frames in (video, target))
+    expected = (weight * torch.where(ours > theirs, ours - theirs, 0.0) ** power).mean()
+    torch.testing.assert_close(loss(video, target, 2), expected)
+    assert loss.diffusivity == diffusivity.mean()
+    # A still sequence violates nothing that the target does not, so it is free where D is 0; the literal form is not.
+    backwards = cosine_modes(0.2).flip(1)
+    still = backwards.mean(1, keepdim=True).expand_as(backwards)
+    assert ExcessHeatEquationLoss()(still, backwards, 2) == 0 < HeatEquationLoss()(still, backwards, 2)
+
+
+def test_the_excess_is_differentiable():
+    target, video = (torch.rand(1, 4, 1, 4, 4, dtype=torch.float64) for _ in range(2))
+    loss = ExcessHeatEquationLoss()
+    assert torch.autograd.gradcheck(lambda v: loss(v, target, 2), (video.requires_grad_(),))
+    assert not list(loss.parameters()) and not loss.state_dict()
+
+
+def test_ratio_of_gradients():
+    output = torch.rand(3, 5, requires_grad=True)
+    reference, loss = 2 * output.sum(), output.square().sum()
+    ratio = gradient_ratio(reference, loss, output)
+    assert not ratio.requires_grad
+    assert float(ratio) == pytest.approx(15**0.5 / float(output.detach().norm()))
+    assert gradient_ratio(reference, (0 * output).sum(), output) == 0
+    assert gradient_ratio(reference, output.new_zeros(()), output) == 0
+    (reference + ratio * loss).backward()
+    pulls = (torch.full_like(output, 2), output.detach() * 2 * ratio)
+    torch.testing.assert_close(output.grad, sum(pulls))
+    torch.testing.assert_close(pulls[0].norm(), pulls[1].norm())
 
 
 @pytest.mark.parametrize("member", PixelLoss.__subclasses__())

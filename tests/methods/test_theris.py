@@ -11,6 +11,7 @@ from lit_thermal.blocks.spectral_mask import NoSpectralMask, SpectralMask
 from lit_thermal.blocks.temporal_interpolation import LinearInterpolation, TemporalInterpolation
 from lit_thermal.blocks.thermal_prompt import NoThermalPrompt
 from lit_thermal.errors import InputError
+from lit_thermal.losses.heat_equation import HeatLoss
 from lit_thermal.methods.theris.module import THERIS, temporal_scale
 from lit_thermal.methods.theris.network import THERISNetwork
 
@@ -194,6 +195,25 @@ def test_heat_weight_zero_leaves_the_loss_out(monkeypatch):
     monkeypatch.setattr(made, "log", lambda name, value, **k: logged.update({name: value}))
     made.training_step(batch(), 0).backward()
     assert set(logged) == {"train/pixel"} and made.heat_loss.raw_diffusivity.grad is None
+
+
+@pytest.mark.parametrize("loss", HeatLoss.__subclasses__())
+def test_the_heat_weight_as_a_share_of_the_pixel_losses_gradient(loss, monkeypatch):
+    made = trained(heat_loss=loss, heat_weighting="gradient_ratio", heat_weight=0.3)
+    logged, outputs, forward = {}, [], made.network.forward
+    monkeypatch.setattr(THERIS, "_heat_weight_now", lambda self: 0.3)
+    monkeypatch.setattr(made, "log", lambda name, value, **k: logged.update({name: value}))
+    monkeypatch.setattr(made.network, "forward", lambda *given: outputs.append(forward(*given)) or outputs[0])
+    total, given = made.training_step(batch(), 0), batch()
+    (output,) = outputs
+    weight, pixel = logged["train/heat_weight"], made.pixel_loss(output, given["hr"])
+    heat = made.heat_loss(output, given["hr"], 2)
+    torch.testing.assert_close(total, pixel + weight * heat)
+    norms = [torch.autograd.grad(each, output, retain_graph=True)[0].norm() for each in (pixel, weight * heat)]
+    torch.testing.assert_close(norms[1], 0.3 * norms[0])
+    total.backward()
+    with pytest.raises(InputError, match=r"model.heat_weighting is 'half'; must be one of constant, gradient_ratio"):
+        model(heat_weighting="half")
 
 
 def test_several_temporal_scales_take_their_frames(monkeypatch):

@@ -23,6 +23,8 @@ Simplifications:
   to 0.3 pixels squared per frame, and cools to the air at 0.5 to 5 % per frame. The heat equation is solved exactly,
   but runs thousands of times faster than in asphalt at 30 frames per second, because true conduction would not be
   visible within a clip. The pattern of surfaces without switching sources is assumed to be maintained by the weather.
+  The scenario `conduction` is the exception: a sheet of steel after contact (`plates`), at its true diffusivity.
+- Parts of the scenario `cooling` cool at rates of their own and conduct no heat.
 - Bodies have fixed temperatures and warm the ground they pass; this heat is deposited once per frame.
 - All surfaces reflect one sky temperature, diffusely. There is no atmosphere, no shadow in the visible view and no
   sunlight in the band.

@@ -3,7 +3,7 @@
 The excess temperature u over a surface's steady state obeys ``du/dt = D lap(u) - u / tau + s(x, t)`` on a
 rectangle with insulated edges (Neumann). On the half-sample grid its eigenfunctions are the DCT-II cosines, so that
 each coefficient decays independently with rate ``D |k|^2 + 1 / tau``, and sources that are constant between switching
-times are integrated in closed form, without a time step or stability bound.
+times are integrated in closed form, without a time step or stability bound. `CoolingParts` leaves conduction out.
 """
 
 from typing import NamedTuple
@@ -99,6 +99,29 @@ class HeatField:
         if isinstance(pattern, Pattern):
             return dct(pattern.column)[:, None] * dct(pattern.row)
         return dct(dct(pattern).T).T
+
+
+class CoolingParts:
+    """Excess temperature in Kelvin of parts without conduction, each of which cools to the air at its own rate.
+
+    Args:
+        shape: shape (height, width) of the grid.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self._parts: list[tuple[Real, float]] = []
+
+    def add(self, pattern: Real, rate: float) -> None:
+        """Add a part with the excess `pattern` (height, width) at time 0, which decays by `rate` per frame."""
+        self._parts.append((pattern, rate))
+
+    def at(self, times: Real) -> NDArray[np.float32]:
+        """Return the excess temperature (T, height, width) at `times`."""
+        fields = np.zeros((len(times), *self.shape))
+        for pattern, rate in self._parts:
+            fields += np.exp(-rate * np.asarray(times))[:, None, None] * pattern
+        return fields.astype(np.float32)
 
 
 def dct(x: Real) -> Real:

@@ -17,14 +17,15 @@ from lit_thermal.data.simulator.bodies import (
     Slab,
 )
 from lit_thermal.data.simulator.canvas import SUPERSAMPLING, Canvas
-from lit_thermal.data.simulator.heat import HeatField, Pattern
+from lit_thermal.data.simulator.heat import CoolingParts, HeatField, Pattern
 from lit_thermal.data.simulator.places import PLACES, Layout
+from lit_thermal.data.simulator.plates import STEEL, cooling_parts, sheet, touch
 from lit_thermal.data.simulator.scenery import Stage, Weather
 from lit_thermal.data.simulator.sensor import MARGIN, Sensor
 from lit_thermal.data.simulator.vehicles import Car, Rear, Top
 from lit_thermal.errors import InputError, check_choice
 
-ScenarioName = Literal["standard", "fast_motion", "switching_sources", "hot_boundaries"]
+ScenarioName = Literal["standard", "fast_motion", "switching_sources", "hot_boundaries", "conduction", "cooling"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Scenario:
         hot: minimum and maximum extra temperature of bodies in Kelvin.
         slabs: share of the bodies that are hot plates.
         contact: minimum and maximum heat that bodies leave on the ground, in Kelvin per frame of contact.
+        diffusivity: minimum and maximum diffusivity in pixels squared per frame.
+        cooling: minimum and maximum rate of the loss to the air per frame.
+        touches: minimum and maximum number of contacts on a sheet of metal (`plates`), which replaces the place and
+            its patches and sources of heat; (0, 0) keeps them.
+        parts: minimum and maximum number of hot parts that cool at different rates and replace the patches and sources
+            of heat; (0, 0) keeps them.
     """
 
     speed: tuple[float, float] = (0.1, 1.0)
@@ -50,6 +57,10 @@ class Scenario:
     hot: tuple[float, float] = (0.0, 0.0)
     slabs: float = 0.0
     contact: tuple[float, float] = (0.0, 0.8)
+    diffusivity: tuple[float, float] = (0.03, 0.3)
+    cooling: tuple[float, float] = (0.005, 0.05)
+    touches: tuple[int, int] = (0, 0)
+    parts: tuple[int, int] = (0, 0)
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -57,7 +68,10 @@ SCENARIOS: dict[str, Scenario] = {
     "fast_motion": Scenario(speed=(0.7, 1.1), pan=(0.7, 1.1), still=0.2, bodies=(2, 4)),
     "switching_sources": Scenario(speed=(0.1, 0.4), pan=(0.1, 0.3), still=0.7, bodies=(1, 2), sources=(4, 7)),
     "hot_boundaries": Scenario(hot=(20.0, 90.0), slabs=0.5, bodies=(2, 4), contact=(2.0, 6.0)),
+    "conduction": Scenario(still=1.0, bodies=(0, 0), diffusivity=STEEL, cooling=(0.0, 0.0005), touches=(12, 24)),
+    "cooling": Scenario(still=1.0, bodies=(0, 0), parts=(5, 12)),
 }
+"""Kinds of scene. The position of a kind is one of the seeds of its scenes, so that new ones are appended."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ class Scene:
     name: str
     size: tuple[int, int]
     surface: Canvas
-    heat: HeatField
+    heat: HeatField | CoolingParts
     bodies: tuple[Body, ...]
     pan: tuple[tuple[float, float], tuple[float, float]]
     weather: Weather
@@ -139,7 +153,7 @@ def make_scene(
     zoom = float(rng.uniform(1.5, 2.8)) * (min(height, width) / 128) ** 0.5
     stage = Stage(surface, rng, colour_rng, weather, zoom)
     place = str(rng.choice(list(PLACES), p=[0.35, 0.25, 0.2, 0.2]))
-    layout = PLACES[place](stage)
+    layout = sheet(stage) if kind.touches[1] else PLACES[place](stage)
     bodies = _draw_bodies(stage, layout, kind, pan, (height, width), frames, max_speed)
     heat = _draw_heat(stage, layout, kind, bodies, frames)
     sensor = Sensor(
@@ -264,11 +278,18 @@ def _draw_shape(
     return Animal(max(6.0, 0.4 * tall), facing, float(rng.uniform(0.3, 0.8)), coat, (brown, brown * 0.8, brown * 0.6))
 
 
-def _draw_heat(stage: Stage, layout: Layout, kind: Scenario, bodies: list[Body], frames: int) -> HeatField:
+def _draw_heat(
+    stage: Stage, layout: Layout, kind: Scenario, bodies: list[Body], frames: int
+) -> HeatField | CoolingParts:
     """Draw initial patches of excess temperature, switching sources, and the heat that bodies leave on the ground."""
     c, rng = stage.canvas, stage.rng
     shape = c.shape[0] // SUPERSAMPLING, c.shape[1] // SUPERSAMPLING
-    field = HeatField(shape, float(rng.uniform(0.03, 0.3)), float(rng.uniform(0.005, 0.05)))
+    field = HeatField(shape, float(rng.uniform(*kind.diffusivity)), float(rng.uniform(*kind.cooling)))
+    if kind.touches[1]:
+        touch(stage, field, int(rng.integers(kind.touches[0], kind.touches[1] + 1)))
+        return field
+    if kind.parts[1]:
+        return cooling_parts(stage, int(rng.integers(kind.parts[0], kind.parts[1] + 1)))
     y, x = np.arange(shape[0]) + 0.5 + c.top, np.arange(shape[1]) + 0.5 + c.left
     ground = max(layout.horizon + 6, c.top)
 

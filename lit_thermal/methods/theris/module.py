@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -13,8 +13,9 @@ from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, Temp
 from lit_thermal.blocks.spectral_mask import SpectralMask, ZeroPhaseMask
 from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
 from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt
-from lit_thermal.errors import InputError
-from lit_thermal.losses.heat_equation import HeatEquationLoss
+from lit_thermal.errors import InputError, check_choice
+from lit_thermal.losses.gradient_ratio import gradient_ratio
+from lit_thermal.losses.heat_equation import HeatEquationLoss, HeatLoss
 from lit_thermal.losses.pixel import MeanAbsoluteError, PixelLoss
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
 from lit_thermal.methods.theris.network import THERISNetwork
@@ -22,6 +23,7 @@ from lit_thermal.methods.theris.network import THERISNetwork
 InterpolationFactory = Callable[[int, int], TemporalInterpolation]
 MaskFactory = Callable[[int], SpectralMask]
 PromptFactory = Callable[[int, int, int], ReadoutPrompt]
+HeatWeighting = Literal["constant", "gradient_ratio"]
 NetworkFactory = Callable[[int, InterpolationFactory, Sequence[ScanOrder], MaskFactory, PromptFactory], THERISNetwork]
 
 
@@ -46,6 +48,8 @@ class THERIS(SuperResolver):
         pixel_loss: pixel-wise distance to the target.
         heat_loss: heat-equation residual of the output.
         heat_weight: weight of `heat_loss` (lambda); 0 disables it.
+        heat_weighting: meaning of `heat_weight`. "constant" multiplies the loss by it. "gradient_ratio" scales the loss
+            at each step so that its gradient with respect to the output is this share of the pixel loss's.
         heat_ramp: share of the training over which the weight rises linearly from 0; no ramp if the number of steps is
             unknown.
         optimizer: makes the optimizer.
@@ -63,8 +67,9 @@ class THERIS(SuperResolver):
         mask: MaskFactory = ZeroPhaseMask,
         prompt: PromptFactory = ThermalPrompt,
         pixel_loss: Callable[[], PixelLoss] = MeanAbsoluteError,
-        heat_loss: Callable[[], HeatEquationLoss] = HeatEquationLoss,
+        heat_loss: Callable[[], HeatLoss] = HeatEquationLoss,
         heat_weight: float = 0.1,
+        heat_weighting: HeatWeighting = "constant",
         heat_ramp: float = 0.02,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: SchedulerCallable | None = None,
@@ -72,12 +77,14 @@ class THERIS(SuperResolver):
         super().__init__(scale, optimizer, lr_scheduler)
         if not temporal_scales or min(temporal_scales) < 1:
             raise InputError(f"temporal_scales must be positive whole numbers, not {temporal_scales}")
+        check_choice(heat_weighting, HeatWeighting, "model.heat_weighting")
         self.temporal_scales = tuple(temporal_scales)
         self.window = window
         self.network = network(scale, interpolation, [order() for order in scans], mask, prompt)
         self.pixel_loss = pixel_loss()
         self.heat_loss = heat_loss()
         self.heat_weight = heat_weight
+        self.heat_weighting: HeatWeighting = heat_weighting
         self.heat_ramp = heat_ramp
         if heat_weight == 0:
             self.heat_loss.requires_grad_(False)
@@ -130,7 +137,11 @@ class THERIS(SuperResolver):
         heat = self.heat_loss(restored, target, scale)
         self.log("train/heat", heat)
         self.log("train/diffusivity", self.heat_loss.diffusivity)
-        return pixel + self._heat_weight_now() * heat
+        weight: Tensor | float = self._heat_weight_now()
+        if self.heat_weighting == "gradient_ratio":
+            weight = weight * gradient_ratio(pixel, heat, restored)
+            self.log("train/heat_weight", weight)
+        return pixel + weight * heat
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Group the parameters: no weight decay for decays and skips of the scans; the diffusivity has its own rate."""

@@ -3,6 +3,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lit_thermal.data.simulator import (
@@ -10,6 +11,7 @@ from lit_thermal.data.simulator import (
     SCENARIOS,
     Camera,
     Flare,
+    ScenarioName,
     Scene,
     SecondCamera,
     make_scene,
@@ -18,12 +20,13 @@ from lit_thermal.data.simulator import (
 )
 from lit_thermal.data.simulator.bodies import Body, Path, Slab
 from lit_thermal.data.simulator.canvas import Canvas
-from lit_thermal.data.simulator.heat import HeatField, Pattern, dct, idct
+from lit_thermal.data.simulator.heat import CoolingParts, HeatField, Pattern, dct, idct
 from lit_thermal.data.simulator.planck import BAND, apparent_kelvin, band_radiance, radiance_per_kelvin
 from lit_thermal.data.simulator.rig import FRAMES, margin
 from lit_thermal.data.simulator.scenery import Weather
 from lit_thermal.data.simulator.sensor import MARGIN, Sensor
 from lit_thermal.errors import InputError
+from lit_thermal.ops.heat_equation import laplacian
 
 TIMES = np.arange(7, dtype=np.float64)
 
@@ -278,9 +281,60 @@ def test_scenes_render_the_same_every_time(scenario) -> None:
     assert not np.array_equal(other.counts, render(make_scene(5, 0, size=64, scenario=scenario)).counts)
 
 
-def test_colours_do_not_change_the_thermal_scene() -> None:
+def explained(scenario: str, index: int) -> tuple[float, float, float]:
+    """Share of the change in time that D lap(T) explains in a clip, the fitted D and the scene's D."""
+    scene = make_scene(0, index, scenario=scenario)  # type: ignore[arg-type]
+    video = torch.from_numpy(render(scene).counts.astype(np.float64))[None, :, None]
+    change, bend = (video[:, 2:] - video[:, :-2]) / 2, laplacian(video[:, 1:-1])
+    both, bent = float((change * bend).sum()), float(bend.square().sum())
+    return both**2 / bent / float(change.square().sum()), both / bent, getattr(scene.heat, "diffusivity", 0.0)
+
+
+def test_conduction_explains_the_change_in_its_own_scenario_alone() -> None:
+    share, fitted, known = np.array([explained("conduction", index) for index in range(12)]).T
+    assert np.median(share) > 0.85 and share.min() > 0.5
+    assert known.min() > 0.13 and known.max() < 0.4 and np.median(np.abs(fitted / known - 1)) < 0.1
+    assert np.median([explained("standard", index)[0] for index in range(12)]) < 4e-4
+
+
+def test_nothing_moves_in_conduction() -> None:
     for index in range(4):
-        plain, coloured = (make_scene(1, index, size=64, visible=visible) for visible in (False, True))
+        scene = make_scene(2, index, scenario="conduction")
+        assert isinstance(scene.heat, HeatField)
+        assert not scene.bodies and scene.view(6.0) == (0.0, 0.0) and np.ptp(scene.surface.kelvin) == 0
+        excess = scene.heat.at(TIMES)
+        # Nothing is added within the clip: the sheet loses heat to the air alone, and its hot spots decay.
+        np.testing.assert_allclose(excess.sum((1, 2)) / excess[0].sum(), np.exp(-scene.heat.cooling * TIMES), rtol=1e-3)
+        assert (np.diff(excess.max((1, 2))) < 0).all()
+
+
+def test_parts_cool_exponentially_at_their_own_rates() -> None:
+    parts = CoolingParts((2, 3))
+    parts.add(np.full((2, 3), 8.0), 0.1)
+    parts.add(np.eye(2, 3) * 5, 0.02)
+    expected = 8 * np.exp(-0.1 * TIMES)[:, None] + 5 * np.exp(-0.02 * TIMES)[:, None] * (1, 0)
+    np.testing.assert_allclose(parts.at(TIMES)[:, 0, :2], expected, rtol=1e-6)
+    for index in range(4):
+        scene = make_scene(2, index, scenario="cooling")
+        assert isinstance(scene.heat, CoolingParts) and scene.view(6.0) == (0.0, 0.0)
+        excess = scene.heat.at(TIMES)
+        assert (np.diff(excess, axis=0) <= 0).all() and excess[0].max() > 5
+        hot = excess[:, excess[0] > 5]
+        rates = -np.log(hot[6] / hot[0]) / 6
+        assert rates.min() > 0.99 / 60 and rates.max() < 1.01 / 4 and np.ptp(rates) > 0.02
+
+
+def test_earlier_scenarios_keep_their_place_in_the_seeds() -> None:
+    assert list(SCENARIOS)[:4] == ["standard", "fast_motion", "switching_sources", "hot_boundaries"]
+    assert list(SCENARIOS) == list(get_args(ScenarioName))
+
+
+def test_colours_do_not_change_the_thermal_scene() -> None:
+    for index, scenario in enumerate(("standard", "standard", "hot_boundaries", "conduction")):
+        plain, coloured = (
+            make_scene(1, index, size=64, visible=visible, scenario=scenario)  # type: ignore[arg-type]
+            for visible in (False, True)
+        )
         assert np.array_equal(render(plain).counts, render(coloured).counts)
 
 
