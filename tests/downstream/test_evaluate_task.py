@@ -162,7 +162,7 @@ def test_zero_shot_without_truth_draws_only(scenes, tmp_path):
         (["--pred", "ours={lr}"], "two methods have the name ours"),
         (["--pred", "b={lr}"], "16x16 of 16 bit and its target .* 64x64"),
         (["--pred", "b={boxes}"], "holds no images"),
-        (["--boxes", "{masks}"], r"has no .*\.xml"),
+        (["--boxes", "{masks}"], r"has no .*annotate them"),
         (["--format", "llvip"], "llvip has only person"),
         (["--steps", "0"], "--steps 0 is too small"),
         (["--pictures", "-1"], "--pictures"),
@@ -188,7 +188,7 @@ def test_a_row_that_lacks_an_image(scenes, tmp_path):
     shutil.copytree(scenes / "ours", tmp_path / "part")
     next((tmp_path / "part").iterdir()).unlink()
     given = words(scenes, "--boxes", scenes / "boxes", "--out", tmp_path / "out", "--detector", "fcos_small")
-    with pytest.raises(InputError, match=r"\(part\) has no image"):
+    with pytest.raises(InputError, match=r"\(part\) has no .*: every row"):
         main("detection", [*given, "--pred", str(tmp_path / "part")])
 
 
