@@ -11,7 +11,7 @@ from lit_thermal.data.formats.frames import Clip, FolderClip, list_frames, read_
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
 from lit_thermal.files import by_stem, check_partners, without_partner
-from lit_thermal.inference.pieces import TARGET, Piece, image_piece, scale_of, tolerance, video_pieces
+from lit_thermal.measuring.pieces import TARGET, Piece, image_piece, scale_of, tolerance, video_pieces
 
 SCALES = range(2, 33)
 """Scales that may explain why a restored file is smaller than its target."""
