@@ -12,7 +12,6 @@ from lit_thermal.evaluation.levels import BASELINE, COLUMNS, Level, curves
 from lit_thermal.evaluation.records import compare, describe
 from lit_thermal.evaluation.scores import Scores
 from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, QUALITY_NAMES
-from lit_thermal.plain_files import cell
 
 from .file_name import file_name
 from .run_files import COLORS, write_figure, write_table
@@ -74,7 +73,7 @@ def write_runs(file: Path, runs: Mapping[str, Sequence[Level]]) -> None:
         file: path of the picture (.png); the table has the same name with the suffix .csv.
         runs: measured levels of each run, by the name of the run in the picture.
     """
-    rows = [tuple(map(cell, (run, *_row(level)))) for run, levels in runs.items() for level in levels]
+    rows = [(run, *_row(level)) for run, levels in runs.items() for level in levels]
     write_table(file.with_suffix(".csv"), ("run", *COLUMNS), rows)
     from matplotlib import rc_context
 

@@ -1,7 +1,5 @@
 """Pictures and tables in the run's folder, written completely or not at all."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from lit_thermal.files import replacing, write_text
+from lit_thermal.plain_files import as_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,12 +26,8 @@ COLORS = {
 
 
 def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table as a CSV file."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    """Write a table as a CSV file in which no text is a formula."""
+    write_text(path, as_csv([head, *rows]))
 
 
 def write_figure(path: Path, figure: "Figure") -> None:

@@ -6,7 +6,7 @@ import re
 import secrets
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,34 @@ def by_stem(paths: Iterable[Path], where: str | Path) -> dict[str, Path]:
                 f"{where} holds {other.name} and {path.name}, which have the same stem: rename or remove one"
             )
     return found
+
+
+def check_partners(names: Iterable[str], listed: Mapping[str, Collection[str]], advice: str) -> None:
+    """Check that files which belong together exist in every place.
+
+    Args:
+        names: stems that every place must have, as `by_stem` returns them.
+        listed: stems that each place has, by the folder or file that the error message names.
+        advice: advice for the user at the end of the error message.
+
+    Raises:
+        InputError: a place lacks a stem.
+    """
+    lacking = without_partner(names, listed)
+    if lacking:
+        raise InputError(f"files that belong together must have the same name, but {lacking}: {advice}")
+
+
+def without_partner(names: Iterable[str], listed: Mapping[str, Collection[str]]) -> str:
+    """Return a clause about the stems that a place lacks, or an empty string; the arguments are those of the check."""
+    names = list(names)
+    clauses = []
+    for place, stems in listed.items():
+        lacking = [name for name in names if name not in stems]
+        if lacking:
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            clauses.append(f"{place} has no {', '.join(lacking[:3])}{more}")
+    return " and ".join(clauses)
 
 
 def _is_text(name: str) -> bool:

@@ -12,6 +12,7 @@ from lit_thermal.errors import InputError, reading
 from lit_thermal.files import (
     by_stem,
     check_name,
+    check_partners,
     is_plain,
     locked,
     natural_order,
@@ -105,6 +106,13 @@ def test_stems_match_whatever_way_an_accent_is_written(tmp_path: Path) -> None:
     assert list(found) == ["é", "b"]
     with pytest.raises(InputError, match=r"holds a\.png and a\.tif, which have the same stem"):
         by_stem([tmp_path / "a.png", tmp_path / "a.tif"], tmp_path)
+
+
+def test_a_missing_partner_is_named_with_its_place() -> None:
+    check_partners(["a", "b"], {"hr": ["a", "b"], "lr": {"a": 1, "b": 2, "c": 3}}, "add it")
+    words = r"the same name, but lr has no 1, 2, 3 and 6 more and guide has no 9: add it$"
+    with pytest.raises(InputError, match=words):
+        check_partners("123456789", {"hr": "123456789", "lr": "", "guide": "12345678"}, "add it")
 
 
 def test_natural_order_of_any_name() -> None:

@@ -28,7 +28,8 @@ ALLOWED = {
     "methods": (NETWORKS := {"generative", "networks", "blocks", "losses", "ops"}) | {"metrics", "evaluation"},
     "sweeping": set(),
     "weights": NETWORKS | {"methods"},
-    "inference": NETWORKS | {"methods", "weights", "data", "metrics", "evaluation"},
+    "inference": {"methods", "data", "ops"},
+    "measuring": {"methods", "weights", "data", "metrics", "evaluation", "ops"},
     "downstream": {"blocks", "ops", "data", "metrics", "evaluation", "weights"},
     "report": {"data", "metrics", "evaluation", "sweeping"},
     "callbacks": {
@@ -48,6 +49,7 @@ ALLOWED = {
         "methods",
         "weights",
         "inference",
+        "measuring",
         "downstream",
         "report",
         "sweeping",

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_thermal.blocks.pretrained import fetch
+from lit_thermal.blocks.pretrained import local_folder, model_folder
 from lit_thermal.errors import InputError
 from lit_thermal.files import write_json
 from lit_thermal.plain_files import read_json
@@ -155,22 +154,15 @@ def _load(model: str, tags: Sequence[str], option: str) -> _Loaded:
 
 def _found(model: str, option: str) -> tuple[Any, set[str], Any, Any]:
     """Return the network, the names of its missing weights, the preprocessing and the tokenizer."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    what, advice = "a CLIP or SigLIP model", _advice(option)
+    folder = local_folder(model, what, advice)
+    if folder is not None:
         return _read(folder, option)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-        raise InputError(f"there is no folder {model} with a CLIP or SigLIP model: {_advice(option)}")
     try:
         return _read(model, option)
     except InputError:
         # The model is not in the cache of the hub, or not completely.
-        try:
-            fetch(model, "config.json", option)
-        except InputError as error:
-            raise InputError(
-                f"there is no folder {model} here, and {model} could not be fetched from the Hugging Face hub: "
-                f"{_advice(option)}"
-            ) from error
+        model_folder(model, ("config.json",), what, option, advice)
     return _read(model, option, local=False)
 
 

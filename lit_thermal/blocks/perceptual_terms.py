@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lit_thermal.blocks.guidance_terms import ReferenceTerm, mean_square
-from lit_thermal.blocks.pretrained import fetch, pretrained_wanted, read_weights
+from lit_thermal.blocks.pretrained import model_folder, pretrained_wanted, read_weights
 from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
 from lit_thermal.torchvision_weights import fetch_published
@@ -283,7 +283,14 @@ def _sam(model: str) -> nn.Module:
     """Load the Segment Anything Model from a folder or the hub."""
     from transformers import SamModel
 
-    folder = _sam_folder(model)
+    folder = model_folder(
+        model,
+        ("config.json", "model.safetensors"),
+        "a SAM",
+        "SegmentationTerm's `model`",
+        "give SegmentationTerm's `model` as a folder with config.json and model.safetensors of a SAM, or as a name on "
+        "the Hugging Face hub such as facebook/sam-vit-base",
+    )
     read: Any = SamModel
     try:
         sam, report = read.from_pretrained(folder, local_files_only=True, output_loading_info=True)
@@ -299,28 +306,6 @@ def _sam(model: str) -> nn.Module:
             "SAM"
         )
     return sam
-
-
-def _sam_folder(model: str) -> Path:
-    """Return the folder with config.json and the weights."""
-    files = ("config.json", "model.safetensors")
-    folder = Path(model)
-    if folder.is_dir():
-        missing = [name for name in files if not (folder / name).is_file()]
-        if missing:
-            raise InputError(
-                f"the folder {folder} of SegmentationTerm's model has no {' and no '.join(missing)}: give a folder "
-                "with both, as in facebook/sam-vit-base on the Hugging Face hub"
-            )
-        return folder
-    if model.count("/") != 1 or folder.is_absolute():
-        raise InputError(
-            f"SegmentationTerm's model {model!r} is neither a folder on this machine nor owner/name on the Hugging "
-            "Face hub: give the folder, or facebook/sam-vit-base"
-        )
-    option = f"SegmentationTerm's `model`, a folder with {files[0]} and {files[1]} of {model}"
-    config, _ = (fetch(model, name, option) for name in files)
-    return config.parent
 
 
 def _random_features(seed: int, widths: Sequence[int]) -> nn.Module:

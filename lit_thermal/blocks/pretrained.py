@@ -1,7 +1,7 @@
 """Pretrained weights, downloaded from the Hugging Face hub or read from a file; skipped in `without_pretrained()`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -42,6 +42,78 @@ def pretrained_wanted() -> bool:
     return _wanted.get()
 
 
+def local_folder(source: str, what: str, advice: str) -> Path | None:
+    """Return the local folder of a model, or None if `source` is a name on the Hugging Face hub.
+
+    Args:
+        source: local folder, where `~` is the user's home, or owner/name on the hub.
+        what: name of the kind of model with its article, for the error message.
+        advice: advice for the user at the end of the error message.
+
+    Raises:
+        InputError: `source` is neither of the two.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        raise InputError(f"there is no folder {source} with {what}: {advice}")
+    return None
+
+
+def model_folder(
+    source: str, files: Sequence[str], what: str, option: str, advice: str, also_fetched: Sequence[str] = ()
+) -> Path:
+    """Return the local folder with the files of a model, downloaded from the Hugging Face hub if `source` is a name.
+
+    Args:
+        source: local folder, where `~` is the user's home, or owner/name on the hub.
+        files: paths of the required files in the folder.
+        what: name of the kind of model with its article, for error messages.
+        option: name of the option by which the user gives the folder.
+        advice: advice for the user at the end of error messages.
+        also_fetched: paths of further files that are downloaded from the hub, but not required of a local folder.
+
+    Raises:
+        InputError: the folder or one of its files is missing, or cannot be downloaded.
+    """
+    folder = local_folder(source, what, advice)
+    if folder is not None:
+        absent = [name for name in files if not (folder / name).is_file()]
+        if absent:
+            raise InputError(f"the folder {source} has no {' and no '.join(absent)}: {advice}")
+        return folder
+    for name in (*files, *also_fetched):
+        try:
+            file = fetch(source, name, option)
+        except InputError as error:
+            raise InputError(
+                f"there is no folder {source} here, and {name} of {source} could not be fetched from the Hugging Face "
+                f"hub: {advice}"
+            ) from error
+    return file.parents[name.count("/")]
+
+
+def hub_answers(repository: str) -> bool:
+    """Return whether the Hugging Face hub answers a quick request about a repository."""
+    from huggingface_hub import hf_hub_url
+
+    try:
+        _ask_hub(hf_hub_url(repository, "config.json"))
+    except Exception:  # the kind of exception depends on the HTTP client of the hub's library
+        return False
+    return True
+
+
+def _ask_hub(url: str) -> None:
+    """Send a quick request to the hub, because without a connection a download would retry for most of a minute."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("the hub is switched off by HF_HUB_OFFLINE")
+    get_session().head(url, timeout=10)
+
+
 def fetch(repository: str, filename: str, option: str) -> Path:
     """Return a file of the Hugging Face hub from its local cache, after downloading it if it is missing.
 
@@ -53,17 +125,14 @@ def fetch(repository: str, filename: str, option: str) -> Path:
     Raises:
         InputError: the file is not in the cache and the hub cannot be reached.
     """
-    from huggingface_hub import constants, get_session, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     cached = try_to_load_from_cache(repository, filename)
     if isinstance(cached, str):
         return Path(cached)
     url = hf_hub_url(repository, filename)
     try:
-        if constants.HF_HUB_OFFLINE:
-            raise OSError("the hub is switched off by HF_HUB_OFFLINE")
-        # A quick request first: without a connection the download itself would retry for most of a minute.
-        get_session().head(url, timeout=10)
+        _ask_hub(url)
         return Path(hf_hub_download(repository, filename))
     except Exception as error:  # the kind of exception depends on the HTTP client of the hub's library
         raise InputError(

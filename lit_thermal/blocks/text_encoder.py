@@ -10,14 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_thermal.blocks.pretrained import fetch, pretrained_wanted
+from lit_thermal.blocks.pretrained import model_folder, pretrained_wanted
 from lit_thermal.errors import InputError
 from lit_thermal.plain_files import read_json
 from lit_thermal.shapes import COUNT, check
 
 REQUIRED = ("text_encoder/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt")
 """Required files of the folder; the weights are not listed because they may have several names."""
-FETCHED = (*REQUIRED, "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
+FETCHED = (
+    *("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"),
+    "text_encoder/model.safetensors",
+)
+"""Files that are downloaded from the hub in addition."""
 
 _SIZES = {"hidden_size": COUNT, "max_position_embeddings": COUNT}
 _CACHED_BYTES = 1 << 32
@@ -128,23 +132,7 @@ class TextEncoder:
     @cached_property
     def _root(self) -> Path:
         """Local folder with the files, which are downloaded from the hub if `folder` is a name there."""
-        root = Path(self.folder).expanduser()
-        if root.is_dir():
-            absent = [name for name in REQUIRED if not (root / name).is_file()]
-            if absent:
-                raise InputError(f"the folder {self.folder} has no {absent[0]}: {self._advice()}")
-            return root
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.folder):
-            raise InputError(f"there is no folder {self.folder} with a text encoder: {self._advice()}")
-        try:
-            for name in (*FETCHED, "text_encoder/model.safetensors"):
-                file = fetch(self.folder, name, self.option)
-        except InputError as error:
-            raise InputError(
-                f"there is no folder {self.folder} here, and the text encoder of {self.folder} could not be fetched "
-                f"from the Hugging Face hub: {self._advice()}"
-            ) from error
-        return file.parents[1]
+        return model_folder(self.folder, REQUIRED, "a text encoder", self.option, self._advice(), also_fetched=FETCHED)
 
     @cached_property
     def _sizes(self) -> tuple[int, int]:

@@ -35,7 +35,7 @@ OTHER_VERBS = {
     ),
     "sweep": ("lit_thermal.cli.sweep:main", "run the points of a W&B sweep file, without W&B"),
     "report": ("lit_thermal.cli.report:main", "compare runs, or a sweep, with published numbers on one page"),
-    "list": ("lit_thermal.cli.list:main", "show all methods, blocks, data, experiments and sweeps"),
+    "list": ("lit_thermal.cli.list:main", "show all methods, blocks, metrics, data, experiments and sweeps"),
 }
 """Verb to `module:function`, which takes the words after the verb and returns the exit code, and its help text."""
 

@@ -16,8 +16,8 @@ from lit_thermal.files import check_folder
 if TYPE_CHECKING:
     import torch
 
-    from lit_thermal.inference.comparators import Comparator
-    from lit_thermal.inference.folders import Matched
+    from lit_thermal.measuring.comparators import Comparator
+    from lit_thermal.measuring.folders import Matched
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
     _check(arguments, predictions, given)
     from lit_thermal.evaluation.evaluator import Evaluator
     from lit_thermal.evaluation.protocols import protocols_by_name
-    from lit_thermal.inference.folders import Folders, match
-    from lit_thermal.inference.measuring import against_first, cost, measure, show_paired
+    from lit_thermal.measuring.folders import Folders, match
+    from lit_thermal.measuring.measure import against_first, cost, measure, show_paired
     from lit_thermal.metrics.catalogue import by_name
 
     metrics, protocols = by_name(arguments.metrics), protocols_by_name(arguments.protocol)
@@ -90,7 +90,7 @@ def _comparators(
     arguments: argparse.Namespace, given: dict[str, Path], matched: "Matched", device: "torch.device"
 ) -> "dict[str, Comparator]":
     """Load the models that restore the inputs, and check that their scales fit."""
-    from lit_thermal.inference.comparators import load_comparator
+    from lit_thermal.measuring.comparators import load_comparator
 
     if arguments.comparator and matched.video:
         raise InputError("--comparator restores images, and these are videos; --two_stage blends them in time first")

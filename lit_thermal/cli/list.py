@@ -26,7 +26,9 @@ class ClassSource(NamedTuple):
 
 def main(argv: Sequence[str]) -> int:
     """Print the listing."""
-    Parser("lit_thermal list", "Show methods, block families, losses, data, experiments and sweeps.").parse_args(argv)
+    Parser(
+        "lit_thermal list", "Show methods, block families, losses, metrics, data, experiments and sweeps."
+    ).parse_args(argv)
     sections = [
         ("methods", "--model=NAME", members(read(_package("lit_thermal.methods")), "SuperResolver")),
         ("blocks", "--model.SLOT=NAME", families(read(_package("lit_thermal.blocks")))),
@@ -35,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
         ("learning rates", "--model.lr_scheduler=NAME", members(read(_package("lit_thermal.methods")), "LambdaLR")),
         ("networks", "--model.SLOT=NAME", families(read(_package("lit_thermal.networks")))),
         ("losses", "", [*families(losses := read(_package("lit_thermal.losses"))), *lone(losses, "Module")]),
+        ("metrics", "evaluate --metrics NAME", metrics(_package("lit_thermal.metrics"))),
         ("protocols", "--model.protocols=[NAME, ...]", families(read(_package("lit_thermal.evaluation")))),
         ("data", "--data=NAME", members(data := read(_package("lit_thermal.data")), "LightningDataModule")),
         ("parts of data", "--data.SLOT=NAME", families(data)),
@@ -99,6 +102,28 @@ def callbacks(folder: Path) -> list[Row]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             exported = ast.literal_eval(node.value)
     return [(0, entry.name, entry.about) for entry in read(folder) if entry.name in exported]
+
+
+def metrics(folder: Path) -> list[Row]:
+    """Return the rows of the records `Metric(...)` in a folder that have a function to measure them.
+
+    The catalogue comes first. Its tuple `_ON_REQUEST`, and the argument `on_request` of a record, mark metrics that are
+    measured only if they are named.
+    """
+    rows: list[Row] = []
+    for path in sorted(folder.glob("*.py"), key=lambda path: (path.stem != "catalogue", path)):
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            requested = isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_ON_REQUEST"
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "Metric":
+                    given = dict(zip(("name", "label"), map(ast.unparse, node.args), strict=False))
+                    given |= {word.arg: ast.unparse(word.value) for word in node.keywords if word.arg}
+                    if "measure" in given:
+                        name, label, unit = (ast.literal_eval(given.get(k, "''")) for k in ("name", "label", "unit"))
+                        about = f"{label} in {unit}" if unit else label
+                        asked = requested or given.get("on_request") == "True"
+                        rows.append((0, name, f"{about}, on request" if asked else about))
+    return rows
 
 
 def files(folder: Path) -> list[Row]:

@@ -1,6 +1,5 @@
 """Object detectors of torchvision and transformers with one interface for training and detection."""
 
-import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from lit_thermal.blocks.pretrained import hub_answers, local_folder
 from lit_thermal.downstream.small_detector import fcos_small
 from lit_thermal.downstream.training import read_trained
 from lit_thermal.errors import InputError, reading
@@ -296,18 +296,13 @@ def load_pretrained(source: str, network: Any, processor: Any, what: str, **opti
     Raises:
         InputError: the source is missing and cannot be fetched, holds another kind of network, or lacks weights.
     """
-    local = Path(source).expanduser().is_dir()
-    if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        raise InputError(
-            f"there is no folder {source} with {what}, and a name on the hub reads owner/name; detectors by name are "
-            f"{', '.join(known_detectors())}"
-        )
-    source = str(Path(source).expanduser()) if local else source
+    names = ", ".join(known_detectors())
+    local = local_folder(source, what, f"give a folder, owner/name on the Hugging Face hub, or a detector of {names}")
+    place = local or source
+    offline = local is not None or not hub_answers(source)
     try:
-        made, report = network.from_pretrained(
-            source, local_files_only=local or not _reachable(source), output_loading_info=True, **options
-        )
-        prepared = processor.from_pretrained(source, local_files_only=local or not _reachable(source))
+        made, report = network.from_pretrained(place, local_files_only=offline, output_loading_info=True, **options)
+        prepared = processor.from_pretrained(place, local_files_only=offline)
     except Exception as error:  # the type of the first error in transformers depends on the files present
         reason = next((line for line in str(error).splitlines() if line), type(error).__name__)[:160]
         advice = (
@@ -318,16 +313,3 @@ def load_pretrained(source: str, network: Any, processor: Any, what: str, **opti
     if lacking:
         raise InputError(f"{source} is not {what}: it has no weights for {min(lacking)}; give a complete one")
     return made, prepared
-
-
-def _reachable(source: str) -> bool:
-    """Return whether the hub answers at once; without a network its own client would retry for most of a minute."""
-    from huggingface_hub import constants, get_session, hf_hub_url
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        get_session().head(hf_hub_url(source, "config.json"), timeout=5)
-    except Exception:  # the types of errors depend on the HTTP client of the hub's library
-        return False
-    return True

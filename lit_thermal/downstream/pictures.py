@@ -13,7 +13,7 @@ from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import image_radiometry, to_values
 from lit_thermal.errors import InputError
-from lit_thermal.files import by_stem
+from lit_thermal.files import by_stem, check_partners
 from lit_thermal.ops.resize import resize
 
 
@@ -125,7 +125,7 @@ def rows(
         for name, path in own.items():
             height, width, bits = read_header(path)
             (target_height, target_width, target_bits) = sizes[name]
-            if bits != target_bits or abs(width * target_height / (height * target_width) - 1) > ASPECT_TOLERANCE:
+            if bits != target_bits or abs(width * target_height / (height * target_width) - 1) > INPUT_ASPECT_TOLERANCE:
                 raise InputError(
                     f"{path} is {_say((height, width, bits))} and its target {files[name]} is {_say(sizes[name])}: "
                     "give inputs of the target's depth and proportions"
@@ -149,8 +149,9 @@ def rows(
     return result
 
 
-ASPECT_TOLERANCE = 0.05
-"""Largest relative difference between the aspect ratios of an input and its target; small sides are rounded."""
+INPUT_ASPECT_TOLERANCE = 0.05
+"""Largest relative difference between the aspect ratios of an input and its target; the rounding of an input's few rows
+and columns changes its ratio more than that of a guide or an annotated image."""
 
 
 def find_images(folder: Path) -> dict[str, Path]:
@@ -169,10 +170,7 @@ def find_images(folder: Path) -> dict[str, Path]:
 
 def _matching(folder: Path, names: Sequence[str], row: str) -> dict[str, Path]:
     found = find_images(folder)
-    lacking = [name for name in names if name not in found]
-    if lacking:
-        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise InputError(f"{folder} ({row}) has no image {lacking[0]}{more}: every row needs all images of --hr")
+    check_partners(names, {f"{folder} ({row})": found}, "every row needs all images of --hr")
     return {name: found[name] for name in names}
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from rich.table import Table
 from lit_thermal.evaluation.records import finite
 from lit_thermal.evaluation.statistics import Interval
 from lit_thermal.files import write_text
+from lit_thermal.metrics.catalogue import CATALOGUE, shown
+from lit_thermal.metrics.metric import Metric
 from lit_thermal.plain_files import as_csv
 
 
@@ -73,30 +75,30 @@ def write(result: TaskResult, folder: Path) -> None:
 
 
 def show(result: TaskResult) -> None:
-    """Print the table, in percent for detection and segmentation as in the papers."""
-    percent = result.task != "zero_shot"
+    """Print the table with the labels, units and digits of the catalogue of metrics."""
     # names may contain square brackets, which rich would take for markup
     title = escape(f"{result.task} on {result.dataset}: {result.data['images']} images")
     table = Table(title=title, title_justify="left")
     table.add_column("input")
-    columns = list(next(iter(result.table.values())))
-    for column in columns:
-        table.add_column(escape(column), justify="right")
+    metrics = {column: metric_of(column) for column in next(iter(result.table.values()))}
+    for metric in metrics.values():
+        table.add_column(escape(metric.heading), justify="right")
     for row, values in result.table.items():
         cells = []
-        for column in columns:
-            text = _number(values.get(column, math.nan), percent)
+        for column, metric in metrics.items():
+            text = _written(metric, values.get(column, math.nan))
             interval = result.intervals.get(row, {}).get(column)
             if interval is not None:
-                text += f" [{_number(interval.low, percent)}, {_number(interval.high, percent)}]"
+                text += f" [{_written(metric, interval.low)}, {_written(metric, interval.high)}]"
             cells.append(escape(text))
         table.add_row(escape(row), *cells)
     lines = []
+    headline = metric_of(result.headline)
     for row, others in result.differences.items():
-        parts = [f"{_ends(difference, percent)} over {other}" for other, difference in others.items()]
+        parts = [f"{_difference(headline, difference)} over {other}" for other, difference in others.items()]
         if parts:
             lines.append(escape(f"{row}: {', '.join(parts)}"))
-    lines += [escape(f"{column} is missing: {reason}") for column, reason in result.skipped.items()]
+    lines += [escape(f"{metric_of(column).label} is missing: {reason}") for column, reason in result.skipped.items()]
     table.caption = "\n".join(lines)
     table.caption_justify = "left"
     console = Console()
@@ -105,13 +107,23 @@ def show(result: TaskResult) -> None:
     console.print(table)
 
 
-def _ends(difference: Interval, percent: bool) -> str:
-    mean, low, high = (_number(value, percent, "+") for value in difference)
+def metric_of(column: str) -> Metric:
+    """Return the record of a column; that of a class, such as `ap_person`, has the class in its label."""
+    kind, _, word = column.partition("_")
+    if kind in ("ap", "iou") and word:
+        metric = CATALOGUE[f"class_{kind}"]
+        return replace(metric, label=f"{metric.label} {word}")
+    return shown(column)
+
+
+def _difference(metric: Metric, difference: Interval) -> str:
+    mean, low, high = (_written(metric, value, sign=True) for value in difference)
     return f"{mean} [{low}, {high}]"
 
 
-def _number(value: float, percent: bool, sign: str = "") -> str:
-    return "-" if math.isnan(value) else f"{100 * value:{sign}.1f}" if percent else f"{value:{sign}.4f}"
+def _written(metric: Metric, value: float, *, sign: bool = False) -> str:
+    """Return a fraction as text, in percent if that is the unit of the metric."""
+    return "-" if math.isnan(value) else metric.written(100 * value if metric.unit == "%" else value, sign=sign)
 
 
 def _table_csv(result: TaskResult) -> str:

@@ -1,1 +1,1 @@
-"""Restoration of images and videos on disk, and measurement of restored files."""
+"""Restoration of images and videos on disk."""

@@ -1,7 +1,6 @@
 """Latent diffusion models from diffusers: the UNet and autoencoder that a method starts from."""
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lit_thermal.blocks.pretrained import fetch, pretrained_wanted
+from lit_thermal.blocks.pretrained import model_folder, pretrained_wanted
 from lit_thermal.errors import InputError
 from lit_thermal.plain_files import read_json
 from lit_thermal.shapes import COUNT, check
@@ -206,7 +205,10 @@ def _load(kind: Any, folder: str, part: str) -> Any:
     local = Path(folder) / part
     if not pretrained_wanted() and not local.is_dir():
         return kind.from_config(_PUBLISHED[part])
-    files = _files(folder, part) if pretrained_wanted() else local
+    files = local
+    if pretrained_wanted():
+        required = (f"{part}/config.json", f"{part}/{WEIGHTS}")
+        files = model_folder(folder, required, "SD-Turbo", "model.base.folder", _advice()) / part
     try:
         if not pretrained_wanted():
             return kind.from_config(kind.load_config(local))
@@ -218,25 +220,6 @@ def _load(kind: Any, folder: str, part: str) -> Any:
     if report["missing_keys"]:  # diffusers leaves them random and only logs that
         raise InputError(f"{files / WEIGHTS} has no weights for {report['missing_keys'][0]}: {_advice()}")
     return network.train()  # diffusers reads in eval mode
-
-
-def _files(folder: str, part: str) -> Path:
-    """Return the local folder of a part, downloaded from the hub if `folder` is a name there."""
-    wanted = ("config.json", WEIGHTS)
-    if Path(folder).is_dir():
-        absent = [name for name in wanted if not (Path(folder) / part / name).is_file()]
-        if absent:
-            raise InputError(f"the folder {folder} of SD-Turbo has no {part}/{absent[0]}: {_advice()}")
-        return Path(folder) / part
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", folder):
-        raise InputError(f"there is no folder {folder} with SD-Turbo: {_advice()}")
-    try:
-        return [fetch(folder, f"{part}/{name}", "model.base.folder") for name in wanted][-1].parent
-    except InputError as error:
-        raise InputError(
-            f"there is no folder {folder} here, and {part}/ of {folder} could not be fetched from the Hugging Face "
-            f"hub: {_advice()}"
-        ) from error
 
 
 def _text_dim(config: Path) -> int:

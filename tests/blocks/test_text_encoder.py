@@ -7,7 +7,7 @@ import torch
 from tiny_text import LENGTH, ids, write_encoder
 from transformers import CLIPTextModel
 
-from lit_thermal.blocks import text_encoder
+from lit_thermal.blocks import pretrained, text_encoder
 from lit_thermal.blocks.pretrained import without_pretrained
 from lit_thermal.blocks.text_encoder import TextEncoder
 from lit_thermal.errors import InputError
@@ -143,7 +143,7 @@ def test_no_network_says_which_folder_to_download(offline):
 
 
 def test_a_model_in_the_cache_of_the_hub_is_found(folder, monkeypatch):
-    monkeypatch.setattr(text_encoder, "fetch", lambda repository, name, option: folder / name)
+    monkeypatch.setattr(pretrained, "fetch", lambda repository, name, option: folder / name)
     assert torch.equal(TextEncoder("owner/model")(["a"], "cpu"), TextEncoder(str(folder))(["a"], "cpu"))
 
 

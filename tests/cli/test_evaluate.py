@@ -113,9 +113,9 @@ def test_files_that_do_not_pair_are_reported_in_one_sentence(folder, run):
     Path("good/4.png").unlink()
     found = run("evaluate", "--pred", "good", "--hr", "hr")
     assert found.code == 2
-    assert "error: good lacks 2 of 5 (3, 4) and good has 1 without a target (x); make them the same, or" in found.err
+    assert "but hr has no x and good has no 3, 4: make them the same, or give --common" in found.err
     found = run("evaluate", "--pred", "good", "--hr", "hr", "--common", "--out", "out")
-    assert found.code == 0 and "measuring the 3 that all folders have: good lacks 2 of 5" in found.out
+    assert found.code == 0 and "measuring the 3 that all folders have: hr has no x and good has no 3, 4" in found.out
     assert record(folder / "out")["data"][folder.name]["names"] == ["0", "1", "2"]
     write(Path("good/1.png"), smooth(0, 24, 20))
     write(Path("good/2.png"), smooth(0, 24, 28), NARROW)

@@ -9,7 +9,8 @@ from lightning.pytorch import Callback
 import lit_thermal
 from lit_thermal.cli import app  # noqa: F401 - imports every module whose classes have short names
 from lit_thermal.cli.dispatch import main
-from lit_thermal.cli.list import callbacks, families, files, members, read
+from lit_thermal.cli.list import callbacks, families, files, members, metrics, read
+from lit_thermal.metrics.catalogue import on_request, standard
 
 PACKAGE = Path(lit_thermal.__file__).parent
 
@@ -32,9 +33,22 @@ def test_sections(capsys):
     for name in ("THERIS", "NoSpectralMask", "HeatEquationLoss", "SimulatedVideo", "VideoFolder", "EMA", "theris"):
         assert f" {name} " in out, name
     assert "SuperResolver" not in out
+    assert "metrics   (evaluate --metrics NAME)\n  psnr " in out and "MUSIQ, on request\n" in out
     assert "parts of methods   (--model.SLOT=NAME)" in out and " Distillation " in out
     assert "learning rates   (--model.lr_scheduler=NAME)\n  WarmUpHoldDecay " in out
     assert "protocols   (--model.protocols=[NAME, ...])" in out and " CoReFusionNotebook " in out
+
+
+def test_metrics_are_listed_as_the_catalogue_has_them():
+    requested = [(0, metric.name, f"{metric.heading}, on request") for metric in on_request()]
+    assert metrics(PACKAGE / "metrics") == [(0, metric.name, metric.heading) for metric in standard()] + requested
+
+
+def test_a_metric_in_a_file_of_its_own_is_listed(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "MINE = Metric('mine', label='My error', measure=f, on_request=True)\nPAPER = Metric('fps', 'Frames')\n"
+    )
+    assert metrics(tmp_path) == [(0, "mine", "My error, on request")]
 
 
 def test_exported_callbacks_are_listed():

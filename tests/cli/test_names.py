@@ -151,7 +151,7 @@ def test_colours_are_reported_before_anything_is_measured(folder, run, images, m
     images("hr", ["a.png", "b.png", "c.png"])
     images("pred", ["a.png"])
     images("pred", ["b.png", "c.png"], colours=3)
-    monkeypatch.setattr("lit_thermal.inference.measuring.measure", None)
+    monkeypatch.setattr("lit_thermal.measuring.measure.measure", None)
     found = run("evaluate", "--pred", "data/pred", "--hr", "data/hr")
     assert (
         found.code == 2 and "b.png is in colour" in found.err and "2 of the 6 images to measure are wrong" in found.err

@@ -171,7 +171,10 @@ def test_prompts_of_a_file(run, folder, turbo):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--model.base=SDTurbo", "--model.train=lora"], "unet/ of stabilityai/sd-turbo could not be fetched from the"),
+        (
+            ["--model.base=SDTurbo", "--model.train=lora"],
+            "unet/config.json of stabilityai/sd-turbo could not be",
+        ),
         (["--model.base=SDTurbo", "--model.base.folder=my/own/turbo"], "there is no folder my/own/turbo with SD-Turbo"),
         (
             [*TURBO_TEXT, "--model.prompt=FilePrompts", "--model.prompt.file=none.txt"],

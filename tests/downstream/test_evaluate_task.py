@@ -14,7 +14,9 @@ from lit_thermal.cli.dispatch import main as command
 from lit_thermal.cli.evaluate_task import main
 from lit_thermal.data.datamodules.scene_files import SIMULATED_MASK_CLASSES
 from lit_thermal.data.formats.frames import read_frame
+from lit_thermal.downstream.judging import overlap_result
 from lit_thermal.downstream.pictures import rows
+from lit_thermal.downstream.task_result import metric_of, show
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 
@@ -71,7 +73,9 @@ def test_detection(scenes, tmp_path, capsys):
     assert "fcos_small" in record["protocol"]["text"]
     (picture,) = (tmp_path / "pictures").iterdir()
     assert np.asarray(Image.open(picture)).std() > 10
-    assert "detection on toy: 3 images" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "detection on toy: 3 images" in out
+    assert "mAP in %" in out and "AP person in %" in out and "ap_person" not in out
     again = words(scenes, "--boxes", scenes / "boxes", "--detector", "fcos_small", "--out", tmp_path / "again")
     assert main("detection", [*again, "--weights", str(tmp_path / "detector.pt")]) == 0
     assert left(tmp_path / "again")[0] == record
@@ -158,7 +162,7 @@ def test_zero_shot_without_truth_draws_only(scenes, tmp_path):
         (["--pred", "ours={lr}"], "two methods have the name ours"),
         (["--pred", "b={lr}"], "16x16 of 16 bit and its target .* 64x64"),
         (["--pred", "b={boxes}"], "holds no images"),
-        (["--boxes", "{masks}"], r"has no .*\.xml"),
+        (["--boxes", "{masks}"], r"has no .*annotate them"),
         (["--format", "llvip"], "llvip has only person"),
         (["--steps", "0"], "--steps 0 is too small"),
         (["--pictures", "-1"], "--pictures"),
@@ -184,7 +188,7 @@ def test_a_row_that_lacks_an_image(scenes, tmp_path):
     shutil.copytree(scenes / "ours", tmp_path / "part")
     next((tmp_path / "part").iterdir()).unlink()
     given = words(scenes, "--boxes", scenes / "boxes", "--out", tmp_path / "out", "--detector", "fcos_small")
-    with pytest.raises(InputError, match=r"\(part\) has no image"):
+    with pytest.raises(InputError, match=r"\(part\) has no .*: every row"):
         main("detection", [*given, "--pred", str(tmp_path / "part")])
 
 
@@ -214,3 +218,18 @@ def test_the_verb_hands_over(scenes, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"hr", "lr", "guide", "boxes", "masks"}
     assert command(["evaluate", "detection", "--hr", str(scenes / "hr")]) == 2
     assert "required: --out, --boxes" in capsys.readouterr().err
+
+
+def test_the_printed_table_uses_the_catalogue(capsys):
+    counts = np.array([[[3, 1], [0, 4]], [[2, 2], [1, 3]]])
+    classes = ["road", "hot object"]
+    result = overlap_result(
+        "segmentation", {"HR": counts}, ["a", "b"], classes, dataset="toy", resamples=9, protocol=""
+    )
+    assert result.table["HR"].keys() == {"miou", "iou_road", "iou_hot object"}
+    result.skipped["ap_car"] = "it is unknown"
+    show(result)
+    out = capsys.readouterr().out
+    assert "mIoU in %" in out and "IoU hot object in %" in out and "AP car is missing: it is unknown" in out
+    assert f"{100 * result.table['HR']['iou_road']:.1f}" in out and "iou_" not in out
+    assert metric_of("iou").written(0.5) == "0.500" and metric_of("map_75").heading == "mAP at IoU 0.75 in %"

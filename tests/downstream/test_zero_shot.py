@@ -76,7 +76,7 @@ def test_models_that_are_not_there(tmp_path, dino, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="could not be read as a Grounding DINO"):
         Grounding(str(tmp_path))
-    monkeypatch.setattr("lit_thermal.downstream.detectors._reachable", lambda source: False)
+    monkeypatch.setattr("lit_thermal.downstream.detectors.hub_answers", lambda source: False)
     with pytest.raises(InputError, match="hf download nobody/absent --local-dir FOLDER"):
         Segmenting("nobody/absent")
 

@@ -1,6 +1,7 @@
 """What must hold of every method, found by its experiment: a sixth one is tested the moment both are there."""
 
 import importlib
+import inspect
 import io
 import pkgutil
 from contextlib import redirect_stdout
@@ -23,7 +24,18 @@ from lit_thermal.weights.checkpoint import build_model
 FOLDER = Path(lit_thermal.experiments.__path__[0])
 for found in pkgutil.walk_packages(lit_thermal.methods.__path__, "lit_thermal.methods."):
     importlib.import_module(found.name)
-METHODS = sorted(c.__name__ for c in SuperResolver.__subclasses__() if c.__module__.startswith("lit_thermal."))
+
+
+def subclasses(kind: type) -> set[type]:
+    """The classes below a class, at any depth."""
+    return set().union(*({below} | subclasses(below) for below in kind.__subclasses__()))
+
+
+METHODS = sorted(
+    kind.__name__
+    for kind in subclasses(SuperResolver)
+    if kind.__module__.startswith("lit_thermal.") and not inspect.isabstract(kind)
+)
 
 
 @cache

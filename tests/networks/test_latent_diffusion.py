@@ -149,7 +149,7 @@ def test_no_such_folder(tmp_path):
 def test_a_file_is_absent(copy, name):
     base = SDTurbo(str(copy))
     (copy / name).unlink()
-    with pytest.raises(InputError, match=rf"sd-turbo of SD-Turbo has no {name}: {DOWNLOAD}"):
+    with pytest.raises(InputError, match=rf"sd-turbo has no {name}: {DOWNLOAD}"):
         base.build()
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lit_thermal.data.formats.frames import list_frames
 from lit_thermal.data.formats.image_decoding import read_raster
-from lit_thermal.data.formats.objects import ASPECT_TOLERANCE, Change
+from lit_thermal.data.formats.objects import RESIZED_ASPECT_TOLERANCE, Change
 from lit_thermal.errors import InputError
-from lit_thermal.files import by_stem, same_name
+from lit_thermal.files import by_stem, check_partners, same_name
 
 FMB_CLASSES = (
     *("road", "sidewalk", "building", "lamp", "sign", "vegetation", "sky"),
@@ -69,7 +69,7 @@ def place_mask(mask: Tensor, size: tuple[int, int], change: Change | None, name:
         if size[0] > height or size[1] > width:
             raise InputError(f"{sizes}, so it was not cropped: give images of the masked scenes")
         return mask[: size[0], : size[1]]
-    if abs(size[1] * height / (width * size[0]) - 1) > ASPECT_TOLERANCE:
+    if abs(size[1] * height / (width * size[0]) - 1) > RESIZED_ASPECT_TOLERANCE:
         raise InputError(f"{sizes}, which changes the aspect ratio: give images of the masked scenes")
     resized = torch.nn.functional.interpolate(mask[None, None].float(), size, mode="nearest-exact")
     return resized[0, 0].long()
@@ -84,10 +84,7 @@ def find_masks(folder: Path, names: list[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"mask folder {folder} does not exist")
     found = by_stem(list_frames(folder), folder)
-    lacking = [name for name in names if same_name(name) not in found]
-    if lacking:
-        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise InputError(f"{folder} has no mask of {lacking[0]}{more}: leave these images out or add their masks")
+    check_partners(map(same_name, names), {str(folder): found}, "leave these images out or add their masks")
     return {name: found[same_name(name)] for name in names}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lit_thermal.data.formats.plain_xml import read_xml
 from lit_thermal.errors import InputError, short
-from lit_thermal.files import by_stem, replacing, same_name
+from lit_thermal.files import by_stem, check_partners, replacing, same_name
 from lit_thermal.plain_files import read_json
 from lit_thermal.shapes import Number, check
 
@@ -132,20 +132,15 @@ def read_objects(source: Path, names: Sequence[str], form: BoxFormat | None = No
         kind = "a file" if coco else "a folder"
         wanted = "a JSON file" if form == "coco" else "a folder of XML files"
         raise InputError(f"boxes of form {form} are {wanted}, but {source} is {kind}")
+    advice = "leave these images out or annotate them"
     if coco:
         known = read_coco(source)
-        lacking = [name for name in names if same_name(name) not in known]
-        if lacking:
-            raise InputError(
-                f"{source} has no image {lacking[0]}{_more(lacking)}: leave these images out or annotate them"
-            )
+        check_partners(map(same_name, names), {str(source): known}, advice)
         return {name: known[same_name(name)] for name in names}
     if not source.is_dir():
         raise InputError(f"{source} does not exist: give a folder of Pascal VOC XML files or a COCO JSON file")
     files = by_stem((path for path in source.iterdir() if path.suffix == ".xml" and path.is_file()), source)
-    lacking = [name for name in names if same_name(name) not in files]
-    if lacking:
-        raise InputError(f"{source} has no {lacking[0]}.xml{_more(lacking)}: leave these images out or annotate them")
+    check_partners(map(same_name, names), {str(source): files}, advice)
     result = {name: read_voc(files[same_name(name)]) for name in names}
     classes = FORMAT_CLASSES.get(form or "")
     for name, objects in result.items() if classes else ():
@@ -180,7 +175,7 @@ def place_objects(objects: Objects, size: tuple[int, int], change: Change | None
             raise InputError(f"{sizes}, so it was not cropped: give images of the annotated scenes")
         if change == "resized":
             ratio = torch.tensor([size[1] / given[1], size[0] / given[0]], dtype=torch.float32)
-            if abs(float(ratio[0] / ratio[1]) - 1) > ASPECT_TOLERANCE:
+            if abs(float(ratio[0] / ratio[1]) - 1) > RESIZED_ASPECT_TOLERANCE:
                 raise InputError(f"{sizes}, which changes the aspect ratio: give images of the annotated scenes")
             boxes = boxes * ratio.repeat(2)
     limit = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32)
@@ -190,7 +185,7 @@ def place_objects(objects: Objects, size: tuple[int, int], change: Change | None
     return Objects(boxes[inside], labels, size)
 
 
-ASPECT_TOLERANCE = 0.02
+RESIZED_ASPECT_TOLERANCE = 0.02
 """Largest relative change of the aspect ratio in a resizing, because sides are rounded."""
 
 
@@ -232,7 +227,3 @@ def _checked(sides: list[float], where: str) -> list[float]:
     if not (right > left and bottom > top) or not all(abs(side) <= _FAR for side in sides):
         raise InputError(f"{where} has the invalid box {left:g}, {top:g}, {right:g}, {bottom:g}: correct it")
     return sides
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""

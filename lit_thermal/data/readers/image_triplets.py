@@ -1,6 +1,5 @@
 """Images on disk that belong together by their names: target, thermal input and visible guide."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from lit_thermal.data.formats.normalize import Normalize
 from lit_thermal.data.formats.radiometry import image_radiometry
 from lit_thermal.data.readers.splits import found_instead
 from lit_thermal.errors import InputError
-from lit_thermal.files import by_stem, natural_order
+from lit_thermal.files import by_stem, check_partners, natural_order
 
-ASPECT_TOLERANCE = 0.01
-"""Relative difference allowed between the aspect ratios of guide and target; it covers rounding of small sides."""
+GUIDE_ASPECT_TOLERANCE = 0.01
+"""Largest relative difference between the aspect ratios of guide and target; a larger one is another field of view."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,10 @@ def match_files(
         for kind, folder in kinds.items()
     }
     names = sorted({name for files in listed.values() for name in files}, key=lambda name: natural_order(Path(name)))
-    needed = {kinds[kind]: files for kind, files in listed.items() if kind not in optional}
-    _check_partners(names, needed, may_lack="guide" in kinds and not incomplete)
+    needed = {str(kinds[kind]): files for kind, files in listed.items() if kind not in optional}
+    may_lack = "guide" in kinds and not incomplete
+    way_out = ", or set data.incomplete if inputs or guides may be missing" if may_lack else ""
+    check_partners(names, needed, f"add or remove files{way_out}")
     scenes = {name: ImageTriplet(**{kind: listed.get(kind, {}).get(name) for kind in vars(folders)}) for name in names}
     unseen = [name for name, files in scenes.items() if folders.lr and not files.lr and not files.guide]
     if unseen:
@@ -148,9 +149,9 @@ def check_view(files: ImageTriplet, guide: tuple[int, int], size: tuple[int, int
         size: height and width of the target.
 
     Raises:
-        InputError: the aspect ratios differ by more than `ASPECT_TOLERANCE`.
+        InputError: the aspect ratios differ by more than `GUIDE_ASPECT_TOLERANCE`.
     """
-    if abs(guide[1] * size[0] / (guide[0] * size[1]) - 1) > ASPECT_TOLERANCE:
+    if abs(guide[1] * size[0] / (guide[0] * size[1]) - 1) > GUIDE_ASPECT_TOLERANCE:
         raise InputError(
             f"{files.guide} is {guide[1]}x{guide[0]}, but the target of {files.hr or files.lr} is {size[1]}x{size[0]}: "
             "these are different fields of view, so crop the guide to the field of view of the thermal camera"
@@ -163,16 +164,3 @@ def _list_images(folder: Path, expected: str) -> dict[str, Path]:
     if not paths:
         raise InputError(f"no images found in {folder}; expected {expected}, but {found_instead(folder)}")
     return by_stem(paths, folder)
-
-
-def _check_partners(names: Sequence[str], listed: dict[Path, dict[str, Path]], may_lack: bool) -> None:
-    alone = [(name, [str(folder) for folder, files in listed.items() if name not in files]) for name in names]
-    alone = [(name, lacking) for name, lacking in alone if lacking]
-    if alone:
-        first = ", ".join(f"{name} in {' and '.join(lacking)}" for name, lacking in alone[:5])
-        more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
-        way_out = ", or set data.incomplete if inputs or guides may be missing" if may_lack else ""
-        raise InputError(
-            f"files that belong together must have the same name, but there is no {first}{more}: "
-            f"add or remove files{way_out}"
-        )

@@ -45,7 +45,7 @@ def test_wrong_masks(tmp_path):
         read_mask(save(tmp_path / "c.png", LEVELS.astype(np.uint16)), 15)
     with pytest.raises(InputError, match="does not exist"):
         read_mask(tmp_path / "absent.png", 15)
-    with pytest.raises(InputError, match="no mask of d and 1 more"):
+    with pytest.raises(InputError, match="has no d, e: leave these images out"):
         find_masks(tmp_path, ["a", "d", "e"])
     with pytest.raises(InputError, match="does not exist"):
         find_masks(tmp_path / "absent", ["a"])

@@ -178,7 +178,7 @@ def test_what_is_missing_is_reported(tmp_path: Path, root: Path) -> None:
             data(folder, "fit", **changes)
         assert "\n" not in str(caught.value)
     (root / "test" / "lr" / "test1.png").unlink()
-    with pytest.raises(InputError, match=r"there is no test1 in \S+test/lr: add or remove files$"):
+    with pytest.raises(InputError, match=r"\S+test/lr has no test1: add or remove files$"):
         data(root, "test")
 
 

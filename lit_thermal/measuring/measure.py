@@ -16,8 +16,8 @@ from lit_thermal.evaluation.cost import cost_of
 from lit_thermal.evaluation.evaluator import Evaluator
 from lit_thermal.evaluation.scores import Scores
 from lit_thermal.evaluation.statistics import paired
-from lit_thermal.inference.comparators import Comparator
-from lit_thermal.inference.pieces import Piece
+from lit_thermal.measuring.comparators import Comparator
+from lit_thermal.measuring.pieces import Piece
 from lit_thermal.metrics.catalogue import QUALITY
 from lit_thermal.ops.outliers import completed
 

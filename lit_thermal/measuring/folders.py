@@ -10,8 +10,8 @@ from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import Clip, FolderClip, list_frames, read_header
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.errors import InputError
-from lit_thermal.files import by_stem
-from lit_thermal.inference.pieces import TARGET, Piece, image_piece, scale_of, tolerance, video_pieces
+from lit_thermal.files import by_stem, check_partners, without_partner
+from lit_thermal.measuring.pieces import TARGET, Piece, image_piece, scale_of, tolerance, video_pieces
 
 SCALES = range(2, 33)
 """Scales that may explain why a restored file is smaller than its target."""
@@ -48,7 +48,7 @@ class Matched(NamedTuple):
     scale: int | None
     """Ratio of the widths of targets and inputs; None without inputs."""
     left_out: str
-    """Sentence about files that are not measured, or an empty string."""
+    """Clause about files that are not measured, or an empty string."""
     cut: str
     """Sentence about targets that are cut to the size of the restored files, or an empty string."""
 
@@ -70,12 +70,13 @@ def match(folders: Folders) -> Matched:
     kinds |= {"--lr": folders.lr} if folders.lr is not None else {}
     listed = {kind: _clips(path) if video else _images(path) for kind, path in kinds.items()}
     names = list(listed[TARGET])
-    lacking = _compared(listed, {kind: str(path) for kind, path in kinds.items()})
-    if lacking and not folders.common:
-        raise InputError(f"{lacking}; make them the same, or give --common to measure what all have")
+    anywhere = list(dict.fromkeys(name for files in listed.values() for name in files))
+    places = {str(path): listed[kind] for kind, path in kinds.items()}
+    if not folders.common:
+        check_partners(anywhere, places, "make them the same, or give --common to measure what all have")
     names = [name for name in names if all(name in files for files in listed.values())]
     if not names:
-        raise InputError(f"{' and '.join(map(str, kinds.values()))} have no common file names; {lacking}")
+        raise InputError(f"{' and '.join(map(str, kinds.values()))} have no common file names")
     files = [{kind: found[name] for kind, found in listed.items()} for name in names]
     if video:
         clips = {
@@ -124,7 +125,7 @@ def match(folders: Folders) -> Matched:
         if cut
         else ""
     )
-    return Matched(pieces, names, video, next(iter(scales), None), lacking, shortened)
+    return Matched(pieces, names, video, next(iter(scales), None), without_partner(anywhere, places), shortened)
 
 
 def _images(folder: Path) -> dict[str, Path]:
@@ -137,17 +138,6 @@ def _clips(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     return find_clips(folder)
-
-
-def _compared(listed: Mapping[str, Mapping[str, Path]], places: Mapping[str, str]) -> str:
-    """Return a sentence about missing and additional files of each folder, or an empty string if all agree."""
-    targets = listed[TARGET]
-    parts = []
-    for kind, files in listed.items():
-        missing, extra = ([n for n in a if n not in b] for a, b in ((targets, files), (files, targets)))
-        parts += [f"{places[kind]} lacks {len(missing)} of {len(targets)} ({_listed(missing)})"] if missing else []
-        parts += [f"{places[kind]} has {len(extra)} without a target ({_listed(extra)})"] if extra else []
-    return " and ".join(parts)
 
 
 def _cut_sizes(headers: Mapping[tuple[str, str], tuple[int, int, int, int]]) -> dict[str, tuple[int, int]]:

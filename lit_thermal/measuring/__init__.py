@@ -1,0 +1,1 @@
+"""Measurement of files that any program restored: they are paired with their targets and scored."""
