@@ -17,7 +17,7 @@ from lightning.pytorch import LightningDataModule
 import lit_thermal.experiments
 import lit_thermal.methods
 from lit_thermal.cli.dispatch import main
-from lit_thermal.inference.comparators import MethodComparator
+from lit_thermal.measuring.comparators import MethodComparator
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.weights.checkpoint import build_model
 
