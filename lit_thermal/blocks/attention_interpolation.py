@@ -26,7 +26,7 @@ class LocalAttentionInterpolation(TemporalInterpolation):
        zero.
 
     The base image is warped by the mean displacement under the attention of each frame where the two neighbours agree
-    after the warp, and is their blend elsewhere. Memory is needed for the windows of one frame at a time.
+    after the warp, and is their blend elsewhere. Outside training, memory holds the windows of one frame at a time.
 
     Args:
         dim: number of channels of the features.
