@@ -14,6 +14,7 @@ from torch import Tensor
 from lit_thermal.batch import Batch
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.baselines import REFERENCE, reference_baseline
+from lit_thermal.metrics.catalogue import CATALOGUE
 from lit_thermal.metrics.quality import psnr, quantize
 
 from .file_name import file_name
@@ -188,7 +189,7 @@ def _figure(shown: _Shown, title: str) -> Any:
 
     def decibel(image: Tensor) -> str:
         values, target = (quantize(x[None, None], shown.steps) for x in (image, shown.target))
-        return f"{float(psnr(values, target)):.2f} dB"
+        return CATALOGUE["psnr"].written(float(psnr(values, target)), unit=True)
 
     low, high = (float(np.quantile(shown.target.numpy(), q)) for q in (0.005, 0.995))
     error = float(np.quantile((shown.enlarged - shown.target).abs().numpy(), 0.995))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_thermal.batch import is_observed
+from lit_thermal.metrics.catalogue import CATALOGUE
 from lit_thermal.metrics.quality import psnr, quantize, ssim
 from lit_thermal.metrics.video import temporal_profile
 
@@ -218,7 +219,8 @@ def _input_at(sample: Sample, t: int) -> int:
 def _score(sample: Sample, video: Tensor, t: int) -> str:
     """Return PSNR and SSIM of a frame, computed as in a test."""
     values, target = (quantize(x[None, None, t], sample.steps) for x in (video, sample.target))
-    return f"{float(psnr(values, target)):.2f} dB / {float(ssim(values, target)):.4f}"
+    measured = {"psnr": float(psnr(values, target)), "ssim": float(ssim(values, target))}
+    return " / ".join(CATALOGUE[name].written(value, unit=True) for name, value in measured.items())
 
 
 def _quantile(x: Tensor, q: float) -> float:

@@ -8,9 +8,11 @@ import lightning.pytorch as pl
 from lightning.pytorch import Callback
 from torch import Tensor
 
+from lit_thermal.metrics.catalogue import QUALITY
+
 from .run_files import COLORS, write_figure, write_table
 
-_TITLES = {"psnr": "PSNR in dB", "ssim": "SSIM"}
+_TITLES = {metric.name: metric.heading for metric in QUALITY}
 """Metrics with their own axes; all other names that begin with `train/` are drawn as loss terms."""
 
 

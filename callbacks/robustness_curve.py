@@ -11,6 +11,7 @@ from lit_thermal.data.degradations.conditions import Condition, Varied
 from lit_thermal.evaluation.levels import BASELINE, COLUMNS, Level, curves
 from lit_thermal.evaluation.records import compare, describe
 from lit_thermal.evaluation.scores import Scores
+from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, QUALITY_NAMES
 from lit_thermal.plain_files import cell
 
 from .file_name import file_name
@@ -26,7 +27,6 @@ _LINES = {
 _DASHES = {"light": (0, (1, 1)), "medium": (0, (3, 2)), "strong": (0, (6, 3))}
 """Dashes of misalignments, by severity."""
 _BASELINE = (COLORS["yellow"], ":")
-_METRICS = {"psnr": "PSNR in dB", "ssim": "SSIM"}
 _FAR = 1.5
 """A level farther from the others than this many times their span is listed in the legend but not drawn."""
 _DOUBLINGS = 8
@@ -85,7 +85,7 @@ def write_runs(file: Path, runs: Mapping[str, Sequence[Level]]) -> None:
 
 def _row(level: Level) -> tuple[Any, ...]:
     at = "" if level.at is None else f"{level.at:g}"
-    measured = (level.values[metric] for metric in _METRICS)
+    measured = (level.values[metric] for metric in QUALITY_NAMES)
     return (level.condition, level.varied, at, level.unit, *measured, level.images)
 
 
@@ -114,7 +114,7 @@ def _levels(scores: Scores, datasets: Sequence[str], conditions: Sequence[Condit
 
 def _level(scores: Scores, dataset: str, condition: str, varied: Varied | None, method: str | None = None) -> Level:
     clips = scores.clips()[dataset][method or scores.methods[0]]["all"]
-    values = {m: sum(clip[m] for clip in clips.values()) / len(clips) for m in _METRICS}
+    values = {m: sum(clip[m] for clip in clips.values()) / len(clips) for m in QUALITY_NAMES}
     if varied is None:
         return Level(condition, "", None, "", values, len(clips))
     return Level(condition, varied.what, varied.value, varied.unit, values, len(clips))
@@ -127,7 +127,7 @@ def _figure(levels: Sequence[Level], method: str, title: str) -> Any:
     for (varied, points), axes in zip(own.items(), rows, strict=True):
         # A baseline in `varied` means that the input is degraded; then a missing or shuffled guide is not of interest.
         flat = [] if varied in baselines else [level for level in levels if not level.varied]
-        for axis, metric in zip(axes, _METRICS, strict=True):
+        for axis, metric in zip(axes, QUALITY_NAMES, strict=True):
             curve = _drawn(axis, points, metric, method, color=COLORS["blue"], marker="o", linewidth=2, zorder=3)
             if varied in baselines:
                 name = baselines[varied][0].condition.removeprefix(BASELINE)
@@ -146,7 +146,7 @@ def _flat(axis: Any, levels: Sequence[Level], curve: Sequence[float], metric: st
         value = level.values[metric]
         color, dashes = _line(level.condition)
         name = "both cameras" if level.condition == "complete" else level.condition.replace("_", " ")
-        text = f"{name}: {value:.2f} dB" if metric == "psnr" else f"{name}: {value:.4f}"
+        text = f"{name}: {CATALOGUE[metric].written(value, unit=True)}"
         if min(near) - reach <= value <= max(near) + reach:
             drawn.append(value)
             axis.axhline(value, color=color, linestyle=dashes, linewidth=1.5, label=text)
@@ -166,7 +166,7 @@ def _figure_of_runs(runs: Mapping[str, Sequence[Level]]) -> Any:
         reference = _strongest(runs, varied)
         every = sorted({level.at: level for own in found.values() for level in own[varied]}.items(), key=lambda i: i[0])
         of_input = any(varied in curves(levels, baseline=True) for levels in runs.values())
-        for axis, metric in zip(axes, _METRICS, strict=True):
+        for axis, metric in zip(axes, QUALITY_NAMES, strict=True):
             drawn = []
             for number, (run, levels) in enumerate(runs.items()):
                 color = colors[number % len(colors)]
@@ -224,7 +224,7 @@ def _empty(title: str, count: int) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(11, 5.2 * count), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=11, parse_math=False)
-    return figure, figure.subplots(count, len(_METRICS), squeeze=False)
+    return figure, figure.subplots(count, len(QUALITY), squeeze=False)
 
 
 def _finish(axis: Any, metric: str, drawn: Sequence[float], points: Sequence[Level]) -> None:
@@ -239,6 +239,6 @@ def _finish(axis: Any, metric: str, drawn: Sequence[float], points: Sequence[Lev
     axis.set_xticks(at, [f"{value:g}" for value in at])
     axis.minorticks_off()
     axis.set_xlabel(f"{points[0].varied} ({points[0].unit})")
-    axis.set_ylabel(_METRICS[metric])
+    axis.set_ylabel(CATALOGUE[metric].heading)
     axis.grid(alpha=0.3)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8, ncols=2)

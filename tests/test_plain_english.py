@@ -7,10 +7,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PREPOSITION = re.compile(
-    r"^\s{8,12}\w+: (of|by|for|in|to|from|with|at|away|under|beside|as|on|into|over|per|between|whose|than)\b.*$",
+    r"^\s{8,12}\w+: (of|by|for|in|to|from|with|at|away|under|beside|as|on|into|over|per|between|whose|than|after"
+    r"|before|without|within|through|about|against|behind|below|above|along|across|around|since|until|during|among|near"
+    r"|beyond|toward|towards|via|what|which|how|where|when)\b.*$",
     re.MULTILINE,
 )
-"""An argument's description that begins with a bare preposition: `fusion: of the two cameras' features`."""
+"""An argument's description that begins with a preposition or a question word: `fusion: of both cameras' features`."""
 
 
 @pytest.mark.parametrize("folder", ["lit_thermal", "callbacks", "sweeps"])

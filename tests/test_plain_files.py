@@ -137,7 +137,7 @@ def test_shapes():
         assert says in said(check, value, shape, "f", "mend it")
 
 
-def test_trees_that_do_not_end_are_told():
+def test_trees_that_do_not_end_are_reported():
     circle: list = []
     circle.append(circle)
     bomb: list = []

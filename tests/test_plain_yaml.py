@@ -43,10 +43,10 @@ def test_refused_in_one_sentence(case, tmp_path):
     text, said = REFUSED[case]
     path = tmp_path / "some.yaml"
     path.write_text(text)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as caught:
         plain_yaml.read(path)
-    assert str(told.value).startswith(str(path)) and said in str(told.value)
-    assert len(str(told.value)) < 400 and "\n" not in str(told.value)
+    assert str(caught.value).startswith(str(path)) and said in str(caught.value)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -320,9 +320,9 @@ def test_in_the_record_of_a_checkpoint(record, attack, marker):
     for spec in ({"class_path": name, "init_args": arguments}, name):
         if isinstance(spec, str) and record == "model":
             continue
-        with pytest.raises(InputError) as told:
+        with pytest.raises(InputError) as caught:
             load_model(checkpoint(RECORDS[record](spec)))
-        assert not marker.exists() and "bad.ckpt" in str(told.value)
+        assert not marker.exists() and "bad.ckpt" in str(caught.value)
 
 
 def test_the_record_of_a_checkpoint_names_less_than_a_config(marker):

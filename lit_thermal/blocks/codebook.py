@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
 HIDDEN = 32
 """Hidden width of the published network that maps a condition to one factor per rank."""
@@ -93,8 +93,7 @@ class ConditionAdaptiveCodebook(Codebook):
         for name, value in (("entries", entries), ("dim", dim), ("width", width), ("rank", rank)):
             if value < 1:
                 raise InputError(f"{name} {value} of ConditionAdaptiveCodebook: give 1 or more")
-        if acts not in ("decode", "decode_and_embedding"):
-            raise InputError(f'ConditionAdaptiveCodebook acts "{acts}": give "decode" or "decode_and_embedding"')
+        check_choice(acts, Acts, "ConditionAdaptiveCodebook's acts")
         self.acts, self.placed = acts, placed
         self.U = nn.Parameter(nn.init.trunc_normal_(torch.empty(entries, rank), std=0.02))
         self.V = nn.Parameter(nn.init.trunc_normal_(torch.empty(dim, rank), std=0.02))

@@ -53,12 +53,12 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         """Confidence where a frame fits perfectly, and its fall per unit of disagreement, before the sigmoid."""
         self.fuse: nn.Sequential | None = None
         if fuse:
-            last = nn.Conv2d(2 * dim, dim, 3, padding=1)
+            last = nn.Conv2d(dim, dim, 3, padding=1)
             nn.init.zeros_(last.weight)
             assert last.bias is not None
             nn.init.zeros_(last.bias)
             inputs = 3 * dim + 6 + 2 * phases**2
-            self.fuse = nn.Sequential(nn.Conv2d(inputs, 2 * dim, 3, padding=1), nn.LeakyReLU(0.1), last)
+            self.fuse = nn.Sequential(nn.Conv2d(inputs, dim, 3, padding=1), nn.LeakyReLU(0.1), last)
 
     def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
         """Return the interpolation weights along trajectories (T, frames, 1 or dim)."""

@@ -40,7 +40,7 @@ def image_baselines(lr: Tensor, scale: int) -> dict[str, Tensor]:
 
     Args:
         lr: (..., h, w) in [0, 1].
-        scale: how many times wider and higher the result is.
+        scale: factor by which the result is wider and higher than the input.
 
     Returns:
         Results (..., scale * h, scale * w) by name of the kernel, clipped to [0, 1].
@@ -59,7 +59,7 @@ def video_baselines(lr: Tensor, hr_time: Tensor, scale: int) -> dict[str, Tensor
     Args:
         lr: (B, X, 1, h, w) in [0, 1], frames at the times 0, 1, ..., X - 1.
         hr_time: (B, T') times of the frames to make, in [0, X - 1].
-        scale: how many times wider and higher the result is.
+        scale: factor by which the result is wider and higher than the input.
 
     Returns:
         Results (B, T', 1, scale * h, scale * w) by name, clipped to [0, 1].
@@ -95,7 +95,7 @@ class TunedBaselines:
     """All baselines of a batch, each also with the Gaussian blur that is best on the validation set.
 
     Args:
-        scale: how many times wider and higher the restored frames are.
+        scale: factor by which the restored frames are wider and higher than the input.
     """
 
     def __init__(self, scale: int) -> None:
@@ -207,9 +207,9 @@ def _mix(weights: Tensor, frames: Tensor) -> Tensor:
 
 def _first(batches: Iterable[Batch], samples: int) -> Iterator[Batch]:
     """Yield batches until the given number of samples is reached."""
-    seen = 0
+    count = 0
     for batch in batches:
         yield batch
-        seen += len(batch["lr"])
-        if seen >= samples:
+        count += len(batch["lr"])
+        if count >= samples:
             return

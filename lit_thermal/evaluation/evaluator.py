@@ -26,7 +26,7 @@ class Evaluator:
     would store them: clamped and rounded to its counts.
 
     Args:
-        scale: how many times wider and higher results are than their inputs.
+        scale: factor by which results are wider and higher than their inputs.
         metrics: metrics to measure, each where it applies; by default the standard ones of the catalogue.
         protocols: factories of the additional protocols that images are measured under.
         baselines: whether to measure the simple baselines too, for batches that have inputs.
@@ -157,12 +157,12 @@ class Evaluator:
         self, batch: Batch, dataset: str, results: Mapping[str, Tensor], baselines: Mapping[str, Tensor]
     ) -> None:
         images = []
-        seen = _with_input(batch)
+        with_input = _with_input(batch)
         radiometry = batch.get("radiometry", [Radiometry()] * len(batch["hr"]))
         for index, name in enumerate(batch["name"] if self.scores.others.texts else ()):
             # The papers' protocols know nothing beyond black and white.
             restored = {method: result[index].float().clamp(0, 1).cpu() for method, result in results.items()}
-            if index in seen:
+            if index in with_input:
                 # In the papers the baselines are separate image files, which OpenCV enlarged in integer counts.
                 own = [radiometry[index]]
                 restored |= {m: as_written(r[index][None].cpu(), own)[0].clamp(0, 1) for m, r in baselines.items()}

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lit_thermal.errors import InputError
+from lit_thermal.metrics.catalogue import QUALITY_NAMES
 from lit_thermal.plain_files import read_table
 from lit_thermal.shapes import LARGEST
 
-METRICS = ("psnr", "ssim")
-COLUMNS = ("condition", "varied", "at", "unit", *METRICS, "images")
+COLUMNS = ("condition", "varied", "at", "unit", *QUALITY_NAMES, "images")
 """Columns of the table."""
 BASELINE = "baseline: "
 """Prefix of the condition of a baseline's row, before the baseline's name."""
@@ -45,7 +45,7 @@ def read_levels(file: Path) -> list[Level]:
             row["varied"],
             _number(row["at"], "at", number, file) if row["varied"] else None,
             row["unit"],
-            {metric: _number(row[metric], metric, number, file) for metric in METRICS},
+            {metric: _number(row[metric], metric, number, file) for metric in QUALITY_NAMES},
             int(_number(row["images"], "images", number, file)),
         )
         for number, row in enumerate(rows, start=1)

@@ -1,6 +1,7 @@
 """Names and values of scores for Lightning's log."""
 
 from lit_thermal.evaluation.evaluator import Evaluator
+from lit_thermal.metrics.catalogue import QUALITY_NAMES
 
 
 def logged_validation(evaluator: Evaluator, method: str) -> dict[str, float]:
@@ -9,7 +10,7 @@ def logged_validation(evaluator: Evaluator, method: str) -> dict[str, float]:
     return {
         f"val/{name}" if group == "all" else f"val/{name}_{group}": metrics[name]
         for group, metrics in groups.items()
-        for name in ("psnr", "ssim")
+        for name in QUALITY_NAMES
     }
 
 

@@ -12,13 +12,14 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from lit_thermal.evaluation.records import compare, describe
+from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, QUALITY_NAMES
 
 if TYPE_CHECKING:
     from lit_thermal.evaluation.scores import Scores
 
 GROUPS = ("all", "observed", "interpolated")
-PAIR = ("psnr", "ssim")
-"""Metrics that share a column."""
+PAIR = " / ".join(metric.heading for metric in QUALITY)
+"""Heading of the metrics that share a column: PSNR in dB / SSIM."""
 STANDARD = "standard"
 """Heading of the standard protocol if others are shown next to it."""
 
@@ -39,8 +40,10 @@ def table(scores: Scores, dataset: str) -> Table:
     data = describe(scores)[dataset]
     columns = _columns(scores, dataset)
     methods = scores.summary()[dataset]
-    further = [m for m in scores.metrics if m.sheet == "quality" and m.name not in PAIR and _has(methods, m.name)]
-    result = Table(title=escape(f"{dataset}: {_count(data)}; PSNR in dB / SSIM"), title_justify="left")
+    further = [
+        m for m in scores.metrics if m.sheet == "quality" and m.name not in QUALITY_NAMES and _has(methods, m.name)
+    ]
+    result = Table(title=escape(f"{dataset}: {_count(data)}; {PAIR}"), title_justify="left")
     result.add_column("method", overflow="fold")
     for heading in columns:
         result.add_column(heading, justify="right", no_wrap=True)
@@ -60,15 +63,15 @@ def table(scores: Scores, dataset: str) -> Table:
     if comparison is not None:
         over = _gains(comparison.gain, data)
         kind, count = ("clips", data["clips"]) if "clips" in data else ("images", data["images"])
-        seen = min(len(groups["all"]) for groups in scores.clips()[dataset].values())
-        for heading, found in list(columns.items())[1:] if seen == count and "images" in data else ():
+        compared = min(len(groups["all"]) for groups in scores.clips()[dataset].values())
+        for heading, found in list(columns.items())[1:] if compared == count and "images" in data else ():
             gain = found[scores.methods[0]]["psnr"] - max(m["psnr"] for n, m in found.items() if n in scores.baselines)
-            over.append(f"{heading} {gain:+.2f} dB")
+            over.append(f"{heading} {_gain(gain)}")
         lines = [f"over the strongest baseline: {', '.join(over)}"]
         lines += [escape(f"{name}: {', '.join(_gains(gain, data))}") for name, gain in comparison.variants.items()]
-        lines.append(f"{kind} below their strongest baseline: {len(comparison.below)} of {seen}")
-        if seen < count:
-            lines.append(f"baselines and gains over them: the {seen} {kind} with a thermal input")
+        lines.append(f"{kind} below their strongest baseline: {len(comparison.below)} of {compared}")
+        if compared < count:
+            lines.append(f"baselines and gains over them: the {compared} {kind} with a thermal input")
         result.caption = "\n".join(lines)
         result.caption_justify = "left"
     return result
@@ -93,7 +96,8 @@ def thermal(scores: Scores, dataset: str) -> Table:
     result.title_justify = "left"
     result.add_column("method", overflow="fold")
     for metric in sheet:
-        result.add_column(metric.heading, justify="right")
+        better = " (higher is better)" if metric.direction == "higher" and not metric.on_request else ""
+        result.add_column(metric.heading + better, justify="right")
     for name, found in ((n, f) for n, f in [*((n, methods[n]["all"]) for n in shown), *own.items()]):
         cells = [metric.written(found[metric.name]) if metric.name in found else "" for metric in sheet]
         result.add_row(_bold(name, name == scores.methods[0]), *cells)
@@ -113,8 +117,7 @@ def conditions(scores: Scores, dataset: str, others: list[str]) -> Table:
     ours = scores.methods[0]
     gains = {name: comparison.gain["all"] for name, comparison in compare(scores).items()}
     result = Table(
-        title=escape(f"{ours} on the {_count(describe(scores)[dataset])} of {dataset} under other conditions; ")
-        + "PSNR in dB / SSIM",
+        title=escape(f"{ours} on the {_count(describe(scores)[dataset])} of {dataset} under other conditions; {PAIR}"),
         title_justify="left",
     )
     result.add_column("test set", overflow="fold")
@@ -122,7 +125,7 @@ def conditions(scores: Scores, dataset: str, others: list[str]) -> Table:
         result.add_column(heading, justify="right", no_wrap=True)
     result.add_column("over the strongest baseline", justify="right")
     for name in (dataset, *others):
-        gain = f"{gains[name]:+.2f} dB" if name in gains else "no thermal input"
+        gain = _gain(gains[name]) if name in gains else "no thermal input"
         result.add_row(escape(name), *(_cell(found[ours]) for found in _columns(scores, name).values()), gain)
     return result
 
@@ -132,7 +135,9 @@ def by_group(scores: Scores, dataset: str) -> Table:
     ours, count = scores.methods[0], describe(scores)[dataset]["groups"]
     methods = scores.summary()[dataset]
     headings = [STANDARD, *(h for h in DISPLACED if f"psnr_{h}" in methods[ours]["all"])]
-    result = Table(title=escape(f"{ours} on {dataset} by group; PSNR in dB / SSIM, over the strongest baseline in dB"))
+    result = Table(
+        title=escape(f"{ours} on {dataset} by group; {PAIR}, over the strongest baseline in {CATALOGUE['psnr'].unit}")
+    )
     result.title_justify = "left"
     result.add_column("group", overflow="fold")
     result.add_column("images", justify="right")
@@ -144,7 +149,7 @@ def by_group(scores: Scores, dataset: str) -> Table:
         for heading in headings:
             found = {name: _under(heading, groups[group]) for name, groups in methods.items()}
             best = max((found[name]["psnr"] for name in scores.baselines), default=math.nan)
-            cells += [_cell(found[ours]), f"{found[ours]['psnr'] - best:+.2f}"]
+            cells += [_cell(found[ours]), CATALOGUE["psnr"].written(found[ours]["psnr"] - best, sign=True)]
         result.add_row(escape(group), str(count[group]), *cells)
     return result
 
@@ -198,8 +203,13 @@ def _has(methods: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str) 
 def _gains(gain: dict[str, float], data: dict[str, Any]) -> list[str]:
     """Format the gain over the strongest baseline as text, for each group of frames of video."""
     if "images" in data:
-        return [f"{gain['all']:+.2f} dB"]
-    return [f"{group} {gain[group]:+.2f} dB" for group in GROUPS if group in gain]
+        return [_gain(gain["all"])]
+    return [f"{group} {_gain(gain[group])}" for group in GROUPS if group in gain]
+
+
+def _gain(value: float) -> str:
+    """Format a difference of PSNR as text."""
+    return CATALOGUE["psnr"].written(value, sign=True, unit=True)
 
 
 def _count(data: dict[str, Any]) -> str:
@@ -212,7 +222,7 @@ def _count(data: dict[str, Any]) -> str:
 
 def _under(heading: str, found: dict[str, float]) -> dict[str, float]:
     """Return PSNR and SSIM under a heading of `DISPLACED` or the standard one."""
-    return found if heading == STANDARD else {name: found[f"{name}_{heading}"] for name in ("psnr", "ssim")}
+    return found if heading == STANDARD else {name: found[f"{name}_{heading}"] for name in QUALITY_NAMES}
 
 
 def _bold(text: str, bold: bool) -> str:
@@ -220,4 +230,4 @@ def _bold(text: str, bold: bool) -> str:
 
 
 def _cell(found: dict[str, float]) -> str:
-    return f"{found['psnr']:.2f} / {found['ssim']:.4f}"
+    return " / ".join(metric.written(found[metric.name]) for metric in QUALITY)

@@ -18,10 +18,8 @@ from lit_thermal.evaluation.scores import Scores
 from lit_thermal.evaluation.statistics import paired
 from lit_thermal.inference.comparators import Comparator
 from lit_thermal.inference.pieces import Piece
+from lit_thermal.metrics.catalogue import QUALITY
 from lit_thermal.ops.outliers import completed
-
-PAIRED = ("psnr", "ssim")
-"""Metrics of the printed paired comparison; the record has all metrics."""
 
 
 def measure(
@@ -101,19 +99,21 @@ def against_first(scores: Scores, methods: Sequence[str]) -> dict[str, dict[str,
 
 
 def show_paired(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], first: str) -> None:
-    """Print a table of paired comparisons for each data set."""
+    """Print a table of paired comparisons in PSNR and SSIM for each data set; the record has all metrics."""
     for dataset, methods in found.items():
         table = Table(title=escape(f"{dataset}: {first} minus each of the others, 95 % interval, p (Wilcoxon)"))
         table.title_justify = "left"
         table.add_column("method", overflow="fold")
-        for metric in PAIRED:
-            table.add_column("PSNR in dB" if metric == "psnr" else metric.upper(), justify="right", no_wrap=True)
+        for metric in QUALITY:
+            table.add_column(metric.heading, justify="right", no_wrap=True)
         for method, metrics in methods.items():
             cells = []
-            for metric in PAIRED:
-                digits, m = (2 if metric == "psnr" else 4), metrics[metric]
-                ends = f"[{m['low']:+.{digits}f}, {m['high']:+.{digits}f}]"
-                cells.append(rf"{m['difference']:+.{digits}f} \{ends}, p {m['p_value']:.2g}")
+            for metric in QUALITY:
+                measured = metrics[metric.name]
+                difference, low, high = (
+                    metric.written(measured[key], sign=True) for key in ("difference", "low", "high")
+                )
+                cells.append(rf"{difference} \[{low}, {high}], p {measured['p_value']:.2g}")
             table.add_row(escape(method), *cells)
         console = Console()
         if not console.is_terminal:

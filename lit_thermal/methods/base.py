@@ -37,7 +37,7 @@ class SuperResolver(LightningModule):
     Measurements use the values that would be written to disk: clamped and rounded to the depth of the file.
 
     Args:
-        scale: how many times wider and higher the restored image is.
+        scale: factor by which the restored image is wider and higher than the input.
         optimizer: makes the optimizer from the parameter groups.
         lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step; None is a constant rate.
     """

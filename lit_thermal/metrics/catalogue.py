@@ -50,7 +50,9 @@ QUALITY = (
         sheet="quality",
     ),
 )
-"""Metrics that a validation measures."""
+"""Metrics that a validation measures, and that every test prints."""
+QUALITY_NAMES = tuple(metric.name for metric in QUALITY)
+"""Names of the metrics in `QUALITY`."""
 
 _STANDARD = (
     *QUALITY,

@@ -56,7 +56,7 @@ class Metric:
         text: one clause that says what is computed, for the record of a run.
         unit: unit of the values; empty if they have none.
         decimals: digits after the decimal point; None writes three significant digits.
-        direction: which values are better; None if neither are.
+        direction: direction of better values; None if neither is better.
         measure: function from `MetricInput` to (B, T - first or fewer) values, those of the frames from `first` on;
             None for values that other programs measure, such as those of detectors.
         frames: fewest and most frames that it takes at once.
@@ -89,9 +89,17 @@ class Metric:
         low, high = self.frames
         return low <= inputs.target.shape[1] <= high and any(map(self.known, inputs.radiometry))
 
-    def written(self, value: float) -> str:
-        """Return a value as plain text, with the digits of this metric."""
-        return f"{value:.{self.decimals}f}" if self.decimals is not None else f"{value:#.3g}".rstrip(".")
+    def written(self, value: float, *, sign: bool = False, unit: bool = False) -> str:
+        """Return a value as plain text, with the digits of this metric.
+
+        Args:
+            value: value to write.
+            sign: whether to write a plus sign too, as for a difference.
+            unit: whether to write the unit after the number.
+        """
+        plus = "+" if sign else ""
+        text = f"{value:{plus}.{self.decimals}f}" if self.decimals is not None else f"{value:{plus}#.3g}".rstrip(".")
+        return f"{text} {self.unit}" if unit and self.unit else text
 
     @property
     def heading(self) -> str:

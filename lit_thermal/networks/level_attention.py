@@ -24,7 +24,7 @@ class KeyValues:
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
-        self.seen = 0
+        self.length = 0
         self._cache: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,10 +32,10 @@ class KeyValues:
         if self._cache is None:
             # Allocate the whole cache at once: growing it step by step would hold each block's keys twice.
             self._cache = k.new_empty(2, *k.shape[:2], self.tokens, k.shape[-1])
-        before, self.seen = self.seen, self.seen + k.shape[2]
-        self._cache[0, :, :, before : self.seen] = k
-        self._cache[1, :, :, before : self.seen] = v
-        keys, values = self._cache[:, :, :, : self.seen]
+        before, self.length = self.length, self.length + k.shape[2]
+        self._cache[0, :, :, before : self.length] = k
+        self._cache[1, :, :, before : self.length] = v
+        keys, values = self._cache[:, :, :, : self.length]
         return keys, values
 
 
@@ -81,7 +81,7 @@ class LevelAttention(nn.Module):
         k = rotate(F.normalize(k.to(rotations.dtype), dim=-1), rotations).to(v.dtype)
         end = 0
         if past is not None:
-            end = past.seen
+            end = past.length
             k, v = past.append(k, v)
         mixed = []
         for part in q.split(list(levels), dim=2):

@@ -6,11 +6,13 @@ Pixel centres are at half integers in all of them (``align_corners=False``).
 """
 
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from lit_thermal.errors import check_choice
 
 Kernel = Literal["cubic", "linear", "nearest"]
 Border = Literal["symmetric", "replicate"]
@@ -44,7 +46,7 @@ def resize(
         Tensor of the dtype and device of `x`; `x` itself if the size does not change.
 
     Raises:
-        ValueError: a size is not positive, a name is unknown, or `x` is not floating point.
+        ValueError: a size is not positive, a name is unknown (`InputError`), or `x` is not floating point.
 
     Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981; MATLAB's imresize.
     """
@@ -77,11 +79,8 @@ def resize_weights(
     """Return the read-only float64 matrix (new_length, length) that resizes one axis; its rows sum to 1."""
     if length < 1 or new_length < 1:
         raise ValueError(f"cannot resize an axis from {length} to {new_length} pixels: both must be >= 1")
-    if kernel not in get_args(Kernel) or border not in get_args(Border):
-        raise ValueError(
-            f"unknown kernel {kernel!r} or border {border!r}: "
-            f"kernels are {get_args(Kernel)}, borders are {get_args(Border)}"
-        )
+    check_choice(kernel, Kernel, "the kernel of resize")
+    check_choice(border, Border, "the border of resize")
     scale = new_length / length
     centre = (np.arange(new_length) + 0.5) / scale - 0.5
     if kernel == "nearest":

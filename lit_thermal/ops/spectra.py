@@ -1,9 +1,11 @@
 """Logarithmic and normalised amplitude spectra of images, for losses and figures."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from lit_thermal.errors import check_choice
 
 Normalization = Literal["image", "batch"]
 
@@ -45,10 +47,9 @@ def normalized_spectrum(image: Tensor, over: Normalization = "image") -> Tensor:
         (B, C, H, W); float64 for float64 input, otherwise float32. It is zero for an image without any signal.
 
     Raises:
-        ValueError: `over` is neither "image" nor "batch".
+        InputError: `over` is neither "image" nor "batch".
     """
-    if over not in get_args(Normalization):
-        raise ValueError(f"a spectrum is normalised over one of {get_args(Normalization)}, not {over!r}")
+    check_choice(over, Normalization, "the normalisation of a spectrum")
     spectrum = log_spectrum(image)
     with torch.autocast(image.device.type, enabled=False):
         axes, correction = ((1, 2, 3), 0) if over == "image" else ((0, 1, 2, 3), 1)

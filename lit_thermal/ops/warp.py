@@ -73,11 +73,11 @@ def warp(
     column = torch.arange(width, dtype=torch.float64, device=x.device)
     row = torch.arange(height, dtype=torch.float64, device=x.device)[:, None]
     across, down, depth = (a * column + (b * row + c) for a, b, c in inverse)
-    seen = depth > _HORIZON * inverse.abs().amax()
-    places = [torch.where(seen, place / torch.where(seen, depth, 1.0), -2.0) for place in (down, across)]
+    in_front = depth > _HORIZON * inverse.abs().amax()
+    places = [torch.where(in_front, place / torch.where(in_front, depth, 1.0), -2.0) for place in (down, across)]
     if fill == "reflect":
         lengths = zip(places, x.shape[-2:], strict=True)
-        places = [torch.where(seen, _mirrored(place, length), -2.0) for place, length in lengths]
+        places = [torch.where(in_front, _mirrored(place, length), -2.0) for place, length in lengths]
     below = [place.detach().floor() for place in places]
     y, z = ((place - whole).to(x.dtype) for place, whole in zip(places, below, strict=True))
     # The image is framed by two pixels of the fill value; all points farther out are read from this frame.

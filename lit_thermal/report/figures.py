@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lit_thermal.evaluation.levels import Level, curves
-from lit_thermal.metrics.catalogue import shown
+from lit_thermal.metrics.catalogue import QUALITY_NAMES, shown
 from lit_thermal.report.ablation import Ablation
 from lit_thermal.report.drawing import (
     INK,
@@ -26,8 +26,6 @@ from lit_thermal.report.drawing import (
 from lit_thermal.report.read import Row, Run, Study
 from lit_thermal.report.sheets import mean_cost, slug
 from lit_thermal.report.words import count, heading, plural
-
-_MEASURED = ("psnr", "ssim")
 
 
 def order(study: Study, reference: Row) -> list[Row]:
@@ -84,9 +82,9 @@ def training(rows: Sequence[Row], name: str) -> Figure | None:
     """Draw PSNR and SSIM of training and validation over the steps, and their range over seeds; else the loss."""
     runs = [run for row in rows for run in row.runs]
     logged = dict.fromkeys(key for run in runs for line in run.logged for key in line if key != "step")
-    metrics = [m for m in _MEASURED if f"val/{m}" in logged or f"train/{m}" in logged]
+    metrics = [m for m in QUALITY_NAMES if f"val/{m}" in logged or f"train/{m}" in logged]
     names = [(heading(shown(m)), [(f"train/{m}", 1), (f"val/{m}", 0)]) for m in metrics]
-    if not any(f"train/{m}" in logged for m in _MEASURED):
+    if not any(f"train/{m}" in logged for m in QUALITY_NAMES):
         terms = [key for key in logged if key.startswith("train/")]
         losses = [key for key in ("train/loss", "train/pixel", *terms) if key in logged]
         names += [(f"Loss in training: {key.removeprefix('train/')}", [(key, 1)]) for key in losses[:1]]
@@ -123,7 +121,7 @@ def speed(rows: Sequence[Row], dataset: str, name: str) -> Figure | None:
         return None
     largest = max(p for _, _, p in points) or 1.0
     panels = []
-    for metric in ("musiq", *_MEASURED):
+    for metric in ("musiq", *QUALITY_NAMES):
         values = {i: _mean(rows[i], dataset, metric) for i, _, _ in points}
         found = {i: v for i, v in values.items() if v is not None}
         if not found:
@@ -154,7 +152,7 @@ def robustness(rows: Sequence[Row], table: str, name: str) -> list[Figure]:
         panels = []
         places = sorted({level.at or 0.0 for points in found.values() for level in points.get(varied, ())})
         unit = next(level.unit for points in found.values() for level in points.get(varied, ()))
-        for metric in _MEASURED:
+        for metric in QUALITY_NAMES:
             figure, axes = panel(heading(shown(metric)))
             drawn = [(i, points[varied], color(i), dash(i)) for i, points in found.items() if varied in points]
             drawn += [(None, simple[varied], MUTED, (0, (1, 1.4)))] if varied in simple else []  # type: ignore[list-item]

@@ -203,4 +203,5 @@ def _line(error: np.ndarray, crop: tuple[int, int, int, int]) -> int:
 
 def _psnr(run: Run, dataset: str, name: str) -> str:
     value = run.values.get(dataset, {}).get("psnr", {}).get(name)
-    return "" if value is None else f"{number(value, shown('psnr').decimals)} dB"
+    metric = shown("psnr")
+    return "" if value is None else f"{number(value, metric.decimals)} {metric.unit}"

@@ -140,7 +140,7 @@ def test_the_published_size():
     ("options", "said"),
     [
         ({"rank": 0}, "rank 0 of ConditionAdaptiveCodebook"),
-        ({"acts": "everywhere"}, 'acts "everywhere": give "decode"'),
+        ({"acts": "everywhere"}, "acts is 'everywhere'; must be one of decode"),
     ],
 )
 def test_bad_options(options, said):

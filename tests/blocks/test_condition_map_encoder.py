@@ -138,9 +138,9 @@ def test_weights_of_a_file_and_what_is_said_where_there_are_none(tmp_path: Path,
     state = timm.create_model("test_vit2").state_dict()
     torch.save(state, tmp_path / "vit.pth")
     encoder = DINOv3Encoder(1, WIDTH, name="test_vit2", weights=str(tmp_path / "vit.pth"))
-    held = encoder.backbone.state_dict()
-    name = next(name for name in held if name.endswith("blocks.0.attn.qkv.weight"))
-    assert torch.equal(held[name], state["blocks.0.attn.qkv.weight"])
+    loaded = encoder.backbone.state_dict()
+    name = next(name for name in loaded if name.endswith("blocks.0.attn.qkv.weight"))
+    assert torch.equal(loaded[name], state["blocks.0.attn.qkv.weight"])
     with pytest.raises(InputError, match=r"there is no file .*none\.pth"):
         DINOv3Encoder(1, WIDTH, name="test_vit2", weights=str(tmp_path / "none.pth"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

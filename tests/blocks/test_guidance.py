@@ -79,19 +79,19 @@ def test_gradient_against_finite_differences(name, through_network):
 
 def test_both_gradients_are_those_of_autograd_and_differ():
     scene, guidance = Scene(), made(GUIDED["all"])
-    held = guidance.gradient(scene.x, scene.constant, scene.decode, scene.hr, scene.lr)
+    plain = guidance.gradient(scene.x, scene.constant, scene.decode, scene.hr, scene.lr)
     through = guidance.gradient(scene.x, scene.network, scene.decode, scene.hr, scene.lr)
 
     clean = scene.network(scene.x).detach().requires_grad_()
     image = scene.decode(clean)
     loss = sum(term.weight * term(image, scene.hr, scene.lr) for term in guidance.guiding)
     (of_clean,) = torch.autograd.grad(loss.sum(), clean)
-    assert torch.allclose(held, of_clean / (1 - ETA), rtol=1e-9), "spec: g = (dL/dx0) / (1 - eta)"
+    assert torch.allclose(plain, of_clean / (1 - ETA), rtol=1e-9), "spec: g = (dL/dx0) / (1 - eta)"
 
     state = scene.x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(scene.network(state), state, of_clean)
     assert torch.allclose(through, expected, rtol=1e-9)
-    assert not torch.allclose(through, held, rtol=0.1)
+    assert not torch.allclose(through, plain, rtol=0.1)
     assert all(p.grad is None for p in scene.network.parameters())
 
 
@@ -238,7 +238,7 @@ def test_nothing_is_trained_or_saved(guidance):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"terms": ()}, "LossGradientGuidance has no terms: give one"),
         ({"strength": -1.0}, "strength is -1.0"),
@@ -249,8 +249,8 @@ def test_nothing_is_trained_or_saved(guidance):
         ({"sign": "ascend"}, "must be one of descend, released"),
     ],
 )
-def test_bad_arguments(options, told):
-    with pytest.raises(InputError, match=told) as caught:
+def test_bad_arguments(options, message):
+    with pytest.raises(InputError, match=message) as caught:
         LossGradientGuidance(**{"terms": (SpectrumTerm,), **options})
     assert "\n" not in str(caught.value)
 

@@ -167,8 +167,12 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_offline_pretrained_weights_are_one_sentence(offline):
     with pytest.raises(InputError, match=r"model\.safetensors of timm/resnet34\.tv_in1k are not on this") as caught:
         TimmEncoder("resnet34.tv_in1k", pretrained=True)
-    told = str(caught.value)
-    assert "\n" not in told and "cannot resolve the host" in told and "give the file by the encoder's `weights`" in told
+    message = str(caught.value)
+    assert (
+        "\n" not in message
+        and "cannot resolve the host" in message
+        and "give the file by the encoder's `weights`" in message
+    )
     assert Unreachable.asked == 1
 
 

@@ -237,10 +237,14 @@ def test_offline_vgg_is_one_sentence(offline, tmp_path):
         InputError, match=r"vgg16-397923af\.pth of torchvision's vgg16 are not on this machine"
     ) as error:
         VGGTerm()
-    told = str(error.value)
-    assert "\n" not in told and "cannot resolve the host" in told and "give the file by VGGTerm's `weights`" in told
-    assert "https://download.pytorch.org/models/vgg16-397923af.pth" in told
-    assert f"put it into {tmp_path / 'hub' / 'checkpoints'}, or" in told
+    message = str(error.value)
+    assert (
+        "\n" not in message
+        and "cannot resolve the host" in message
+        and "give the file by VGGTerm's `weights`" in message
+    )
+    assert "https://download.pytorch.org/models/vgg16-397923af.pth" in message
+    assert f"put it into {tmp_path / 'hub' / 'checkpoints'}, or" in message
 
 
 def test_vgg_weights_that_were_put_there_are_used(offline, tmp_path, vgg):
@@ -273,8 +277,10 @@ def test_vgg_weights_are_downloaded_once(offline, tmp_path, monkeypatch, vgg):
 def test_offline_sam_is_one_sentence(offline):
     with pytest.raises(InputError, match=r"config\.json of facebook/sam-vit-base are not on this machine") as error:
         SegmentationTerm()
-    told = str(error.value)
-    assert "\n" not in told and "SegmentationTerm's `model`, a folder with config.json and model.safetensors" in told
+    message = str(error.value)
+    assert (
+        "\n" not in message and "SegmentationTerm's `model`, a folder with config.json and model.safetensors" in message
+    )
 
 
 def test_without_pretrained_nothing_is_looked_for_until_it_is_used(offline, sam):
@@ -314,7 +320,7 @@ def test_files_that_do_not_fit(vgg, sam, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: VGGTerm(network="vgg11"), "network is 'vgg11'; must be one of vgg16, vgg19"),
         (lambda: VGGTerm(layer="relu5_4"), "vgg16 has no layer 'relu5_4'; VGGTerm's layer is one of relu1_1"),
@@ -325,8 +331,8 @@ def test_files_that_do_not_fit(vgg, sam, tmp_path):
         (lambda: RandomFeatureTerm(widths=(4, 0)), r"widths are \[4, 0\]"),
     ],
 )
-def test_bad_arguments(make, told, offline):
-    with pytest.raises(InputError, match=told):
+def test_bad_arguments(make, message, offline):
+    with pytest.raises(InputError, match=message):
         make()
 
 

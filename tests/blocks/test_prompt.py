@@ -182,9 +182,9 @@ def test_fixed_words_are_the_same_for_all(build, sd):
 
 
 def test_width_of_another_network(sd):
-    with pytest.raises(InputError, match="embeddings of 32 channels and the network takes 64") as told:
+    with pytest.raises(InputError, match="embeddings of 32 channels and the network takes 64") as caught:
         FixedPrompt(64, encoder=sd)
-    assert "model.prompt.encoder" in str(told.value)
+    assert "model.prompt.encoder" in str(caught.value)
     with without_pretrained():
         prompt = FixedPrompt(64, encoder=sd)
     with pytest.raises(InputError, match="embeddings of 32 channels"):
@@ -350,9 +350,11 @@ def test_bad_taggers(taggers, tmp_path, monkeypatch, sd):
     with pytest.raises(InputError, match=r"not a complete CLIP or SigLIP model|cannot be read"):
         ImageTagger(sd + "/text_encoder", TAGS, 0.0, 1, cache)("x", guides(1)[0])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"owner/model could not be fetched.*hf download.*model.prompt.model") as told:
+    with pytest.raises(
+        InputError, match=r"owner/model could not be fetched.*hf download.*model.prompt.model"
+    ) as caught:
         ImageTagger("owner/model", TAGS, 0.0, 1, cache)("x", guides(1)[0])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot be kept in .*model.prompt.cache"):
         ImageTagger(folder, TAGS, 0.0, 1, str(tmp_path / "file"))("x", guides(1)[0])

@@ -135,11 +135,11 @@ def test_looked_up_at_once_unless_a_checkpoint_follows(tmp_path):
 
 
 def test_no_network_says_which_folder_to_download(offline):
-    with pytest.raises(InputError, match=r"no folder owner/model here.*Hugging Face hub") as told:
+    with pytest.raises(InputError, match=r"no folder owner/model here.*Hugging Face hub") as caught:
         TextEncoder("owner/model", "model.prompt.encoder")
     for word in ("text_encoder/", "tokenizer/", "hf download owner/model", "model.prompt.encoder"):
-        assert word in str(told.value)
-    assert "\n" not in str(told.value)
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_in_the_cache_of_the_hub_is_found(folder, monkeypatch):

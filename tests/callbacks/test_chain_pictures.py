@@ -112,9 +112,11 @@ def test_a_chain_that_cannot_be_made_does_not_stop_a_run(tmp_path: Path) -> None
             raise InputError("the weights of a guidance term are not on this machine")
 
     model = Lacking()
-    with pytest.warns(UserWarning, match="no chain is drawn: the weights of a guidance term") as told:
+    with pytest.warns(UserWarning, match="no chain is drawn: the weights of a guidance term") as caught:
         assert draw(tmp_path, Data(("a", "b", "c")), model, ChainPictures(images=3)) == []
-    assert len([w for w in told if "no chain" in str(w.message)]) == len(model.chains) == 1, "once, not for each image"
+    assert len([w for w in caught if "no chain" in str(w.message)]) == len(model.chains) == 1, (
+        "once, not for each image"
+    )
 
 
 def test_a_flat_image_does_not_stop_a_run(tmp_path: Path) -> None:

@@ -92,17 +92,17 @@ def test_all_frames_of_the_first_window_of_a_clip(tmp_path):
 
 def test_what_does_not_exist_has_no_file(tmp_path):
     guide = torch.rand(2, 3, 16, 24)
-    batch = images(["seen", "blind"], guide=guide)
+    batch = images(["with_lr", "without_lr"], guide=guide)
     batch |= {"has_lr": torch.tensor([True, False]), "has_guide": torch.tensor([True, False])}
     restored = batch["hr"].clone()
     restored[0, 0, 3, 3] = torch.nan
     given, callback = trainer(tmp_path), GalleryFrames()
     give(callback, given, batch, restored)
     callback.on_test_epoch_end(given, Method())
-    seen, blind = written(tmp_path)["datasets"]["clean"]
-    assert set(seen["files"]) == {"lr", "bicubic", "hr", "guide"}
-    assert set(blind["files"]) == {"restored", "hr"}
-    pixels = np.asarray(Image.open(tmp_path / "gallery" / seen["files"]["guide"][0]))
+    with_lr, without_lr = written(tmp_path)["datasets"]["clean"]
+    assert set(with_lr["files"]) == {"lr", "bicubic", "hr", "guide"}
+    assert set(without_lr["files"]) == {"restored", "hr"}
+    pixels = np.asarray(Image.open(tmp_path / "gallery" / with_lr["files"]["guide"][0]))
     assert np.array_equal(pixels, guide[0].movedim(0, -1).mul(255).round().numpy())
 
 

@@ -142,8 +142,8 @@ def test_convert_then_test_and_predict(reference, weights, run, folder, offline)
 def test_the_words_that_it_tells_do(reference, run, folder, offline):
     """The experiment of the paper, here with other data."""
     (folder / "data.yaml").write_text(DATA)
-    told = run("convert", "corefusion", "reference.pth", "ours.ckpt").out.splitlines()[1]
-    _, verb, *words = told.split(":")[1].split()
+    printed = run("convert", "corefusion", "reference.pth", "ours.ckpt").out.splitlines()[1]
+    _, verb, *words = printed.split(":")[1].split()
     assert (verb, words[:2]) == ("test", ["-c", "paper/corefusion"])
     done = run(verb, *words[:2], "-c", "data.yaml", *words[2:], "--trainer.accelerator=cpu")
     assert done.code == 0, done.err
@@ -153,8 +153,8 @@ def test_the_words_that_it_tells_do(reference, run, folder, offline):
 @pytest.mark.slow
 def test_training_goes_on_without_the_files_that_the_weights_replace(reference, run, folder, offline):
     (folder / "data.yaml").write_text(DATA)
-    told = run("convert", "corefusion", "reference.pth", "ours.ckpt").out.splitlines()[3]
-    _, verb, *words = told.split(":")[1].split()
+    printed = run("convert", "corefusion", "reference.pth", "ours.ckpt").out.splitlines()[3]
+    _, verb, *words = printed.split(":")[1].split()
     assert (verb, words[-2:]) == ("fit", ["--from", "ours.ckpt"])
     done = run(verb, *words[:2], "-c", "data.yaml", *words[2:], "--trainer.fast_dev_run=1", "--data.batch_size=1")
     assert done.code == 0, done.err
@@ -267,10 +267,10 @@ def pickle(folder: Path) -> dict:
     unet, own = network.unet.state_dict(), network.autoencoder.state_dict()
     vae = {theirs: own[ours] for theirs, ours in released_names(network.autoencoder).items()}
     states = ({name: value + 0.05 * torch.randn(value.shape) for name, value in state.items()} for state in (unet, vae))
-    held = dict(zip(("state_dict_unet", "state_dict_vae"), states, strict=True)) | {"rank_vae": 2, "optimizer": {}}
-    torch.save(held, folder / "theirs.pkl")
+    content = dict(zip(("state_dict_unet", "state_dict_vae"), states, strict=True)) | {"rank_vae": 2, "optimizer": {}}
+    torch.save(content, folder / "theirs.pkl")
     (folder / "small.yaml").write_text(SMALL_3M_TI)
-    return held
+    return content
 
 
 def test_a_pickle_becomes_a_checkpoint_and_the_words_that_it_tells_do(pickle, run, folder):

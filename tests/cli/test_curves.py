@@ -90,8 +90,10 @@ def test_mistakes(tmp_path, capsys):
     other = table(tmp_path / "c" / "1-test", 33.0, images=6)
     assert "were measured on different numbers of images" in said(capsys, run, other, *out)
     noisy = noise(tmp_path / "d" / "1-test", 30.0)
-    told = said(capsys, run, noisy, *out)
-    assert "the runs vary different quantities" in told and f"{GUIDE}; " in told and "noise of the input" in told
+    message = said(capsys, run, noisy, *out)
+    assert (
+        "the runs vary different quantities" in message and f"{GUIDE}; " in message and "noise of the input" in message
+    )
     table(tmp_path / "a" / "1-test", 34.0, name="robustness_irvi.csv")
     assert "has one table for each data set; name one of" in said(capsys, run, *out)
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")

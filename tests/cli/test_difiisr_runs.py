@@ -144,7 +144,7 @@ def test_folders_of_images(run, folder):
         (["--model.prediction=x1"], "x0"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(run, folder, words, said, monkeypatch):
+def test_mistakes_are_reported_in_a_sentence(run, folder, words, said, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(folder))
     outcome = run("fit", *SMALL, *words)
     assert outcome.code == 2 and said in outcome.err, outcome.err

@@ -1,4 +1,4 @@
-"""Every mistake in a config is told in one sentence, with the key, what was given and the nearest names."""
+"""Every mistake in a config is reported in one sentence, with the key, what was given and the nearest names."""
 
 import pytest
 from toy import CONFIG

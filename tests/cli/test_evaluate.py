@@ -79,23 +79,23 @@ def test_programs_are_compared_with_the_first_and_under_protocols(folder, run):
     words = ["--pred", "good", "bad", "--hr", "hr", "--lr", "lr", "--protocol", "y_bt601", "notebook", "--out", "out"]
     found = run("evaluate", *words, "--name", "toys")
     assert found.code == 0, found.err
-    held = record(folder / "out")
-    results = held["results"]["toys"]
-    assert list(results)[:2] == ["good", "bad"] and "nearest" in results and held["method"] == "good"
-    paired = held["paired"]["others"]["toys"]["bad"]
+    written = record(folder / "out")
+    results = written["results"]["toys"]
+    assert list(results)[:2] == ["good", "bad"] and "nearest" in results and written["method"] == "good"
+    paired = written["paired"]["others"]["toys"]["bad"]
     gap = results["good"]["all"]["psnr"] - results["bad"]["all"]["psnr"]
     assert paired["psnr"]["difference"] == pytest.approx(gap) and gap > 5
     assert 0 < paired["psnr"]["low"] < gap < paired["psnr"]["high"] and paired["psnr"]["count"] == 6
     assert paired["psnr"]["p_value"] == pytest.approx(2 / 2**6)
     assert "toys: good minus each of the others" in found.out and f"{gap:+.2f} [" in found.out
-    luma = held["protocols"]["toys"]["good"]["y_bt601"]["psnr"]
+    luma = written["protocols"]["toys"]["good"]["y_bt601"]["psnr"]
     assert luma - results["good"]["all"]["psnr"] == pytest.approx(20 * math.log10(255 / 219), abs=1e-4)
     nearest = image_baselines(torch.tensor(np.array(Image.open("lr/0.png")) / 255)[None, None].float(), 2)["nearest"]
     target = torch.tensor(np.array(Image.open("hr/0.png")) / 255)[None, None].float()
     expected = float(psnr(quantize(nearest, 255), target))
     assert float(rows(folder / "out", "nearest")[0]["psnr"]) == pytest.approx(expected, abs=1e-4)
-    assert held["sources"]["good"] == "good" and held["cost"] is None
-    assert set(held["intervals"]["toys"]["good"]["all"]) == set(results["good"]["all"])
+    assert written["sources"]["good"] == "good" and written["cost"] is None
+    assert set(written["intervals"]["toys"]["good"]["all"]) == set(results["good"]["all"])
 
 
 def test_three_equal_channels_are_gray(folder, run):
@@ -107,7 +107,7 @@ def test_three_equal_channels_are_gray(folder, run):
     assert both["good"] == both["colour"]
 
 
-def test_files_that_do_not_pair_are_told_in_one_sentence(folder, run):
+def test_files_that_do_not_pair_are_reported_in_one_sentence(folder, run):
     images(folder, 5)
     Path("good/3.png").rename("good/x.png")
     Path("good/4.png").unlink()
@@ -131,7 +131,7 @@ def test_files_that_do_not_pair_are_told_in_one_sentence(folder, run):
 
 def test_words_that_make_no_sense_are_one_sentence(folder, run):
     images(folder, 1)
-    for words, told in (
+    for words, message in (
         (("--hr", "hr"), "nothing to measure; give --pred DIR, or --comparator FILE with --lr DIR"),
         (("--hr", "hr", "--comparator", "x.pth"), "give the folder of the inputs with --lr"),
         (("--hr", "hr", "--pred", "good", "good"), "two methods have the name good"),
@@ -142,7 +142,7 @@ def test_words_that_make_no_sense_are_one_sentence(folder, run):
         (("--hr", "hr", "--lr", "lr", "--comparator", "x.pth"), "there is no file x.pth"),
     ):
         found = run("evaluate", *words)
-        assert (found.code, found.err.count("\n")) == (2, 1) and told in found.err, found.err
+        assert (found.code, found.err.count("\n")) == (2, 1) and message in found.err, found.err
 
 
 def compact(path: Path, upscale: int) -> torch.nn.Module:
@@ -186,13 +186,13 @@ def test_weights_that_could_run_code_or_fit_nothing_are_refused(folder, run):
     torch.save({"params": Payload()}, "unsafe.pth")
     torch.save({"a": torch.zeros(3)}, "unknown.pth")
     Path("damaged.safetensors").write_bytes(b"nothing")
-    for file, told in (
+    for file, message in (
         ("unsafe.pth", "unsafe.pth holds more than tensors and plain values and is refused"),
         ("unknown.pth", "spandrel knows no architecture that fits the weights in unknown.pth"),
         ("damaged.safetensors", "damaged.safetensors cannot be read"),
     ):
         found = run("evaluate", "--comparator", file, "--hr", "hr", "--lr", "lr")
-        assert found.code == 2 and told in found.err, found.err
+        assert found.code == 2 and message in found.err, found.err
     assert not Path("ran").exists()
 
 
@@ -232,8 +232,8 @@ def test_videos_are_measured_frame_by_frame_across_chunks(folder, run):
     words = ("--pred", "program", "--two_stage", "toy.pth", "--hr", "hr", "--lr", "lr", "--out", "out")
     found = run("evaluate", *words, "--metrics", "tof")
     assert found.code == 0, found.err
-    held = record(folder / "out")
-    data = held["data"][folder.name]
+    written = record(folder / "out")
+    data = written["data"][folder.name]
     assert (data["clips"], data["all"], data["observed"], data["interpolated"]) == (2, 42, 22, 20)
     table = {(r["clip"], r["group"]): r for r in rows(folder / "out", "program")}
     program = torch.stack([torch.tensor(np.array(Image.open(f"program/clip0/{t:06d}.png"))) for t in range(21)])
@@ -242,7 +242,7 @@ def test_videos_are_measured_frame_by_frame_across_chunks(folder, run):
     assert float(ours["psnr"]) == pytest.approx(float(psnr(program, clip[None]).mean()), abs=1e-3)
     flicker = (program.diff(dim=1) - clip[None].diff(dim=1)).abs().mean()
     assert float(ours["temporal_difference"]) == pytest.approx(float(flicker), rel=1e-4)
-    assert "tof" in ours and "toy" in held["results"][folder.name]
+    assert "tof" in ours and "toy" in written["results"][folder.name]
     lr = torch.stack([torch.tensor(np.array(Image.open(f"lr/clip0/{t:03d}.png"))) for t in range(0, 21, 2)])
     times = torch.arange(21)[None] / 2
     blend = video_baselines((lr / 255)[None, :, None].float(), times, 2)["bilinear + linear blend"]
@@ -251,7 +251,7 @@ def test_videos_are_measured_frame_by_frame_across_chunks(folder, run):
     assert float(simple["clip0", "all"]["psnr"]) == pytest.approx(expected, abs=1e-3)
 
 
-def test_videos_of_other_lengths_are_told(folder, run):
+def test_videos_of_other_lengths_are_reported(folder, run):
     videos(folder, 5)
     Path("program/clip1/000004.png").unlink()
     found = run("evaluate", "--pred", "program", "--hr", "hr")

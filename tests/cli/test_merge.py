@@ -110,9 +110,9 @@ def test_nothing_to_merge(trained, run, folder):
     assert done.code == 2 and "whole.ckpt holds no LoRA to merge" in done.err
 
     small = "lit_thermal.networks.latent_diffusion.SmallLatentDiffusion"
-    held = torch.load(folder / "lora.ckpt", weights_only=True)
-    held["lit_thermal"]["model"]["init_args"]["base"] = {"class_path": small, "init_args": small_turbo.SIZES}
-    torch.save(held, folder / "random.ckpt")
+    content = torch.load(folder / "lora.ckpt", weights_only=True)
+    content["lit_thermal"]["model"]["init_args"]["base"] = {"class_path": small, "init_args": small_turbo.SIZES}
+    torch.save(content, folder / "random.ckpt")
     done = run("merge", "random.ckpt", "again.ckpt")
     assert done.code == 2 and "names no base model (model.base.folder)" in done.err
 

@@ -1,4 +1,4 @@
-"""Names from input to output to evaluation, and what is told before long work."""
+"""Names from input to output to evaluation, and what is reported before long work."""
 
 import os
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_the_format_is_kept(folder, run, images):
 
 
 @pytest.mark.parametrize(
-    ("place", "size", "colours", "told"),
+    ("place", "size", "colours", "message"),
     [
         ("train", 20, 0, "needs images of at least 32x32, but bad is 20x20 (1 of 3 training images)"),
         ("val", 48, 3, "bad.png is in colour"),
@@ -94,12 +94,12 @@ def test_the_format_is_kept(folder, run, images):
         ("test", 48, 3, "bad.png is in colour"),
     ],
 )
-def test_what_an_image_cannot_be_is_told_before_training(folder, run, images, place, size, colours, told):
+def test_what_an_image_cannot_be_is_reported_before_training(folder, run, images, place, size, colours, message):
     for split in ("train", "val", "test"):
         images(f"{split}/hr", ["a.png", "b.png"], 48, 48)
     images(f"{place}/hr", ["bad.png"], size, size, colours)
     found = run("fit", "-c", "toy.yaml", "--data.crop=16", "--data.batch_size=1", "--then_test=true")
-    assert found.code == 2 and told in found.err, found.err
+    assert found.code == 2 and message in found.err, found.err
     assert not list(folder.glob("runs/toy/*"))
 
 
@@ -136,7 +136,7 @@ def test_hot_spots_beyond_the_input_are_measured(folder, run, images):
         assert float(row["counts_mae"]) == pytest.approx(np.abs(mine - hr).mean(), rel=1e-5)
 
 
-def test_places_that_cannot_be_written_are_told(folder, run, images):
+def test_places_that_cannot_be_written_are_reported(folder, run, images):
     images("test/hr", ["a.png"])
     Path("file").write_text("")
     found = run("evaluate", "--pred", "data/test/hr", "--hr", "data/test/hr", "--out", "file/out")
@@ -147,7 +147,7 @@ def test_places_that_cannot_be_written_are_told(folder, run, images):
         assert found.code == 2 and "a NUL character" in found.err
 
 
-def test_colours_are_told_before_anything_is_measured(folder, run, images, monkeypatch):
+def test_colours_are_reported_before_anything_is_measured(folder, run, images, monkeypatch):
     images("hr", ["a.png", "b.png", "c.png"])
     images("pred", ["a.png"])
     images("pred", ["b.png", "c.png"], colours=3)

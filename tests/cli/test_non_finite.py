@@ -75,13 +75,13 @@ def bad(**options) -> Bad:
     return Bad(**options)
 
 
-def test_a_loss_of_nan_stops_and_is_told(tmp_path):
+def test_a_loss_of_nan_stops_and_is_reported(tmp_path):
     with pytest.raises(
         InputError, match=r"in step 3 the loss is NaN \(first in the term other\) on blob\d, blob\d: "
-    ) as told:
+    ) as caught:
         fit(bad(nan=[3]), tmp_path, NonFiniteGuard())
     path = tmp_path / "non_finite_step3.ckpt"
-    assert str(path) in str(told.value) and "action: skip" in str(told.value)
+    assert str(path) in str(caught.value) and "action: skip" in str(caught.value)
     kept = torch.load(path, weights_only=True)
     record = kept["non_finite"]
     assert record["batches"][0]["hr"].shape == (2, 1, 16, 16) and record["names"] == record["batches"][0]["name"]
@@ -201,7 +201,7 @@ def test_a_stopped_run_starts_on_again_from_its_dump(run, folder):
 
 
 @pytest.mark.parametrize(("rate", "said"), [("1e38", "without overflow): lower"), ("1e25", "weights are not finite e")])
-def test_a_learning_rate_beyond_all_numbers_is_told_too(run, folder, rate, said):
+def test_a_learning_rate_beyond_all_numbers_is_reported_too(run, folder, rate, said):
     stopped = run("fit", "-c", "toy.yaml", f"--model.optimizer.lr={rate}")
     assert stopped.code == 2 and said in stopped.err.splitlines()[-1] and "Traceback" not in stopped.err
 

@@ -139,8 +139,8 @@ def test_a_tokenizer_alone_and_a_transformer_on_it(run, folder, caplog):
     assert fit.code == 0, fit.err
     assert "no tokenizer was given" not in caplog.text
     given = torch.load(weights, weights_only=True)["state_dict"]
-    held = last(folder)["state_dict"]
-    assert all(torch.equal(held[f"network.{name}"], value) for name, value in given.items())
+    state = last(folder)["state_dict"]
+    assert all(torch.equal(state[f"network.{name}"], value) for name, value in given.items())
 
 
 def test_a_checkpoint_brings_its_tokenizer(run, after_training, caplog):

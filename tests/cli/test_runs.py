@@ -176,7 +176,7 @@ def test_own_checkpoints_take_the_place_of_the_default(run, folder):
     assert {p.name for p in (runs(folder)[0] / "checkpoints").iterdir()} == {"epoch=0.ckpt", "epoch=1.ckpt"}
 
 
-def test_what_the_schedule_does_is_told_on_resuming(run, folder):
+def test_what_the_schedule_does_is_reported_on_resuming(run, folder):
     words = ["fit", "-c", "toy.yaml", "--model.lr_scheduler=CosineAnnealingLR", "--trainer.max_epochs=-1"]
     long = [*words, "--trainer.max_steps=8", "--model.lr_scheduler.T_max=8", "--ckpt_path=last"]
     assert run(*words, "--trainer.max_steps=4", "--model.lr_scheduler.T_max=4").code == 0

@@ -91,7 +91,7 @@ def test_a_logger_on_a_full_disk_is_one_sentence(run, folder, monkeypatch):
     assert "cannot be written (No space left on device): make room or choose another place" in refused.err
 
 
-def test_wandb_without_a_key_is_told_before_training(run, folder, monkeypatch):
+def test_wandb_without_a_key_is_reported_before_training(run, folder, monkeypatch):
     import wandb
 
     monkeypatch.delenv("WANDB_MODE", raising=False)

@@ -1,4 +1,4 @@
-"""The verb `sweep`: two points to the end, offline; the words of the user; what is told."""
+"""The verb `sweep`: two points to the end, offline; the words of the user; what is reported."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_two_points_are_trained_and_tested_and_not_again(toy, run):
     assert other.code == 2 and "finished under other settings" in other.err
 
 
-def test_a_failed_point_is_told_with_its_last_words(folder, run, monkeypatch):
+def test_a_failed_point_is_reported_with_its_last_words(folder, run, monkeypatch):
     (folder / "depths.yaml").write_text(TOY_SWEEP)
     last_words = "import sys; sys.exit('error: trainer has no max_epoch')"
     monkeypatch.setattr(runner, "program", lambda words: [sys.executable, "-S", "-c", last_words])
@@ -89,7 +89,7 @@ def test_dry_run_prints_what_a_shell_takes(toy, run):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("theris_ablatio",), "did you mean theris_ablation?"),
         (("theris_ablation", "--seeds", "0"), "--seeds is 0 and must be at least 1"),
@@ -98,6 +98,6 @@ def test_dry_run_prints_what_a_shell_takes(toy, run):
         (("theris_ablation", "--seed", "3"), "did you mean --seeds"),
     ],
 )
-def test_mistakes_are_told(run, words, told):
+def test_mistakes_are_reported(run, words, message):
     outcome = run("sweep", *words)
-    assert outcome.code == 2 and told in outcome.err
+    assert outcome.code == 2 and message in outcome.err

@@ -184,7 +184,7 @@ def test_prompts_of_a_file(run, folder, turbo):
         (["--model.timestep=1000"], "model.timestep is 1000"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(words, said, run, turbo, offline):
+def test_mistakes_are_reported_in_a_sentence(words, said, run, turbo, offline):
     outcome = run("fit", *SCRATCH, *words)
     assert outcome.code == 2 and said in outcome.err, outcome.err
     assert outcome.err.strip().count("\n") == 0, outcome.err

@@ -23,8 +23,8 @@ from lit_thermal.ops.resize import resize
 def scenes(tmp_path_factory):
     """Three scenes, and their inputs enlarged to the nearest pixel as what a method restored."""
     folder = tmp_path_factory.mktemp("scenes")
-    told = ["--images", "3", "--size", "64", "--scale", "4", "--scenario", "hot_boundaries"]
-    assert main("scenes", [*told, "--out", str(folder)]) == 0
+    options = ["--images", "3", "--size", "64", "--scale", "4", "--scenario", "hot_boundaries"]
+    assert main("scenes", [*options, "--out", str(folder)]) == 0
     (folder / "ours").mkdir()
     for name in [path.stem for path in (folder / "hr").iterdir()]:
         image = Image.open(folder / "lr" / f"{name}.png")

@@ -33,7 +33,7 @@ def test_samples_without_spread_or_value():
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(1)
-    held = 0
+    covered = 0
     for trial in range(150):
         # a variance is skewed, and too low in resamples
         values = rng.normal(0, 1, 60)
@@ -42,5 +42,5 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         means = weights @ values
         samples = weights @ values**2 - means**2
         _, low, high = corrected_interval(point, samples)
-        held += low <= 1 <= high
-    assert 0.87 < held / 150 < 0.99
+        covered += low <= 1 <= high
+    assert 0.87 < covered / 150 < 0.99

@@ -103,7 +103,7 @@ def test_what_is_no_checkpoint(tmp_path):
     with pytest.raises(InputError, match="no file"):
         read_trained(tmp_path / "absent.pt")
     torch.save({"weight": torch.ones(1)}, tmp_path / "a.pt")
-    with pytest.raises(InputError, match="no checkpoint of a trained"):
+    with pytest.raises(InputError, match="not a checkpoint of a trained"):
         read_trained(tmp_path / "a.pt")
     with pytest.raises(InputError, match="loss is"):
         fit(tmp_path / "b.pt", factor=float("nan"))

@@ -84,8 +84,8 @@ def test_models_that_are_not_there(tmp_path, dino, monkeypatch):
 def test_words_and_classes():
     m3fd = ("People", "Car", "Bus", "Motorcycle", "Lamp", "Truck")
     assert match_words(["automobile", "person"], m3fd, {}) == {"Car": 0, "People": 1}
-    told = match_words(["automobile", "person"], m3fd, {"automobile": ["Car", "Bus", "Truck"]})
-    assert told == {"Car": 0, "Bus": 0, "Truck": 0, "People": 1}
+    matched = match_words(["automobile", "person"], m3fd, {"automobile": ["Car", "Bus", "Truck"]})
+    assert matched == {"Car": 0, "Bus": 0, "Truck": 0, "People": 1}
     with pytest.raises(InputError, match="'kite' is none of"):
         match_words(["kite"], m3fd, {})
     with pytest.raises(InputError, match="prompt has kite"):

@@ -224,7 +224,7 @@ def test_each_swept_table_has_its_sweep():
     assert tables_of_sweep("theris_sensitivity") == []
 
 
-def test_facts_that_are_told_beside_the_tables():
+def test_facts_printed_beside_the_tables():
     corefusion = {table.number: table for table in tables("corefusion")}
     assert [corefusion[n].condition for n in ("Table 1", "Table 2", "Table 3")] == [None, "thermal_only", "guide_only"]
     assert "first 10" in corefusion["Table 2"].protocol.text
@@ -248,7 +248,7 @@ def test_tables_cannot_be_changed():
         tables("theris")[0].caption = "other"
 
 
-def test_an_unknown_paper_or_row_is_told_with_the_known_ones():
+def test_an_unknown_paper_or_row_is_reported_with_the_known_ones():
     with pytest.raises(InputError, match="'esrgan'; there are those of corefusion, difiisr"):
         tables("esrgan")
     with pytest.raises(InputError, match="Ablation study of theris has no row 'w/o All'; it has 'w/o Spectral Mask'"):
@@ -277,18 +277,18 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_wrong_entry_is_told_with_file_and_place(change, tmp_path):
+def test_a_wrong_entry_is_reported_with_file_and_place(change, tmp_path):
     content = yaml.safe_load((FOLDER / "theris.yaml").read_text(encoding="utf-8"))
     edit, message = CHANGES[change]
     content["tables"] = [edit(dict(content["tables"][1]))]
     file = tmp_path / "theris.yaml"
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as caught:
         read_tables(file)
-    assert str(file) in str(told.value) and message in str(told.value)
+    assert str(file) in str(caught.value) and message in str(caught.value)
 
 
-def test_a_file_that_is_no_paper_is_told(tmp_path):
+def test_a_file_that_is_no_paper_is_reported(tmp_path):
     file = tmp_path / "paper.yaml"
     with pytest.raises(InputError, match="does not exist"):
         read_tables(file)

@@ -214,7 +214,7 @@ def run_seeds(folder: Path) -> list[Path]:
         "results": {"simulated": {"bicubic": {"all": {"psnr": 25.0, "ssim": None}}}},
         "against_baselines": {"simulated": {"strongest": "bicubic"}},
         "data": {"simulated": {"images": 2}},
-        "protocol": {"text": "Gray images. psnr: told."},
+        "protocol": {"text": "Gray images. psnr: in dB."},
         "protocols": {"simulated": {"THERIS": {"gray8": {"psnr": 30.0}}}},
         "cost": {"parameters": 1000, "seconds_per_image": 0.5, "device": "cpu", "threads": 2, "training_steps": 4},
         "skipped": {"lpips": "no weights"},
@@ -356,8 +356,8 @@ def strange(reader: Reader, folder: Path, count: int, seed: int = 0) -> Iterator
         except InputError:
             pass
         except Exception as error:
-            told = f"{type(error).__name__}: {error!s:.200}"
-            yield f"{reader.name}, {path.name}, number {number}: {told}\n  {data[:400]!r}"
+            message = f"{type(error).__name__}: {error!s:.200}"
+            yield f"{reader.name}, {path.name}, number {number}: {message}\n  {data[:400]!r}"
         finally:
             path.write_bytes(whole[path])
         if (seconds := time.perf_counter() - started) > 10:

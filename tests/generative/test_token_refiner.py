@@ -139,12 +139,12 @@ def test_every_parameter_learns() -> None:
 
 def test_chain_is_the_plain_one() -> None:
     refiner, condition = made(), conditions()
-    told = refiner.norm(condition)
+    normalised = refiner.norm(condition)
     generators = SeededNoise([5, 6]).generators
     x = torch.stack([torch.randn(DIM, 4, generator=g) for g in generators]).mT.double()
     with torch.no_grad():
         for t in range(900, -1, -100):
-            output = refiner.denoiser(x.float(), torch.full((2, 4), t), told).double()
+            output = refiner.denoiser(x.float(), torch.full((2, 4), t), normalised).double()
             predicted, share = output.chunk(2, -1)
             mean, variance, between = known(x, clean_of(x, predicted, t), t, t - 100 if t else -1)
             x = mean
@@ -184,8 +184,8 @@ def test_learns_what_the_condition_tells_and_how_the_rest_is_spread() -> None:
 
     def sample(count: int) -> tuple[Tensor, Tensor]:
         condition = torch.randn(count, 32, WIDTH)
-        told = 0.6 * condition[..., :1].sign()
-        return condition, torch.cat([told, 0.6 * torch.randn_like(told).sign()], -1)
+        known = 0.6 * condition[..., :1].sign()
+        return condition, torch.cat([known, 0.6 * torch.randn_like(known).sign()], -1)
 
     for _ in range(200):
         loss = refiner.loss(*sample(4))

@@ -200,7 +200,9 @@ def test_wrong_outputs_are_refused_before_the_model_is_loaded(
     assert names(tmp_path) == before
 
 
-def test_a_frame_in_colour_is_told_before_the_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_in_colour_is_reported_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "in").mkdir()
     for number in range(6):
         pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3)[: 3 if number == 5 else 2])

@@ -214,9 +214,11 @@ def test_offline_says_what_to_download(monkeypatch, tmp_path):
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    with pytest.raises(InputError, match=r"no route to host.*download https://.*vgg16-397923af.pth.*`weights`") as told:
+    with pytest.raises(
+        InputError, match=r"no route to host.*download https://.*vgg16-397923af.pth.*`weights`"
+    ) as caught:
         LPIPS().prepare()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_default_file_is_found_in_the_cache_of_torch(monkeypatch, files, tmp_path):

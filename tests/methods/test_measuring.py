@@ -211,8 +211,8 @@ def test_variants_are_measured_beside_and_are_no_baselines(tmp_path, capsys):
         assert list(record[key]["mixed"])[:3] == names and set(record[key]["mixed"]) == {*names} | BASELINES
         assert record[key]["mixed"]["Several"] == plain[key]["mixed"]["Guided"]
         assert record[key]["mixed"]["bilinear"] == plain[key]["mixed"]["bilinear"]
-    ours, held = record["against_baselines"]["mixed"], plain["against_baselines"]["mixed"]
-    assert ours | {"variants": {}} == held and set(ours["variants"]) == set(names[1:])
+    ours, without = record["against_baselines"]["mixed"], plain["against_baselines"]["mixed"]
+    assert ours | {"variants": {}} == without and set(ours["variants"]) == set(names[1:])
     assert (
         ours["variants"]["Several mean of 4"]["all"] > ours["gain"]["all"] > ours["variants"]["Several darker"]["all"]
     )
@@ -238,13 +238,13 @@ def test_a_variant_of_another_size_is_one_sentence(tmp_path):
         run(tmp_path, Pairs(pairs=[pair("0")]), Small())
 
 
-def test_a_black_image_is_finite_and_told_once(tmp_path):
+def test_a_black_image_is_finite_and_reported_once(tmp_path):
     black = [pair(str(i)) | {"hr": torch.zeros(1, 16, 16), "lr": torch.zeros(1, 4, 4)} for i in range(3)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         record = run(tmp_path, Pairs(pairs=[pair("7"), *black]), Guided())
-    told = [str(w.message) for w in caught if "all black" in str(w.message)]
-    assert len(told) == 1 and "target 0 of pairs" in told[0]
+    reported = [str(w.message) for w in caught if "all black" in str(w.message)]
+    assert len(reported) == 1 and "target 0 of pairs" in reported[0]
     numbers = [v for p in record["protocols"]["pairs"].values() for m in p.values() for v in m.values()]
     assert all(v is not None and math.isfinite(v) for v in numbers)
 

@@ -245,8 +245,8 @@ def test_the_published_layout_is_read(tmp_path):
         "quantize.V": torch.zeros(4, 8),
         "quantize.lora_gate": torch.zeros(1),
     }
-    for held in (state, {"epoch": 3, "trainer": {"vae_local": state, "config": {"a": 1}}}):
-        torch.save(held, tmp_path / "VQVAE.pth")
+    for content in (state, {"epoch": 3, "trainer": {"vae_local": state, "config": {"a": 1}}}):
+        torch.save(content, tmp_path / "VQVAE.pth")
         load_tokenizer(target, tmp_path / "VQVAE.pth")
         image = torch.rand(1, 3, 32, 32)
         assert all(
@@ -309,7 +309,7 @@ def test_straight_through_decodes_what_argmax_decodes_under_autocast():
 
 
 def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path):
-    held = {"lit_thermal": {"model": {"class_path": "THERIS"}}, "state_dict": {"network.a": torch.zeros(1)}}
-    torch.save(held, tmp_path / "a.ckpt")
+    content = {"lit_thermal": {"model": {"class_path": "THERIS"}}, "state_dict": {"network.a": torch.zeros(1)}}
+    torch.save(content, tmp_path / "a.ckpt")
     with pytest.raises(InputError, match="contains no tokenizer"):
         load_tokenizer(TOKENIZER(), tmp_path / "a.ckpt")

@@ -30,7 +30,7 @@ def adaptive(entries: int, dim: int, width: int) -> Codebook:
     return ConditionAdaptiveCodebook(entries, dim, width, rank=4, gate=1.0)
 
 
-class Told(Refiner):
+class RecordingRefiner(Refiner):
     """Keeps what it was trained with, and draws that."""
 
     def loss(self, condition: Tensor, residual: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def test_parts_of_other_sizes_are_refused() -> None:
 
 @pytest.mark.parametrize("codebook", [StaticCodebook, adaptive])
 def test_the_true_residual_gives_the_latent_that_was_not_quantised(codebook) -> None:
-    net = network(codebook=codebook, refiner=Told)
+    net = network(codebook=codebook, refiner=RecordingRefiner)
     image, prefix, label = images(), net.encode_condition(images()), labels(POSITIVE)
     ids = net.tokenizer.tokens(image)
     features = net.features(prefix, label, ids)
@@ -178,8 +178,8 @@ def test_the_true_residual_gives_the_latent_that_was_not_quantised(codebook) -> 
 
 @pytest.mark.parametrize("codebook", [StaticCodebook, adaptive])
 @pytest.mark.parametrize("guidance", [0.0, 1.5])
-def test_what_a_refiner_is_told_of_drawn_tokens_is_what_it_is_trained_with(codebook, guidance) -> None:
-    net = network(codebook=codebook, refiner=Told)
+def test_what_a_refiner_gets_for_drawn_tokens_is_what_it_is_trained_with(codebook, guidance) -> None:
+    net = network(codebook=codebook, refiner=RecordingRefiner)
     prefix, label = net.encode_condition(images()), labels(POSITIVE)
     ids = net.draw(prefix, Greedy(), noise(), guidance)
     net.refinement(prefix, label, ids, net.features(prefix, label, ids), images())

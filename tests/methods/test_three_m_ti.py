@@ -277,8 +277,10 @@ def test_bad_batches(changes, said):
         method().restore(a_batch() | changes)
 
 
-def test_without_words_nothing_is_told():
+def test_without_words_the_prompt_is_empty():
     model, batch = method(prompt=NoPrompt).eval(), a_batch()
     assert torch.equal(model.restore(batch), model.restore(batch | {"tags": [["truck"], ["road"]]}))
-    told = method().eval()
-    assert not torch.allclose(told.restore(batch), told.restore(batch | {"tags": [["truck"], ["road"]]}), atol=1e-6)
+    prompted = method().eval()
+    assert not torch.allclose(
+        prompted.restore(batch), prompted.restore(batch | {"tags": [["truck"], ["road"]]}), atol=1e-6
+    )

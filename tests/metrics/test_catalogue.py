@@ -32,7 +32,7 @@ def add(scores: Scores, restored: torch.Tensor, target: torch.Tensor, *radiometr
     return scores.clips()["d"]["M"]["all"]
 
 
-def test_names_are_one_each_and_unknown_ones_are_told():
+def test_names_are_one_each_and_unknown_ones_are_reported():
     names = [metric.name for metric in (*standard(), *on_request())]
     assert len(set(names)) == len(names) and standard()[:2] == QUALITY
     assert all(name == metric.name and metric.label for name, metric in CATALOGUE.items())
@@ -133,7 +133,7 @@ def test_too_small_and_missing_are_skipped_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     calls = []
 
-    def never(seen: MetricInput) -> torch.Tensor:
+    def never(inputs: MetricInput) -> torch.Tensor:
         calls.append(1)
         raise Unavailable("never needs what is not there")
 

@@ -22,17 +22,17 @@ def moving(step: float, frames: int = 4, phase: float = 0.0) -> Tensor:
     return ((255 * torch.stack(pictures)).round() / 255)[None, :, None]
 
 
-def seen(restored: Tensor, target: Tensor) -> MetricInput:
+def metric_input(restored: Tensor, target: Tensor) -> MetricInput:
     return MetricInput(restored, target, [Radiometry()] * len(target))
 
 
 def test_flows_differ_by_what_the_speeds_differ():
     target = moving(1.0)
-    assert optical_flow_error(seen(target, target)).tolist() == [[0.0, 0.0, 0.0]]
+    assert optical_flow_error(metric_input(target, target)).tolist() == [[0.0, 0.0, 0.0]]
     # A video that stands still misses the whole motion of one pixel a frame.
     still = target[:, :1].expand_as(target)
-    assert optical_flow_error(seen(still, target)).mean().item() == pytest.approx(1.0, abs=0.2)
-    assert optical_flow_error(seen(moving(2.0), target)).mean().item() == pytest.approx(1.0, abs=0.2)
+    assert optical_flow_error(metric_input(still, target)).mean().item() == pytest.approx(1.0, abs=0.2)
+    assert optical_flow_error(metric_input(moving(2.0), target)).mean().item() == pytest.approx(1.0, abs=0.2)
 
 
 def test_a_map_is_read_where_the_flow_leads():
@@ -46,26 +46,26 @@ def test_a_map_is_read_where_the_flow_leads():
 
 def test_what_moves_with_the_target_does_not_flicker():
     target = moving(1.0)
-    own = warping_error(seen(target, target))
+    own = warping_error(metric_input(target, target))
     assert own.shape == (1, 3) and own.max() < 2e-4
     flicker = target.clone()
     flicker[:, 1::2] += 0.1
-    assert warping_error(seen(flicker, target)).mean().item() == pytest.approx(0.01, rel=0.15)
+    assert warping_error(metric_input(flicker, target)).mean().item() == pytest.approx(0.01, rel=0.15)
     # A constant error does not flicker; standing still does, against a target that moves.
-    assert warping_error(seen(target - 0.05, target)).max() < 2e-4
-    assert warping_error(seen(target[:, :1].expand_as(target), target)).min() > 5 * own.max()
+    assert warping_error(metric_input(target - 0.05, target)).max() < 2e-4
+    assert warping_error(metric_input(target[:, :1].expand_as(target), target)).min() > 5 * own.max()
 
 
 def test_without_opencv_and_without_numbers(monkeypatch):
     target = moving(1.0)
-    assert optical_flow_error(seen(target * torch.nan, target)).isnan().all()
+    assert optical_flow_error(metric_input(target * torch.nan, target)).isnan().all()
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(Unavailable, match=r"tof needs OpenCV: pip install 'lit_thermal\[metrics\]'"):
-        optical_flow_error(seen(target, target))
+        optical_flow_error(metric_input(target, target))
 
 
 def test_a_cut_where_nothing_is_seen_again_is_no_failure(monkeypatch):
     away = np.full((32, 32, 2), 100, dtype=np.float32)
     monkeypatch.setattr("lit_thermal.metrics.flow._flow", lambda *_: away)
     video = torch.rand(1, 3, 1, 32, 32)
-    assert warping_error(seen(video, video)).tolist() == [[0.0, 0.0]]
+    assert warping_error(metric_input(video, video)).tolist() == [[0.0, 0.0]]

@@ -18,7 +18,7 @@ from lit_thermal.metrics.metric import MetricInput, Unavailable
 from lit_thermal.metrics.no_reference import by_pyiqa, dover
 
 
-def seen(video: Tensor) -> MetricInput:
+def metric_input(video: Tensor) -> MetricInput:
     return MetricInput(video, torch.zeros_like(video), [Radiometry()] * len(video))
 
 
@@ -53,10 +53,10 @@ def test_frames_go_to_pyiqa_as_three_channels(pyiqa):
     (folder / "pyiqa" / "musiq_koniq_ckpt-e95806b9.pth").touch()
     video = torch.rand(2, 3, 1, 8, 9)
     state = torch.random.get_rng_state()
-    found = by_pyiqa("musiq")(seen(video))
+    found = by_pyiqa("musiq")(metric_input(video))
     assert torch.equal(torch.random.get_rng_state(), state), "what the metric draws is its own"
     torch.testing.assert_close(found, video.mean(dim=(-3, -2, -1)))
-    by_pyiqa("musiq")(seen(video))
+    by_pyiqa("musiq")(metric_input(video))
     assert made == [("musiq", "cpu")]
 
 
@@ -64,15 +64,15 @@ def test_missing_weights_and_a_missing_package_are_named(pyiqa, monkeypatch):
     folder, _ = pyiqa
     video = torch.rand(1, 1, 1, 8, 9)
     with pytest.raises(Unavailable, match=rf"clip_iqa needs the weights RN50.pt: .* into {folder}/clip"):
-        by_pyiqa("clip_iqa")(seen(video))
+        by_pyiqa("clip_iqa")(metric_input(video))
     (folder / "pyiqa" / "ckpt_koniq10k.pt").touch()
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(Unavailable, match="maniqa needs timm's vit_base_patch8_224 in addition to its weights"):
-        by_pyiqa("maniqa")(seen(video))
+        by_pyiqa("maniqa")(metric_input(video))
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     monkeypatch.setitem(sys.modules, "pyiqa.utils.download_util", None)
     with pytest.raises(Unavailable, match=r"musiq needs pyiqa: pip install"):
-        by_pyiqa("musiq")(seen(video))
+        by_pyiqa("musiq")(metric_input(video))
 
 
 def test_the_target_has_a_row_of_its_own(pyiqa):
@@ -115,10 +115,10 @@ def test_dover_fuses_the_scores_of_its_two_views(tmp_path):
     fused = 0.6104 * (mean - 0.1107) / 0.07355 + 0.3896 * (mean + 0.08285) / 0.03774
     video = torch.full((1, 5, 1, 40, 60), gray)
     for views in ("n", 4):
-        found = dover(tiny_dover(tmp_path / f"dover{views}.onnx", views))(seen(video))
+        found = dover(tiny_dover(tmp_path / f"dover{views}.onnx", views))(metric_input(video))
         assert found.shape == (1, 5)
         assert found[0].tolist() == pytest.approx([1 / (1 + math.exp(-fused))] * 5, rel=5e-3)
-    assert dover(tmp_path / "dovern.onnx")(seen(video * torch.nan)).isnan().all()
+    assert dover(tmp_path / "dovern.onnx")(metric_input(video * torch.nan)).isnan().all()
     no_reference._opened.cache_clear()
 
 
@@ -141,11 +141,11 @@ def test_the_views_are_whole_frames_and_patches_of_full_resolution():
 
 def test_a_dover_that_is_none_is_one_sentence(tmp_path):
     pytest.importorskip("onnxruntime")
-    video = seen(torch.rand(1, 2, 1, 8, 9))
+    inputs = metric_input(torch.rand(1, 2, 1, 8, 9))
     with pytest.raises(Unavailable, match=r"give the ONNX file as dover=FILE \(non-commercial licence\)"):
-        dover(None)(video)
+        dover(None)(inputs)
     with pytest.raises(Unavailable, match="there is no file"):
-        dover(tmp_path / "none.onnx")(video)
+        dover(tmp_path / "none.onnx")(inputs)
     (tmp_path / "damaged.onnx").write_bytes(b"no network")
     with pytest.raises(Unavailable, match="dover cannot be read from"):
-        dover(tmp_path / "damaged.onnx")(video)
+        dover(tmp_path / "damaged.onnx")(inputs)

@@ -99,9 +99,9 @@ def test_weights_of_a_local_folder(folder):
     base = SDTurbo(str(folder))
     assert base.text_dim == 24
     for network, part in zip(base.build(), ("unet", "vae"), strict=True):
-        held = load_file(folder / part / WEIGHTS)
+        saved = load_file(folder / part / WEIGHTS)
         state = network.state_dict()
-        assert state.keys() == held.keys() and all(torch.equal(state[name], held[name]) for name in held)
+        assert state.keys() == saved.keys() and all(torch.equal(state[name], saved[name]) for name in saved)
         assert network.dtype == torch.float32
 
 
@@ -163,8 +163,8 @@ def test_damaged_weights(copy, part):
 
 def test_weights_of_another_shape(copy):
     path = copy / "unet" / WEIGHTS
-    held = load_file(path)
-    save_file({**held, "conv_in.weight": torch.zeros(7, 4, 3, 3)}, path)
+    saved = load_file(path)
+    save_file({**saved, "conv_in.weight": torch.zeros(7, 4, 3, 3)}, path)
     with pytest.raises(InputError, match=rf"does not hold the unet of SD-Turbo \(.*{DOWNLOAD}"):
         SDTurbo(str(copy)).build()
 

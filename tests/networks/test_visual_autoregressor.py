@@ -94,7 +94,7 @@ def plain(state, prefix, label, inputs, heads, scales, maps):
     turn = torch.polar(torch.ones_like(angles), angles)
     mask = torch.zeros(len(level_of), len(level_of), dtype=x.dtype)
     mask[level_of[:, None] < level_of[None]] = -torch.inf
-    told = F.silu(state["class_emb.weight"][label])
+    condition = F.silu(state["class_emb.weight"][label])
 
     def norm(x):
         return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt()
@@ -106,7 +106,7 @@ def plain(state, prefix, label, inputs, heads, scales, maps):
     depth = sum(name.endswith("mat_qkv.weight") for name in state)
     for index in range(depth):
         own = {n.removeprefix(f"blocks.{index}."): v for n, v in state.items() if n.startswith(f"blocks.{index}.")}
-        six = F.linear(told, own["ada_lin.1.weight"], own["ada_lin.1.bias"]).view(-1, 6, 1, width)
+        six = F.linear(condition, own["ada_lin.1.weight"], own["ada_lin.1.bias"]).view(-1, 6, 1, width)
         gamma1, gamma2, scale1, scale2, shift1, shift2 = six.unbind(1)
         h = norm(x) * (1 + scale1) + shift1
         wq, wk, wv = own["attn.mat_qkv.weight"].chunk(3)
@@ -121,7 +121,7 @@ def plain(state, prefix, label, inputs, heads, scales, maps):
         h = norm(x) * (1 + scale2) + shift2
         h = F.gelu(F.linear(h, own["ffn.fc1.weight"], own["ffn.fc1.bias"]), approximate="tanh")
         x = x + gamma2 * F.linear(h, own["ffn.fc2.weight"], own["ffn.fc2.bias"])
-    two = F.linear(told, state["head_nm.ada_lin.1.weight"], state["head_nm.ada_lin.1.bias"]).view(-1, 2, 1, width)
+    two = F.linear(condition, state["head_nm.ada_lin.1.weight"], state["head_nm.ada_lin.1.bias"]).view(-1, 2, 1, width)
     x = norm(x[:, prefix_tokens - 1 :]) * (1 + two[:, 0]) + two[:, 1]
     return F.linear(x, state["head.weight"], state["head.bias"])
 

@@ -107,5 +107,5 @@ def test_common_view_brings_one_place_together():
 def test_images_of_other_sizes_are_refused():
     with pytest.raises(ValueError, match="two images of one size"):
         phase_correlation(torch.zeros(4, 4), torch.zeros(4, 5))
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="not a multiple"):
         register(torch.zeros(1, 4, 4), torch.zeros(1, 16, 12))

@@ -90,5 +90,5 @@ def test_half_precision_is_computed_in_float32(over):
 
 
 def test_an_unknown_normalisation_is_refused():
-    with pytest.raises(ValueError, match="not 'both'"):
+    with pytest.raises(ValueError, match="is 'both'; must be one of image, batch"):
         normalized_spectrum(images(), "both")  # type: ignore[arg-type]

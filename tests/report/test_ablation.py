@@ -173,7 +173,7 @@ def test_which_sets_stand_beside_which():
     assert pairs == [("sim", "Set validation"), ("night", "Set validation")]
     alone = table({"full": ["1.0"], "part": ["2.0"]}, condition="thermal_only")
     assert [a.dataset for a in ablations(study, [alone])] == ["sim_thermal_only", "night_thermal_only"]
-    # ours by the name of one of theirs is held against that one
+    # ours by the name of one of theirs is compared with that one
     both = table({"full": ["1.0", "1.0"], "part": ["2.0", "2.0"]}, columns={"SIM": ("psnr",), "Other": ("psnr",)})
     pairs = [(a.dataset, a.printed_dataset) for a in ablations(study, [both])]
     assert pairs == [("sim", "SIM"), ("night", "SIM"), ("night", "Other")] or pairs[0] == ("sim", "SIM")

@@ -85,7 +85,7 @@ def test_what_is_no_picture_is_not_shown(run):
         ("Gray", "\\ud800", "half a character"),
     ],
 )
-def test_an_edited_record_is_told_by_its_key(run, old, new, says):
+def test_an_edited_record_is_reported_by_its_key(run, old, new, says):
     file = run / "metrics.json"
     text = file.read_text()
     assert old in text
@@ -153,7 +153,7 @@ def test_tables_of_names_that_files_cannot_tell_apart(tmp_path):
         ('"parameters": {', '"parameters": [', "cannot be read as a record of `sweep`"),
     ],
 )
-def test_an_edited_sweep_is_told(tmp_path, old, new, says):
+def test_an_edited_sweep_is_reported(tmp_path, old, new, says):
     sweep = sweep_folder(tmp_path / "s", [("full", {"a": 1}, 0, VALUES)])
     file = sweep / "sweep.json"
     assert old in file.read_text()
@@ -162,7 +162,7 @@ def test_an_edited_sweep_is_told(tmp_path, old, new, says):
         read_studies([sweep])
 
 
-def test_a_point_that_leads_elsewhere_is_told(tmp_path):
+def test_a_point_that_leads_elsewhere_is_reported(tmp_path):
     sweep = sweep_folder(tmp_path / "s", [("full", {"a": 1}, 0, VALUES)])
     point = sweep / "0-seed0" / "point.json"
     for run in ("../..", str(tmp_path), "a/b"):
@@ -180,6 +180,6 @@ def test_too_many_rows_for_a_page(tmp_path):
         read_studies([tmp_path / str(n) for n in range(301)])
 
 
-def test_a_folder_that_cannot_be_written_is_told_first(run, capsys):
+def test_a_folder_that_cannot_be_written_is_reported_first(run, capsys):
     assert main(["report", str(run), "--out", "/proc/report"]) == 2
     assert "--out /proc/report cannot be written" in capsys.readouterr().err

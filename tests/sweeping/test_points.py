@@ -77,7 +77,7 @@ def test_a_random_point_is_the_same_however_many_are_drawn_and_parameters_are_in
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "told"),
+    ("method", "given", "message"),
     [
         ("grid", {"values": [1, None]}, "null"),
         ("random", {"value": None}, "null"),
@@ -109,10 +109,10 @@ def test_a_random_point_is_the_same_however_many_are_drawn_and_parameters_are_in
         ("random", {"values": [1, 2], "probabilities": 3}, "one probability"),
     ],
 )
-def test_what_cannot_be_understood_is_told(method, given, told):
+def test_what_cannot_be_understood_is_reported(method, given, message):
     with pytest.raises(InputError, match=r"some\.yaml") as mistake:
         points(sweep(method, a=given), count=3 if method == "random" else None)
-    assert told in str(mistake.value)
+    assert message in str(mistake.value)
 
 
 def test_a_random_search_needs_a_number_of_points():

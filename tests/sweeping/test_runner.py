@@ -40,7 +40,7 @@ if kind == "bad":
 """
 
 
-class Told:
+class Recorder:
     """Remembers what a sweep tells."""
 
     def __init__(self) -> None:
@@ -72,13 +72,13 @@ def sweep(tmp_path, monkeypatch):
         seeds: int = 1,
         overrides: tuple[str, ...] = (),
         places: int = 1,
-        told: Told | None = None,
+        recorder: Recorder | None = None,
         count: int | None = None,
     ) -> Any:
         file = read_sweep_file(Path("kinds.yaml"))
         planned = runner.plan(file, named_points(file, count), seeds, tmp_path / "out", overrides)
         environment = [{"OMP_NUM_THREADS": str(place + 5)} for place in range(places)]
-        return runner.run(planned, told or Told(), environment, lambda point: [base])
+        return runner.run(planned, recorder or Recorder(), environment, lambda point: [base])
 
     return run
 
@@ -88,11 +88,11 @@ def states(record: Any) -> dict[str, str]:
 
 
 def test_every_point_runs_under_every_seed_with_the_words_that_were_added(sweep, tmp_path):
-    told = Told()
-    record = sweep(seeds=2, overrides=("--trainer.max_steps=4",), told=told)
+    recorder = Recorder()
+    record = sweep(seeds=2, overrides=("--trainer.max_steps=4",), recorder=recorder)
     names = [f"kind={kind}-seed{seed}" for seed in (0, 1) for kind in ("good", "slow", "bad")]
     assert states(record) == dict.fromkeys(names, "finished")
-    assert told.events[:2] == [("started", "kind=good"), ("finished", "kind=good")], "one after the other"
+    assert recorder.events[:2] == [("started", "kind=good"), ("finished", "kind=good")], "one after the other"
     point = record.points[4]
     assert point.parameters == {"kind": "slow"} and point.seed == 1 and point.run == point.folder / "20260101-fit"
     assert {"--kind=slow", "--seed_everything=1", "--trainer.max_steps=4"} <= set(point.command)
@@ -108,38 +108,38 @@ def test_a_failed_point_does_not_stop_the_others_and_runs_again(sweep, tmp_path,
     assert states(first) == {"kind=good-seed0": "finished", "kind=fine-seed0": "finished", "kind=bad-seed0": "failed"}
     assert "cannot go on" in (tmp_path / "out/kind=bad-seed0/log.txt").read_text()
     monkeypatch.setenv("BECOME", "good")
-    told = Told()
-    assert set(states(sweep(told=told)).values()) == {"finished"}
-    assert told.events == [("started", "kind=bad"), ("finished", "kind=bad")], "finished points are skipped"
+    recorder = Recorder()
+    assert set(states(sweep(recorder=recorder)).values()) == {"finished"}
+    assert recorder.events == [("started", "kind=bad"), ("finished", "kind=bad")], "finished points are skipped"
 
 
 def test_several_points_run_at_once_each_in_its_place(sweep, tmp_path, monkeypatch):
     monkeypatch.setenv("BECOME", "good")
-    told = Told()
-    sweep(places=3, told=told)
-    assert [event for event, _ in told.events[:3]] == ["started"] * 3
+    recorder = Recorder()
+    sweep(places=3, recorder=recorder)
+    assert [event for event, _ in recorder.events[:3]] == ["started"] * 3
     threads = {path.read_text().strip() for path in (tmp_path / "out").glob("*/log.txt")}
     assert threads == {"threads 5", "threads 6", "threads 7"}
 
 
 def test_an_interrupted_sweep_ends_its_processes_and_loses_only_what_was_in_flight(sweep, tmp_path, monkeypatch):
     monkeypatch.delenv("BECOME")
-    slow, told = tmp_path / "out/kind=slow-seed0", Told()
+    slow, recorder = tmp_path / "out/kind=slow-seed0", Recorder()
 
     def interrupt() -> None:
-        while 3 not in told.steps or not slow.exists():
+        while 3 not in recorder.steps or not slow.exists():
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        sweep(told=told)
-    assert told.events == [("started", "kind=good"), ("finished", "kind=good"), ("started", "kind=slow")]
+        sweep(recorder=recorder)
+    assert recorder.events == [("started", "kind=good"), ("finished", "kind=good"), ("started", "kind=slow")]
     assert [p.state for p in read_sweep(tmp_path / "out").points] == ["finished", "missing", "missing"]
     (slow / "half-written").touch()
     monkeypatch.setenv("BECOME", "good")
-    again = Told()
-    assert set(states(sweep(told=again)).values()) == {"finished"}
+    again = Recorder()
+    assert set(states(sweep(recorder=again)).values()) == {"finished"}
     assert ("started", "kind=good") not in again.events and not (slow / "half-written").exists()
 
 
@@ -156,19 +156,19 @@ def test_points_of_other_settings_are_not_mixed(sweep, tmp_path):
 
 def test_points_that_are_not_asked_for_stay_in_the_record(sweep):
     everything = sweep(seeds=2)
-    told = Told()
-    assert sweep(count=1, told=told) == everything and not told.events
+    recorder = Recorder()
+    assert sweep(count=1, recorder=recorder) == everything and not recorder.events
     shutil.rmtree(everything.points[0].folder)
     with pytest.raises(InputError, match=r"kind=bad-seed0 .* finished under other settings \(added options: none\)"):
         sweep(count=1, overrides=("--trainer.max_steps=4",))
 
 
 def test_a_file_is_remembered_as_it_was_when_its_point_started(sweep, tmp_path):
-    class Edits(Told):
+    class Edits(Recorder):
         def ended(self, point: PointRecord) -> None:
             (tmp_path / "base.yaml").write_text("a: 2")
 
-    sweep(told=Edits())
+    sweep(recorder=Edits())
     with pytest.raises(InputError, match=r"kind=good-seed0 .*base\.yaml has changed since"):
         sweep()
     (tmp_path / "base.yaml").write_text("a: 1")
@@ -181,11 +181,11 @@ def test_a_sweep_goes_on_from_another_working_directory(sweep, tmp_path, monkeyp
     file = read_sweep_file(Path("kinds.yaml"))
     monkeypatch.chdir("/")
     planned = runner.plan(file, named_points(file), 1, tmp_path / "out", ())
-    again = runner.run(planned, Told(), [{}], lambda point: [tmp_path / "base.yaml"])
+    again = runner.run(planned, Recorder(), [{}], lambda point: [tmp_path / "base.yaml"])
     assert states(again) == states(first)
 
 
-def test_a_folder_that_cannot_be_made_and_a_broken_point_are_told(sweep, tmp_path):
+def test_a_folder_that_cannot_be_made_and_a_broken_point_are_reported(sweep, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match=r"out is a file; name a folder"):
         sweep()
@@ -209,7 +209,7 @@ def test_two_sweeps_do_not_run_in_one_folder(sweep, tmp_path):
         sweep()
 
 
-def test_a_broken_record_is_told(tmp_path):
+def test_a_broken_record_is_reported(tmp_path):
     with pytest.raises(InputError, match=r"holds no sweep\.json"):
         read_sweep(tmp_path)
     (tmp_path / "sweep.json").write_text(json.dumps({"name": "x"}))

@@ -1,4 +1,4 @@
-"""Sweep files are read as W&B takes them, and what cannot run without its server is told."""
+"""Sweep files are read as W&B takes them, and what cannot run without its server is reported."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_words_of_a_command_may_be_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (("method: grid", "method: bayes"), "wandb sweep"),
         (("parameters:", "params:"), "needs `parameters`"),
@@ -47,15 +47,15 @@ def test_words_of_a_command_may_be_numbers(tmp_path):
         (("method: grid", "method: [grid"), "not YAML"),
     ],
 )
-def test_what_is_wrong_is_told(tmp_path, change, told):
+def test_what_is_wrong_is_reported(tmp_path, change, message):
     path = tmp_path / "some.yaml"
     path.write_text(GOOD.replace(*change))
     with pytest.raises(InputError) as mistake:
         read_sweep_file(path)
-    assert told in str(mistake.value) and str(path) in str(mistake.value)
+    assert message in str(mistake.value) and str(path) in str(mistake.value)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_sweep_file(tmp_path / "none.yaml")
 

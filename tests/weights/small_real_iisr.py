@@ -58,7 +58,7 @@ def filled(network: RealIISRNetwork) -> Weights:
     return state
 
 
-def held(model, weights: Weights) -> bool:
+def contains(model, weights: Weights) -> bool:
     """Whether a model has all values of a file that have a place, each at its own."""
     layout = released_layout(model.network)
     placed = {name for name, value in layout.items() if not value.is_meta}

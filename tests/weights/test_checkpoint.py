@@ -1,4 +1,4 @@
-"""Checkpoints: what cannot be read or rebuilt is told in one sentence."""
+"""Checkpoints: what cannot be read or rebuilt is reported in one sentence."""
 
 import re
 from functools import partial

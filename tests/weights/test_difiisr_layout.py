@@ -74,7 +74,7 @@ def files(weights: tuple[Weights, Weights], tmp_path: Path) -> tuple[Path, Path]
     return paths
 
 
-def held(model, weights) -> bool:
+def contains(model, weights) -> bool:
     """Whether a model has the values of both files, each at its place."""
     assert isinstance(model, DifIISR) and isinstance(model.network.first_stage, VQFirstStage)
     unet, vq = model.network.unet.state_dict(), model.network.first_stage.autoencoder.released_state()
@@ -85,10 +85,10 @@ def held(model, weights) -> bool:
 
 def test_each_weight_finds_its_place(files, weights, tmp_path):
     model = difiisr.convert(*files)
-    assert held(model, weights) and not model.training
+    assert contains(model, weights) and not model.training
     save_model(model, tmp_path / "ours.ckpt")
     loaded = load_model(tmp_path / "ours.ckpt")
-    assert held(loaded, weights)
+    assert contains(loaded, weights)
     batch = {"lr": torch.rand(2, 1, 9, 12), "name": ["a", "b"]}
     with torch.no_grad():
         restored = loaded.restore(batch)

@@ -1,4 +1,4 @@
-"""What the learning rate does in a training that goes on is told before it does."""
+"""What the learning rate does in a training that goes on is reported before it does."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_the_rates_are_those_of_the_training_that_went_on():
     assert describe_rates(found) == "the learning rate is 0.000147 at step 7, 1e-07 at step 9, 0.000962 at step 16"
 
 
-def test_nothing_is_told_where_nothing_is_to_come():
+def test_nothing_is_reported_where_nothing_changes():
     checkpoint, _ = trained(Small(cosine(8)), 8)
     assert not rates_ahead(Small(cosine(8)), checkpoint, 6) and not rates_ahead(Small(cosine(8)), checkpoint, -1)
     assert not rates_ahead(Small(), checkpoint, 20) and describe_rates({}) == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import real_iisr_reference as plain
 import torch
-from small_real_iisr import PUBLISHED, SCALES, Weights, changed, filled, held, small, without
+from small_real_iisr import PUBLISHED, SCALES, Weights, changed, contains, filled, small, without
 from torch import Tensor
 
 from lit_thermal.blocks.codebook import ConditionAdaptiveCodebook
@@ -64,16 +64,16 @@ def double(state: Weights) -> Weights:
 
 def test_each_weight_finds_its_place(file, weights, tmp_path):
     model = real_iisr.convert(file)
-    assert held(model, weights) and not model.training
+    assert contains(model, weights) and not model.training
     save_model(model, tmp_path / "ours.ckpt")
-    assert held(load_model(tmp_path / "ours.ckpt"), weights)
+    assert contains(load_model(tmp_path / "ours.ckpt"), weights)
     torch.save(weights, tmp_path / "plain.pth")
-    assert held(real_iisr.convert(tmp_path / "plain.pth"), weights)
+    assert contains(real_iisr.convert(tmp_path / "plain.pth"), weights)
     wrapped = {f"module._orig_mod.{name}": value for name, value in weights.items()}
     torch.save({"trainer": {"var_wo_ddp": wrapped | {"decoder_norm.weight": torch.zeros(3)}}}, tmp_path / "wrapped.pth")
-    assert held(real_iisr.convert(tmp_path / "wrapped.pth"), weights)
+    assert contains(real_iisr.convert(tmp_path / "wrapped.pth"), weights)
     torch.save(weights, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert held(real_iisr.convert(tmp_path / "old.pth"), weights)
+    assert contains(real_iisr.convert(tmp_path / "old.pth"), weights)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0])

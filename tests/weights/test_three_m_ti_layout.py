@@ -227,11 +227,11 @@ class PlainVAE(Plain):
         return self.conv("decoder.conv_out", F.silu(self.norm("decoder.conv_norm_out", x)))
 
 
-def forward(held: dict, turbo: Path, lr: Tensor, guide: Tensor, text: Tensor, noise: Tensor) -> Tensor:
+def forward(theirs: dict, turbo: Path, lr: Tensor, guide: Tensor, text: Tensor, noise: Tensor) -> Tensor:
     """Both views (B, 2, 3, H, W) in [-1, 1] by the released names, in float64; SD-Turbo's folder gives the rest."""
-    state = {name: value.double() for name, value in (plain(turbo)[1] | held["state_dict_vae"]).items()}
+    state = {name: value.double() for name, value in (plain(turbo)[1] | theirs["state_dict_vae"]).items()}
     vae = PlainVAE(state, "vae_skip", 1e-6)
-    unet = PlainUNet({n: v.double() for n, v in held["state_dict_unet"].items()}, "default", 1e-5)
+    unet = PlainUNet({n: v.double() for n, v in theirs["state_dict_unet"].items()}, "default", 1e-5)
     lr, guide, text, noise = (value.double() for value in (lr, guide, text, noise))
     height, width = guide.shape[-2:]
     twice = F.interpolate(lr, (height // 4, width // 4), mode="bilinear")
@@ -261,8 +261,8 @@ def ours(model: ThreeMTI, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def test_the_numbers_are_those_of_a_plain_forward_pass(turbo, file, inputs, tmp_path):
-    held = torch.load(file, weights_only=True)
-    expected = forward(held, turbo, **inputs)
+    theirs = torch.load(file, weights_only=True)
+    expected = forward(theirs, turbo, **inputs)
     assert expected.std() > 0.05
     model = convert(file, turbo)
     assert isinstance(model, ThreeMTI) and not model.training
@@ -271,15 +271,15 @@ def test_the_numbers_are_those_of_a_plain_forward_pass(turbo, file, inputs, tmp_
     assert (ours(load_model(tmp_path / "ours.ckpt"), inputs) - expected).abs().max() < 1e-4
     # Each part of the file matters to the comparison by more than its tolerance.
     for part, names in (("state_dict_unet", "lora_B"), ("state_dict_vae", "lora_B"), ("state_dict_vae", "skip_conv")):
-        less = {n: torch.zeros_like(v) if names in n else v for n, v in held[part].items()}
-        assert (forward(held | {part: less}, turbo, **inputs) - expected).abs().max() > 1e-2
+        less = {n: torch.zeros_like(v) if names in n else v for n, v in theirs[part].items()}
+        assert (forward(theirs | {part: less}, turbo, **inputs) - expected).abs().max() > 1e-2
 
 
 def test_each_weight_finds_its_place(turbo, file, tmp_path):
-    held = torch.load(file, weights_only=True)
+    theirs = torch.load(file, weights_only=True)
     model = convert(file, turbo)
-    state = {f"network.unet.{name}": value for name, value in held["state_dict_unet"].items()}
-    for name, value in held["state_dict_vae"].items():
+    state = {f"network.unet.{name}": value for name, value in theirs["state_dict_unet"].items()}
+    for name, value in theirs["state_dict_vae"].items():
         own = f"skip.{name.removeprefix('decoder.')}" if "skip_conv" in name else f"vae.{name}"
         state[f"network.autoencoder.{own}"] = value
     kept = model.state_dict()
@@ -314,26 +314,26 @@ def test_nothing_that_shapes_the_result_is_left_to_a_default():
 
 
 def test_half_precision_becomes_full(turbo, file):
-    held = torch.load(file, weights_only=True)
+    theirs = torch.load(file, weights_only=True)
     for part in ("state_dict_unet", "state_dict_vae"):
-        held[part] = {f"module.{name}": value.bfloat16() for name, value in held[part].items()}
-    torch.save(held, file)
+        theirs[part] = {f"module.{name}": value.bfloat16() for name, value in theirs[part].items()}
+    torch.save(theirs, file)
     model = convert(file, turbo)
     assert all(p.dtype == torch.float32 for p in model.parameters())
-    expected = held["state_dict_unet"]["module.conv_in.weight"].float()
+    expected = theirs["state_dict_unet"]["module.conv_in.weight"].float()
     assert torch.equal(model.network.unet.state_dict()["conv_in.weight"], expected)
 
 
 def test_ranks_are_those_of_the_file(turbo, file, inputs):
-    held = released(turbo, unet_rank=3, vae_rank=5)
-    torch.save(held, file)
+    theirs = released(turbo, unet_rank=3, vae_rank=5)
+    torch.save(theirs, file)
     model = convert(file, turbo)
     assert (model.config["init_args"]["unet_rank"], model.config["init_args"]["vae_rank"]) == (3, 5)
-    assert (ours(model, inputs) - forward(held, turbo, **inputs)).abs().max() < 1e-4
+    assert (ours(model, inputs) - forward(theirs, turbo, **inputs)).abs().max() < 1e-4
 
 
 def part(name, change):
-    return lambda held: held | {name: change(held[name])}
+    return lambda theirs: theirs | {name: change(theirs[name])}
 
 
 def without(name):
@@ -360,10 +360,10 @@ U, V = "state_dict_unet", "state_dict_vae"
         (part(V, lambda s: {}), "holds no state_dict_vae"),
         (part(V, lambda s: {"a": [1]}), "holds no state_dict_vae"),
         (without(U), "holds no state_dict_unet .*but 'vae_lora_target_modules', 'rank_vae'"),
-        (lambda held: held[U], "holds no state_dict_unet"),
-        (lambda held: [1], "holds no state_dict_unet"),
-        (lambda held: held | {"lit_thermal": {}}, "is already a checkpoint of lit_thermal"),
-        (lambda held: held | {"more": Path("/")}, "holds more than tensors and plain values"),
+        (lambda theirs: theirs[U], "holds no state_dict_unet"),
+        (lambda theirs: [1], "holds no state_dict_unet"),
+        (lambda theirs: theirs | {"lit_thermal": {}}, "is already a checkpoint of lit_thermal"),
+        (lambda theirs: theirs | {"more": Path("/")}, "holds more than tensors and plain values"),
     ],
 )
 def test_another_layout_is_one_sentence(change, said, turbo, file):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_real_iisr import Weights, changed, filled, held, small, without
+from small_real_iisr import Weights, changed, contains, filled, small, without
 
 from lit_thermal.errors import InputError
 from lit_thermal.weights import load_model, save_model, transplant
@@ -49,7 +49,7 @@ def test_real_iisr_starts_from_varsr(before, tmp_path, caplog):
     assert "not used: vae (1), lvl_1L (1), vq (10), decoder_norm (1), decoder (2)" in caplog.text
     assert "has a tokenizer" in caplog.text
     start = load_model(tmp_path / "start.ckpt")
-    assert held(start, saved(before))
+    assert contains(start, saved(before))
     model = build_model(small())
     taken = transplant(model, start.state_dict(), "start.ckpt")
     assert set(taken.dropped) == {"network.transformer.prefix_positions"}

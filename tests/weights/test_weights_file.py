@@ -138,10 +138,10 @@ def test_two_entries_of_one_name_are_refused(tmp_path):
 )
 def test_weights_of_another_kind_are_refused(change, said, tmp_path):
     network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3))
-    held = state()
-    held["0.weight"] = change(held["0.weight"])
+    saved = state()
+    saved["0.weight"] = change(saved["0.weight"])
     path = tmp_path / "a.ckpt"
-    torch.save({"state_dict": held}, path)
+    torch.save({"state_dict": saved}, path)
 
     def use(how):
         read = read_checkpoint(path)
@@ -163,17 +163,17 @@ def test_buffers_may_be_infinite_where_those_of_the_network_are(tmp_path):
 
 @pytest.mark.parametrize("before", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.module."])
 def test_what_wrappers_put_into_names_is_taken_off(before, caplog):
-    network, held = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)), state()
+    network, saved = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)), state()
     caplog.set_level("INFO", logger="lit_thermal")
-    wrapped = {before + name: value for name, value in held.items()}
+    wrapped = {before + name: value for name, value in saved.items()}
     read = {"state_dict": dict(wrapped), "current_model_state": dict(wrapped)}
     check_fit(network, read, "a.ckpt")
-    assert all(equal(read[key], dict(held)) for key in read)
+    assert all(equal(read[key], dict(saved)) for key in read)
     assert "a.ckpt: `" in caplog.text and "removed from the names of 9 weights" in caplog.text
     taken = transplant(network, wrapped, "a.ckpt")
-    assert len(taken.kept) == 9 and not taken.dropped and torch.equal(network[0].weight, held["0.weight"])
-    inside = {re.sub(r"^(\d)\.", rf"\1.{before}", name): value for name, value in held.items()}
-    assert equal(named_as(held, inside, "a.ckpt"), dict(held)), "around a part of the network"
+    assert len(taken.kept) == 9 and not taken.dropped and torch.equal(network[0].weight, saved["0.weight"])
+    inside = {re.sub(r"^(\d)\.", rf"\1.{before}", name): value for name, value in saved.items()}
+    assert equal(named_as(saved, inside, "a.ckpt"), dict(saved)), "around a part of the network"
 
 
 def test_names_that_a_network_has_stay():

@@ -70,7 +70,7 @@ class ThermalData(LightningDataModule, metaclass=ABCMeta):
 
     def teardown(self, stage: str) -> None:
         """List the omitted files again, since users read the end of a long log."""
-        self.damaged.tell(self.trainer)
+        self.damaged.report(self.trainer)
 
     def target_sizes(self, split: str) -> dict[str, tuple[int, int]]:
         """Return the evaluated height and width of each image or clip of a split, if known from headers."""

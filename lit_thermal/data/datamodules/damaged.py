@@ -88,7 +88,7 @@ class Damaged:
         if lost and not left:
             raise InputError(f"all {len(lost)} {what} for {split} are damaged; the first: {next(iter(lost.values()))}")
 
-    def tell(self, trainer: Trainer | None) -> None:
+    def report(self, trainer: Trainer | None) -> None:
         """List the omitted files, if any, in the log and in `damaged.json` of the run's folder."""
         names = [f"{split}/{name}" for split, lost in self.why.items() for name in lost]
         if not names or (trainer is not None and not trainer.is_global_zero):

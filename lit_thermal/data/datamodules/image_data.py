@@ -128,7 +128,7 @@ class ImageData(ThermalData):
                 self.damaged.check_some_left(split, found, f"images of {self.data_name}")
                 raise InputError(self.missing(split))
             self._sources[split] = found
-        self.damaged.tell(self.trainer)
+        self.damaged.report(self.trainer)
 
     def outputs(self) -> list[tuple[str, Path | None]]:
         """Return the name of the file that `predict` writes for each image, and the file that it is read from."""

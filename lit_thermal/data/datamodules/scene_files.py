@@ -32,13 +32,13 @@ def simulated_truth(pair: RenderedPair) -> tuple[Objects, Tensor]:
     truth = render(pair.scene(), frames=1, truth=True).truth
     assert truth is not None, "it was asked for"
     boxes = torch.from_numpy(truth.boxes[0])
-    seen = (boxes[:, 2] > boxes[:, 0]).tolist()
+    visible = (boxes[:, 2] > boxes[:, 0]).tolist()
     size = (truth.masks.shape[-2], truth.masks.shape[-1])
     mask = torch.zeros(size, dtype=torch.int64)
     for label, cover in zip(truth.labels, truth.masks[0], strict=True):
         mask[torch.from_numpy(cover)] = SIMULATED_MASK_CLASSES.index(label)
-    labels = tuple(label for label, kept in zip(truth.labels, seen, strict=True) if kept)
-    return Objects(boxes[torch.tensor(seen, dtype=torch.bool)], labels, size), mask
+    labels = tuple(label for label, kept in zip(truth.labels, visible, strict=True) if kept)
+    return Objects(boxes[torch.tensor(visible, dtype=torch.bool)], labels, size), mask
 
 
 def write_scenes(data: SimulatedPairs, split: Split, folder: Path) -> Iterator[str]:

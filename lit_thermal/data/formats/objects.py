@@ -164,7 +164,7 @@ def place_objects(objects: Objects, size: tuple[int, int], change: Change | None
     Args:
         objects: objects with the size of the annotated image; if it is unknown, it is assumed to be `size`.
         size: height and width of the image.
-        change: how the image was made from the annotated one; None if it was not changed.
+        change: change that made the image from the annotated one; None if there was none.
         name: name of the image for the error message.
 
     Raises:
@@ -185,9 +185,9 @@ def place_objects(objects: Objects, size: tuple[int, int], change: Change | None
             boxes = boxes * ratio.repeat(2)
     limit = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32)
     boxes = torch.minimum(boxes.clamp(min=0), limit)
-    seen = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-    labels = tuple(word for word, kept in zip(objects.labels, seen.tolist(), strict=True) if kept)
-    return Objects(boxes[seen], labels, size)
+    inside = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+    labels = tuple(word for word, kept in zip(objects.labels, inside.tolist(), strict=True) if kept)
+    return Objects(boxes[inside], labels, size)
 
 
 ASPECT_TOLERANCE = 0.02

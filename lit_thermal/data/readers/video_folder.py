@@ -114,7 +114,7 @@ class VideoFolder(VideoData):
         if stage == "predict":
             shortest = (3, "restoring needs at least 3")
             self._open("predict", find_inputs(self.root, self.split, self.split_seed), *shortest)
-            self.damaged.tell(self.trainer)
+            self.damaged.report(self.trainer)
             return
         splits = find_splits(self.root, self.split, self.split_seed)
         for split in NEEDED[stage]:
@@ -127,7 +127,7 @@ class VideoFolder(VideoData):
             inputs = (self.frames - 1) // self.temporal_scale + 1
             needed = f"a window takes {self.frames} ({inputs} inputs at temporal scale {self.temporal_scale})"
             self._open(split, splits.get(split, []), self.frames, needed)
-        self.damaged.tell(self.trainer)
+        self.damaged.report(self.trainer)
         if stage == "fit":
             self._cache(self._sources["train"])
 

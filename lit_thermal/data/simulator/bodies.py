@@ -88,14 +88,14 @@ class Person(Shape):
 
     @classmethod
     def draw(
-        cls, rng: Generator, look: Generator, ambient: float, height: float, speed: float, extra: float
+        cls, rng: Generator, colour_rng: Generator, ambient: float, height: float, speed: float, extra: float
     ) -> "Person":
         """Draw a person of `height` HR pixels, walking `speed` pixels per frame (signed) and `extra` Kelvin hotter."""
         cloth = [ambient + share * (SKIN - ambient) + extra for share in rng.uniform(0.15, 0.6, 3)]
         kelvin = {"skin": SKIN + extra, "hair": cloth[2] + 1.0, "coat": cloth[0], "legs": cloth[1], "bag": ambient}
         colours: dict[str, Colour] = {"skin": (0.75, 0.58, 0.48), "hair": (0.15, 0.12, 0.1)}
         for part in ("coat", "legs", "bag"):
-            r, g, b = look.uniform(0.05, 0.8, 3)
+            r, g, b = colour_rng.uniform(0.05, 0.8, 3)
             colours[part] = (float(r), float(g), float(b))
         stride = 0.35 * abs(speed) / max(0.25 * height, 1.0) * 2 * np.pi / 4 + 0.04
         return cls(
@@ -240,7 +240,7 @@ class Foreground(Shape):
         left, top, right, bottom = self.bounds
         visible = stage.canvas.rgb is not None
         self._canvas = Canvas(left, top, right - left, bottom - top, visible=visible, transparent=True)
-        s = Stage(self._canvas, stage.rng, stage.look, stage.weather, stage.zoom)
+        s = Stage(self._canvas, stage.rng, stage.colour_rng, stage.weather, stage.zoom)
         if kind == "pole":
             pole(s, 0, 0, height)
         elif kind == "tree":

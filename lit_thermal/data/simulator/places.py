@@ -122,7 +122,7 @@ def above(s: Stage) -> Layout:
     soil = texture(rng, "soil", *c.shape) + 0.8 * texture(rng, "cloud", *c.shape)
     rgb = None
     if c.rgb is not None:
-        rgb = np.array(s.colour((0.35, 0.4, 0.25)))[:, None, None] * (1 + 0.2 * texture(s.look, "soil", *c.shape))
+        rgb = np.array(s.colour((0.35, 0.4, 0.25)))[:, None, None] * (1 + 0.2 * texture(s.colour_rng, "soil", *c.shape))
     c.paint(whole, base + rough * soil, 0.96, rgb)
     angle = rng.uniform(0, np.pi)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
@@ -169,7 +169,7 @@ def _roof(
     metal = 0.7 if rng.random() < 0.2 else 0.94
     for part in (0.0, 0.5):
         c.paint(c.polygon(slab(u, v + part * width, length, width / 2)), s.warmth(-2, 6), metal, red)
-        c.shade(c.polygon(slab(u, v + part * width, length, width / 2)), s.look.uniform(0.7, 1.2))
+        c.shade(c.polygon(slab(u, v + part * width, length, width / 2)), s.colour_rng.uniform(0.7, 1.2))
     seam, warmth = s.span(4, 8), s.warmth(-3, 5)
     if rng.random() < 0.5:
         for at in np.arange(u + seam, u + length - 1, seam):

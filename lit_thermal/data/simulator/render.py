@@ -216,7 +216,7 @@ def _compose(
     scene: Scene,
     times: NDArray[np.float64],
     background: Callable[[int, _Crop], Array],
-    look: Callable[[Canvas], Array],
+    field_of: Callable[[Canvas], Array],
     camera: Camera | None = None,
     shown: int | None = None,
     size: tuple[int, int] | None = None,
@@ -227,14 +227,14 @@ def _compose(
         scene: scene to render.
         times: times of the frames.
         background: function that returns the field (C, ...) of frame i, cut by the given crop.
-        look: function that returns a body's field (C, ...) from its canvas.
+        field_of: function that returns a body's field (C, ...) from its canvas.
         camera: second camera; None is the thermal camera.
         shown: index of the only body whose field is used; the fields of others are zero, but they still occlude it.
             None uses all bodies.
         size: height and width of the view; by default those of the thermal view.
     """
     camera = camera or Camera()
-    visible = look is _colours
+    visible = field_of is _colours
     frames: list[Array] = []
     rigid: dict[int, tuple[Array, float, float]] = {}
     for i, time in enumerate(times):
@@ -255,7 +255,7 @@ def _compose(
                 canvas = Canvas(left, top, right - left, bottom - top, visible=visible, transparent=True)
                 body.shape.paint(canvas, float(time))
                 assert canvas.alpha is not None
-                field = look(canvas) * (canvas.alpha if shown in (None, n) else np.float32(0))
+                field = field_of(canvas) * (canvas.alpha if shown in (None, n) else np.float32(0))
                 rigid[n] = np.concatenate([field, canvas.alpha[None]]), left, top
             sprite, left, top = rigid[n]
             _lay(frame, sprite, (origin[1] + top) * SUPERSAMPLING, (origin[0] + left) * SUPERSAMPLING)

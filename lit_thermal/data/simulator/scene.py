@@ -131,13 +131,13 @@ def make_scene(
         )
     kind = SCENARIOS[scenario]
     entropy = (seed, stream, list(SCENARIOS).index(scenario), index)
-    rng, look = np.random.default_rng([*entropy, 0]), np.random.default_rng([*entropy, 1])
+    rng, colour_rng = np.random.default_rng([*entropy, 0]), np.random.default_rng([*entropy, 1])
     pan = _draw_pan(rng, kind, max_speed, frames)
     surface = _make_surface(pan, (height, width), frames, margin, visible)
     ambient = float(rng.uniform(274, 302))
     weather = Weather(ambient, ambient - float(rng.uniform(5, 16)), float(max(0.0, rng.uniform(-0.4, 1.0))))
     zoom = float(rng.uniform(1.5, 2.8)) * (min(height, width) / 128) ** 0.5
-    stage = Stage(surface, rng, look, weather, zoom)
+    stage = Stage(surface, rng, colour_rng, weather, zoom)
     place = str(rng.choice(list(PLACES), p=[0.35, 0.25, 0.2, 0.2]))
     layout = PLACES[place](stage)
     bodies = _draw_bodies(stage, layout, kind, pan, (height, width), frames, max_speed)
@@ -241,7 +241,7 @@ def _draw_shape(
     stage: Stage, layout: Layout, kind: Scenario, tall: float, size: tuple[int, int], velocity: np.ndarray
 ) -> Shape:
     """Draw a body that suits the place; `tall` is the height of a person at its position."""
-    rng, look, ambient = stage.rng, stage.look, stage.weather.ambient
+    rng, colour_rng, ambient = stage.rng, stage.colour_rng, stage.weather.ambient
     extra = float(rng.uniform(*kind.hot))
     facing = 1.0 if velocity[0] >= 0 else -1.0
     limit = 0.55 * min(size)
@@ -251,15 +251,15 @@ def _draw_shape(
         return Slab(wide, wide * float(rng.uniform(0.4, 1.1)), ambient + 15 + extra, steps, bool(rng.random() < 0.4))
     if layout.from_above:
         angle = float(np.arctan2(velocity[1], velocity[0]))
-        return Top.draw(rng, look, ambient, float(rng.uniform(13, 22)) * stage.zoom, angle, extra)
+        return Top.draw(rng, colour_rng, ambient, float(rng.uniform(13, 22)) * stage.zoom, angle, extra)
     choice = rng.random()
     if choice < 0.5:
-        return Person.draw(rng, look, ambient, min(tall, limit), float(velocity[0]), extra)
+        return Person.draw(rng, colour_rng, ambient, min(tall, limit), float(velocity[0]), extra)
     if choice < 0.72:
-        return Car.draw(rng, look, ambient, min(2.3 * tall, 1.4 * limit), facing, extra)
+        return Car.draw(rng, colour_rng, ambient, min(2.3 * tall, 1.4 * limit), facing, extra)
     if choice < 0.88:
-        return Rear.draw(rng, look, ambient, min(1.05 * tall, limit), extra)
-    brown = float(look.uniform(0.2, 0.6))
+        return Rear.draw(rng, colour_rng, ambient, min(1.05 * tall, limit), extra)
+    brown = float(colour_rng.uniform(0.2, 0.6))
     coat = ambient + float(rng.uniform(0.25, 0.5)) * (SKIN - ambient) + extra
     return Animal(max(6.0, 0.4 * tall), facing, float(rng.uniform(0.3, 0.8)), coat, (brown, brown * 0.8, brown * 0.6))
 

@@ -1,7 +1,7 @@
 """Static scenery: sky, ground, roads, buildings, trees, poles, wires, fences, signs.
 
 Each painter takes a `Stage` and paints a surface with temperature, emissivity and colour on its canvas. Thermal detail
-is drawn from the stage's `rng` and colours from its `look`, a separate stream, so that the thermal scene does not
+is drawn from the stage's `rng` and colours from its `colour_rng`, a separate stream, so that the thermal scene does not
 depend on whether the visible view is painted. Lengths are HR pixels and are multiplied by the stage's zoom.
 """
 
@@ -36,7 +36,7 @@ class Stage:
 
     canvas: Canvas
     rng: Generator
-    look: Generator
+    colour_rng: Generator
     weather: Weather
     zoom: float
 
@@ -46,7 +46,7 @@ class Stage:
 
     def colour(self, base: Colour, spread: float = 0.08) -> Colour:
         """Draw a reflectance near `base`, with standard deviation `spread` in lightness and less in hue."""
-        light, hue = self.look.normal(0, spread), self.look.normal(0, 0.4 * spread, 3)
+        light, hue = self.colour_rng.normal(0, spread), self.colour_rng.normal(0, 0.4 * spread, 3)
         r, g, b = (float(np.clip(c + light + h, 0.02, 0.98)) for c, h in zip(base, hue, strict=True))
         return r, g, b
 
@@ -70,7 +70,7 @@ def sky(s: Stage, horizon: float) -> None:
     if c.rgb is not None:
         blue = np.array([0.35, 0.55, 0.9])[:, None, None] * (1 - 0.35 * height)
         haze = np.clip(1 - height * 1.6, 0, 1) * 0.35
-        white = np.clip(cloud * 0.8 + haze, 0, 1) * s.look.uniform(0.3, 1.0)
+        white = np.clip(cloud * 0.8 + haze, 0, 1) * s.colour_rng.uniform(0.3, 1.0)
         rgb = (blue + (0.95 - blue) * white).astype(np.float32)
     c.paint(cover, kelvin, 1.0, rgb)
 
@@ -88,7 +88,7 @@ def ground(s: Stage, horizon: float, kelvin: float, rough: float, base: Colour, 
     fade = np.minimum(1.6 / depth, 1.0).astype(np.float32)[:, None]
     rgb = None
     if c.rgb is not None:
-        other = perspective_texture(s.look, "soil", depth, columns, centre)
+        other = perspective_texture(s.colour_rng, "soil", depth, columns, centre)
         rgb = np.array(s.colour(base))[:, None, None] * (1 + 0.16 * other * fade + 0.1 * patch)
     c.paint(cover, kelvin + rough * (grain * fade + 0.9 * patch), s.rng.uniform(0.93, 0.98), rgb)
 
@@ -182,7 +182,7 @@ def building(s: Stage, x0: float, y0: float, x1: float, y1: float) -> None:
         column, row = rng.integers(0, (max(1, int((x1 - x0) / pitch_x)), max(1, int((y1 - y0) / pitch_y))))
         left, top = inside[0] + column * pitch_x + rim, inside[1] + row * pitch_y + rim
         room = c.box(left, top, min(left + wide - 2 * rim, x1), min(top + high - 2 * rim, y1))
-        c.paint(room, s.warmth(2, 8), 0.9, s.colour((0.9, 0.8, 0.5)) if s.look.random() < 0.5 else None)
+        c.paint(room, s.warmth(2, 8), 0.9, s.colour((0.9, 0.8, 0.5)) if s.colour_rng.random() < 0.5 else None)
     c.paint(c.box(x0 - 0.8, y0 - s.span(0.8, 2), x1 + 0.8, y0 + 0.7), s.warmth(-3, 3), 0.93, s.colour(tint, 0.1))
     if rng.random() < 0.5:
         x = rng.uniform(x0, x1)
@@ -214,7 +214,7 @@ def foliage(s: Stage, x: float, y: float, rx: float, ry: float, kelvin: float, d
     rgb = None
     if c.rgb is not None:
         green = np.array(s.colour((0.2, 0.33, 0.13), 0.04))[:, None, None]
-        rgb = green * np.clip(1 + 0.35 * light - 0.3 * v + 0.2 * texture(s.look, "grass", *light.shape), 0.2, 2)
+        rgb = green * np.clip(1 + 0.35 * light - 0.3 * v + 0.2 * texture(s.colour_rng, "grass", *light.shape), 0.2, 2)
     c.paint(Cover(cover.rows, cover.cols, alpha), kelvin + 0.35 * light - 0.4 * v, 0.97, rgb)
 
 
@@ -286,12 +286,12 @@ def lattice(s: Stage, x: float, y: float, height: float) -> None:
         )
 
 
-def sign(s: Stage, x: float, y: float, width: float, height: float, seen: float = 0.7) -> None:
-    """Paint a board with rows of marks like writing, which are visible thermally only with probability `seen`."""
+def sign(s: Stage, x: float, y: float, width: float, height: float, visibility: float = 0.7) -> None:
+    """Paint a board with rows of marks like writing, which are visible thermally only with probability `visibility`."""
     c, rng = s.canvas, s.rng
     base = s.warmth(-4, 4)
     c.paint(c.box(x, y, x + width, y + height), base, rng.uniform(0.85, 0.95), s.colour((0.75, 0.7, 0.6), 0.2))
-    contrast = float(rng.choice([-1, 1]) * rng.uniform(1.5, 4)) if rng.random() < seen else None
+    contrast = float(rng.choice([-1, 1]) * rng.uniform(1.5, 4)) if rng.random() < visibility else None
     ink = s.colour((0.1, 0.1, 0.2), 0.08)
     line = max(4.0, s.span(4, 7))
     for top in np.arange(y + 1.5, y + height - line, line * 1.4):

@@ -33,9 +33,11 @@ class Car(Shape):
         self.bounds = (-half, -0.42 * self.length, half, 0.06 * self.length)
 
     @classmethod
-    def draw(cls, rng: Generator, look: Generator, ambient: float, length: float, facing: float, extra: float) -> "Car":
+    def draw(
+        cls, rng: Generator, colour_rng: Generator, ambient: float, length: float, facing: float, extra: float
+    ) -> "Car":
         """Draw a car that drives to the right (`facing` 1) or left (-1), with running parts `extra` Kelvin hotter."""
-        return cls(length, facing, engine_heat(rng, ambient, extra), _paint(look))
+        return cls(length, facing, engine_heat(rng, ambient, extra), _paint(colour_rng))
 
     def paint(self, canvas: Canvas, time: float) -> None:
         """Paint the car; coordinates are for a car facing right and are mirrored if it faces left."""
@@ -82,11 +84,11 @@ class Rear(Shape):
         self.bounds = (-half, -(self.tall + 0.1) * self.width, half, 0.05 * self.width)
 
     @classmethod
-    def draw(cls, rng: Generator, look: Generator, ambient: float, width: float, extra: float) -> "Rear":
+    def draw(cls, rng: Generator, colour_rng: Generator, ambient: float, width: float, extra: float) -> "Rear":
         """Draw a vehicle; `plate` is the seed of the marks on its number plate."""
         tall = float(rng.uniform(0.75, 1.35))
         heat, plate = engine_heat(rng, ambient, extra), int(rng.integers(1 << 30))
-        return cls(width, tall, heat, _paint(look), plate, "car" if tall < 1.05 else "truck")
+        return cls(width, tall, heat, _paint(colour_rng), plate, "car" if tall < 1.05 else "truck")
 
     def paint(self, canvas: Canvas, time: float) -> None:
         """Paint underside, tyres, hull, window, seams, lamps, plate and exhaust."""
@@ -132,9 +134,11 @@ class Top(Shape):
         self.bounds = (-r, -r, r, r)
 
     @classmethod
-    def draw(cls, rng: Generator, look: Generator, ambient: float, length: float, angle: float, extra: float) -> "Top":
+    def draw(
+        cls, rng: Generator, colour_rng: Generator, ambient: float, length: float, angle: float, extra: float
+    ) -> "Top":
         """Draw a car."""
-        return cls(length, angle, engine_heat(rng, ambient, extra), _paint(look))
+        return cls(length, angle, engine_heat(rng, ambient, extra), _paint(colour_rng))
 
     def paint(self, canvas: Canvas, time: float) -> None:
         """Paint slabs across the car's axis."""
@@ -172,7 +176,7 @@ def engine_heat(rng: Generator, ambient: float, extra: float) -> dict[str, float
     }
 
 
-def _paint(look: Generator) -> Colour:
+def _paint(colour_rng: Generator) -> Colour:
     """Draw the colour of a car's paint."""
-    r, g, b = np.clip(look.uniform(0.08, 0.9) + look.normal(0, 0.15, 3), 0.03, 0.95)
+    r, g, b = np.clip(colour_rng.uniform(0.08, 0.9) + colour_rng.normal(0, 0.15, 3), 0.03, 0.95)
     return float(r), float(g), float(b)

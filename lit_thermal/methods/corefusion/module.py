@@ -39,7 +39,7 @@ class CoReFusion(SuperResolver):
     state them.
 
     Args:
-        scale: how many times wider and higher the result is.
+        scale: factor by which the result is wider and higher than the input.
         guide_encoder: encoder of the visible image.
         thermal_encoder: encoder of the enlarged thermal image.
         fusion: block that fuses guide and thermal features at each level.

@@ -118,14 +118,14 @@ class CoReFusionNetwork(nn.Module):
         """
         height, width = thermal.shape[-2:]
         guide, thermal = self._padded(guide), self._padded(thermal)
-        seen = self._encode(self.guide_encoder, guide, has_guide)
-        warm = self._encode(self.thermal_encoder, thermal.expand(-1, 3, -1, -1), has_thermal)
-        embeddings = self._embed(seen, warm, has_guide, has_thermal)
+        guide_features = self._encode(self.guide_encoder, guide, has_guide)
+        thermal_features = self._encode(self.thermal_encoder, thermal.expand(-1, 3, -1, -1), has_thermal)
+        embeddings = self._embed(guide_features, thermal_features, has_guide, has_thermal)
         base = torch.where(has_thermal.view(-1, 1, 1, 1), 2 * thermal - 1, 0.0)
         if not decode:
             return Restored(base[..., :height, :width], *embeddings)
         # Full precision also under autocast: bfloat16 is no finer than the gray levels of 8 bits.
-        image = self._decode(self._fuse(seen, warm, has_guide, has_thermal)).float()
+        image = self._decode(self._fuse(guide_features, thermal_features, has_guide, has_thermal)).float()
         if self.head == "residual":
             image = base + image
         elif self.activation == "Tanh":
@@ -158,27 +158,32 @@ class CoReFusionNetwork(nn.Module):
         return {stride: pyramid[stride] for stride in self.strides}
 
     def _embed(
-        self, seen: Pyramid, warm: Pyramid, has_guide: Tensor, has_thermal: Tensor
+        self, guide_features: Pyramid, thermal_features: Pyramid, has_guide: Tensor, has_thermal: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the contrastive embeddings of the complete samples, which only training uses."""
         if not self.training:
             return None, None
         complete = has_guide & has_thermal
         embeddings = []
-        for head, features, present in ((self.guide_head, seen, has_guide), (self.thermal_head, warm, has_thermal)):
+        for head, features, present in (
+            (self.guide_head, guide_features, has_guide),
+            (self.thermal_head, thermal_features, has_thermal),
+        ):
             # An encoder without samples gives an empty set of features, so that every process still calls every head.
             deepest = features[self.stride] if features else torch.zeros(0, head.dim, 1, 1, device=complete.device)
             embeddings.append(head(deepest[complete[present]]))
         return embeddings[0], embeddings[1]
 
-    def _fuse(self, seen: Pyramid, warm: Pyramid, has_guide: Tensor, has_thermal: Tensor) -> list[Tensor]:
+    def _fuse(
+        self, guide_features: Pyramid, thermal_features: Pyramid, has_guide: Tensor, has_thermal: Tensor
+    ) -> list[Tensor]:
         """Return the fused features of each stride, the finest first."""
         complete = has_guide & has_thermal
         all_complete, some_complete = bool(complete.all()), bool(complete.any())
         fused: list[Tensor] = []
         for stride, adapter, fusion in zip(self.strides, self.adapters, self.fusions, strict=True):
-            a = adapter(seen[stride]) if seen else None
-            b = warm.get(stride)
+            a = adapter(guide_features[stride]) if guide_features else None
+            b = thermal_features.get(stride)
             assert isinstance(fusion, Fusion)
             parts: list[tuple[Tensor, Tensor]] = []
             if a is not None and b is not None and some_complete:

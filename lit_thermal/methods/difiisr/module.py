@@ -39,7 +39,7 @@ class DifIISR(SuperResolver):
     distillation to one step, is `objective: Distillation` with `sampler: OneStep`.
 
     Args:
-        scale: how many times wider and higher the restored image is.
+        scale: factor by which the restored image is wider and higher than the input.
         unet: makes the denoiser from the channels of the latent and of the condition.
         first_stage: encoder and decoder between images and latents.
         condition: block that prepares the input as a condition for the denoiser, in addition to the noisy latent.

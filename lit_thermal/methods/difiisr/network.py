@@ -29,8 +29,8 @@ class DifIISRNetwork(nn.Module):
     """Estimate a clean latent from a noisy one and the low-resolution image.
 
     Args:
-        scale: how many times wider and higher the restored image is; `scale` times the sides of an input must be
-            multiples of the first stage's factor.
+        scale: factor by which the restored image is wider and higher than the input; `scale` times the sides of an
+            input must be multiples of the first stage's factor.
         unet: makes the denoiser from the channels of the latent and of the condition.
         first_stage: makes the encoder and decoder of images.
         condition: makes the block that prepares the input as a condition for the denoiser.

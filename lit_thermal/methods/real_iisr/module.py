@@ -68,7 +68,7 @@ class RealIISR(SuperResolver):
     128 pixels. The thermal image is repeated to three channels, and the three output channels are averaged.
 
     Args:
-        scale: how many times wider and higher the restored image is.
+        scale: factor by which the restored image is wider and higher than the input.
         tokenizer: multi-scale VQ autoencoder; the transformer uses its scales and codebook entries.
         tokenizer_weights: file of a trained tokenizer, from this package or published; empty for none.
         depth: number of transformer blocks.
@@ -81,7 +81,7 @@ class RealIISR(SuperResolver):
         structure: block that extracts heat and edge structure for the transformer.
         codebook: codebook that maps predicted tokens to codes.
         refiner: block that predicts the residual that the tokens leave out (VARSR).
-        decoding: how logits are decoded for the order loss and pixel error: "straight_through", "soft" or "argmax".
+        decoding: decoding of logits for the order loss and pixel error: "straight_through", "soft" or "argmax".
         order_loss: thermal order loss of the decoded image, in [0, 1].
         order_weight: weight of `order_loss` (paper: 0.8).
         pixel_weight: weight of the mean squared error of the decoded image, in [0, 1] (paper: 0.2).

@@ -39,7 +39,7 @@ class RealIISRTokenizer(SuperResolver):
     the method that uses the tokenizer.
 
     Args:
-        scale: how many times wider and higher the target is.
+        scale: factor by which the target is wider and higher than the input.
         tokenizer: multi-scale VQ autoencoder to train.
         optimizer: makes the optimizer.
         lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step.

@@ -18,8 +18,9 @@ from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, The
 from lit_thermal.blocks.thermal_prompt import ThermalPrompt
 from lit_thermal.blocks.time_embedding import TimeEmbedding
 from lit_thermal.blocks.token_mixer import TokenMixer
-from lit_thermal.errors import InputError
+from lit_thermal.errors import InputError, check_choice
 
+DecoderName = Literal["stages", "shuffle"]
 MixerFactory = Callable[[int, int, ScanOrder, PromptFactory, int, int, bool], TokenMixer]
 
 
@@ -119,6 +120,32 @@ class Decoder(nn.Module):
         return self.to_image(F.leaky_relu(self.refine(enlarged), 0.1))
 
 
+class ShuffleDecoder(nn.Module):
+    """Residual blocks, then one 3x3 convolution and one pixel shuffle to full resolution.
+
+    Everything is computed at the resolution of the input, which makes a training step of a small network about twice as
+    fast as with `Decoder`. The last convolution starts at zero, so that an untrained network returns its base image.
+
+    Args:
+        dim: number of channels of the features.
+        blocks: number of residual blocks.
+        scale: enlargement factor.
+    """
+
+    def __init__(self, dim: int, blocks: int, scale: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*[ResidualBlock(dim) for _ in range(blocks)])
+        self.to_image = nn.Conv2d(dim, scale**2, 3, padding=1)
+        self.scale = scale
+        nn.init.zeros_(self.to_image.weight)
+        assert self.to_image.bias is not None
+        nn.init.zeros_(self.to_image.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, dim, h, w) to (N, 1, scale * h, scale * w)."""
+        return F.pixel_shuffle(self.to_image(self.blocks(features)), self.scale)
+
+
 class THERISNetwork(nn.Module):
     """Space-time super-resolution of thermal video: low-resolution frames to high-resolution frames at any times.
 
@@ -139,7 +166,9 @@ class THERISNetwork(nn.Module):
         state: state size N of the scans.
         expansion: inner width of the scans as a multiple of C.
         shared_directions: share one set of parameters between the two scan directions.
-        decoder_width: number of channels at full resolution.
+        decoder_width: number of channels at full resolution; the decoder "shuffle" has none.
+        decoder: decoder of the features: doublings in "stages" with convolutions at full resolution, or a single pixel
+            "shuffle" of what is computed at the resolution of the input.
         skip: frames to which the bilinear enlargement of the linear blend of the neighbouring input frames is added:
             `all` frames, only the `observed` ones (at an input frame's time), or `none`.
         checkpoint_blocks: recompute each block in the backward pass, which saves memory.
@@ -165,6 +194,7 @@ class THERISNetwork(nn.Module):
         expansion: int = 2,
         shared_directions: bool = False,
         decoder_width: int = 64,
+        decoder: DecoderName = "stages",
         skip: Literal["all", "observed", "none"] = "all",
         checkpoint_blocks: bool = False,
     ) -> None:
@@ -181,6 +211,7 @@ class THERISNetwork(nn.Module):
                 "model.network.depth, encoder_blocks and decoder_blocks must be at least 0, not "
                 f"{depth}, {encoder_blocks} and {decoder_blocks}"
             )
+        check_choice(decoder, DecoderName, "model.network.decoder")
         self.scale = scale
         self.skip = skip
         self.checkpoint_blocks = checkpoint_blocks
@@ -200,7 +231,11 @@ class THERISNetwork(nn.Module):
             for _ in range(depth)
         )
         self.long_skip = nn.Conv2d(channels, channels, 3, padding=1)
-        self.decoder = Decoder(channels, decoder_width, decoder_blocks, scale)
+        self.decoder: nn.Module = (
+            ShuffleDecoder(channels, decoder_blocks, scale)
+            if decoder == "shuffle"
+            else Decoder(channels, decoder_width, decoder_blocks, scale)
+        )
 
     def undecayed(self) -> list[nn.Parameter]:
         """Return the parameters that weight decay must not change."""

@@ -38,7 +38,7 @@ class ThreeMTI(SuperResolver):
     (`guide_weight: 1`), and enlarges in two steps by way of twice the size (`upsampling: two_step`).
 
     Args:
-        scale: how many times wider and higher the result is.
+        scale: factor by which the result is wider and higher than the input.
         base: UNet and autoencoder to start from, pretrained by default.
         attention: block that exchanges information between the views in the UNet.
         skip: skip connections of the thermal view from the autoencoder's encoder to its decoder.

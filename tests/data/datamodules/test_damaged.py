@@ -124,11 +124,11 @@ def test_the_list_is_kept_in_the_run_folder(tmp_path):
         is_global_zero, default_root_dir = True, str(tmp_path)
 
     damaged = Damaged("skip")
-    damaged.tell(Trainer())
+    damaged.report(Trainer())
     assert not list(tmp_path.iterdir())
     with damaged.leaving_out("val", "a"):
         raise InputError("a.png is cut")
-    damaged.tell(Trainer())
+    damaged.report(Trainer())
     assert json.loads((tmp_path / "damaged.json").read_text()) == {"val": {"a": "a.png is cut"}}
 
 

@@ -56,7 +56,7 @@ def training(data: ImageData, *, batches: int = 0, world: int = 1, rank: int = 0
     return data
 
 
-def test_an_epoch_is_the_training_images_unless_told():
+def test_an_epoch_is_the_training_images_by_default():
     batches = list(ready().train_dataloader())
     assert sorted(name for batch in batches for name in batch["name"]) == [f"train{number}" for number in range(6)]
     assert batches[0]["lr"].shape == (2, 1, 3, 3) and batches[0]["guide"].shape == (2, 3, 24, 24)

@@ -93,8 +93,8 @@ def test_inputs_at_the_neutral_degree_and_inputs_that_are_missing_stay_as_they_a
     neutral = kind(kind().varied.neutral)
     for index in range(2):
         torch.testing.assert_close(neutral(images[index], index, images)["lr"], images[index]["lr"], rtol=0, atol=1e-6)
-    blind = GuideOnly()(images[0], 0, images)
-    assert same(kind()(dict(blind), 0, images), blind)
+    guide_only = GuideOnly()(images[0], 0, images)
+    assert same(kind()(dict(guide_only), 0, images), guide_only)
     unguided = {key: value for key, value in images[0].items() if "guide" not in key and key != "has_lr"}
     changed = kind()(dict(unguided), 0, images)
     assert same(changed, unguided, "lr") and torch.equal(changed["lr"], kind()(images[0], 0, images)["lr"])

@@ -200,7 +200,7 @@ def test_images_smaller_than_the_kernels(side: int) -> None:
         ({"jpeg_quality": (30, 101)}, r"jpeg_quality of RealESRGAN is \(30, 101\); give two numbers, .*<= 100"),
         ({"resize": (0.2, 0.9)}, r"resize of RealESRGAN is \(0.2, 0.9\); give a range with 1 in it"),
         ({"second_resize": (0.0, 1.2)}, "second_resize of RealESRGAN"),
-        ({"gaussian": 1.5}, "gaussian of RealESRGAN is 1.5; a probability"),
+        ({"gaussian": 1.5}, "gaussian of RealESRGAN is 1.5; it must be a probability"),
         ({"last_sinc": -0.1}, "last_sinc of RealESRGAN is -0.1"),
         ({"cutoff": (0.0, 1.0)}, "cutoff of RealESRGAN"),
         ({"bits": 0}, "bits of RealESRGAN is 0"),

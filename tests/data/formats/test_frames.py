@@ -311,7 +311,7 @@ def test_channels_of_restored_images_may_differ_by_three_levels(
         read_frame(tmp_path / "a.tif", RESTORED_TOLERANCE)
 
 
-def test_transparency_is_told_and_is_no_colour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_transparency_is_reported_and_is_no_colour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     gray, alpha = counts(6, 7), counts(6, 7, seed=1)
     both = np.stack([gray, alpha], -1)
     tifffile.imwrite(tmp_path / "a.tif", both, photometric="minisblack", extrasamples=["unassalpha"])
@@ -319,7 +319,7 @@ def test_transparency_is_told_and_is_no_colour(tmp_path: Path, caplog: pytest.Lo
     assert "a.tif has transparent pixels" in caplog.text
 
 
-def test_a_picture_beside_measurements_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_picture_beside_measurements_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     colour = np.stack([ramp(1, 32, 32)[0], ramp(1, 32, 32)[0] // 2, ramp(1, 32, 32)[0]], -1)
     for name, image in (("gray.jpg", colour[..., 0]), ("colour's.jpg", colour)):
         Image.fromarray(image).save(tmp_path / name)

@@ -308,7 +308,7 @@ def test_a_wrong_check_sum_is_seen_at_any_depth(tmp_path: Path) -> None:
         ("DJI", b"\xff\xe4\0\x08\xaa\x55\x12\x06\0\0"),
     ],
 )
-def test_measurements_beside_a_picture_are_told(tmp_path: Path, maker: str, segment: bytes) -> None:
+def test_measurements_beside_a_picture_are_reported(tmp_path: Path, maker: str, segment: bytes) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(counts(16, 16)).save(path)
     assert read_raster(path).radiometric == ""

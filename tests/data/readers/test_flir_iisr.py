@@ -102,7 +102,7 @@ def test_inputs_without_a_target_are_restored_only(tmp_path, full):
     assert next(iter(alone.predict_dataloader()))["lr"].shape == ((1, 1, 48, 64) if full else (1, 1, 12, 16))
 
 
-def test_a_displaced_target_is_told(tmp_path):
+def test_a_displaced_target_is_reported(tmp_path):
     pixels = write(tmp_path / "whole.png", 192, 192)
     for folder, part in (("HR", pixels[20:148, 28:156]), ("LR", pixels[24:152, 16:144])):
         (tmp_path / folder).mkdir()

@@ -174,12 +174,12 @@ def test_images_that_are_left_out(root: Path) -> None:
     assert names(batches_of(data(root, "test", leave_out=["test0", "nothing*"]))) == ["test1"]
 
 
-def test_nothing_left_is_told_by_what_left_it_out(root: Path) -> None:
+def test_nothing_left_is_reported_by_what_left_it_out(root: Path) -> None:
     fails(data(root, leave_out=["v*"]), "fit", r"no images for val: data.leave_out \['v\*'\] leaves out all 2 of them")
     assert data(root, "test", leave_out=["val*"]) is not None
 
 
-def test_a_condition_that_takes_the_only_camera_is_told_before_the_test(root: Path) -> None:
+def test_a_condition_that_takes_the_only_camera_is_reported_before_the_test(root: Path) -> None:
     (root / "test" / "guide" / "test0.png").unlink()
     (root / "test" / "lr" / "test1.png").unlink()
     for condition, lost in ((GuideOnly, "test0, .* no guide"), (ThermalOnly, "test1, .* no thermal input")):
@@ -228,7 +228,7 @@ def test_incomplete_images_say_what_they_lack(root: Path) -> None:
     fails(data(root, incomplete=True), "fit", "neither an input in .* nor a guide of train1")
 
 
-def test_what_does_not_go_together_is_told_before_training(root: Path) -> None:
+def test_what_does_not_go_together_is_reported_before_training(root: Path) -> None:
     def replaced(kind: str, pixels: np.ndarray, words: str) -> None:
         path = root / "test" / kind / "test1.png"
         whole = path.read_bytes()
@@ -247,7 +247,7 @@ def test_what_does_not_go_together_is_told_before_training(root: Path) -> None:
         batches_of(data(root, "test"))
 
 
-def test_a_wrong_root_is_told_what_is_expected_and_what_is_there(tmp_path: Path, root: Path) -> None:
+def test_a_wrong_root_error_names_what_is_expected_and_found(tmp_path: Path, root: Path) -> None:
     fails(data(tmp_path / "none"), "fit", r"does not exist; expected .*/\{train,val,test\}/\{hr,lr,guide\}/\*\.png")
     (tmp_path / "empty").mkdir()
     fails(data(tmp_path / "empty"), "fit", "no images for train found in .*; expected .*, but .* is empty")

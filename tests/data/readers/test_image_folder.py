@@ -164,7 +164,7 @@ def test_images_of_floating_point_are_refused_by_one_sentence(root: Path, value:
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_missing_is_told(tmp_path: Path, root: Path) -> None:
+def test_what_is_missing_is_reported(tmp_path: Path, root: Path) -> None:
     for folder, changes, words in [
         (tmp_path / "none", {}, r"none does not exist; expected .*none/\{train,val,test\}/hr/\*\.png"),
         (

@@ -241,7 +241,7 @@ def fails(folder: VideoFolder, stage: str, words: str) -> None:
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
-def test_a_wrong_root_is_told_what_is_expected_and_what_is_there(tmp_path: Path) -> None:
+def test_a_wrong_root_error_names_what_is_expected_and_found(tmp_path: Path) -> None:
     fails(data(tmp_path / "none"), "fit", r"does not exist; expected .*/\{train,val,test\}/CLIP")
     fails(data(tmp_path), "fit", "no clips found in .*; expected .* is empty")
     (tmp_path / "train").mkdir()
@@ -270,7 +270,7 @@ def test_wrong_clips_are_named(root: Path) -> None:
     fails(data(root), "fit", r"003\.png cannot be read")
 
 
-def test_a_crop_that_does_not_fit_is_told(root: Path) -> None:
+def test_a_crop_that_does_not_fit_is_reported(root: Path) -> None:
     with pytest.raises(InputError, match=r"crop 11 at scale 4 needs frames of at least 44x44.*48x40.*clip0, clip1"):
         data(root, crop=11).setup("fit")
 
@@ -289,7 +289,7 @@ def test_a_crop_that_does_not_fit_is_told(root: Path) -> None:
         ({"batch_size": 4, "samples_per_epoch": 3}, "data.samples_per_epoch 3 .*data.batch_size 4"),
     ],
 )
-def test_numbers_out_of_range_are_told_before_anything_is_read(
+def test_numbers_out_of_range_are_reported_before_anything_is_read(
     make: Callable[..., LightningDataModule], numbers: dict, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
