@@ -144,6 +144,7 @@ ALLOWED = {
     "rows/theris/without_spatial_scan.yaml": {"scans"},
     "rows/theris/without_temporal_scan.yaml": {"scans"},
     "rows/theris/without_hilbert_scan.yaml": {"scans"},
+    "rows/theris/temporal_scan_alone.yaml": {"scans"},
     "rows/theris/without_state.yaml": {"mixer"},
     "rows/theris/carrying_scan.yaml": {"mixer"},
     "rows/theris/content_prompt.yaml": {"prompt"},
