@@ -1,4 +1,4 @@
-"""Thermal prompts: terms made from the time embedding that are added to the read-out of a state space model."""
+"""Thermal prompts: terms that are added to the read-out of a state space model, made from time and content."""
 
 from abc import ABC, abstractmethod
 
@@ -10,22 +10,45 @@ class ReadoutPrompt(nn.Module, ABC):
     """Base of the family: one additive term T for the read-out matrix C of each direction and frame.
 
     The prompt changes only how the state is read, never the state. In subclasses it must be zero before training, so
-    that the block starts as plain Mamba.
+    that the block starts without a prompt.
 
     Args:
         embedding: width of the time embedding.
         directions: number of scan directions.
         state: state size N.
+        content: width of the summary of a frame's content.
     """
 
-    def __init__(self, embedding: int, directions: int, state: int) -> None:
+    def __init__(self, embedding: int, directions: int, state: int, content: int) -> None:
         super().__init__()
         self.directions = directions
         self.state = state
 
     @abstractmethod
-    def forward(self, embedded: Tensor) -> Tensor:
-        """Return the prompt (directions, state, T) for embedded times (T, embedding)."""
+    def forward(self, embedded: Tensor, content: Tensor) -> Tensor:
+        """Return the prompt (B, directions, state, T), or (1, directions, state, T) for all clips alike.
+
+        Args:
+            embedded: embedded times (T, embedding).
+            content: summary (B, T, content) of each frame: mean and standard deviation of its channels over its pixels,
+                as `summary` returns them.
+        """
+
+
+def summary(tokens: Tensor, frames: int) -> Tensor:
+    """Return mean and standard deviation over the pixels of each frame, (B, T, 2 C), of tokens (B, T h w, C)."""
+    pixels = tokens.unflatten(1, (frames, -1))
+    # The square root has no gradient at zero.
+    deviation = (pixels.var(dim=2, correction=0) + 1e-6).sqrt()
+    return torch.cat([pixels.mean(dim=2), deviation], dim=-1)
+
+
+def _adapter(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Return two layers of which the last starts at zero."""
+    first, last = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(first, nn.SiLU(), last)
 
 
 class ThermalPrompt(ReadoutPrompt):
@@ -38,25 +61,47 @@ class ThermalPrompt(ReadoutPrompt):
         embedding: width of the time embedding.
         directions: number of scan directions.
         state: state size N.
+        content: width of the summary of a frame's content, which is not read.
     """
 
-    def __init__(self, embedding: int, directions: int, state: int) -> None:
-        super().__init__(embedding, directions, state)
-        hidden = max(embedding // 2, 1)
-        self.adapter = nn.Sequential(nn.Linear(embedding, hidden), nn.SiLU(), nn.Linear(hidden, directions * state))
-        last = self.adapter[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+    def __init__(self, embedding: int, directions: int, state: int, content: int) -> None:
+        super().__init__(embedding, directions, state, content)
+        self.adapter = _adapter(embedding, max(embedding // 2, 1), directions * state)
 
-    def forward(self, embedded: Tensor) -> Tensor:
-        """Return the prompt (directions, state, T) for embedded times (T, embedding)."""
-        return self.adapter(embedded).T.reshape(self.directions, self.state, -1)
+    def forward(self, embedded: Tensor, content: Tensor) -> Tensor:
+        """Return the prompt (1, directions, state, T) for embedded times (T, embedding)."""
+        return self.adapter(embedded).T.reshape(1, self.directions, self.state, -1)
+
+
+class ContentPrompt(ReadoutPrompt):
+    """A prompt from the time embedding and the content of the frame, so that a noisy frame can be read otherwise.
+
+    The layers are those of `ThermalPrompt`, with the summary of the frame as a further input. Where a frame is cut into
+    tiles, each tile has a prompt of its own.
+
+    Args:
+        embedding: width of the time embedding.
+        directions: number of scan directions.
+        state: state size N.
+        content: width of the summary of a frame's content.
+
+    Source: this project; THERIS (CVPR 2026) makes the prompt from the time alone.
+    """
+
+    def __init__(self, embedding: int, directions: int, state: int, content: int) -> None:
+        super().__init__(embedding, directions, state, content)
+        self.adapter = _adapter(embedding + content, max(embedding // 2, 1), directions * state)
+
+    def forward(self, embedded: Tensor, content: Tensor) -> Tensor:
+        """Return the prompt (B, directions, state, T) for embedded times (T, embedding) and content (B, T, content)."""
+        times = embedded.expand(len(content), -1, -1)
+        inputs = torch.cat([times, content.to(times)], dim=-1)
+        return self.adapter(inputs).transpose(1, 2).unflatten(1, (self.directions, self.state))
 
 
 class NoThermalPrompt(ReadoutPrompt):
     """No prompt: plain Mamba ("w/o Thermal Prompt" of THERIS' ablation)."""
 
-    def forward(self, embedded: Tensor) -> Tensor:
-        """Return zeros (directions, state, T)."""
-        return torch.zeros(self.directions, self.state, len(embedded), dtype=embedded.dtype, device=embedded.device)
+    def forward(self, embedded: Tensor, content: Tensor) -> Tensor:
+        """Return zeros (1, directions, state, T)."""
+        return embedded.new_zeros(1, self.directions, self.state, len(embedded))

@@ -8,8 +8,9 @@ from torch import nn
 from lit_thermal.batch import output_times
 from lit_thermal.blocks.scan_order import Hilbert, SpatialFirst, TemporalFirst
 from lit_thermal.blocks.spectral_mask import NoSpectralMask, SpectralMask
+from lit_thermal.blocks.state_space import CarryingStateSpace, NoState
 from lit_thermal.blocks.temporal_interpolation import LinearInterpolation, TemporalInterpolation
-from lit_thermal.blocks.thermal_prompt import NoThermalPrompt
+from lit_thermal.blocks.thermal_prompt import ContentPrompt, NoThermalPrompt
 from lit_thermal.errors import InputError
 from lit_thermal.losses.heat_equation import HeatLoss
 from lit_thermal.methods.theris.module import THERIS, temporal_scale
@@ -147,6 +148,10 @@ BLOCKS = [
     *[{"interpolation": member} for member in TemporalInterpolation.__subclasses__()],
     *[{"mask": member} for member in SpectralMask.__subclasses__()],
     {"prompt": NoThermalPrompt},
+    {"prompt": ContentPrompt},
+    {"mixer": CarryingStateSpace},
+    {"mixer": CarryingStateSpace, "prompt": ContentPrompt},
+    {"mixer": NoState},
     {"scans": []},
     {"scans": [Hilbert]},
     {"scans": [TemporalFirst, SpatialFirst]},

@@ -11,20 +11,22 @@ from torch import Tensor
 from lit_thermal.batch import Batch, need
 from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
 from lit_thermal.blocks.spectral_mask import SpectralMask, ZeroPhaseMask
+from lit_thermal.blocks.state_space import PromptFactory, StateSpace
 from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
-from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt
+from lit_thermal.blocks.thermal_prompt import ThermalPrompt
 from lit_thermal.errors import InputError, check_choice
 from lit_thermal.losses.gradient_ratio import gradient_ratio
 from lit_thermal.losses.heat_equation import HeatEquationLoss, HeatLoss
 from lit_thermal.losses.pixel import MeanAbsoluteError, PixelLoss
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
-from lit_thermal.methods.theris.network import THERISNetwork
+from lit_thermal.methods.theris.network import MixerFactory, THERISNetwork
 
 InterpolationFactory = Callable[[int, int], TemporalInterpolation]
 MaskFactory = Callable[[int], SpectralMask]
-PromptFactory = Callable[[int, int, int], ReadoutPrompt]
 HeatWeighting = Literal["constant", "gradient_ratio"]
-NetworkFactory = Callable[[int, InterpolationFactory, Sequence[ScanOrder], MaskFactory, PromptFactory], THERISNetwork]
+NetworkFactory = Callable[
+    [int, InterpolationFactory, Sequence[ScanOrder], MaskFactory, PromptFactory, MixerFactory], THERISNetwork
+]
 
 
 class THERIS(SuperResolver):
@@ -45,6 +47,7 @@ class THERIS(SuperResolver):
         scans: scan orders of each block, applied in sequence; an empty list leaves the scans out.
         mask: spectral mask of each block.
         prompt: prompt of each scan's read-out.
+        mixer: sub-block that reads the tokens in the order of a scan.
         pixel_loss: pixel-wise distance to the target.
         heat_loss: heat-equation residual of the output.
         heat_weight: weight of `heat_loss` (lambda); 0 disables it.
@@ -66,6 +69,7 @@ class THERIS(SuperResolver):
         scans: Sequence[Callable[[], ScanOrder]] = (SpatialFirst, TemporalFirst, Hilbert),
         mask: MaskFactory = ZeroPhaseMask,
         prompt: PromptFactory = ThermalPrompt,
+        mixer: MixerFactory = StateSpace,
         pixel_loss: Callable[[], PixelLoss] = MeanAbsoluteError,
         heat_loss: Callable[[], HeatLoss] = HeatEquationLoss,
         heat_weight: float = 0.1,
@@ -80,7 +84,7 @@ class THERIS(SuperResolver):
         check_choice(heat_weighting, HeatWeighting, "model.heat_weighting")
         self.temporal_scales = tuple(temporal_scales)
         self.window = window
-        self.network = network(scale, interpolation, [order() for order in scans], mask, prompt)
+        self.network = network(scale, interpolation, [order() for order in scans], mask, prompt, mixer)
         self.pixel_loss = pixel_loss()
         self.heat_loss = heat_loss()
         self.heat_weight = heat_weight

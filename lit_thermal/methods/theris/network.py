@@ -13,13 +13,15 @@ from torch.utils.checkpoint import checkpoint
 from lit_thermal.batch import is_observed
 from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
 from lit_thermal.blocks.spectral_mask import SpectralMask, ZeroPhaseMask
-from lit_thermal.blocks.state_space import StateSpace
+from lit_thermal.blocks.state_space import PromptFactory, StateSpace
 from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
-from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt
+from lit_thermal.blocks.thermal_prompt import ThermalPrompt
 from lit_thermal.blocks.time_embedding import TimeEmbedding
+from lit_thermal.blocks.token_mixer import TokenMixer
 from lit_thermal.errors import InputError, check_choice
 
 DecoderName = Literal["stages", "shuffle"]
+MixerFactory = Callable[[int, int, ScanOrder, PromptFactory, int, int, bool], TokenMixer]
 
 
 class ResidualBlock(nn.Module):
@@ -66,10 +68,10 @@ class ThermalStateSpaceBlock(nn.Module):
     Args:
         dim: number of channels.
         mask: makes the spectral mask from `dim`.
-        mixers: state space sub-blocks, applied in sequence.
+        mixers: sub-blocks of the scan orders, applied in sequence.
     """
 
-    def __init__(self, dim: int, mask: Callable[[int], SpectralMask], mixers: Sequence[StateSpace]) -> None:
+    def __init__(self, dim: int, mask: Callable[[int], SpectralMask], mixers: Sequence[TokenMixer]) -> None:
         super().__init__()
         self.mask = mask(dim)
         self.mixers = nn.ModuleList(mixers)
@@ -156,7 +158,8 @@ class THERISNetwork(nn.Module):
         interpolation: makes the temporal interpolation from (channels, embedding).
         scans: scan orders of each block, applied in sequence; an empty sequence leaves the scans out.
         mask: makes the spectral mask from the channels.
-        prompt: makes the read-out prompt from (embedding, directions, state).
+        prompt: makes the read-out prompt from (embedding, directions, state, content).
+        mixer: makes the sub-block of a scan order from (channels, embedding, order, prompt, state, expansion, shared).
         channels: number of feature channels C.
         depth: number of thermal state space blocks M; 0 decodes the interpolated features directly.
         encoder_blocks: number of residual blocks of the encoder.
@@ -183,7 +186,8 @@ class THERISNetwork(nn.Module):
         interpolation: Callable[[int, int], TemporalInterpolation] = ThermalDiffusionInterpolation,
         scans: Sequence[ScanOrder] = (SpatialFirst(), TemporalFirst(), Hilbert()),
         mask: Callable[[int], SpectralMask] = ZeroPhaseMask,
-        prompt: Callable[[int, int, int], ReadoutPrompt] = ThermalPrompt,
+        prompt: PromptFactory = ThermalPrompt,
+        mixer: MixerFactory = StateSpace,
         channels: int = 64,
         depth: int = 8,
         encoder_blocks: int = 5,
@@ -226,10 +230,7 @@ class THERISNetwork(nn.Module):
             ThermalStateSpaceBlock(
                 channels,
                 mask,
-                [
-                    StateSpace(channels, embedding, order, prompt, state, expansion, shared_directions)
-                    for order in scans
-                ],
+                [mixer(channels, embedding, order, prompt, state, expansion, shared_directions) for order in scans],
             )
             for _ in range(depth)
         )
@@ -242,7 +243,7 @@ class THERISNetwork(nn.Module):
 
     def undecayed(self) -> list[nn.Parameter]:
         """Return the parameters that weight decay must not change."""
-        return [p for m in self.modules() if isinstance(m, StateSpace) for p in m.undecayed()]
+        return [p for m in self.modules() if isinstance(m, TokenMixer) for p in m.undecayed()]
 
     def forward(self, lr: Tensor, tau: Tensor, temporal_scale: int) -> Tensor:
         """Restore frames at the given times.
