@@ -162,6 +162,8 @@ ALLOWED = {
     "rows/theris/noisy_still.yaml": {"frames", "crop", "max_speed", "degradation", "test_scenarios"},
     "rows/theris/cosine_interpolation.yaml": {"interpolation"},
     "rows/theris/linear_interpolation.yaml": {"interpolation"},
+    "rows/theris/without_motion.yaml": {"interpolation"},
+    "rows/theris/without_diffusion.yaml": {"interpolation"},
     "rows/difiisr/unguided.yaml": {"guidance"},
     "rows/difiisr/visual.yaml": {"guidance"},
     "rows/difiisr/perceptual.yaml": {"guidance"},

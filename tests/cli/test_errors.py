@@ -50,7 +50,7 @@ IN_FILES = [
     ("model:\n", "model: [a\n", "bad.yaml, line 4, column 13: not YAML: "),
     (CONFIG, "- a\n", "bad.yaml holds list"),
     (CONFIG, "trainer: 3\n", "bad.yaml: trainer: keys and values are expected, not 3"),
-    (CONFIG, "", "the config names no model and no data; give an experiment by -c"),
+    (CONFIG, "", "bad.yaml holds no keys and values: write some, or leave the file out"),
     ("accelerator: cpu", "accelerator: quantum", "trainer: You selected an invalid accelerator name"),
 ]
 
@@ -119,7 +119,10 @@ def test_in_the_shell(word, said, run, folder):
         ),
         (["-c", "difiisr", "--model.also=null"], "model.also cannot be null; give {} for none"),
         (["-c", "theris", "--model.network.depth=-1"], "decoder_blocks must be at least 0, not -1, 1 and 1"),
-        (["-c", "theris", "--model.network.channels=0"], "decoder_width must be at least 1, not 0, 16, 8, 1 and 16"),
+        (
+            ["-c", "theris", "--model.network.channels=0"],
+            "image_channels must be at least 1, not 0, 16, 8, 1, 16 and 1",
+        ),
     ],
 )
 def test_in_the_order(words, said, run, folder):
