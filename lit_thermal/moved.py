@@ -13,6 +13,11 @@ from lit_thermal.lazy import places
 
 PACKAGES = ("lit_thermal", "lit_thermal.callbacks")
 """Packages that are searched; in a checkout, the callbacks are in a separate folder."""
+OPTIONS = {
+    "--model.tokenizer_steps": "--trainer.callbacks.steps",
+    "--model.tokenizer_lr": "--trainer.callbacks.lr",
+}
+"""Old options of the command line and their present ones: the callback TokenizerFirst is last in real_iisr.yaml."""
 _PATH = re.compile(r"lit_thermal(\.[^\W\d]\w*)+\.[A-Z]\w*")
 _log = logging.getLogger(__name__)
 
@@ -66,3 +71,12 @@ def _exists(name: str) -> bool:
         return hasattr(importlib.import_module(module), kind)
     except (ImportError, ValueError):
         return False
+
+
+def current_option(word: str) -> str:
+    """Return a word of the command line with an old option replaced by the present one; replacements are logged."""
+    option, sign, value = word.partition("=")
+    if option not in OPTIONS:
+        return word
+    _log.warning("%s has moved to %s", option, OPTIONS[option])
+    return f"{OPTIONS[option]}{sign}{value}"

@@ -138,3 +138,26 @@ def test_checkpoint_of_a_class_that_is_gone_gives_one_sentence(tmp_path):
     save_model(model, path)
     with pytest.raises(InputError, match="cannot build its model"):
         load_model(path)
+
+
+def printed(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
+    capsys.readouterr()
+    assert main(["fit", *words, "--print_config"]) == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("form", ["--model.tokenizer_steps=7", "--model.tokenizer_steps 7"])
+def test_an_old_option_of_the_tokenizer_reaches_the_callback(form, capsys):
+    callbacks = printed(["-c", "real_iisr", *form.split()], capsys)["trainer"]["callbacks"]
+    assert callbacks[-1]["class_path"].endswith("TokenizerFirst") and callbacks[-1]["init_args"]["steps"] == 7
+
+
+def test_a_config_with_the_sizes_of_an_earlier_theris_is_read(tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "model: {class_path: THERIS, init_args: {preset: tiny, depth: 2, scale: 4}}\n"
+        "data: {class_path: SimulatedVideo, init_args: {scale: 4}}\n"
+    )
+    model = printed(["-c", str(path)], capsys)["model"]["init_args"]
+    assert "preset" not in model
+    assert model["network"]["init_args"]["depth"] == 2 and model["network"]["init_args"]["channels"] == 16

@@ -36,6 +36,7 @@ from lit_thermal.cli.start_weights import WHOLE_FILES, choose_weights, load_weig
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_name, locked
 from lit_thermal.methods.base import SuperResolver
+from lit_thermal.moved import current_option
 from lit_thermal.weights.checkpoint import constructor_error
 from lit_thermal.weights.checkpoint_io import WholeCheckpointIO
 
@@ -66,12 +67,13 @@ class App(LightningCLI):
 
     Args:
         words: the verb and the words that follow it.
-        locks: context that keeps the lock of the run folder until it is closed.
+        locks: context that keeps the lock of the run folder until it is closed; by default as long as this object.
     """
 
-    def __init__(self, words: list[str], locks: contextlib.ExitStack) -> None:
+    def __init__(self, words: list[str], locks: contextlib.ExitStack | None = None) -> None:
+        words = [current_option(word) for word in words]
         self._verb = words[0]
-        self._locks = locks
+        self._locks = contextlib.ExitStack() if locks is None else locks
         self._stop = StopBetweenSteps()
         self._options = {name for name, _ in sources(words)}
         self._allowed = trust.allowed(trust.CONFIGS)

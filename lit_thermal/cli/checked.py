@@ -12,6 +12,7 @@ from lit_thermal import plain_yaml, trust
 from lit_thermal.cli.arguments import CONFIG, FREE, Source, sources
 from lit_thermal.errors import InputError
 from lit_thermal.moved import with_current_paths
+from lit_thermal.weights.old_records import translated
 
 
 def check_words(words: list[str], packages: tuple[str, ...]) -> None:
@@ -83,7 +84,8 @@ def read_sources(words: list[str]) -> Iterator[Source]:
 def read_plainly(mode: str) -> None:
     """Make parsers check YAML by `plain_yaml`, and allow only names of other values in `${...}`.
 
-    Old import paths of classes that have moved within lit_thermal are replaced by their present ones.
+    Old import paths of classes that have moved within lit_thermal are replaced by their present ones, and arguments of
+    earlier versions of a model by those of this version.
 
     Args:
         mode: mode of the parsers.
@@ -94,8 +96,20 @@ def read_plainly(mode: str) -> None:
 
         def load(text: str) -> Any:
             plain_yaml.check(text)
-            return with_current_paths(plain(text.removeprefix("\ufeff")))
+            return _current(with_current_paths(plain(text.removeprefix("\ufeff"))))
 
         set_loader(mode, load, (yaml.YAMLError,))
     for resolver in ("create", "decode", "deprecated", "dict.keys", "dict.values", "env", "select"):
         OmegaConf.clear_resolver(f"oc.{resolver}")
+
+
+def _current(tree: Any) -> Any:
+    """Return a config whose model, if it is stated in full, has the arguments of this version."""
+    model = tree.get("model") if isinstance(tree, dict) else None
+    if (
+        isinstance(model, dict)
+        and isinstance(model.get("class_path"), str)
+        and isinstance(model.get("init_args"), dict)
+    ):
+        tree["model"] = translated(model)
+    return tree

@@ -51,7 +51,9 @@ def translated(config: dict[str, Any], weights: Mapping[str, Any] | None = None)
 
 @cache
 def _log_dropped(names: str) -> None:
-    rank_zero_info(f"the checkpoint records {names}, which the callback TokenizerFirst has now; they are ignored")
+    rank_zero_info(
+        f"model.{names} of an earlier version is ignored: the callback TokenizerFirst trains the tokenizer now"
+    )
 
 
 def _theris(arguments: dict[str, Any]) -> dict[str, Any]:
