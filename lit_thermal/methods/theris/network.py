@@ -124,8 +124,8 @@ class Decoder(nn.Module):
 class ShuffleDecoder(nn.Module):
     """Residual blocks, then one 3x3 convolution and one pixel shuffle to full resolution.
 
-    Everything is computed at the resolution of the input, which makes a training step of a small network about twice as
-    fast as with `Decoder`. The last convolution starts at zero, so that an untrained network returns its base image.
+    Everything is computed at the resolution of the input, which makes a training step of a small network cheaper than
+    with `Decoder`. The last convolution starts at zero, so that an untrained network returns its base image.
 
     Args:
         dim: number of channels of the features.
