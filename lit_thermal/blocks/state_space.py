@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_thermal.blocks.scan_order import ScanOrder
-from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt, summary
+from lit_thermal.blocks.thermal_prompt import ReadoutPrompt, ThermalPrompt
 from lit_thermal.blocks.token_mixer import TokenMixer
 from lit_thermal.ops.selective_scan import selective_scan
 
@@ -89,8 +89,7 @@ class StateSpace(TokenMixer):
         step, state_in, state_out = scan.split([self.rank, self.state, self.state], dim=2)
         delta = torch.einsum("sir,bsrl->bsil", self.to_step.to(step).expand(d, -1, -1), step)
 
-        content = summary(tokens, len(embedded)).to(embedded.dtype)
-        prompt = self.prompt(embedded, content).to(state_out.dtype)[..., path // per_frame]  # (B or 1, d, N, c, l)
+        prompt = self.prompt(embedded, tokens).to(state_out.dtype)[..., path // per_frame]  # (B or 1, d, N, c, l)
         prompt = torch.stack([prompt[:, 0], prompt[:, 1].flip(-1)], dim=1).expand(batch, -1, -1, -1, -1)
         state_out = self.scaled(state_out) + rearrange(prompt, "b s n c l -> (b c) s n l")
 

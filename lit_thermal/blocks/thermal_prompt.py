@@ -25,13 +25,12 @@ class ReadoutPrompt(nn.Module, ABC):
         self.state = state
 
     @abstractmethod
-    def forward(self, embedded: Tensor, content: Tensor) -> Tensor:
+    def forward(self, embedded: Tensor, tokens: Tensor) -> Tensor:
         """Return the prompt (B, directions, state, T), or (1, directions, state, T) for all clips alike.
 
         Args:
             embedded: embedded times (T, embedding).
-            content: summary (B, T, content) of each frame: mean and standard deviation of its channels over its pixels,
-                as `summary` returns them.
+            tokens: tokens (B, T h w, content / 2) of the clip, of which `summary` says what each frame shows.
         """
 
 
@@ -68,7 +67,7 @@ class ThermalPrompt(ReadoutPrompt):
         super().__init__(embedding, directions, state, content)
         self.adapter = _adapter(embedding, max(embedding // 2, 1), directions * state)
 
-    def forward(self, embedded: Tensor, content: Tensor) -> Tensor:
+    def forward(self, embedded: Tensor, tokens: Tensor) -> Tensor:
         """Return the prompt (1, directions, state, T) for embedded times (T, embedding)."""
         return self.adapter(embedded).T.reshape(1, self.directions, self.state, -1)
 
@@ -92,16 +91,16 @@ class ContentPrompt(ReadoutPrompt):
         super().__init__(embedding, directions, state, content)
         self.adapter = _adapter(embedding + content, max(embedding // 2, 1), directions * state)
 
-    def forward(self, embedded: Tensor, content: Tensor) -> Tensor:
-        """Return the prompt (B, directions, state, T) for embedded times (T, embedding) and content (B, T, content)."""
-        times = embedded.expand(len(content), -1, -1)
-        inputs = torch.cat([times, content.to(times)], dim=-1)
+    def forward(self, embedded: Tensor, tokens: Tensor) -> Tensor:
+        """Return the prompt (B, directions, state, T) for embedded times (T, embedding) and tokens (B, T h w, C)."""
+        times = embedded.expand(len(tokens), -1, -1)
+        inputs = torch.cat([times, summary(tokens, len(embedded)).to(times)], dim=-1)
         return self.adapter(inputs).transpose(1, 2).unflatten(1, (self.directions, self.state))
 
 
 class NoThermalPrompt(ReadoutPrompt):
     """No prompt: plain Mamba ("w/o Thermal Prompt" of THERIS' ablation)."""
 
-    def forward(self, embedded: Tensor, content: Tensor) -> Tensor:
+    def forward(self, embedded: Tensor, tokens: Tensor) -> Tensor:
         """Return zeros (1, directions, state, T)."""
         return embedded.new_zeros(1, self.directions, self.state, len(embedded))

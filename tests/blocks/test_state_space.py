@@ -29,9 +29,7 @@ def slow(layer: StateSpace, x: torch.Tensor, embedded: torch.Tensor) -> torch.Te
     images = content.reshape(batch * frames, height, width, -1).permute(0, 3, 1, 2)
     images = F.silu(F.conv2d(images, layer.convolution.weight, layer.convolution.bias, padding=1, groups=layer.inner))
     tokens = images.permute(0, 2, 3, 1).reshape(batch, -1, layer.inner)
-    pixels = tokens.reshape(batch, frames, -1, layer.inner)
-    spread = (pixels.var(2, unbiased=False) + 1e-6).sqrt()
-    prompt = layer.prompt(embedded, torch.cat([pixels.mean(2), spread], -1)).expand(batch, -1, -1, -1)
+    prompt = layer.prompt(embedded, tokens).expand(batch, -1, -1, -1)
     total = torch.zeros_like(tokens)
     for chain in layer.order.path(frames, height, width):
         for direction in range(2):
@@ -78,7 +76,7 @@ def test_a_zero_prompt_is_plain_mamba(order):
 @pytest.mark.parametrize("member", ReadoutPrompt.__subclasses__())
 def test_a_fresh_prompt_is_zero_and_learns(member):
     prompt = member(6, 2, 3, 8)
-    value = prompt(torch.randn(5, 6), torch.randn(4, 5, 8))
+    value = prompt(torch.randn(5, 6), torch.randn(4, 5 * 3, 4))
     assert value.shape in [(1, 2, 3, 5), (4, 2, 3, 5)] and (value == 0).all()
     if member is NoThermalPrompt:
         return
@@ -88,13 +86,13 @@ def test_a_fresh_prompt_is_zero_and_learns(member):
 
 def test_only_the_content_prompt_reads_the_content():
     torch.manual_seed(0)
-    embedded, one, other = torch.randn(5, 6), torch.randn(4, 5, 8), torch.randn(4, 5, 8)
+    embedded, one, other = torch.randn(5, 6), torch.randn(4, 5 * 3, 4), torch.randn(4, 5 * 3, 4)
     thermal, content = ThermalPrompt(6, 2, 3, 8), ContentPrompt(6, 2, 3, 8)
     for prompt in (thermal, content):
         torch.nn.init.normal_(prompt.adapter[-1].weight)
     assert torch.equal(thermal(embedded, one), thermal(embedded, other))
     changed = other.clone()
-    changed[1, 2] += 1
+    changed[1, 2 * 3] += 1  # a pixel of the third frame
     difference = (content(embedded, other) - content(embedded, changed)).abs().amax(dim=(1, 2)) > 0
     assert difference.nonzero().tolist() == [[1, 2]], "the prompt of that frame of that clip alone"
 
