@@ -152,6 +152,7 @@ ALLOWED = {
     "rows/theris/small.yaml": {"network"},
     "rows/theris/large.yaml": {"network"},
     "rows/theris/without_scan.yaml": {"scans"},
+    "rows/theris/all_scans.yaml": {"scans"},
     "rows/theris/without_spatial_scan.yaml": {"scans"},
     "rows/theris/without_temporal_scan.yaml": {"scans"},
     "rows/theris/without_hilbert_scan.yaml": {"scans"},

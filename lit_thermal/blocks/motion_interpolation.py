@@ -31,6 +31,7 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         along: interpolation along the trajectories.
         fuse: fuse the aligned neighbours; without it, observed frames see only what `along` mixes in.
         phases: sub-pixel cells along each axis in which the neighbours' pixels are collected.
+        fuse_kernel: side in pixels of the kernel that reads the aligned neighbours, odd.
 
     Source: this project; THERIS (CVPR 2026) interpolates without alignment. Bilateral flow candidates follow Choi et
     al., "New frame rate up-conversion using bi-directional motion estimation", 2000.
@@ -43,6 +44,7 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         along: Callable[[int, int], TemporalInterpolation] = ThermalDiffusionInterpolation,
         fuse: bool = True,
         phases: int = 4,
+        fuse_kernel: int = 1,
     ) -> None:
         super().__init__(dim, embedding)
         self.along = along(dim, embedding)
@@ -57,7 +59,8 @@ class MotionAlignedInterpolation(TemporalInterpolation):
             assert last.bias is not None
             nn.init.zeros_(last.bias)
             inputs = 3 * dim + 6 + 2 * phases**2
-            self.fuse = nn.Sequential(nn.Conv2d(inputs, dim, 3, padding=1), nn.LeakyReLU(0.1), last)
+            first = nn.Conv2d(inputs, dim, fuse_kernel, padding=fuse_kernel // 2)
+            self.fuse = nn.Sequential(first, nn.LeakyReLU(0.1), last)
 
     def weights(self, tau: Tensor, frames: int, embedded: Tensor) -> Tensor:
         """Return the interpolation weights along trajectories (T, frames, 1 or dim)."""

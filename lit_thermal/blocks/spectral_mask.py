@@ -8,20 +8,22 @@ from torch.nn import functional as F
 
 
 class SpectralMask(nn.Module, ABC):
-    """Base of the family: a residual branch ``x + scale * filter(norm(x))`` over channels-last frames.
+    """Base of the family: a residual branch ``x + scale * filter(norm(x))``, or ``filter(x)``, over channels-last frames.
 
-    Subclasses must keep the shape of the input for any height and width, including odd ones, and compute the filter in
+    The norm makes the branch as large in flat regions as at edges. Without it, the block is a filter and keeps the
+    amplitudes, from which a small network learns faster. Subclasses must keep the shape of the input for any height and width, including odd ones, and compute the filter in
     float32 at least, regardless of autocast and the type of the weights (half-precision transforms need sizes that are
     powers of two).
 
     Args:
         dim: number of channels.
+        norm: filter a normalised copy, which is scaled and added; without it, the features themselves are filtered.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, norm: bool = True) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.scale = nn.Parameter(torch.ones(dim))
+        self.norm = nn.LayerNorm(dim, eps=1e-6) if norm else None
+        self.scale = nn.Parameter(torch.ones(dim)) if norm else None
 
     @abstractmethod
     def gains(self, height: int, width: int) -> Tensor:
@@ -38,6 +40,8 @@ class SpectralMask(nn.Module, ABC):
         """Enhance channels-last frames (N, H, W, dim): same shape and type."""
         with torch.autocast(x.device.type, enabled=False):
             precise = _precise(x)
+            if self.norm is None or self.scale is None:
+                return self.filter(precise.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).to(x.dtype)
             weight, bias = self.norm.weight.to(precise), self.norm.bias.to(precise)
             normed = F.layer_norm(precise, self.norm.normalized_shape, weight, bias, self.norm.eps)
             filtered = self.filter(normed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -66,10 +70,18 @@ class ZeroPhaseMask(SpectralMask):
         grid: number of support points (Rh, Rw) over |fy| and |fx| in [0, 1/2].
         dc_fixed: keep the mean level of each channel (gain 1 at frequency 0).
         padding: width in pixels of a reflected border, which reduces artefacts of the periodic transform.
+        norm: filter a normalised copy, which is scaled and added, and not the features themselves.
     """
 
-    def __init__(self, dim: int, grid: tuple[int, int] = (17, 9), dc_fixed: bool = True, padding: int = 0) -> None:
-        super().__init__(dim)
+    def __init__(
+        self,
+        dim: int,
+        grid: tuple[int, int] = (17, 9),
+        dc_fixed: bool = True,
+        padding: int = 0,
+        norm: bool = True,
+    ) -> None:
+        super().__init__(dim, norm)
         self.theta = nn.Parameter(torch.zeros(dim, *grid))
         self.dc_fixed = dc_fixed
         self.padding = padding
@@ -115,10 +127,11 @@ class RadialMask(SpectralMask):
         dim: number of channels.
         knots: number of support points over the radius in [0, sqrt(1/2)].
         dc_fixed: keep the mean level of each channel (gain 1 at frequency 0).
+        norm: filter a normalised copy, which is scaled and added, and not the features themselves.
     """
 
-    def __init__(self, dim: int, knots: int = 16, dc_fixed: bool = True) -> None:
-        super().__init__(dim)
+    def __init__(self, dim: int, knots: int = 16, dc_fixed: bool = True, norm: bool = True) -> None:
+        super().__init__(dim, norm)
         self.theta = nn.Parameter(torch.zeros(dim, knots))
         self.dc_fixed = dc_fixed
 
@@ -140,10 +153,11 @@ class ComplexMask(SpectralMask):
     Args:
         dim: number of channels.
         size: size (H, W) of the features in training, at the resolution of the thermal input.
+        norm: filter a normalised copy, which is scaled and added, and not the features themselves.
     """
 
-    def __init__(self, dim: int, size: tuple[int, int] = (32, 32)) -> None:
-        super().__init__(dim)
+    def __init__(self, dim: int, size: tuple[int, int] = (32, 32), norm: bool = True) -> None:
+        super().__init__(dim, norm)
         self.theta = nn.Parameter(torch.zeros(dim, 2, size[0], size[1] // 2 + 1))
 
     def gains(self, height: int, width: int) -> Tensor:
@@ -159,11 +173,19 @@ class IdentityMask(SpectralMask):
     """The spectral branch without its mask: gains of 1 ("w/o Spectral Mask" of THERIS' ablation).
 
     Norm and scale of the branch stay, so that the row of the ablation differs from the whole method in the mask alone.
+
+    Args:
+        dim: number of channels.
+        norm: filter a normalised copy, which is scaled and added, and not the features themselves.
     """
+
+    def __init__(self, dim: int, norm: bool = True) -> None:
+        super().__init__(dim, norm)
+        self.register_buffer("ones", torch.ones(1), persistent=False)
 
     def gains(self, height: int, width: int) -> Tensor:
         """Return gains of 1 everywhere."""
-        return torch.ones(1, height, width // 2 + 1, device=self.scale.device)
+        return self.get_buffer("ones").expand(1, height, width // 2 + 1)
 
     def filter(self, frames: Tensor) -> Tensor:
         """Return the frames in float32 at least."""

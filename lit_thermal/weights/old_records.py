@@ -32,6 +32,7 @@ def translated(config: dict[str, Any], weights: Mapping[str, Any] | None = None)
     """Return class path and arguments of a recorded model with the arguments of earlier versions translated.
 
     - THERIS used to have the sizes of its network, or a `preset`, among its arguments; now its `network` has them.
+    - A motion-aligned interpolation used to fuse with a kernel of three pixels; its weights say the size.
     - A thermal diffusion interpolation had 16 knots by default; a record without a number has as many as its weights.
     - RealIISR used to train its tokenizer; the callback `TokenizerFirst` does so now, so these arguments are dropped.
 
@@ -41,7 +42,8 @@ def translated(config: dict[str, Any], weights: Mapping[str, Any] | None = None)
     """
     name = config["class_path"].rsplit(".", 1)[-1]
     if name == "THERIS" and "init_args" in config:
-        return config | {"init_args": _with_knots(_theris(config["init_args"]), weights or {})}
+        arguments = _with_fuse_kernel(_with_knots(_theris(config["init_args"]), weights or {}), weights or {})
+        return config | {"init_args": arguments}
     if name == "RealIISR" and TOKENIZER_PHASE & config.get("init_args", {}).keys():
         _log_dropped(", ".join(sorted(TOKENIZER_PHASE)))
         kept = {key: value for key, value in config["init_args"].items() if key not in TOKENIZER_PHASE}
@@ -69,15 +71,32 @@ def _theris(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in moved} | {"network": network}
 
 
-def _with_knots(arguments: dict[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+def _interpolation(arguments: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Return the arguments of the interpolation, or None if it is not of the class `name`."""
     given = arguments.get("interpolation", "ThermalDiffusionInterpolation")
     block = {"class_path": given} if isinstance(given, str) else given
-    if (
-        not isinstance(block, dict)
-        or str(block.get("class_path")).rsplit(".", 1)[-1] != "ThermalDiffusionInterpolation"
-    ):
+    if not isinstance(block, dict) or str(block.get("class_path")).rsplit(".", 1)[-1] != name:
+        return None
+    return block.get("init_args") or {}
+
+
+def _with_fuse_kernel(arguments: dict[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+    own = _interpolation(arguments, "MotionAlignedInterpolation")
+    kernel = weights.get("network.interpolation.fuse.0.weight")
+    if own is None or kernel is None or "fuse_kernel" in own:
         return arguments
-    own = block.get("init_args") or {}
+    return arguments | {
+        "interpolation": {
+            "class_path": "lit_thermal.blocks.motion_interpolation.MotionAlignedInterpolation",
+            "init_args": own | {"fuse_kernel": kernel.shape[-1]},
+        }
+    }
+
+
+def _with_knots(arguments: dict[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+    own = _interpolation(arguments, "ThermalDiffusionInterpolation")
+    if own is None:
+        return arguments
     outputs, first = (weights.get(f"network.{name}") for name in ("interpolation.mlp.2.bias", "encoder.0.bias"))
     if "knots" in own or own.get("kappa") == "shared" or outputs is None or first is None or len(outputs) % len(first):
         return arguments

@@ -130,3 +130,11 @@ def test_without_the_mask_the_rest_of_the_branch_stays():
     without.load_state_dict({k: v for k, v in whole.state_dict().items() if k != "theta"}, strict=True)
     x = torch.randn(2, 6, 7, 3)
     assert torch.allclose(without(x), whole(x), atol=1e-5) and not torch.allclose(without(x), x, atol=0.1)
+
+
+@pytest.mark.parametrize("member", [ZeroPhaseMask, LogGainMask, RadialMask, ComplexMask, IdentityMask])
+def test_without_a_norm_the_block_is_the_filter(member):
+    mask, x = randomised(member(3, norm=False)), torch.randn(2, 6, 7, 3)
+    assert not {"norm.weight", "norm.bias", "scale"} & mask.state_dict().keys()
+    assert torch.allclose(mask(x), mask.filter(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1), atol=1e-6)
+    assert torch.allclose(member(3, norm=False)(x), x, atol=1e-5), "an untrained filter changes nothing"

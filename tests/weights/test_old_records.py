@@ -97,3 +97,13 @@ def test_a_theris_that_does_not_state_its_knots_has_as_many_as_its_weights(tmp_p
     torch.save({"state_dict": model.state_dict(), "lit_thermal": {"model": record}}, tmp_path / "old.ckpt")
     loaded = load_model(tmp_path / "old.ckpt")
     assert loaded.network.interpolation.knots == 16
+
+
+def test_a_motion_aligned_interpolation_keeps_the_kernel_of_its_weights():
+    path = "lit_thermal.blocks.motion_interpolation.MotionAlignedInterpolation"
+    record = {"class_path": "THERIS", "init_args": {"interpolation": {"class_path": path}}}
+    for kernel in (1, 3):
+        weights = {"network.interpolation.fuse.0.weight": torch.zeros(8, 20, kernel, kernel)}
+        found = translated(record, weights)["init_args"]["interpolation"]
+        assert found == {"class_path": path, "init_args": {"fuse_kernel": kernel}}
+    assert translated(record, {}) == record
