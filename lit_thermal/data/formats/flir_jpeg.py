@@ -1,12 +1,14 @@
 """Radiometric JPEGs of FLIR cameras: raw counts, constants of the camera and the visible photo beside the picture.
 
-The package flyr finds the records in the file and reads the camera's settings. The raw counts are decoded here, because
-flyr decodes pixel by pixel and refuses files whose numbers have the other byte order.
+The package flyr joins the parts of the records and reads the camera's settings. The raw counts are decoded here, since
+flyr decodes pixel by pixel and refuses files whose numbers have the other byte order. ExifTool's documentation of the
+FLIR tags describes the format.
 """
 
 import io
 import logging
 import math
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +28,10 @@ from lit_thermal.plain_files import read_bytes
 WHAT = "FLIR radiometric data"
 _RAW, _PHOTO, _CAMERA, _PLACE = 1, 14, 32, 42
 """Numbers of the kinds of records."""
+_MOST = 1024
+"""Largest number of records in a file."""
+_VERSION = 20
+"""Place of the format's version, a small number, before those of the place and length of the list of records."""
 _HEADER = 32
 """Length in bytes of the header of a record with an image."""
 _STARTS = (b"FFF\0", b"AFF\0")
@@ -73,9 +79,14 @@ def _records(path: Path) -> Records:
     data = stream.getvalue()
     if not data.startswith(_STARTS):
         raise ValueError("its records have no beginning")
+    # read here, because flyr counts the entries from the file's beginning and so misses the last two
+    order = ">" if data[_VERSION : _VERSION + 2] == b"\0\0" else "<"
+    first, count = struct.unpack_from(order + "II", data, _VERSION + 4)
     found = {}
-    for _, kind, start, length in flyr.parse_flir_records(stream).values():
-        found[kind] = data[start : start + length]
+    for entry in range(min(count, _MOST)):
+        kind, _, _, _, start, length = struct.unpack_from(order + "HHIIII", data, first + 32 * entry)
+        if kind:
+            found.setdefault(kind, data[start : start + length])
     return found
 
 
