@@ -1,6 +1,8 @@
 """CPTV files, thermal videos of the Cacophony Project, read by the package cptv: 16-bit counts and frame times."""
 
+import logging
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -19,6 +21,8 @@ from lit_thermal.errors import InputError, reading
 SUFFIX = ".cptv"
 WHAT = "a CPTV video"
 _MILLI = Fraction(1, 1000)
+# A damaged file gives one error of ours; the package would log each part that it does not know.
+logging.getLogger("cptv").setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -103,9 +107,27 @@ def _frames(path: Path) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _reader(path: Path, file: Any) -> Any:
-    reader = needed_for(path, WHAT, "cptv", "cptv").CPTVReader(file)
+    module = needed_for(path, WHAT, "cptv", "cptv")
+    with redirect_stdout(None):  # the package prints about wrong dates
+        reader = module.CPTVReader(file)
     check_size(path, reader.y_resolution, reader.x_resolution)
+    reader.s = _Limited(reader.s, 4 * (reader.y_resolution * reader.x_resolution + 2))
     return reader
+
+
+class _Limited:
+    """An unpacked file that gives at most the bytes of one frame at once: a small file may unpack to many gigabytes."""
+
+    def __init__(self, file: Any, most: int) -> None:
+        self._file, self._most = file, most
+
+    def read(self, count: int) -> bytes:
+        if count > self._most:
+            raise ValueError(f"it declares a frame of {count} bytes")
+        return self._file.read(count)
+
+    def seek(self, place: int) -> None:
+        self._file.seek(place)
 
 
 def _plain(value: Any) -> Any:
