@@ -22,7 +22,7 @@ class Radiometry(NamedTuple):
     - ``"counts"``: unknown; ``constants`` is empty.
     - ``"linear"``: ``kelvin = constants[0] + constants[1] * counts``.
     - ``"planck"``: ``constants = (R1, R2, B, F, O)`` and
-      ``kelvin = B / log(R1 / (R2 * (counts + O)) + F)`` (FLIR's camera model, emissivity 1).
+      ``kelvin = B / log(R1 / (R2 * (counts + O)) + F)`` (FLIR's camera model).
 
     ``bits`` is the bit depth of the source file (8 or 16), which a writer keeps.
 

@@ -82,7 +82,7 @@ def _records(path: Path) -> Records:
     # read here, because flyr counts the entries from the file's beginning and so misses the last two
     order = ">" if data[_VERSION : _VERSION + 2] == b"\0\0" else "<"
     first, count = struct.unpack_from(order + "II", data, _VERSION + 4)
-    found = {}
+    found: dict[int, bytes] = {}
     for entry in range(min(count, _MOST)):
         kind, _, _, _, start, length = struct.unpack_from(order + "HHIIII", data, first + 32 * entry)
         if kind:

@@ -18,6 +18,7 @@ from lit_thermal.data.formats.clips import find_clips, open_clip
 from lit_thermal.data.formats.frames import read_frame, read_header, read_measured
 from lit_thermal.data.formats.object_settings import ObjectSettings, counts_of
 from lit_thermal.data.formats.thermogram import CENTIKELVIN, KELVIN, Thermogram
+from lit_thermal.data.readers.image_folder import ImageFolder
 from lit_thermal.errors import InputError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -377,3 +378,18 @@ def test_the_table_of_formats_names_every_adapter() -> None:
     text = camera_files.__doc__ or ""
     for name in ("flir_jpeg", "irg_file", "cptv_file", "thermal_tiff", "sidecar", "gray_image"):
         assert f"`{name}`" in text
+
+
+def test_a_camera_file_is_training_data(tmp_path: Path) -> None:
+    pytest.importorskip("flyr")
+    (tmp_path / "val" / "hr").mkdir(parents=True)
+    counts = scene(32, 40)
+    flir_jpeg(tmp_path / "val" / "hr" / "a.jpg", counts)
+    data = ImageFolder(str(tmp_path), scale=4, num_workers=0)
+    data.setup("validate")
+    (batch,) = list(data.val_dataloader())
+    (radiometry,) = batch["radiometry"]
+    assert np.array_equal(radiometry.to_counts(batch["hr"].double()).round().numpy()[0, 0], counts)
+    assert radiometry.unit == "planck" and radiometry.reading == "apparent"
+    assert np.abs(radiometry.to_kelvin(batch["hr"].double()).numpy()[0, 0] - kelvin_of(counts)).max() < 1e-2
+    assert list(data.target_sizes("val").values()) == [(32, 40)]
