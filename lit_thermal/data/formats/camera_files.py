@@ -38,12 +38,13 @@ _BY_SUFFIX: dict[str, Callable[[Path], Thermogram]] = {
 """Readers of formats that are recognised by their suffix; all others are recognised by their first bytes."""
 
 
-def read(path: str | Path, tolerance: int = 0) -> Thermogram:
+def read(path: str | Path, tolerance: int = 0, *, several: bool = True) -> Thermogram:
     """Read a file of a thermal camera.
 
     Args:
         path: path of the file.
         tolerance: largest allowed difference between the channels of a gray image, in 8-bit levels.
+        several: whether a TIFF may have several pages; otherwise it is refused before they are decoded.
 
     Raises:
         InputError: the file is missing, damaged, in colour, too large (`LIT_THERMAL_MAX_PIXELS`), of an unknown format,
@@ -54,7 +55,7 @@ def read(path: str | Path, tolerance: int = 0) -> Thermogram:
         return adapter(path)
     kind = image_kind(path)
     if kind == "tiff":
-        return read_tiff_file(path, tolerance)
+        return read_tiff_file(path, tolerance, several=several)
     if kind == "jpeg" and radiometric_maker(path) == "FLIR" and (found := read_flir(path)) is not None:
         return found
     pixels = read_gray(path, tolerance)[None]

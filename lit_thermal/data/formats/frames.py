@@ -175,7 +175,7 @@ def read_measured(path: Path, tolerance: int = 0) -> Measured:
     Raises:
         InputError: same as in `lit_thermal.data.formats.camera_files.read`.
     """
-    return camera_files.read(path, tolerance).measured()
+    return camera_files.read(path, tolerance, several=False).measured()
 
 
 def read_pixels(path: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 """TIFF files of thermal cameras: counts, hundredths of a Kelvin, or float Kelvin or degrees Celsius, on any pages."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -14,22 +15,22 @@ from lit_thermal.errors import InputError, reading
 
 ZERO = 273.15
 COLDEST = 150.0
-"""Temperature in Kelvin, and in degrees Celsius below 0, that separates the two units: no scene is colder, and a scene
-in degrees Celsius has a pixel below 150 degrees."""
+"""Number that separates the two units: no scene is colder than 150 K or than -150 degrees Celsius, and most pixels of a
+scene in degrees Celsius are below 150."""
 HOTTEST = 10_000.0
 
 
-def read_tiff_file(path: Path, tolerance: int = 0, *, pages: bool = True) -> Thermogram:
+def read_tiff_file(path: Path, tolerance: int = 0, *, several: bool = True) -> Thermogram:
     """Read a TIFF.
 
     The unit of float pixels is the one that the file beside it gives (`lit_thermal.data.formats.sidecar`). Without such
-    a file, pixels of at least 150 are Kelvin, and others are degrees Celsius. Integers are counts of unknown
-    temperature, unless the file beside gives their scale.
+    a file, pixels of at least 150 are Kelvin, and pixels with a median below 150 are degrees Celsius; the first page
+    decides for all. Integers are counts of unknown temperature, unless the file beside gives their scale.
 
     Args:
         path: path of the file.
         tolerance: largest allowed difference between the channels of integers, in 8-bit levels.
-        pages: whether to read all pages; otherwise the file must have one.
+        several: whether to read all pages; otherwise the file must have one.
 
     Raises:
         InputError: the file is damaged, pages differ in size, or float pixels are no temperatures.
@@ -37,19 +38,18 @@ def read_tiff_file(path: Path, tolerance: int = 0, *, pages: bool = True) -> The
     with reading(path, "an image", ADVICE):
         beside = read_sidecar(path)
         count, floats = tiff_layout(path)
-        numbers: list[int | None] = list(range(count)) if pages and count > 1 else [None]
-        read = _read_kelvin if floats else _read_counts
-        frames: list[np.ndarray] = []
+        numbers: list[int | None] = list(range(count)) if several and count > 1 else [None]
+        unit, frames = beside.unit, []
         for number in numbers:
-            frames.append(read(path, tolerance, number, beside))
-            check_size(path, len(numbers) * frames[0].shape[0], frames[0].shape[1])
-            if frames[-1].shape != frames[0].shape or frames[-1].dtype != frames[0].dtype:
+            if floats:
+                pixels, unit = _read_kelvin(path, number, unit)
+            else:
+                pixels = read_gray(path, tolerance, number)
+            frames.append(pixels)
+            check_size(path, len(numbers) * pixels.shape[0], pixels.shape[1])
+            if pixels.shape != frames[0].shape or pixels.dtype != frames[0].dtype:
                 raise InputError(f"{path} has pages of different size or depth: write one frame per file")
-        scale = KELVIN._replace(reading=beside.radiometry.reading) if floats else beside.radiometry
-        pixels = np.stack(frames)
-        if pixels.dtype == np.uint8:
-            scale = scale._replace(bits=8)
-        return Thermogram(pixels, scale, beside.settings, times=beside.times, path=path, facts=beside.facts)
+        return _thermogram(path, np.stack(frames), beside)
 
 
 def tiff_size(path: Path) -> tuple[int, int, int]:
@@ -60,7 +60,7 @@ def tiff_size(path: Path) -> tuple[int, int, int]:
     """
     with reading(path, "an image", ADVICE):
         if tiff_layout(path)[1]:
-            return *_read_kelvin(path, 0, None, read_sidecar(path)).shape, 16
+            return *_read_kelvin(path, None, read_sidecar(path).unit)[0].shape, 16
     header = raster_header(path)
     return header.height, header.width, header.bits
 
@@ -75,42 +75,74 @@ def tiff_pages(path: Path) -> int:
         return tiff_layout(path)[0]
 
 
-def read_page(path: Path, number: int) -> Thermogram:
-    """Read one page of a TIFF, as `read_tiff_file` reads all.
-
-    Args:
-        path: path of the file.
-        number: number of the page from 0.
+def first_page(path: Path) -> tuple[Thermogram, str]:
+    """Read the first page of a TIFF, and return the unit of its float pixels for `read_page`.
 
     Raises:
         InputError: same as in `read_tiff_file`.
     """
     with reading(path, "an image", ADVICE):
         beside = read_sidecar(path)
-        floats = tiff_layout(path)[1]
-        pixels = (_read_kelvin if floats else _read_counts)(path, 0, number, beside)
-        scale = KELVIN._replace(reading=beside.radiometry.reading) if floats else beside.radiometry
-        return Thermogram(pixels[None], scale, beside.settings, path=path)
+        if not tiff_layout(path)[1]:
+            return _thermogram(path, read_gray(path, page=0)[None], beside), ""
+        pixels, unit = _read_kelvin(path, 0, beside.unit)
+        return _thermogram(path, pixels[None], beside), unit
 
 
-def _read_counts(path: Path, tolerance: int, number: int | None, beside: Sidecar) -> np.ndarray:
-    return read_gray(path, tolerance, number)
+def read_page(path: Path, number: int, unit: str) -> Thermogram:
+    """Read one page of a TIFF.
+
+    Args:
+        path: path of the file.
+        number: number of the page from 0.
+        unit: unit of float pixels from `first_page`.
+
+    Raises:
+        InputError: same as in `read_tiff_file`.
+    """
+    with reading(path, "an image", ADVICE):
+        pixels = _read_kelvin(path, number, unit)[0] if unit else read_gray(path, page=number)
+        return _thermogram(path, pixels[None], read_sidecar(path))
 
 
-def _read_kelvin(path: Path, tolerance: int, number: int | None, beside: Sidecar) -> np.ndarray:
-    """Return a page of float temperatures, (H, W) float32 Kelvin."""
+def _thermogram(path: Path, pixels: np.ndarray, beside: Sidecar) -> Thermogram:
+    scale = beside.radiometry
+    if pixels.dtype == np.float32:
+        scale = KELVIN._replace(reading=scale.reading)
+    elif pixels.dtype == np.uint8:
+        scale = scale._replace(bits=8)
+    return Thermogram(pixels, scale, beside.settings, times=beside.times, path=path, facts=beside.facts)
+
+
+def _read_kelvin(path: Path, number: int | None, unit: str) -> tuple[np.ndarray, str]:
+    """Return a page of float temperatures, (H, W) float32 Kelvin, and the unit that the file has.
+
+    Args:
+        path: path of the file.
+        number: number of the page; None means the only page.
+        unit: known unit; empty to determine it from the page.
+    """
     pixels = read_float_page(path, number)
-    unit = beside.unit or _unit(pixels)
-    if not unit or not np.isfinite(pixels).all():
-        read_gray(path, tolerance, number)  # raises an error that describes the numbers
-        raise InputError(f"{path} holds numbers that are not temperatures: convert it to uint16 counts")
-    if unit == "celsius":
-        if not beside.unit:
+    found = unit or _unit(pixels)
+    if not found or not np.isfinite(pixels).all():
+        _refuse(path, number)
+    if found == "celsius":
+        if not unit:
             warn_once(path, "celsius", "holds numbers below 150, which are taken as degrees Celsius")
         pixels = pixels.astype(np.float64) + ZERO
     if pixels.min() < 0:
-        raise InputError(f"{path} holds {unit} below absolute zero: correct the unit in {path.stem}.json")
-    return np.ascontiguousarray(pixels, np.float32)
+        raise InputError(f"{path} holds temperatures below absolute zero: correct the unit in {path.stem}.json")
+    return np.ascontiguousarray(pixels, np.float32), found
+
+
+def _refuse(path: Path, number: int | None) -> NoReturn:
+    """Raise an error that describes numbers which are no temperatures or have no clear unit."""
+    unit = f'name their unit in {path.stem}.json as in {{"unit": "kelvin"}} if they are temperatures'
+    try:
+        read_gray(path, page=number)
+    except InputError as error:
+        raise InputError(f"{error}, or {unit}") from error
+    raise InputError(f"{path} holds numbers that are not clearly temperatures: {unit}")
 
 
 def _unit(pixels: np.ndarray) -> str:
@@ -118,4 +150,7 @@ def _unit(pixels: np.ndarray) -> str:
     low, high = float(pixels.min()), float(pixels.max())
     if not (-COLDEST < low <= high < HOTTEST) or (low >= 0 and high <= 1):
         return ""
-    return "kelvin" if low >= COLDEST else "celsius"
+    if low >= COLDEST:
+        return "kelvin"
+    # a few cold pixels in an image of 300 may be dead ones in Kelvin: a guess could be wrong by 273 K
+    return "celsius" if float(np.median(pixels)) < COLDEST else ""

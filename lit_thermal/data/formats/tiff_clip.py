@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.formats.thermal_tiff import read_page, tiff_pages
+from lit_thermal.data.formats.thermal_tiff import first_page, read_page, tiff_pages
 from lit_thermal.errors import InputError
 
 SUFFIXES = (".tif", ".tiff")
@@ -23,6 +23,8 @@ class PagesClip:
     bits: int
     scale: Radiometry
     """Mapping from the counts to Kelvin."""
+    unit: str = ""
+    """Unit of float pixels."""
     fps: None = None
 
     @property
@@ -37,9 +39,10 @@ class PagesClip:
         Raises:
             InputError: the file is damaged.
         """
-        counts, scale = read_page(path, 0).measured()
+        first, unit = first_page(path)
+        counts, scale = first.measured()
         height, width = counts.shape
-        return cls(path, tiff_pages(path), (height, width), 8 * counts.itemsize, scale)
+        return cls(path, tiff_pages(path), (height, width), 8 * counts.itemsize, scale, unit)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return frames `start` to `stop - 1` as (T, H, W) uint8 or uint16 counts."""
@@ -50,7 +53,7 @@ class PagesClip:
         return (self._page(number) for number in range(self.length))
 
     def _page(self, number: int) -> np.ndarray:
-        counts, scale = read_page(self.path, number).measured()
+        counts, scale = read_page(self.path, number, self.unit).measured()
         if counts.shape != self.size or 8 * counts.itemsize != self.bits:
             raise InputError(f"{self.path} has pages of different size or depth: write one frame per file")
         if scale.constants != self.scale.constants:

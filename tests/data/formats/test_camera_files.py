@@ -337,7 +337,12 @@ def test_what_is_no_image_of_a_camera_is_refused_in_one_sentence(
     tifffile.imwrite(tmp_path / "nan.tif", np.array([[290, np.nan], [295, 300]], np.float32))
     refused(tmp_path / "nan.tif", "1 pixels that are NaN or infinite")
     tifffile.imwrite(tmp_path / "unit.tif", np.random.default_rng(0).random((4, 4), np.float32))
-    refused(tmp_path / "unit.tif", "float32, not 8-bit or 16-bit counts")
+    refused(tmp_path / "unit.tif", r"float32, not 8-bit or 16-bit counts.*name their unit in unit\.json")
+    # one dead pixel in Kelvin, or a furnace in degrees Celsius
+    tifffile.imwrite(tmp_path / "dead.tif", np.array([[0, 300], [301, 302]], np.float32))
+    refused(tmp_path / "dead.tif", r"name their unit in dead\.json")
+    (tmp_path / "dead.json").write_text('{"unit": "kelvin"}')
+    assert read(tmp_path / "dead.tif").kelvin().min() == 0
     tifffile.imwrite(tmp_path / "cold.tif", np.full((4, 4), -300, np.float32))
     (tmp_path / "cold.json").write_text('{"unit": "celsius"}')
     refused(tmp_path / "cold.tif", "below absolute zero")
@@ -393,3 +398,13 @@ def test_a_camera_file_is_training_data(tmp_path: Path) -> None:
     assert radiometry.unit == "planck" and radiometry.reading == "apparent"
     assert np.abs(radiometry.to_kelvin(batch["hr"].double()).numpy()[0, 0] - kelvin_of(counts)).max() < 1e-2
     assert list(data.target_sizes("val").values()) == [(32, 40)]
+
+
+def test_the_first_page_decides_the_unit_of_all(tmp_path: Path) -> None:
+    celsius = np.stack([np.full((4, 5), value, np.float32) for value in (20.0, 400.0)])
+    tifffile.imwrite(tmp_path / "a.tif", celsius, photometric="minisblack")
+    assert np.allclose(read(tmp_path / "a.tif").pixels, celsius + 273.15)
+    clip = open_clip(tmp_path / "a.tif")
+    assert clip.read(0, 1)[0, 0, 0] == 29315
+    with pytest.raises(InputError, match=r"page 1 of .*a\.tif is hotter than 655\.35 K"):
+        clip.read(0, 2)
