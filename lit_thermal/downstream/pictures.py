@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
+from lit_thermal.data.formats.fixed_range import read_counts
 from lit_thermal.data.formats.frames import FRAME_SUFFIXES, RESTORED_TOLERANCE, list_frames, read_header
 from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
-from lit_thermal.data.formats.radiometry import image_radiometry, read_counts, to_values
+from lit_thermal.data.formats.radiometry import image_radiometry, to_values
 from lit_thermal.errors import InputError
 from lit_thermal.files import by_stem, check_partners
 from lit_thermal.ops.resize import resize

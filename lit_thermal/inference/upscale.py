@@ -12,17 +12,10 @@ from torch import Tensor
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.formats.clips import open_clip
 from lit_thermal.data.formats.file_checks import check_files, check_gray
+from lit_thermal.data.formats.fixed_range import clip_in_common_counts, scale_of
 from lit_thermal.data.formats.frames import Clip, FolderClip
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
-from lit_thermal.data.formats.radiometry import (
-    beyond,
-    clip_in_common_counts,
-    display_range,
-    histogram,
-    radiometry_of,
-    scale_of,
-    to_values,
-)
+from lit_thermal.data.formats.radiometry import beyond, display_range, histogram, radiometry_of, to_values
 from lit_thermal.data.formats.video_file import VideoClip
 from lit_thermal.errors import InputError
 from lit_thermal.inference.output import claimed, open_output

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
+from lit_thermal.data.formats.fixed_range import clip_in_common_counts, read_counts
 from lit_thermal.data.formats.frames import RESTORED_TOLERANCE, Clip, read_header
 from lit_thermal.data.formats.normalize import Normalize
-from lit_thermal.data.formats.radiometry import clip_in_common_counts, clip_radiometry, read_counts, to_values
+from lit_thermal.data.formats.radiometry import clip_radiometry, to_values
 from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet
 from lit_thermal.errors import InputError
 

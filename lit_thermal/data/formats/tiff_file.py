@@ -243,7 +243,7 @@ def _by_pillow(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> 
         if (bits > 8) != image.mode.startswith("I;16"):
             raise InputError(
                 f"{path} holds {bits}-bit pixels in an unsupported form: write it without compression, for example by "
-                f"'tiffcp -c none {shlex.quote(path.name)} OUT.tif'"
+                f"'tiffcp -c none {shlex.quote(path.name)} OUT.tif', or pip install 'lit_thermal[radiometric]'"
             )
         if image.mode in ("L", "1", "LA", "P", "RGB", "RGBA") or image.mode.startswith("I;16"):
             pixels = np.array(image)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.datamodules.sample import Sample
+from lit_thermal.data.formats.fixed_range import read_counts
 from lit_thermal.data.formats.frames import list_frames, read_header
 from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.image_decoding import raster_header
 from lit_thermal.data.formats.normalize import Normalize
-from lit_thermal.data.formats.radiometry import image_radiometry, read_counts
+from lit_thermal.data.formats.radiometry import image_radiometry
 from lit_thermal.data.formats.thermogram import COUNTS, Measured
 from lit_thermal.data.readers.splits import found_instead
 from lit_thermal.errors import InputError

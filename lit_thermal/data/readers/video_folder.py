@@ -14,9 +14,10 @@ from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.formats.clips import open_clip
 from lit_thermal.data.formats.file_checks import check_files, check_gray
+from lit_thermal.data.formats.fixed_range import clip_in_common_counts
 from lit_thermal.data.formats.frames import FolderClip
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize, check_normalize
-from lit_thermal.data.formats.radiometry import clip_in_common_counts, clip_radiometry
+from lit_thermal.data.formats.radiometry import clip_radiometry
 from lit_thermal.data.readers.splits import expected_clips, find_inputs, find_splits
 from lit_thermal.errors import InputError
 

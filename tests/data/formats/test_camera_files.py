@@ -172,7 +172,7 @@ def test_a_missing_package_is_named(tmp_path: Path, missing: str, monkeypatch: p
 @pytest.mark.parametrize("kind", ["uint16", "kelvin", "celsius"])
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
 def test_tiffs_of_temperatures(tmp_path: Path, kind: str, compression: str | None) -> None:
-    if compression == "lzw":
+    if compression is not None:
         pytest.importorskip("imagecodecs")
     kelvin = kelvin_of(scene()).astype(np.float32)
     stored = {"uint16": scene(), "kelvin": kelvin, "celsius": (kelvin - 273.15).astype(np.float32)}[kind]

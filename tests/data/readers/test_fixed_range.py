@@ -9,14 +9,9 @@ import torch
 from PIL import Image
 
 from lit_thermal.data.formats.clips import open_clip
+from lit_thermal.data.formats.fixed_range import clip_in_common_counts, read_counts
 from lit_thermal.data.formats.normalize import check_normalize, kelvin_range
-from lit_thermal.data.formats.radiometry import (
-    clip_in_common_counts,
-    clip_radiometry,
-    image_radiometry,
-    read_counts,
-    to_values,
-)
+from lit_thermal.data.formats.radiometry import clip_radiometry, image_radiometry, to_values
 from lit_thermal.data.formats.sidecar import write_sidecar
 from lit_thermal.data.formats.thermogram import CENTIKELVIN, Thermogram
 from lit_thermal.data.readers.image_folder import ImageFolder
