@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lit_thermal.batch import Batch, Radiometry, need
 from lit_thermal.data.formats.frames import LOSSY, write_frame
+from lit_thermal.data.formats.sidecar import write_scale
 from lit_thermal.data.formats.tags import read_tags, restored_name
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_name
@@ -24,7 +25,8 @@ class PredictionWriter(BasePredictionWriter):
     """Writes each restored image or frame under the name of its input, with values mapped back to the source's counts.
 
     Images go to `predictions/<name>` in the run's folder, with the tags of their input. TIFF, PNG and BMP keep their
-    format; other formats, such as JPEG, become PNG, which is lossless. Video frames go to
+    format; other formats, such as JPEG, become PNG, which is lossless. If the temperatures of 16-bit images are known,
+    a JSON file of the same name says how counts become Kelvin (`lit_thermal.data.formats.sidecar`). Video frames go to
     `predictions/<clip>/<frame>.png`, or .tif if the input frames are TIFF, numbered in target frames from 0. A frame
     that several windows restore is written once, from the first window that gives it a number other than -1.
 
@@ -99,6 +101,8 @@ class PredictionWriter(BasePredictionWriter):
         self._written.add(file)
         tags = None if source is None else read_tags(source, (values.shape[-2], values.shape[-1]))
         write_frame(folder / file, values, radiometry, tags)
+        if source is not None and radiometry.unit != "counts" and radiometry.bits == 16:
+            write_scale(folder / file, radiometry)
 
 
 def check_names(names: Sequence[str], folder: Path) -> None:

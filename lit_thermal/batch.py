@@ -22,9 +22,13 @@ class Radiometry(NamedTuple):
     - ``"counts"``: unknown; ``constants`` is empty.
     - ``"linear"``: ``kelvin = constants[0] + constants[1] * counts``.
     - ``"planck"``: ``constants = (R1, R2, B, F, O)`` and
-      ``kelvin = B / log(R1 / (R2 * (counts + O)) + F)`` (FLIR's camera model, emissivity 1).
+      ``kelvin = B / log(R1 / (R2 * (counts + O)) + F)`` (FLIR's camera model).
 
     ``bits`` is the bit depth of the source file (8 or 16), which a writer keeps.
+
+    ``reading`` names the temperature: ``"apparent"`` is that of a black body of the same radiance (emissivity 1, no
+    atmosphere), ``"object"`` is corrected for emissivity, reflection and air by the camera's settings, and an empty
+    text means that the file does not say.
     """
 
     offset: float = 0.0
@@ -32,6 +36,7 @@ class Radiometry(NamedTuple):
     bits: int = 8
     unit: str = "counts"
     constants: tuple[float, ...] = ()
+    reading: str = ""
 
     def to_counts(self, value: Tensor) -> Tensor:
         """Map values in [0, 1] of any shape to the file's counts."""

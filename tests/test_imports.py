@@ -78,6 +78,10 @@ HEAVY = {"diffusers", "transformers", "peft", "wandb", "timm", "mamba_ssm", "pyi
     "pyarrow",
     "scipy",
     "pycocotools",
+    "flyr",
+    "cptv",
+    "infiray_irg",
+    "imagecodecs",
 }
 LIGHT = [
     "__main__.py",

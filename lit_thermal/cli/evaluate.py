@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from lit_thermal.cli import evaluate_task
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.named_paths import name_of, named_paths
 from lit_thermal.cli.parser import Parser
-from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.normalize import HELP, NORMALIZE, check_normalize
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_folder
 
@@ -28,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
     predictions = named_paths(arguments.pred)
     given = named_paths([*arguments.comparator, *arguments.two_stage])
     _check(arguments, predictions, given)
+    check_normalize(arguments.normalize, "--normalize")
     from lit_thermal.evaluation.evaluator import Evaluator
     from lit_thermal.evaluation.protocols import protocols_by_name
     from lit_thermal.measuring.folders import Folders, match
@@ -170,9 +171,10 @@ def _parser(metrics: str = "", protocols: str = "") -> Parser:
     )
     parser.add_argument(
         "--normalize",
-        choices=get_args(Normalize),
         default=NORMALIZE,
-        help="mapping of 16-bit counts to [0, 1] (default: robust, the range without isolated dead and hot pixels)",
+        metavar="MAPPING",
+        help=f"mapping of 16-bit counts to [0, 1]: {HELP} (default: robust, the range without isolated dead and hot "
+        "pixels)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     return parser

@@ -8,6 +8,7 @@ from lit_thermal.cli import evaluate_scenes
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.evaluate_task_options import task_parser
 from lit_thermal.cli.named_paths import name_of, named_paths
+from lit_thermal.data.formats.normalize import check_normalize
 from lit_thermal.errors import InputError
 from lit_thermal.files import check_folder
 
@@ -38,6 +39,7 @@ def main(task: str, argv: Sequence[str]) -> int:
     restored = named_paths(arguments.pred)
     out = Path(arguments.out)
     check_folder(out, "--out")
+    check_normalize(arguments.normalize, "--normalize")
     if arguments.pictures < 0:
         raise InputError(f"--pictures {arguments.pictures} must be 0 or more")
     if arguments.resamples < 2:

@@ -1,9 +1,7 @@
 """Options of `evaluate detection`, `evaluate segmentation` and `evaluate zero_shot`."""
 
-from typing import get_args
-
 from lit_thermal.cli.parser import Parser
-from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.normalize import HELP, NORMALIZE
 
 _ABOUT = {
     "detection": "Average precision of one detector on enlarged LR, restored, visible and HR images.",
@@ -33,8 +31,8 @@ def _add_images(parser: Parser) -> None:
     add("--out", metavar="DIR", required=True, help="folder for metrics.json, tables and pictures")
     add("--name", help="name of the data set in tables (default: the name of the --hr folder)")
     add("--change", choices=("resized", "cropped"), help="change that made the images from the annotated ones")
-    text = "mapping of 16-bit counts to [0, 1] (default: robust)"
-    add("--normalize", choices=get_args(Normalize), default=NORMALIZE, help=text)
+    text = f"mapping of 16-bit counts to [0, 1]: {HELP} (default: robust)"
+    add("--normalize", default=NORMALIZE, metavar="MAPPING", help=text)
     add("--pictures", type=int, default=4, metavar="N", help="number of scenes to draw (default: 4)")
     add("--resamples", type=int, default=500, metavar="N", help="bootstrap resamples for intervals (default: 500)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from lit_thermal.cli.device import choose_device
 from lit_thermal.cli.parser import Parser
-from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.normalize import HELP, NORMALIZE, check_normalize
 from lit_thermal.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--overlap {arguments.overlap} must be at least 0 and below --tile {arguments.tile}")
     if arguments.fps is not None and not 0 < arguments.fps <= MOST_FPS:
         raise InputError(f"--fps {arguments.fps} must be a number above 0, at most {MOST_FPS:,}")
+    if arguments.normalize is not None:
+        check_normalize(arguments.normalize, "--normalize")
     from lit_thermal.inference.upscale import check_model, open_input, upscale
     from lit_thermal.weights import load_model
 
@@ -33,6 +35,8 @@ def main(argv: Sequence[str]) -> int:
     ) as clip:
         loaded = load_model(arguments.model)
         model, temporal_scale = check_model(loaded, arguments.temporal_scale, arguments.allow_untrained_scale)
+        normalize = arguments.normalize or loaded.normalize or NORMALIZE
+        check_normalize(normalize, f"the mapping that {arguments.model} was trained with")
         loaded.eval().to(device)
         written = upscale(
             clip,
@@ -43,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             overlap=arguments.overlap,
             device=device,
             fps=arguments.fps,
-            normalize=arguments.normalize,
+            normalize=normalize,
             progress=_bar,
         )
     height, width = (model.scale * side for side in clip.size)
@@ -83,10 +87,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--normalize",
-        choices=get_args(Normalize),
-        default=NORMALIZE,
-        help="mapping of 16-bit counts to [0, 1], the same as in training (default: robust, the range without isolated "
-        "dead and hot pixels, which keep their counts)",
+        metavar="MAPPING",
+        help=f"mapping of 16-bit counts to [0, 1]: {HELP} (default: that of the training, else robust, the range "
+        "without isolated dead and hot pixels, which keep their counts)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output of an earlier run")
     return parser

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.formats.frames import FRAME_SUFFIXES, RESTORED_TOLERANCE, list_frames, read_frame, read_header
+from lit_thermal.data.formats.fixed_range import read_counts
+from lit_thermal.data.formats.frames import FRAME_SUFFIXES, RESTORED_TOLERANCE, list_frames, read_header
 from lit_thermal.data.formats.guides import read_guide
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import image_radiometry, to_values
@@ -68,8 +69,8 @@ def targets(folder: Path, normalize: Normalize = NORMALIZE, keep: int = 0) -> Pi
     files = find_images(folder)
 
     def read(name: str) -> Tensor:
-        counts = read_frame(files[name])
-        return to_values(counts, image_radiometry(counts, normalize))[None]
+        counts, scale = read_counts(files[name], normalize)
+        return to_values(counts, image_radiometry(counts, normalize, scale))[None]
 
     return Pictures(read, list(files), keep, header=lambda name: read_header(files[name]))
 
@@ -103,7 +104,8 @@ def rows(
     sizes = {name: read_header(path) for name, path in files.items()}
 
     def mapping(name: str) -> Radiometry:
-        return image_radiometry(read_frame(files[name]), normalize)
+        counts, scale = read_counts(files[name], normalize)
+        return image_radiometry(counts, normalize, scale)
 
     def same(folder: Path, row: str) -> Pictures:
         own = _matching(folder, names, row)
@@ -115,7 +117,7 @@ def rows(
                 )
         tolerance = 0 if row == "HR" else RESTORED_TOLERANCE
         return Pictures(
-            lambda name: to_values(read_frame(own[name], tolerance), mapping(name))[None],
+            lambda name: to_values(read_counts(own[name], normalize, tolerance).counts, mapping(name))[None],
             names,
             header=sizes.__getitem__,
         )
@@ -132,7 +134,7 @@ def rows(
                 )
 
         def read(name: str) -> Tensor:
-            counts = torch.from_numpy(read_frame(own[name]).astype(np.float64))[None]
+            counts = torch.from_numpy(read_counts(own[name], normalize).counts.astype(np.float64))[None]
             larger = resize(counts, sizes[name][:2]).round().clamp(0, 2 ** sizes[name][2] - 1)
             return to_values(larger.numpy(), mapping(name))
 

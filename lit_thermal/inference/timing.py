@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from lit_thermal.data.formats.cptv_file import CptvClip
 from lit_thermal.data.formats.frames import Clip
 from lit_thermal.data.formats.video_file import VideoClip
 
@@ -44,7 +45,7 @@ class Timing:
         """
         if fps:
             return cls(fps)
-        if not isinstance(clip, VideoClip):
+        if not isinstance(clip, (VideoClip, CptvClip)):
             return cls(DEFAULT_FPS)
         stamps, nominal = clip.stamps, scale * clip.fps if clip.fps else DEFAULT_FPS
         if len(stamps) < 2 or len(stamps) != clip.length:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.formats.clips import open_clip
 from lit_thermal.data.formats.file_checks import check_files, check_gray
+from lit_thermal.data.formats.fixed_range import clip_in_common_counts, scale_of
 from lit_thermal.data.formats.frames import Clip, FolderClip
 from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import beyond, display_range, histogram, radiometry_of, to_values
@@ -66,10 +67,11 @@ def upscale(
         InputError: the input is damaged; then no output is left.
     """
     # The range of 8-bit clips is fixed.
-    counts = histogram(clip if clip.bits == 16 else (), clip.bits)
-    radiometry = radiometry_of(counts, normalize, clip)
+    counted = clip_in_common_counts(clip, normalize)
+    counts = histogram(counted if counted.bits == 16 else (), counted.bits)
+    radiometry = radiometry_of(counts, normalize, counted, scale_of(counted))
     outside: dict[int, Tensor] = {}
-    values = _values(clip, radiometry, outside)
+    values = _values(counted, radiometry, outside)
     restored: Iterable[Tensor] = restore_video(
         values, model, temporal_scale=temporal_scale, tile=tile, overlap=overlap, device=device
     )

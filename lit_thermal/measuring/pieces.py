@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.formats.frames import RESTORED_TOLERANCE, Clip, read_frame, read_header
+from lit_thermal.data.formats.fixed_range import clip_in_common_counts, read_counts
+from lit_thermal.data.formats.frames import RESTORED_TOLERANCE, Clip, read_header
 from lit_thermal.data.formats.normalize import Normalize
 from lit_thermal.data.formats.radiometry import clip_radiometry, to_values
 from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet
@@ -58,6 +59,16 @@ def image_piece(name: str, files: Mapping[str, Path], size: tuple[int, int], nor
     ).read()
     assert sample.hr is not None
 
+    def restored(path: Path) -> np.ndarray:
+        counts, scale = read_counts(path, normalize, RESTORED_TOLERANCE)
+        known = sample.radiometry
+        if "counts" not in (scale.unit, known.unit) and scale.constants != known.constants:
+            raise InputError(
+                f"{path} and its target {hr} have different temperature scales: give --normalize a fixed range such as "
+                "'kelvin 270..330'"
+            )
+        return counts
+
     def measured(counts: np.ndarray) -> Tensor:
         # Values are not clipped to the range of the input.
         return to_values(counts[: size[0], : size[1]], sample.radiometry, clip=False)[None, None, None]
@@ -65,7 +76,7 @@ def image_piece(name: str, files: Mapping[str, Path], size: tuple[int, int], nor
     return Piece(
         name,
         measured(sample.hr),
-        {kind: measured(read_frame(path, RESTORED_TOLERANCE)) for kind, path in by_method(files).items()},
+        {kind: measured(restored(path)) for kind, path in by_method(files).items()},
         None if sample.lr is None else to_values(sample.lr, sample.radiometry, clip=False)[None, None, None],
         torch.zeros(1, 1),
         torch.zeros(1, 1, dtype=torch.long),
@@ -85,6 +96,7 @@ def video_pieces(
         normalize: mapping of 16-bit counts to [0, 1].
         temporal_scale: number of target frames per input frame if there is no input.
     """
+    clips = {kind: clip_in_common_counts(clip, normalize) for kind, clip in clips.items()}
     hr, lr = clips[TARGET], clips.get("--lr")
     step = temporal_scale if lr is None else _temporal_scale(name, hr, lr)
     radiometry = clip_radiometry(hr, normalize)

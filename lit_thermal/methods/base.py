@@ -54,6 +54,8 @@ class SuperResolver(LightningModule):
         self.lr_scheduler = lr_scheduler
         self.config: dict[str, Any] | None = None
         """Class path and arguments of this model as plain values; a checkpoint carries them."""
+        self.normalize: str | None = None
+        """Mapping of 16-bit counts to [0, 1] that the model was trained with; None if it is unknown."""
         self.protocols: Sequence[Callable[[], EvaluationProtocol]] = ()
         """Evaluation protocols of a test in addition to the standard one; a method may set them."""
         self.metrics: Sequence[str] = ()
@@ -195,17 +197,19 @@ class SuperResolver(LightningModule):
         return completed(self.restore(batch), batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record which model the weights belong to, and the duration of their training.
+        """Record which model the weights belong to, the duration of their training and the mapping of its data.
 
         So a checkpoint can be restored without its experiment, and a test of it can report the training cost.
         """
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self.training_time.update(self.global_step)
+            self.normalize = getattr(self.trainer.datamodule, "normalize", None)  # type: ignore[attr-defined]
         checkpoint["lit_thermal"] = {
             "model": self.config,
             "version": lit_thermal.__version__,
             "training_seconds": self.training_time.seconds,
             "training_steps": self.training_time.steps,
+            "normalize": self.normalize,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -217,3 +221,4 @@ class SuperResolver(LightningModule):
         record = checkpoint.get("lit_thermal") or {}
         self.training_time.seconds = record.get("training_seconds")
         self.training_time.steps = record.get("training_steps")
+        self.normalize = record.get("normalize")

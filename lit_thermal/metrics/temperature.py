@@ -15,7 +15,8 @@ def knows_kelvin(radiometry: Radiometry) -> bool:
 def kelvin_error(inputs: MetricInput) -> Tensor:
     """Compute the mean absolute error of each frame in Kelvin, (B, T) float32; NaN if the temperature is unknown.
 
-    Both images are converted by the radiometry of the target's file, with emissivity 1.
+    Both images are converted by the radiometry of the target's file, whose reading says which temperature
+    that is: apparent (emissivity 1) if the file has the camera's constants.
     """
     samples = zip(inputs.restored, inputs.target, inputs.radiometry, strict=True)
     return torch.stack([_in_kelvin(x, y, r) for x, y, r in samples])

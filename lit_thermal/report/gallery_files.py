@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.formats.frames import read_header, read_pixels, reduce_to_gray
+from lit_thermal.data.formats.frames import read_header, read_pixels
+from lit_thermal.data.formats.gray_image import reduce_to_gray
 from lit_thermal.errors import InputError, reading
 from lit_thermal.files import is_plain
 from lit_thermal.plain_files import inside

@@ -116,6 +116,8 @@ def rebuild(checkpoint: dict[str, Any], path: str | Path) -> SuperResolver:
         ) from error
     check_fit(model, checkpoint, path)
     model.load_state_dict(checkpoint["state_dict"])
+    normalize = checkpoint["lit_thermal"].get("normalize")
+    model.normalize = normalize if isinstance(normalize, str) else None
     return model.eval()
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.callbacks import PredictionWriter
-from lit_thermal.data.formats.frames import read_frame
+from lit_thermal.data.formats.frames import read_frame, read_measured
 
 
 class Stored(LightningModule):
@@ -62,3 +62,16 @@ def test_without_numbers_a_clip_starts_at_zero_and_images_are_single_files(tmp_p
     folder = predict(tmp_path / "images", images)
     assert sorted(f.name for f in folder.iterdir()) == ["a.png", "b.png", "c.png"]
     assert np.array_equal(read_frame(folder / "c.png"), (images[2]["hr"][0] * 255).round().numpy())
+
+
+def test_the_scale_of_temperatures_stands_beside_a_restored_image(tmp_path: Path) -> None:
+    planck = Radiometry(15000.0, 800.0, 16, "planck", (16000.0, 0.0125, 1430.0, 1.5, -7000.0), "apparent")
+    (tmp_path / "a.tif").write_bytes(b"")
+    image = torch.rand(1, 6, 8)
+    known = {"hr": image, "radiometry": planck, "source": tmp_path / "a.tif", "name": "a"}
+    unknown = {"hr": image, "radiometry": Radiometry(0.0, 65535.0, 16), "source": tmp_path / "b.png", "name": "b"}
+    folder = predict(tmp_path, [known, unknown])
+    assert sorted(p.name for p in folder.iterdir()) == ["a.json", "a.tif", "b.png"]
+    counts, scale = read_measured(folder / "a.tif")
+    assert np.array_equal(counts, planck.to_counts(image[0].double()).round().numpy())
+    assert scale == planck._replace(offset=0.0, gain=1.0)

@@ -10,6 +10,7 @@ from lit_thermal.ops.resize import resize
 class Blend(nn.Module):
     scale = 4
     temporal_scales = (2,)
+    normalize: str | None = None
     window = 4
 
     def __init__(self) -> None:

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from standin import Blend
 
+from lit_thermal.batch import Radiometry
 from lit_thermal.cli import upscale as verb
 from lit_thermal.data.formats.clips import open_clip
 from lit_thermal.data.formats.frames import read_frame, read_header
 from lit_thermal.data.formats.video_file import VideoWriter
 from lit_thermal.errors import InputError
+from lit_thermal.inference import upscale as upscale_module
 from lit_thermal.inference.upscale import check_model
 
 
@@ -251,3 +253,30 @@ def test_what_is_hot_in_one_frame_comes_back_in_it_and_after(tmp_path: Path) -> 
     assert run(write_folder(tmp_path / "in", frames), tmp_path / "out") == 0
     hot = [(read_frame(file) == 50000).sum() for file in sorted((tmp_path / "out").glob("*.png"))]
     assert hot == [0] * 6 + [16, 16] + [0] * 3
+
+
+def test_the_range_is_that_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = images(4, 16, 16, 16).astype(np.float32) / 10  # 278 to 302 K
+    tifffile.imwrite(tmp_path / "in.tif", frames, photometric="minisblack")
+    used: list[Radiometry] = []
+    real = upscale_module.to_values
+
+    def noted(counts: np.ndarray, radiometry: Radiometry, clip: bool = True) -> torch.Tensor:
+        used.append(radiometry)
+        return real(counts, radiometry, clip)
+
+    monkeypatch.setattr(upscale_module, "to_values", noted)
+    for trained, given, gain in (("kelvin 270..330", (), 6000), ("kelvin 270..330", ("--normalize", "full"), 65535)):
+        used.clear()
+        monkeypatch.setattr(Blend, "normalize", trained)
+        assert run(tmp_path / "in.tif", tmp_path / "out", "--overwrite", *given) == 0
+        assert {radiometry.gain for radiometry in used} == {gain} and used[0].unit == "linear"
+    restored = read_frame(tmp_path / "out" / "000000.png")
+    assert np.abs(restored.reshape(16, 4, 16, 4).mean((1, 3)) / 100 - frames[0])[2:-2, 2:-2].max() < 0.1
+    with pytest.raises(InputError, match="--normalize is 'kelvin'"):
+        run(tmp_path / "in.tif", tmp_path / "out2", "--normalize", "kelvin")
+    monkeypatch.setattr(Blend, "normalize", "celsius 1..2")
+    with pytest.raises(InputError, match=r"the mapping that x\.ckpt was trained with is 'celsius 1\.\.2'"):
+        run(tmp_path / "in.tif", tmp_path / "out2")
+    with pytest.raises(InputError, match="does not say how its counts become temperatures"):
+        run(write_folder(tmp_path / "in", images(4, 16, 16, 16)), tmp_path / "out3", "--normalize", "kelvin 270..330")

@@ -73,6 +73,9 @@ class CompositePairs(ImageData):
             # A reader checks whether the conditions leave an input for each image.
             data.conditions = self.conditions
             data.damaged = self.damaged
+        mappings = {getattr(data, "normalize", None) for data in self.parts.values()}
+        self.normalize = mappings.pop() if len(mappings) == 1 else None
+        """Mapping of 16-bit counts that all parts share, for the record of a checkpoint."""
         self.counts: dict[ImageSplit, dict[str, int]] = {}
         """Number of images of each part in each split, known once the split has been read."""
 

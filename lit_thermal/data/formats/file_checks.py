@@ -12,7 +12,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from lit_thermal.data.formats.frames import GRAY_TOLERANCE, read_frame
+from lit_thermal.data.formats.frames import read_frame
+from lit_thermal.data.formats.gray_image import GRAY_TOLERANCE
 from lit_thermal.errors import InputError
 
 T = TypeVar("T")

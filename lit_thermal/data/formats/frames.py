@@ -1,12 +1,11 @@
-"""Frames on disk: 8-bit and 16-bit thermal images, read and written one at a time, and folders of them as clips.
+"""Frames on disk: thermal images of any format, read and written one at a time, and folders of them as clips.
 
 Readers return the counts of the file; `lit_thermal.data.formats.radiometry` maps them to [0, 1] and back.
 """
 
-import logging
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -16,23 +15,19 @@ from PIL import Image
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.formats.image_decoding import raster_header, read_raster
+from lit_thermal.data.formats import camera_files, irg_file
+from lit_thermal.data.formats.image_decoding import read_raster
 from lit_thermal.data.formats.tags import Tags, encode_png, encode_tiff
+from lit_thermal.data.formats.thermogram import COUNTS, Measured
 from lit_thermal.errors import InputError
 from lit_thermal.files import natural_order, replacing
 
 LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp"})
 LOSSY = frozenset({".jpg", ".jpeg"})
-FRAME_SUFFIXES = LOSSLESS | LOSSY
-GRAY_TOLERANCE = 2
-"""Largest allowed difference between the channels of a lossy gray image, in 8-bit levels."""
+FRAME_SUFFIXES = LOSSLESS | LOSSY | {irg_file.SUFFIX}
 RESTORED_TOLERANCE = 3
 """Largest allowed difference between the channels of a restored image, in 8-bit levels: a three-channel network rounds
 each channel."""
-
-_log = logging.getLogger(__name__)
-_warned: set[tuple[Path, str]] = set()
-"""Folders, and the reasons of the warnings that were logged for images in them."""
 
 
 class Clip(Protocol):
@@ -91,6 +86,11 @@ class FolderClip:
         """Number of frames."""
         return len(self.files)
 
+    @cached_property
+    def scale(self) -> Radiometry:
+        """Mapping from the counts to Kelvin of the first frame, which all frames must have."""
+        return read_measured(self.files[0], self.tolerance).scale if self.bits == 16 else COUNTS
+
     @classmethod
     def open(cls, folder: Path, tolerance: int = 0) -> "FolderClip":
         """Open a folder of frames: read the headers of all frames without decoding them.
@@ -120,11 +120,20 @@ class FolderClip:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` as (T, H, W) uint8 or uint16 counts."""
-        return np.stack([read_frame(file, self.tolerance) for file in self.files[start:stop]])
+        return np.stack([self._frame(file) for file in self.files[start:stop]])
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield every frame in turn, (H, W) uint8 or uint16."""
-        return (read_frame(file, self.tolerance) for file in self.files)
+        return (self._frame(file) for file in self.files)
+
+    def _frame(self, file: Path) -> np.ndarray:
+        counts, scale = read_measured(file, self.tolerance)
+        if self.bits == 16 and scale != self.scale:
+            raise InputError(
+                f"frames of a clip must have one temperature scale, but {file} has another than {self.files[0].name}: "
+                "give both the same JSON file beside, or split the clip"
+            )
+        return counts
 
 
 def list_frames(folder: Path) -> list[Path]:
@@ -134,22 +143,16 @@ def list_frames(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> tuple[int, int, int]:
-    """Return height, width and bit depth of an image file, upright, without decoding it.
+    """Return height, width and bit depth of the counts of a thermal image, without decoding most formats.
 
     Raises:
-        InputError: the file is missing, truncated, larger than `LIT_THERMAL_MAX_PIXELS` allows, or not an 8-bit or
-            16-bit image.
+        InputError: the file is missing, truncated, larger than `LIT_THERMAL_MAX_PIXELS` allows, or of another format.
     """
-    header = raster_header(path)
-    return header.height, header.width, header.bits
+    return camera_files.header(path)
 
 
 def read_frame(path: Path, tolerance: int = 0) -> np.ndarray:
-    """Decode one image to upright (H, W) uint8 or uint16 counts.
-
-    A three-channel image is reduced to one channel if its channels are equal. They may differ by `tolerance`, and are
-    then averaged; in a lossy file they may differ by `GRAY_TOLERANCE`, and the first is used. A warning is logged once
-    per folder if pixels are not opaque, if channels were averaged, or if a JPEG also holds radiometric data.
+    """Decode one thermal image to (H, W) uint8 or uint16 counts; `read_measured` also gives their temperature.
 
     Args:
         path: path of the file.
@@ -157,24 +160,22 @@ def read_frame(path: Path, tolerance: int = 0) -> np.ndarray:
             restored by a three-channel network.
 
     Raises:
-        InputError: the file is missing, truncated or in colour, or does not have 8 or 16 bits.
+        InputError: same as in `lit_thermal.data.formats.camera_files.read`.
     """
-    raster = read_raster(path)
-    pixels = raster.pixels
-    step = 257 if pixels.dtype == np.uint16 else 1
-    allowed = max(tolerance, GRAY_TOLERANCE if raster.lossy else 0) * step
-    if raster.transparent:
-        _warn(path, "transparent", "has transparent pixels: their gray levels are used")
-    try:
-        gray = reduce_to_gray(pixels, allowed, str(path))
-    except InputError as error:
-        raise InputError(f"{error}{_measured(path, raster.radiometric)}") from error
-    if raster.radiometric:
-        _warn(path, "radiometric", f"is read as its 8-bit picture only{_measured(path, raster.radiometric)}")
-    if pixels.ndim == 3 and not raster.lossy and (worst := _spread(pixels)):
-        _warn(path, "averaged", f"has channels that differ by up to {worst / step:.2g} 8-bit levels: they are averaged")
-        gray = np.rint(pixels.mean(-1)).astype(pixels.dtype)
-    return gray
+    return read_measured(path, tolerance).counts
+
+
+def read_measured(path: Path, tolerance: int = 0) -> Measured:
+    """Decode one thermal image of any format to counts and their scale.
+
+    Args:
+        path: path of the file.
+        tolerance: largest allowed difference between channels, as in `read_frame`.
+
+    Raises:
+        InputError: same as in `lit_thermal.data.formats.camera_files.read`.
+    """
+    return camera_files.read(path, tolerance, several=False).measured()
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -184,23 +185,6 @@ def read_pixels(path: Path) -> np.ndarray:
         InputError: the file is missing or truncated, or does not have 8 or 16 bits.
     """
     return read_raster(path).pixels
-
-
-def reduce_to_gray(pixels: np.ndarray, tolerance: int, where: str) -> np.ndarray:
-    """Reduce (H, W) or (H, W, 3) counts to (H, W), the first channel of an image with equal channels.
-
-    Raises:
-        InputError: channels differ by more than `tolerance` counts; the message names the file by `where`.
-    """
-    if pixels.ndim == 2:
-        return pixels
-    worst = _spread(pixels)
-    if worst > tolerance:
-        raise InputError(
-            f"{where} is in colour (channels differ by up to {worst} levels, {tolerance} allowed), "
-            "but thermal frames are gray: undo the colour map or convert them"
-        )
-    return np.ascontiguousarray(pixels[..., 0])
 
 
 def to_counts(values: Tensor, radiometry: Radiometry) -> np.ndarray:
@@ -243,30 +227,6 @@ def write_frame(path: Path, values: Tensor, radiometry: Radiometry, tags: Tags |
             tifffile.imwrite(aside, counts, photometric="minisblack")
         else:
             aside.write_bytes(encode_tiff(counts, tags))
-
-
-def _spread(pixels: np.ndarray) -> int:
-    """Return the largest difference between the channels of (H, W, 3) counts."""
-    red, green, blue = (pixels[..., channel] for channel in range(3))
-    highest = np.maximum(np.maximum(red, green), blue)
-    return int((highest - np.minimum(np.minimum(red, green), blue)).max())
-
-
-def _measured(path: Path, maker: str) -> str:
-    """Return the part of a message about radiometric data in a JPEG, empty if there are none."""
-    if not maker:
-        return ""
-    way = (
-        f", for example by: exiftool -b -RawThermalImage {shlex.quote(path.name)} > OUT.tif" if maker == "FLIR" else ""
-    )
-    return f"; it also holds radiometric data ({maker}), which are not supported: extract them first{way}"
-
-
-def _warn(path: Path, reason: str, text: str) -> None:
-    """Log a warning about an image, only once per process for each folder and reason."""
-    if (path.parent, reason) not in _warned:
-        _warned.add((path.parent, reason))
-        _log.warning("%s %s (further images in this folder are not reported)", path, text)
 
 
 def _say(header: Sequence[int]) -> str:

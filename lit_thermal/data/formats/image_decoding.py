@@ -41,12 +41,13 @@ def raster_header(path: Path) -> Header:
             return _header(path, image)
 
 
-def read_raster(path: Path, palette: bool = True) -> Raster:
+def read_raster(path: Path, palette: bool = True, page: int | None = None) -> Raster:
     """Decode an image file.
 
     Args:
         path: path of the file.
         palette: whether to return the palette's colours for an image with a palette, instead of the indices.
+        page: number of the page of a TIFF; None means the only page.
 
     Raises:
         InputError: same as in `raster_header`, or the file cannot be decoded.
@@ -54,7 +55,7 @@ def read_raster(path: Path, palette: bool = True) -> Raster:
     with reading(path, "an image", ADVICE):
         kind = _kind(path)
         if kind == "tiff":
-            return read_tiff(path, palette)
+            return read_tiff(path, palette, page)
         if kind != "png":
             with Image.open(path, formats=_formats(kind)) as image:
                 header = _header(path, image)
@@ -69,6 +70,26 @@ def read_raster(path: Path, palette: bool = True) -> Raster:
             with Image.open(path, formats=["PNG"]) as image:
                 raster = decoded(image, palette)
         return Raster(upright(raster.pixels, header.orientation), raster.transparent)
+
+
+def image_kind(path: Path) -> str:
+    """Return the format of an image file by its first bytes: "png", "jpeg", "bmp" or "tiff".
+
+    Raises:
+        InputError: the file is missing, not a regular file, empty, or of another format.
+    """
+    with reading(path, "an image", ADVICE):
+        return _kind(path)
+
+
+def radiometric_maker(path: Path) -> str:
+    """Return the camera maker of a JPEG with radiometric data, without decoding it; else an empty text.
+
+    Raises:
+        InputError: the file cannot be read as a JPEG.
+    """
+    with reading(path, "an image", ADVICE), Image.open(path, formats=_formats("jpeg")) as image:
+        return _radiometric(image)
 
 
 def _kind(path: Path) -> str:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from lit_thermal.batch import Radiometry
+from lit_thermal.data.formats.fixed_range import scale_of
 from lit_thermal.data.formats.frames import Clip
-from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.normalize import NORMALIZE, Normalize, kelvin_range
+from lit_thermal.data.formats.thermogram import COUNTS
 
 ROOM = 300.0
 """Temperature in Kelvin at which noise is stated."""
@@ -41,20 +43,31 @@ def percentile(counts: np.ndarray, percent: float) -> int:
 
 
 def clip_radiometry(clip: Clip, normalize: Normalize = NORMALIZE) -> Radiometry:
-    """Return the mapping between a clip's counts and [0, 1]; a 16-bit clip is read through once or twice."""
-    if clip.bits == 8:
-        return Radiometry()
-    if normalize == "full":
-        return Radiometry(0.0, 65535.0, 16)
-    return radiometry_of(histogram(clip, clip.bits), normalize, clip)
+    """Return the mapping between a clip's counts and [0, 1]; a 16-bit clip is read through once or twice.
+
+    A fixed range of temperatures needs a clip from `clip_in_common_counts`.
+    """
+    scale = scale_of(clip)
+    if normalize == "full" or clip.bits == 8 or kelvin_range(normalize):
+        return radiometry_of(np.zeros(2**clip.bits, np.int64), normalize, clip, scale)
+    return radiometry_of(histogram(clip, clip.bits), normalize, clip, scale)
 
 
-def image_radiometry(image: np.ndarray, normalize: Normalize = NORMALIZE) -> Radiometry:
-    """Return the mapping between the counts of one image (H, W), uint8 or uint16, and [0, 1]."""
-    return radiometry_of(np.bincount(image.reshape(-1), minlength=2 ** (8 * image.itemsize)), normalize, [image])
+def image_radiometry(image: np.ndarray, normalize: Normalize = NORMALIZE, scale: Radiometry = COUNTS) -> Radiometry:
+    """Return the mapping between the counts of one image (H, W), uint8 or uint16, and [0, 1].
+
+    Args:
+        image: counts; for a fixed range of temperatures they are those of `in_common_counts`.
+        normalize: mapping to [0, 1].
+        scale: mapping from counts to Kelvin.
+    """
+    counts = np.bincount(image.reshape(-1), minlength=2 ** (8 * image.itemsize))
+    return radiometry_of(counts, normalize, [image], scale)
 
 
-def radiometry_of(counts: np.ndarray, normalize: Normalize, frames: Iterable[np.ndarray]) -> Radiometry:
+def radiometry_of(
+    counts: np.ndarray, normalize: Normalize, frames: Iterable[np.ndarray], scale: Radiometry = COUNTS
+) -> Radiometry:
     """Return the mapping between counts and [0, 1] for a clip with this histogram, (256,) or (65536,).
 
     8-bit clips are divided by 255. A typical scene spans only a few hundred of the 65536 counts of a 16-bit camera, so
@@ -66,20 +79,26 @@ def radiometry_of(counts: np.ndarray, normalize: Normalize, frames: Iterable[np.
             `MARGIN`). Isolated outliers are dead and hot pixels that are farther from the usual range than its width,
             while the median of the 3 x 3 pixels around them is not (`isolated`); larger areas, such as a hot object,
             are not clipped. "minmax" maps the clip's whole range (with `MARGIN`). "percentile" maps the range from
-            the 0.1 to the 99.9 percentile and clips the rest. "full" divides by 65535.
+            the 0.1 to the 99.9 percentile and clips the rest. "full" divides by 65535. "kelvin 270..330" maps this
+            range of temperatures, the same for all clips.
         frames: counts (H, W) of all frames. "robust" uses the size of the first frame, and reads all frames if there
             are counts far outside the usual range.
+        scale: mapping from counts to Kelvin.
     """
+    known = {"unit": scale.unit, "constants": scale.constants, "reading": scale.reading}
     if len(counts) == 256:
-        return Radiometry()
+        return Radiometry(**known)  # type: ignore[arg-type]
     if normalize == "full":
-        return Radiometry(0.0, 65535.0, 16)
+        return Radiometry(0.0, 65535.0, 16, **known)  # type: ignore[arg-type]
+    if (ends := kelvin_range(normalize)) is not None:
+        (zero, step), (low, high) = scale.constants, ends
+        return Radiometry((low - zero) / step, (high - low) / step, 16, **known)  # type: ignore[arg-type]
     if normalize == "robust":
         counts = _without_outliers(counts, frames)
     share = 0.1 if normalize == "percentile" else 0.0
     low, high = percentile(counts, share), percentile(counts, 100 - share)
     margin = max(1.0, MARGIN * (high - low))
-    return Radiometry(low - margin, high - low + 2 * margin, 16)
+    return Radiometry(low - margin, high - low + 2 * margin, 16, **known)  # type: ignore[arg-type]
 
 
 def isolated(frame: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

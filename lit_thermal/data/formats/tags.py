@@ -1,6 +1,6 @@
 """Metadata of image files (resolution, text, EXIF and GPS), which are copied to restored images.
 
-A PNG keeps its chunks and a TIFF its tags. A JPEG becomes a PNG, which is lossless, with the EXIF data of the JPEG.
+A PNG keeps its chunks and a TIFF its tags. A JPEG becomes a PNG or TIFF, which are lossless, with the JPEG's EXIF data.
 """
 
 import logging
@@ -24,6 +24,7 @@ from lit_thermal.files import is_plain, same_name
 KEEPS_FORMAT = (".png", ".tif", ".tiff", ".bmp")
 """Suffixes of formats that a restored image keeps; other formats become PNG."""
 
+_TIFF, _JPEG = (".tif", ".tiff"), (".jpg", ".jpeg")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PLAIN_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"tIME")
 _GRAY_CHUNKS = (b"iCCP", b"sBIT")
@@ -31,6 +32,7 @@ _GRAY_CHUNKS = (b"iCCP", b"sBIT")
 _XMP = b"XML:com.adobe.xmp"
 _TEXT_LIMIT = 1 << 24
 _ORIENTATION, _EXIF, _GPS = 274, 34665, 34853
+_MAKER_NOTE = 37500
 _LENGTHS = (282, 283, 41486, 41487)
 """Tags of pixels per unit of length, in print and on the sensor, which are scaled with the image."""
 _SIDES = {256: 1, 257: 0, 40962: 1, 40963: 0}
@@ -76,7 +78,7 @@ def _is_other(source: Path) -> bool:
         return file.read(2) != b"BM"
 
 
-def read_tags(source: Path, size: tuple[int, int]) -> Tags:
+def read_tags(source: Path, size: tuple[int, int], suffix: str = ".png") -> Tags:
     """Read the metadata of a file for its restored image; damaged metadata give a warning in the log and are left out.
 
     The restored image is upright, so its orientation is 1. Resolutions, and the pixel size of a GeoTIFF, are scaled
@@ -85,18 +87,19 @@ def read_tags(source: Path, size: tuple[int, int]) -> Tags:
     Args:
         source: PNG, TIFF, JPEG or BMP file.
         size: height and width of the restored image.
+        suffix: suffix of the restored file if the source is a JPEG; other sources keep their format.
     """
-    suffix = source.suffix.lower()
+    kind = source.suffix.lower()
     try:
         with reading(source, "an image with tags"):
-            if suffix in (".tif", ".tiff"):
-                tags = Tags(directory=_tiff_tags(source, size))
+            if kind in _TIFF or (kind in _JPEG and suffix in _TIFF):
+                tags = Tags(directory=_tiff_tags(source, size) if kind in _TIFF else _jpeg_directory(source, size))
                 # a damaged value may not be writable as the type of its tag
                 encode_tiff(np.zeros((1, 1), np.uint8), tags)
                 return tags
-            if suffix == ".png":
+            if kind == ".png":
                 return Tags(tuple(_png_tags(source, size)))
-            if suffix in (".jpg", ".jpeg"):
+            if kind in _JPEG:
                 return Tags(tuple(_jpeg_tags(source, size)))
     except InputError as error:
         _log.warning("the tags of %s are not copied to the restored image: %s", source.name, error)
@@ -118,13 +121,14 @@ def encode_png(counts: np.ndarray, tags: Tags) -> bytes:
 
 
 def encode_tiff(counts: np.ndarray, tags: Tags) -> bytes:
-    """Encode counts (H, W), uint8 or uint16, as a gray TIFF with the tags of `tags`."""
+    """Encode pages (H, W) or (T, H, W), uint8, uint16 or float32, as a gray TIFF with the tags of `tags`."""
     directory = ImageFileDirectory_v2()
     for tag, (kind, value) in tags.directory.items():
         directory.tagtype[tag] = kind
         directory[tag] = value
     buffer = BytesIO()
-    Image.fromarray(counts).save(buffer, format="TIFF", tiffinfo=directory)
+    first, *others = [Image.fromarray(page) for page in counts.reshape(-1, *counts.shape[-2:])]
+    first.save(buffer, format="TIFF", tiffinfo=directory, save_all=bool(others), append_images=others)
     return buffer.getvalue()
 
 
@@ -269,17 +273,32 @@ def _upright_xmp(text: bytes) -> bytes:
 def _tiff_tags(source: Path, size: tuple[int, int]) -> dict[int, tuple[int, Any]]:
     with source.open("rb") as file:
         first = _directory(file, None, None)
-        width, height = int(first[256]), int(first[257])
-        ratio = _enlarged((height, width), size)
-        gray = first.get(262, 1) in (0, 1)
-        found = {tag: _value(first, tag) for tag in first if tag not in _STRUCTURE}
-        for tag in (_EXIF, _GPS):
-            if tag in first:
-                part = _directory(file, int(first[tag]), tag)
-                values = {key: part[key] for key in part if key != 40965}
-                values |= {key: size[side] for key, side in _SIDES.items() if key in values}
-                values |= {key: _scaled(values[key], ratio) for key in _LENGTHS if key in values}
-                found[tag] = (4, values)
+        return _copied(file, size, _enlarged((int(first[257]), int(first[256])), size))
+
+
+def _jpeg_directory(source: Path, size: tuple[int, int]) -> dict[int, tuple[int, Any]]:
+    """Return the EXIF data of a JPEG, which have the form of a TIFF, as tags of a TIFF."""
+    with Image.open(source) as image:
+        exif, sides, xmp = image.info.get("exif", b""), (image.height, image.width), image.info.get("xmp")
+    found: dict[int, tuple[int, Any]] = {}
+    if exif:
+        found = _copied(BytesIO(exif.removeprefix(b"Exif\0\0")), size, _enlarged(sides, size))
+        found.get(_EXIF, (4, {}))[1].pop(_MAKER_NOTE, None)  # its offsets are valid only inside the JPEG
+    return found | ({700: (1, _upright_xmp(xmp))} if xmp else {})
+
+
+def _copied(file: Any, size: tuple[int, int], ratio: int) -> dict[int, tuple[int, Any]]:
+    """Return the tags of a TIFF that its restored image keeps, corrected for the image's size."""
+    first = _directory(file, None, None)
+    gray = first.get(262, 1) in (0, 1)
+    found = {tag: _value(first, tag) for tag in first if tag not in _STRUCTURE}
+    for tag in (_EXIF, _GPS):
+        if tag in first:
+            part = _directory(file, int(first[tag]), tag)
+            values = {key: part[key] for key in part if key != 40965}
+            values |= {key: size[side] for key, side in _SIDES.items() if key in values}
+            values |= {key: _scaled(values[key], ratio) for key in _LENGTHS if key in values}
+            found[tag] = (4, values)
     for key in found.keys() & set(_LENGTHS):
         kind, value = found[key]
         found[key] = (5 if kind in (3, 4) else kind, _scaled(value, ratio))  # some programs write integers

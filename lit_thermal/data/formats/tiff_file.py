@@ -1,4 +1,4 @@
-"""Single-page TIFF files of 8 or 16 bit, read with tifffile, or with Pillow for compressions that only it supports."""
+"""Pages of TIFF files, 8 or 16 bit or float, read with tifffile, or with Pillow for compressions that only it knows."""
 
 import io
 import json
@@ -24,6 +24,8 @@ from lit_thermal.errors import InputError
 PHOTOMETRIC = 262
 WHITE, BLACK, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 """Values of `PHOTOMETRIC`, which give the meaning of the pixel values."""
+_INTEGERS = ("bool", "uint8", "uint16", "int16")
+"""Types of stored numbers that are counts."""
 _DEFLATE = (8, 32946, 50013)
 _LZMA = 34925
 _RATIO = 1032
@@ -52,14 +54,53 @@ def tiff_header(path: Path) -> Header:
         return Header(height, width, 16 if _bits(page) > 8 else 8, orientation)
 
 
-def read_tiff(path: Path, palette: bool) -> Raster:
+def tiff_layout(path: Path) -> tuple[int, bool]:
+    """Return the number of pages of a TIFF, and whether the first one holds floating-point numbers.
+
+    Raises:
+        Exception: any exception that tifffile raises for a damaged file.
+    """
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        if not isinstance(page, tifffile.TiffPage):
+            raise ValueError("its first page is missing")
+        return len(file.pages), page.dtype is not None and page.dtype.kind == "f"
+
+
+def read_float_page(path: Path, number: int | None = None) -> np.ndarray:
+    """Decode an upright page (H, W) of floating-point numbers.
+
+    Args:
+        path: path of the file.
+        number: number of the page; None means the only page.
+
+    Raises:
+        InputError: there are several pages and no number is given, there are several channels, or the page holds
+            integers.
+        Exception: any exception that tifffile or Pillow raises for a damaged file.
+    """
+    with _page(path, number, floats=True) as (file, page):
+        pixels = _pixels(path, file, page)
+        if pixels.ndim == 3 and pixels.shape[-1] == 1:
+            pixels = pixels[..., 0]
+        if pixels.shape != (page.imagelength, page.imagewidth):
+            raise InputError(f"{path} holds {page.samplesperpixel} channels: keep only the thermal one")
+        return upright(pixels, _orientation(page))
+
+
+def read_tiff(path: Path, palette: bool, number: int | None = None) -> Raster:
     """Decode a TIFF, as `lit_thermal.data.formats.image_decoding.read_raster` does.
+
+    Args:
+        path: path of the file.
+        palette: whether to return the palette's colours for an image with a palette, instead of the indices.
+        number: number of the page; None means the only page.
 
     Raises:
         InputError: the file has several pages, does not have 8 or 16 bits, or has an unknown compression.
         Exception: any exception that tifffile or Pillow raises for a damaged file.
     """
-    with _page(path) as (file, page):
+    with _page(path, number) as (file, page):
         _check_channels(path, page)
         pixels = _pixels(path, file, page)
         if pixels.shape[:2] != (page.imagelength, page.imagewidth):
@@ -86,21 +127,28 @@ def read_tiff(path: Path, palette: bool) -> Raster:
 
 
 @contextmanager
-def _page(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPage]]:
-    """Open a TIFF and yield the file and its only page, after checks that the page's data are complete."""
+def _page(
+    path: Path, number: int | None = None, floats: bool = False
+) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPage]]:
+    """Open a TIFF and yield the file and a page, by default the only one, after checks that its data are complete."""
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page = file.pages[number or 0]
         if not isinstance(page, tifffile.TiffPage):
-            raise ValueError("its first page is missing")
+            raise ValueError("a page is missing")
         check_size(path, page.imagelength, page.imagewidth)
-        count = max(len(file.pages), page.imagedepth, _stacked(file, page))
+        pages = len(file.pages)
+        count = pages if number is None else 1
+        # frames behind a page are no pages: a file that has them is read only if they are its pages too
+        if page.imagedepth > 1 or (pages == 1 and _stacked(file, page) > 1):
+            count = max(page.imagedepth, _stacked(file, page))
         if count > 1:
             raise InputError(f"{path} holds {count} pages: write one frame per file")
         if page.samplesperpixel > 4:
             raise InputError(f"{path} holds {page.samplesperpixel} channels: keep only the thermal one")
         _check_data(path, page)
         kind = str(page.dtype)
-        if kind not in ("bool", "uint8", "uint16", "int16"):
+        wanted = page.dtype is not None and page.dtype.kind == "f" if floats else kind in _INTEGERS
+        if not wanted:
             raise InputError(f"{path} holds {_advice(path, file, page)}")
         _check_bomb(file, page)
         yield file, page
@@ -189,12 +237,13 @@ def _by_pillow(path: Path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> 
                 size, "little" if file.byteorder == "<" else "big"
             )
     with _muted(), Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+        image.seek(page.index)
         if image.size != (page.imagewidth, page.imagelength):
             raise ValueError("its size is recorded in two different ways")
         if (bits > 8) != image.mode.startswith("I;16"):
             raise InputError(
                 f"{path} holds {bits}-bit pixels in an unsupported form: write it without compression, for example by "
-                f"'tiffcp -c none {shlex.quote(path.name)} OUT.tif'"
+                f"'tiffcp -c none {shlex.quote(path.name)} OUT.tif', or pip install 'lit_thermal[radiometric]'"
             )
         if image.mode in ("L", "1", "LA", "P", "RGB", "RGBA") or image.mode.startswith("I;16"):
             pixels = np.array(image)

@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from lit_thermal.data.formats.frames import GRAY_TOLERANCE, reduce_to_gray
+from lit_thermal.data.formats.gray_image import GRAY_TOLERANCE, reduce_to_gray
 from lit_thermal.data.formats.pixels import check_pixels, max_pixels
 from lit_thermal.errors import InputError, reading
 

@@ -11,7 +11,8 @@ from lit_thermal.data.datamodules.image_data import ImageData, ImageSplit
 from lit_thermal.data.datamodules.sample import SampleSource
 from lit_thermal.data.formats.file_checks import check_files, check_gray
 from lit_thermal.data.formats.frames import read_header
-from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.image_decoding import raster_header
+from lit_thermal.data.formats.normalize import NORMALIZE, Normalize, check_normalize
 from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet, match_files
 from lit_thermal.data.readers.splits import Split, divide, fits, found_instead, no_root
 from lit_thermal.errors import InputError
@@ -28,9 +29,11 @@ class FolderReader(ImageData):
         guided: whether samples have a guide, and flags for the presence of each camera.
         normalize: mapping of 16-bit counts to [0, 1], separately for each image. It uses the range of the input file,
             or of the target if the input is made from it: the range without isolated dead and hot pixels ("robust"),
-            the whole range ("minmax"), 0.1 % to 99.9 % of it ("percentile"), or division by 65535 ("full"). Input
-            values outside of the range are clipped for the network and restored in the result. Target values outside
-            are clipped in training and measured unclipped. 8-bit images are always divided by 255.
+            the whole range ("minmax"), 0.1 % to 99.9 % of it ("percentile"), or division by 65535 ("full"). A fixed
+            range of temperatures such as "kelvin 270..330" is the same for all images, whose files must give
+            temperatures; their counts become those of 0.01 K. Input values outside of the range are clipped for the
+            network and restored in the result. Target values outside are clipped in training and measured unclipped.
+            8-bit images are always divided by 255.
         leave_out: names of images to omit, with the wildcards ``*``, ``?`` and ``[1-6]``. Put names that consist of
             digits in quotes, since YAML reads 062_01 as a number.
         incomplete: whether images may lack their guide or their input file; `has_guide` and `has_lr` mark them.
@@ -52,6 +55,7 @@ class FolderReader(ImageData):
         incomplete: bool = False,
         **options: Any,
     ) -> None:
+        check_normalize(normalize, "data.normalize")
         super().__init__(scale=scale, guided=guided, **options)
         # Without guides, a sample with a missing input would have no input at all.
         self.root, self.leave_out, self.incomplete = Path(root), leave_out, incomplete and guided
@@ -135,8 +139,10 @@ class FolderReader(ImageData):
         """Return whether the header of a file is unreadable; sizes that do not fit are reported elsewhere."""
         wanted = files if split != "predict" or files.lr is None else replace(files, hr=None)
         with self.damaged.leaving_out(split, name):
-            for path in filter(None, vars(wanted).values()):
+            for path in filter(None, (wanted.hr, wanted.lr)):
                 read_header(path)
+            if wanted.guide is not None:
+                raster_header(wanted.guide)
             for path in filter(None, (wanted.hr, wanted.lr)):
                 check_gray(path)
             return False

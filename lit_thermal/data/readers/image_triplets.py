@@ -5,10 +5,13 @@ from pathlib import Path
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.datamodules.sample import Sample
-from lit_thermal.data.formats.frames import list_frames, read_frame, read_header
+from lit_thermal.data.formats.fixed_range import read_counts
+from lit_thermal.data.formats.frames import list_frames, read_header
 from lit_thermal.data.formats.guides import read_guide
+from lit_thermal.data.formats.image_decoding import raster_header
 from lit_thermal.data.formats.normalize import Normalize
 from lit_thermal.data.formats.radiometry import image_radiometry
+from lit_thermal.data.formats.thermogram import COUNTS, Measured
 from lit_thermal.data.readers.splits import found_instead
 from lit_thermal.errors import InputError
 from lit_thermal.files import by_stem, check_partners, natural_order
@@ -68,7 +71,8 @@ class ImageFiles:
         Raises:
             InputError: a file is damaged, or sizes, depths or fields of view do not go together.
         """
-        hr, lr, guide = (None if path is None else read_header(path) for path in vars(files).values())
+        hr, lr = (None if path is None else read_header(path) for path in (files.hr, files.lr))
+        guide = None if files.guide is None else raster_header(files.guide)[:3]
         if hr and lr:
             if hr[2] != lr[2]:
                 raise InputError(
@@ -98,11 +102,25 @@ class ImageFiles:
         Raises:
             InputError: a file is damaged, or a thermal one is in colour.
         """
-        hr, lr = (None if path is None else read_frame(path) for path in (self.files.hr, self.files.lr))
-        given = lr if lr is not None else hr
-        radiometry = Radiometry() if given is None else image_radiometry(given, self.normalize)
+        hr, lr = (
+            None if path is None else read_counts(path, self.normalize) for path in (self.files.hr, self.files.lr)
+        )
+        given = lr or hr
+        radiometry = Radiometry()
+        if given is not None:
+            radiometry = image_radiometry(given.counts, self.normalize, self._scale(hr, lr))
         guide = None if self.files.guide is None else read_guide(self.files.guide, self.size)
-        return Sample(radiometry, hr=hr, lr=lr, guide=guide, missing_lr=self.missing_lr)
+        return Sample(radiometry, hr=hr and hr.counts, lr=lr and lr.counts, guide=guide, missing_lr=self.missing_lr)
+
+    def _scale(self, hr: Measured | None, lr: Measured | None) -> Radiometry:
+        """Return the one temperature scale of target and input; one of them may lack it."""
+        known = {found.scale for found in (hr, lr) if found is not None and found.scale.unit != "counts"}
+        if len(known) > 1:
+            raise InputError(
+                f"{self.files.hr} and {self.files.lr} have different temperature scales: a level must mean the same in "
+                "both, so set data.normalize to a fixed range such as 'kelvin 270..330', or convert one"
+            )
+        return known.pop() if known else COUNTS
 
 
 def match_files(

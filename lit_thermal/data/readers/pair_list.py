@@ -13,6 +13,7 @@ from lit_thermal.data.datamodules.image_data import ImageSplit
 from lit_thermal.data.datamodules.sample import Sample
 from lit_thermal.data.formats.frames import read_header
 from lit_thermal.data.formats.guides import read_guide
+from lit_thermal.data.formats.image_decoding import raster_header
 from lit_thermal.data.formats.normalize import Normalize
 from lit_thermal.data.readers.folder_reader import FolderReader
 from lit_thermal.data.readers.image_triplets import ImageFiles, ImageTriplet
@@ -114,7 +115,7 @@ class ResizedFiles(ImageFiles):
                 "them one depth"
             )
         if files.guide is not None:
-            read_header(files.guide)
+            raster_header(files.guide)
         size = (height * scale, width * scale)
         decoded = (height * width + size[0] * size[1]) * bits // 8 + 3 * size[0] * size[1]
         return cls(name, files, size, bits, decoded, missing_lr, normalize)

@@ -14,8 +14,9 @@ from lit_thermal.data.degradations.conditions import Complete, Condition
 from lit_thermal.data.degradations.degradation import Bicubic, Degradation
 from lit_thermal.data.formats.clips import open_clip
 from lit_thermal.data.formats.file_checks import check_files, check_gray
+from lit_thermal.data.formats.fixed_range import clip_in_common_counts
 from lit_thermal.data.formats.frames import FolderClip
-from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
+from lit_thermal.data.formats.normalize import NORMALIZE, Normalize, check_normalize
 from lit_thermal.data.formats.radiometry import clip_radiometry
 from lit_thermal.data.readers.splits import expected_clips, find_inputs, find_splits
 from lit_thermal.errors import InputError
@@ -41,9 +42,10 @@ class VideoFolder(VideoData):
         split_seed: seed of the random division by shares.
         degradation: degradation that makes input frames from target frames.
         normalize: mapping of a 16-bit clip's counts to [0, 1]: the range of all but isolated dead and hot pixels
-            ("robust"), its whole range ("minmax"), 0.1 % to 99.9 % of it ("percentile") or division by 65535 ("full").
-            Values outside of the range are clipped for the network and restored in the output of `predict`. 8-bit clips
-            are always divided by 255.
+            ("robust"), its whole range ("minmax"), 0.1 % to 99.9 % of it ("percentile") or division by 65535 ("full"),
+            or a fixed range of temperatures such as "kelvin 270..330" for clips that give temperatures. Values outside
+            of the range are clipped for the network and restored in the output of `predict`. 8-bit clips are always
+            divided by 255.
         augment: whether to flip, rotate and reverse training windows.
         samples_per_epoch: training windows per epoch, drawn from all clips.
         cache_gib: memory in GiB for decoded training clips; the rest is read at each use, which is much faster for
@@ -77,6 +79,7 @@ class VideoFolder(VideoData):
         test_conditions: Sequence[Callable[[], Condition]] = (Complete,),
         damaged: OnDamage = "stop",
     ) -> None:
+        check_normalize(normalize, "data.normalize")
         super().__init__(
             scale=scale,
             temporal_scale=temporal_scale,
@@ -152,7 +155,8 @@ class VideoFolder(VideoData):
         def opened(_: str, path: Path) -> Source | None:
             with self.damaged.leaving_out(split, path.name):
                 clip = open_clip(path)
-                radiometry = clip_radiometry(clip, self.normalize)
+                counted = clip_in_common_counts(clip, self.normalize)
+                radiometry = clip_radiometry(counted, self.normalize)
                 if self.damaged.skips:
                     for _frame in clip:
                         pass
@@ -176,7 +180,7 @@ class VideoFolder(VideoData):
                     check_gray(file)
             else:
                 clip.read(0, 1)  # raises an error if the clip is in colour
-            return Source(clip, radiometry)
+            return Source(counted, radiometry)
 
         found = check_files({path.name: path for path in paths}, opened, f"{split} clips of {self.root.name}")
         sources = [source for source in found if source is not None]

@@ -326,6 +326,6 @@ def test_a_picture_beside_measurements_is_reported(tmp_path: Path, caplog: pytes
         data = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(data[:2] + b"\xff\xe1\0\x0aFLIR\0\1\0\0" + data[2:])
     assert read_frame(tmp_path / "gray.jpg").shape == (32, 32)
-    assert "gray.jpg is read as its 8-bit picture only; it also holds radiometric data (FLIR)" in caplog.text
-    with pytest.raises(InputError, match=r"in colour .* radiometric data \(FLIR\), which are not supported"):
+    assert "gray.jpg is read as its 8-bit picture only; it has records of a FLIR camera, but no radio" in caplog.text
+    with pytest.raises(InputError, match=r"in colour .* FLIR camera, but no radiometric data among them"):
         read_frame(tmp_path / "colour's.jpg")
