@@ -66,7 +66,27 @@ class CrossModalAttention(ABC):
     The norm, residual, text attention and feed-forward of the block still process each view separately, and the
     weights of the attention are unchanged. In subclasses an absent view must not influence other views, and samples
     must not influence each other.
+
+    Attributes:
+        reads_tokens: whether the thermal view reads tokens of visible views; if not, a network whose visible views are
+            not decoded need not process them.
     """
+
+    reads_tokens = True
+
+    def evidence(self, thermal: Tensor, enlarged: Tensor, guides: Tensor, present: Tensor) -> Tensor | None:
+        """Return maps drawn from the images of a batch, which the owner of the network keeps in `Views.evidence`.
+
+        Args:
+            thermal: (B, 1, h, w) in [0, 1], at the resolution of the thermal camera.
+            enlarged: (B, 1, H, W) in [0, 1], the thermal image at the size of the result.
+            guides: (B, V - 1, 3, H, W) in [0, 1]; absent ones are zero.
+            present: mask (B, V - 1) of the guides.
+
+        Returns:
+            (B, C, H, W), or None if there is nothing to read but the tokens, as by default.
+        """
+        return None
 
     def install(self, unet: "UNet2DConditionModel", views: Views) -> nn.ModuleDict:
         """Set this attention in every transformer block.
