@@ -11,7 +11,7 @@ from torch import nn
 
 from lit_thermal.blocks.pretrained import model_folder, pretrained_wanted
 from lit_thermal.errors import InputError
-from lit_thermal.networks.view_pixels import ViewPixels
+from lit_thermal.networks.view_pixels import PixelNorm, ViewPixels
 from lit_thermal.plain_files import read_json
 from lit_thermal.shapes import COUNT, check
 
@@ -129,8 +129,9 @@ class SmallLatentDiffusion(LatentDiffusion):
 class PixelDiffusion(LatentDiffusion):
     """A small UNet on pixels, to be trained from scratch; blocks of pixels are channels, so that nothing is lost.
 
-    The UNet has no group norms, which would remove the contrast that a predicted residual needs. Its output and each
-    residual block start at zero.
+    Group norms would remove the contrast that a predicted residual needs. So each residual block normalises the
+    channels of each pixel instead, and the output is a linear map of features that are not normalised. The output and
+    the residual blocks start at zero.
 
     Args:
         unshuffle: side of the pixel blocks that become channels.
@@ -165,10 +166,11 @@ class PixelDiffusion(LatentDiffusion):
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
         unet = UNet2DConditionModel(**self._unet)
+        unet.conv_norm_out = unet.conv_act = nn.Identity()
         for module in list(unet.modules()):
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.GroupNorm):
-                    setattr(module, name, nn.Identity())
+                    setattr(module, name, PixelNorm(child.num_channels))
         last = [module.conv2 for module in unet.modules() if isinstance(module, ResnetBlock2D)]
         for convolution in (*last, unet.conv_out):
             for parameter in convolution.parameters():

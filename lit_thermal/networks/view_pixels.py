@@ -1,4 +1,4 @@
-"""Pixels instead of latents: a first stage for batches of views that loses nothing."""
+"""Pixels instead of latents: a first stage for batches of views that loses nothing, and a norm for networks on it."""
 
 from collections.abc import Callable, Sequence
 
@@ -43,3 +43,18 @@ class ViewPixels(nn.Module):
     def decode(self, latent: Tensor, taps: Sequence[Tensor], views: Views, thermal_only: bool = False) -> Tensor:
         """Return images (B*V, 3, H, W), nominally in [-1, 1] and not clamped; or only the thermal ones (B, 3, H, W)."""
         return F.pixel_shuffle(latent[:: views.count] if thermal_only else latent, self.factor)
+
+
+class PixelNorm(nn.LayerNorm):
+    """Layer normalisation of the channels of each pixel of (B, dim, H, W).
+
+    Args:
+        dim: number of channels.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=1e-3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, dim, H, W), keeping its shape."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
