@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_thermal.ops.guided_transfer import guided_transfer
+from lit_thermal.ops.local_regression import unexplained
+from lit_thermal.ops.resize import resize
 
 if TYPE_CHECKING:
     from diffusers.models.attention_processor import Attention
@@ -23,10 +28,13 @@ class Views:
         count: number V of views of each sample, including the thermal one.
         present: mask (B, V), true where a sample has the view; the thermal view must always be present. None means that
             all views are present.
+        evidence: maps (B, C, H, W) that the attention drew from the images themselves (`CrossModalAttention.evidence`),
+            of the padded size that the network processes; None if it reads tokens only.
     """
 
     count: int = 1
     present: Tensor | None = None
+    evidence: Tensor | None = None
 
     def set(self, count: int, present: Tensor | None = None) -> None:
         """Set the views of the next batch; `present` is dropped if no view is absent.
@@ -58,7 +66,27 @@ class CrossModalAttention(ABC):
     The norm, residual, text attention and feed-forward of the block still process each view separately, and the
     weights of the attention are unchanged. In subclasses an absent view must not influence other views, and samples
     must not influence each other.
+
+    Attributes:
+        reads_tokens: whether the thermal view reads tokens of visible views; if not, a network whose visible views are
+            not decoded need not process them.
     """
+
+    reads_tokens = True
+
+    def evidence(self, thermal: Tensor, enlarged: Tensor, guides: Tensor, present: Tensor) -> Tensor | None:
+        """Return maps drawn from the images of a batch, which the owner of the network keeps in `Views.evidence`.
+
+        Args:
+            thermal: (B, 1, h, w) in [0, 1], at the resolution of the thermal camera.
+            enlarged: (B, 1, H, W) in [0, 1], the thermal image at the size of the result.
+            guides: (B, V - 1, 3, H, W) in [0, 1]; absent ones are zero.
+            present: mask (B, V - 1) of the guides.
+
+        Returns:
+            (B, C, H, W), or None if there is nothing to read but the tokens, as by default.
+        """
+        return None
 
     def install(self, unet: "UNet2DConditionModel", views: Views) -> nn.ModuleDict:
         """Set this attention in every transformer block.
@@ -81,13 +109,13 @@ class CrossModalAttention(ABC):
         return added
 
     @abstractmethod
-    def exchange(self, attend: Attend, tokens: Tensor, present: Tensor | None, projection: nn.Module) -> Tensor:
+    def exchange(self, attend: Attend, tokens: Tensor, views: Views, projection: nn.Module) -> Tensor:
         """Return the outputs (B, V, N, D) of the layer.
 
         Args:
             attend: the layer's own attention.
             tokens: normalised tokens (B, V, N, D); zeros for absent views.
-            present: mask (B, V), true where a view is present, or None if all are.
+            views: views of the current batch.
             projection: module that `projection` returned for this layer.
         """
 
@@ -103,17 +131,17 @@ class CrossModalSelfAttention(CrossModalAttention):
     equals that of `SelfAttention`.
     """
 
-    def exchange(self, attend: Attend, tokens: Tensor, present: Tensor | None, projection: nn.Module) -> Tensor:
+    def exchange(self, attend: Attend, tokens: Tensor, views: Views, projection: nn.Module) -> Tensor:
         """Return the outputs (B, V, N, D) of the layer."""
-        views, length = tokens.shape[1:3]
-        joint = attend(tokens.flatten(1, 2), mask=None if present is None else _keys(present, length))
-        return joint.unflatten(1, (views, length))
+        count, length = tokens.shape[1:3]
+        joint = attend(tokens.flatten(1, 2), mask=None if views.present is None else _keys(views.present, length))
+        return joint.unflatten(1, (count, length))
 
 
 class SelfAttention(CrossModalAttention):
     """Each view attends only to itself (3M-TI table 4, "Self-Attn")."""
 
-    def exchange(self, attend: Attend, tokens: Tensor, present: Tensor | None, projection: nn.Module) -> Tensor:
+    def exchange(self, attend: Attend, tokens: Tensor, views: Views, projection: nn.Module) -> Tensor:
         """Return the outputs (B, V, N, D) of the layer."""
         return attend(tokens.flatten(0, 1)).view_as(tokens)
 
@@ -130,10 +158,10 @@ class FeatureConcat(CrossModalAttention):
     attention while each view keeps its self-attention, so that rows of the table differ only in the exchange.
     """
 
-    def exchange(self, attend: Attend, tokens: Tensor, present: Tensor | None, projection: nn.Module) -> Tensor:
+    def exchange(self, attend: Attend, tokens: Tensor, views: Views, projection: nn.Module) -> Tensor:
         """Return the outputs (B, V, N, D) of the layer."""
         thermal, visible = tokens[:, 0], tokens[:, 1:]
-        there = visible.new_ones(visible.shape[:2]) if present is None else present[:, 1:].to(visible)
+        there = visible.new_ones(visible.shape[:2]) if views.present is None else views.present[:, 1:].to(visible)
         mean = visible.sum(1) / there.sum(1).clamp(min=1).view(-1, 1, 1)
         mixed = projection(torch.cat([thermal, mean], dim=-1)).to(tokens)
         return attend(torch.cat([mixed[:, None], visible], dim=1).flatten(0, 1)).view_as(tokens)
@@ -153,20 +181,80 @@ class CrossAttention(CrossModalAttention):
     Both use the same attention weights.
     """
 
-    def exchange(self, attend: Attend, tokens: Tensor, present: Tensor | None, projection: nn.Module) -> Tensor:
+    def exchange(self, attend: Attend, tokens: Tensor, views: Views, projection: nn.Module) -> Tensor:
         """Return the outputs (B, V, N, D) of the layer."""
-        samples, views, length = tokens.shape[:3]
-        if views == 1:
+        samples, count, length = tokens.shape[:3]
+        if count == 1:
             return attend(tokens.flatten(0, 1)).view_as(tokens)
         thermal, visible = tokens[:, 0], tokens[:, 1:]
-        if present is None:
+        if views.present is None:
             asked = attend(thermal, visible.flatten(1, 2))
         else:
-            others = present[:, 1:]
+            others = views.present[:, 1:]
             keys = torch.cat([~others.any(1, keepdim=True), others], dim=1)
             asked = attend(thermal, tokens.flatten(1, 2), _keys(keys, length))
-        own = attend(visible.flatten(0, 1)).unflatten(0, (samples, views - 1))
+        own = attend(visible.flatten(0, 1)).unflatten(0, (samples, count - 1))
         return torch.cat([asked[:, None], own], dim=1)
+
+
+class PixelAttention(CrossModalAttention):
+    """Visible pixels ask which thermal pixels they belong to, and thermal tokens read the answer (our alternative).
+
+    Queries and keys are colours and places of the visible view, values are thermal (`guided_transfer`), in a window of
+    3 x 3 pixels of the thermal camera. So a registered guide carries its edges into the thermal image from the first
+    step on, and a guide of another scene, whose colours explain no thermal value, carries almost nothing. Each thermal
+    token gets a learned projection of its patch of the difference to the enlarged image, and of the share of the local
+    thermal variance that the guide explains. Several visible views are averaged over those present.
+
+    Apart from that each view attends only to itself.
+    """
+
+    reads_tokens = False
+    maps = 2
+    """Channels of the evidence."""
+    patch = 4
+    """Samples of the evidence along each side of a token."""
+    gain = 10.0
+    """Factor on the difference, which is small compared with the values of the image."""
+
+    def evidence(self, thermal: Tensor, enlarged: Tensor, guides: Tensor, present: Tensor) -> Tensor | None:
+        """Return the difference that the guides make and the share that they explain, (B, 2, H, W)."""
+        if not guides.shape[1]:
+            return None
+        size = (enlarged.shape[-2], enlarged.shape[-1])
+        total = torch.zeros_like(enlarged).repeat(1, self.maps, 1, 1)
+        for guide, there in zip(guides.unbind(1), present.unbind(1), strict=True):
+            detail = self.gain * (guided_transfer(thermal, guide) - enlarged)
+            small = resize(guide.mean(1, keepdim=True).float(), (thermal.shape[-2], thermal.shape[-1]))
+            around = (F.pad(x, (1, 1, 1, 1), mode="replicate") for x in (thermal.float(), small))
+            share = -0.5 * F.interpolate(unexplained(*around), size, mode="bilinear")
+            total = total + torch.cat([detail, share], 1).to(total) * there.to(total).view(-1, 1, 1, 1)
+        return total / present.to(total).sum(1).clamp(min=1).view(-1, 1, 1, 1)
+
+    def exchange(self, attend: Attend, tokens: Tensor, views: Views, projection: nn.Module) -> Tensor:
+        """Return the outputs (B, V, N, D) of the layer."""
+        own = attend(tokens.flatten(0, 1)).view_as(tokens)
+        if views.evidence is None:
+            return own
+        height, width = _grid(views.evidence, tokens.shape[2])
+        patches = F.interpolate(views.evidence, (self.patch * height, self.patch * width), mode="area")
+        patches = F.pixel_unshuffle(patches, self.patch).flatten(2).mT
+        # Evidence of a sample without a guide is zero, and stays so, because the projection has no bias.
+        told = projection(patches.to(tokens)).to(tokens)
+        return torch.cat([own[:, :1] + told.unsqueeze(1), own[:, 1:]], 1)
+
+    def projection(self, dim: int) -> nn.Module:
+        """Return the linear layer of one block, which maps a patch of the evidence to a token."""
+        layer = nn.Linear(self.maps * self.patch**2, dim, bias=False)
+        nn.init.normal_(layer.weight, std=0.02)
+        return layer
+
+
+def _grid(image: Tensor, count: int) -> tuple[int, int]:
+    """Return height and width of a grid of `count` tokens that cover an image (B, C, H, W)."""
+    height, width = image.shape[-2:]
+    rows = max(1, round((count * height / width) ** 0.5))
+    return rows, count // rows
 
 
 def _keys(present: Tensor, length: int) -> Tensor:
@@ -200,4 +288,4 @@ class _Processor:
         views = self.views
         samples = hidden_states.shape[0] // views.count
         tokens = views.clear(hidden_states).unflatten(0, (samples, views.count))
-        return self.member.exchange(attend, tokens, views.present, self.projection).flatten(0, 1)
+        return self.member.exchange(attend, tokens, views, self.projection).flatten(0, 1)

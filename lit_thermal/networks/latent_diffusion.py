@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from lit_thermal.blocks.pretrained import model_folder, pretrained_wanted
 from lit_thermal.errors import InputError
+from lit_thermal.networks.view_pixels import PixelNorm, ViewPixels
 from lit_thermal.plain_files import read_json
 from lit_thermal.shapes import COUNT, check
 
@@ -32,7 +34,7 @@ class LatentDiffusion(ABC):
     has_files = False
 
     @abstractmethod
-    def build(self) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
+    def build(self) -> "tuple[UNet2DConditionModel, AutoencoderKL | ViewPixels]":
         """Return both networks in float32 and in training mode, newly built at each call."""
 
 
@@ -122,6 +124,58 @@ class SmallLatentDiffusion(LatentDiffusion):
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
         return UNet2DConditionModel(**self._unet), AutoencoderKL(**self._vae)
+
+
+class PixelDiffusion(LatentDiffusion):
+    """A small UNet on pixels, to be trained from scratch; blocks of pixels are channels, so that nothing is lost.
+
+    Group norms would remove the contrast that a predicted residual needs. So each residual block normalises the
+    channels of each pixel instead, and the output is a linear map of features that are not normalised. The output and
+    the residual blocks start at zero.
+
+    Args:
+        unshuffle: side of the pixel blocks that become channels.
+        unet_widths: channels of the UNet's levels, the finest first; each level but the first halves the size.
+        text_dim: width of the text embedding.
+        head_dim: number of channels of an attention head.
+        layers: number of residual blocks per level.
+
+    Raises:
+        InputError: a width is not a multiple of head_dim, or a size is less than 1.
+    """
+
+    def __init__(
+        self,
+        unshuffle: int = 4,
+        unet_widths: Sequence[int] = (64, 96),
+        text_dim: int = 64,
+        head_dim: int = 32,
+        layers: int = 1,
+    ) -> None:
+        if not unet_widths or min(unshuffle, *unet_widths, text_dim, head_dim, layers) < 1:
+            raise InputError("PixelDiffusion: all its sizes must be positive, with a width at least")
+        if wrong := [width for width in unet_widths if width % head_dim]:
+            raise InputError(f"unet_widths of PixelDiffusion: {wrong[0]} is not a multiple of head_dim {head_dim}")
+        self.text_dim, self.unshuffle = text_dim, unshuffle
+        heads = [width // head_dim for width in unet_widths]
+        self._unet = _unet_config(unet_widths, heads, 3 * unshuffle**2, text_dim, layers, groups=1)
+
+    def build(self) -> "tuple[UNet2DConditionModel, ViewPixels]":
+        """Return the UNet with random weights, and the rearrangement of pixels."""
+        from diffusers.models.resnet import ResnetBlock2D
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        unet = UNet2DConditionModel(**self._unet)
+        unet.conv_norm_out = unet.conv_act = nn.Identity()
+        for module in list(unet.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, nn.GroupNorm):
+                    setattr(module, name, PixelNorm(child.num_channels))
+        last = [module.conv2 for module in unet.modules() if isinstance(module, ResnetBlock2D)]
+        for convolution in (*last, unet.conv_out):
+            for parameter in convolution.parameters():
+                nn.init.zeros_(parameter)
+        return unet, ViewPixels(self.unshuffle)
 
 
 class ConfiguredLatentDiffusion(LatentDiffusion):

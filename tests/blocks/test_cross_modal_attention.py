@@ -12,10 +12,12 @@ from lit_thermal.blocks.cross_modal_attention import (
     CrossModalAttention,
     CrossModalSelfAttention,
     FeatureConcat,
+    PixelAttention,
     SelfAttention,
     Views,
 )
 from lit_thermal.networks.latent_diffusion import SmallLatentDiffusion
+from lit_thermal.ops.guided_transfer import guided_transfer
 
 MEMBERS = CrossModalAttention.__subclasses__()
 DIM, HEADS = 12, 3
@@ -34,8 +36,16 @@ class Layers(nn.Module):
         )
 
 
+def evidence(present: torch.Tensor) -> torch.Tensor:
+    """Maps over a row of five tokens for each sample, zero without a visible view, as `PixelAttention` draws them."""
+    maps = torch.randn(2, 2, 4, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    return maps[: len(present)] * present[:, 1:].any(1).view(-1, 1, 1, 1)
+
+
 def layer(member: type[CrossModalAttention], views: Views, dim: int = DIM, heads: int = HEADS) -> nn.Module:
     """A self-attention layer in double precision; new parameters are not those of their start."""
+    if member is PixelAttention:
+        views.evidence = evidence(absent())
     unet = Layers(dim, heads).double()
     added = member().install(unet, views).double()
     torch.manual_seed(1)
@@ -95,6 +105,9 @@ def reference(member: type[CrossModalAttention], attn: nn.Module, x: torch.Tenso
             keys = torch.cat([x[b, s] for s in sees])
             for n in range(x.shape[2]):
                 out[b, v, n] = attention_by_hand(attn, x[b, v, n], keys)
+                if member is PixelAttention and v == 0:
+                    patch = evidence(absent())[b, :, :, 4 * n : 4 * n + 4].flatten()
+                    out[b, v, n] += attn.added["block"].weight @ patch
     return out
 
 
@@ -167,8 +180,10 @@ def test_samples_are_attended_by_themselves(member):
     x, present = tokens(), absent()
     state.set(3, present)
     both = attn(x).unflatten(0, (2, 3))
+    maps = state.evidence
     for b in range(2):
         state.set(3, present[b : b + 1])
+        state.evidence = None if maps is None else maps[b : b + 1]
         alone = attn(x[3 * b : 3 * b + 3])
         assert torch.allclose(alone[present[b]], both[b][present[b]], atol=1e-12)
 
@@ -280,13 +295,15 @@ def test_whole_network(member):
     views = Views()
     added = member().install(unet, views)
     assert unet.state_dict().keys() == state.keys(), "new parameters are not the UNet's"
-    assert len(added) == (4 if member is FeatureConcat else 0)
+    assert len(added) == (4 if member in (FeatureConcat, PixelAttention) else 0)
     assert all(p.requires_grad for p in added.parameters())
     text = torch.randn(6, 4, 8)
     x = torch.randn(6, 4, 5, 7)  # odd sizes are the UNet's own matter
 
     def run(present: torch.Tensor | None) -> torch.Tensor:
         views.set(3, present)
+        if member is PixelAttention:
+            views.evidence = torch.ones(2, 2, 16, 20)
         return unet(x, 199, text).sample
 
     out = run(None)
@@ -313,3 +330,18 @@ def test_copies_do_not_share_views_or_parameters():
     processor = other.unet.block["attn1"].processor
     assert processor.views is other.views and processor.projection is other.added["block"]
     assert processor.views is not network.views
+
+
+def test_evidence_is_the_difference_that_the_guides_make():
+    generator = torch.Generator().manual_seed(4)
+    thermal = torch.rand(2, 1, 6, 8, generator=generator)
+    guides = torch.rand(2, 2, 3, 24, 32, generator=generator)
+    enlarged = torch.rand(2, 1, 24, 32, generator=generator)
+    present = torch.tensor([[True, True], [False, False]])
+    maps = PixelAttention().evidence(thermal, enlarged, guides.masked_fill(~present[..., None, None, None], 0), present)
+    assert maps.shape == (2, 2, 24, 32) and not maps[1].any()
+    detail = sum(10 * (guided_transfer(thermal[:1], guides[:1, v]) - enlarged[:1]) for v in range(2)) / 2
+    torch.testing.assert_close(maps[:1, :1], detail)
+    assert maps[0, 1].min() >= 0
+    assert PixelAttention().evidence(thermal, enlarged, guides[:, :0], present[:, :0]) is None
+    assert CrossModalSelfAttention().evidence(thermal, enlarged, guides, present) is None

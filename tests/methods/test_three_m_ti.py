@@ -12,14 +12,22 @@ from lit_thermal.blocks.cross_modal_attention import (
     CrossAttention,
     CrossModalSelfAttention,
     FeatureConcat,
+    PixelAttention,
     SelfAttention,
 )
 from lit_thermal.blocks.prompt import LearnedPrompt, NoPrompt
+from lit_thermal.blocks.registration import AffineRegistration, DisplacementRegistration, SimilarityRegistration
 from lit_thermal.blocks.skip_connection import NoSkip, ZeroSkip
 from lit_thermal.errors import InputError
 from lit_thermal.losses.perceptual import NoPerceptualLoss
 from lit_thermal.methods.three_m_ti.module import ThreeMTI
-from lit_thermal.networks.latent_diffusion import ConfiguredLatentDiffusion, SDTurbo, SmallLatentDiffusion
+from lit_thermal.networks.latent_diffusion import (
+    ConfiguredLatentDiffusion,
+    PixelDiffusion,
+    SDTurbo,
+    SmallLatentDiffusion,
+)
+from lit_thermal.ops.resize import resize
 
 TINY = partial(SmallLatentDiffusion, unet_widths=(16, 16), vae_widths=(8, 16), text_dim=16, head_dim=8, groups=4)
 
@@ -254,6 +262,8 @@ def test_lora_starts_where_the_base_is(turbo):
         ({"upsampling": "three"}, "two_step"),
         ({"perceptual_weight": -1.0}, "perceptual_weight"),
         ({"drop_guide": 1.5}, "drop_guide"),
+        ({"shuffle_guide": -0.1}, "shuffle_guide"),
+        ({"prediction": "image"}, "noise, residual"),
         ({"train": "lora"}, "model.train is 'lora'.*random weights of SmallLatentDiffusion.*set model.train to all"),
         ({"train": "lora_and_unet", "base": CONFIGURED}, "'lora_and_unet'.*weights of ConfiguredLatentDiffusion"),
         ({"base": partial(SDTurbo, "nowhere/at/all")}, "stabilityai/sd-turbo"),
@@ -284,3 +294,68 @@ def test_without_words_the_prompt_is_empty():
     assert not torch.allclose(
         prompted.restore(batch), prompted.restore(batch | {"tags": [["truck"], ["road"]]}), atol=1e-6
     )
+
+
+PIXELS = partial(PixelDiffusion, unet_widths=(16, 16), text_dim=16, head_dim=8)
+
+
+def pixel_method(**changes):
+    given = {"base": PIXELS, "attention": PixelAttention, "prediction": "residual", "upsampling": "bicubic"}
+    model = method(**(given | changes))
+    with torch.no_grad():
+        for name, parameter in model.network.unet.named_parameters():
+            if "conv2" in name or "conv_out" in name:
+                parameter.normal_(std=0.05)
+    return model
+
+
+def test_the_residual_of_the_enlarged_input_starts_at_zero():
+    model, batch = method(base=PIXELS, prediction="residual", upsampling="bicubic").eval(), a_batch()
+    torch.testing.assert_close(model.restore(batch), resize(batch["lr"], (32, 32)).clamp(0, 1))
+
+
+@pytest.mark.parametrize("attention", [PixelAttention, CrossModalSelfAttention])
+@pytest.mark.parametrize("registration", [None, DisplacementRegistration, SimilarityRegistration, AffineRegistration])
+def test_pixels_and_registration_with_missing_guides(attention, registration):
+    changes = {} if registration is None else {"registration": registration}
+    model, batch = pixel_method(attention=attention, **changes).eval(), a_batch(views=2)
+    alone = model.restore({key: batch[key] for key in ("lr", "name", "tags")})
+    batch["guide"][1] = torch.nan
+    mixed = model.restore(batch | {"has_guide": torch.tensor([True, False])})
+    torch.testing.assert_close(mixed[1], alone[1], atol=1e-5, rtol=0)
+    assert not torch.allclose(mixed[0], alone[0], atol=1e-4)
+
+
+def test_a_rejected_guide_is_as_no_guide():
+    batch = a_batch()
+    model = pixel_method(registration=partial(SimilarityRegistration, reject=-20.0)).eval()
+    alone = model.restore({key: batch[key] for key in ("lr", "name", "tags")})
+    torch.testing.assert_close(model.restore(batch), alone)
+
+
+def test_training_on_pixels_reaches_every_weight_and_logs_the_registration():
+    model = pixel_method(registration=SimilarityRegistration, shuffle_guide=0.5)
+    logged = {}
+    model.log = lambda name, value, **_: logged.update({name: value})
+    model.training_step(a_batch(), 0).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert logged["train/guide_moved"] >= 0 and logged["train/guide_unexplained"] <= 0
+    other = pixel_method(registration=SimilarityRegistration).eval()
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.restore(a_batch()), model.eval().restore(a_batch()))
+
+
+def test_shuffled_guides_are_those_of_the_sample_before():
+    batch = a_batch() | {"has_guide": torch.tensor([True, False])}
+    given = method(shuffle_guide=1.0)._shuffled(batch)
+    assert torch.equal(given["guide"], batch["guide"].flip(0)) and given["has_guide"].tolist() == [False, True]
+    assert method()._shuffled(batch) is batch
+
+
+def test_the_visible_view_is_not_processed_where_nobody_reads_it():
+    model, batch = pixel_method().eval(), a_batch()
+    sizes = []
+    model.network.unet.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    model.restore(batch)
+    quietly(pixel_method(guide_weight=1.0)).training_step(batch, 0)
+    assert sizes == [2]

@@ -12,17 +12,19 @@ from lit_thermal.batch import Batch, need
 from lit_thermal.blocks.cross_modal_attention import CrossModalAttention, CrossModalSelfAttention
 from lit_thermal.blocks.low_rank import Train
 from lit_thermal.blocks.prompt import FixedPrompt, Prompt
+from lit_thermal.blocks.registration import NoRegistration, Registration
 from lit_thermal.blocks.skip_connection import SkipConnection, ZeroSkip
 from lit_thermal.errors import InputError, check_choice
 from lit_thermal.generative.noise import SeededNoise
 from lit_thermal.losses.perceptual import LPIPS, PerceptualLoss
 from lit_thermal.losses.pixel import MeanSquaredError, PixelLoss
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
-from lit_thermal.methods.three_m_ti.network import ThreeMTINetwork
+from lit_thermal.methods.three_m_ti.network import Prediction, ThreeMTINetwork
 from lit_thermal.networks.latent_diffusion import LatentDiffusion, SDTurbo
 from lit_thermal.networks.view_autoencoder import Latent
+from lit_thermal.ops.resize import resize
 
-Upsampling = Literal["direct", "two_step"]
+Upsampling = Literal["direct", "two_step", "bicubic"]
 
 
 class ThreeMTI(SuperResolver):
@@ -49,7 +51,7 @@ class ThreeMTI(SuperResolver):
         unet_rank: rank of LoRA in the UNet.
         vae_rank: rank of LoRA in the decoder and the skips.
         upsampling: bilinear enlargement to the size of the result, `direct` or in two steps (`two_step`) by way of
-            twice the input's size.
+            twice the input's size; or `bicubic`.
         pixel_loss: pixel-wise distance to the target.
         perceptual_loss: perceptual distance to the target, added to `pixel_loss`.
         perceptual_weight: weight of `perceptual_loss` (lambda).
@@ -57,6 +59,11 @@ class ThreeMTI(SuperResolver):
             of both is divided by `1 + guide_weight`.
         drop_guide: share of the training samples whose visible views are removed.
         seed: seed of the noise of sampled latents in restoration; each image has its own noise, derived from its name.
+        registration: registration of the visible views to the thermal image before the network reads them.
+        shuffle_guide: share of the training samples that get the guide of another sample of the batch, from which the
+            network learns to distrust guides.
+        prediction: output of the UNet, the `noise` of the published closed form or the `residual` of the enlarged
+            input, which suits small networks that are trained from scratch.
         optimizer: makes the optimizer.
         lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step.
 
@@ -83,6 +90,9 @@ class ThreeMTI(SuperResolver):
         guide_weight: float = 0.0,
         drop_guide: float = 0.0,
         seed: int = 0,
+        registration: Callable[[], Registration] = NoRegistration,
+        shuffle_guide: float = 0.0,
+        prediction: Prediction = "noise",
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: SchedulerCallable | None = None,
     ) -> None:
@@ -90,15 +100,21 @@ class ThreeMTI(SuperResolver):
         check_choice(latent, Latent, "model.latent")
         check_choice(train, Train, "model.train")
         check_choice(upsampling, Upsampling, "model.upsampling")
+        check_choice(prediction, Prediction, "model.prediction")
+        if not 0 <= shuffle_guide <= 1:
+            raise InputError(f"model.shuffle_guide is {shuffle_guide}; it must be a share from 0 to 1")
         if min(perceptual_weight, guide_weight, seed) < 0 or not 0 <= drop_guide <= 1:
             raise InputError(
                 f"model.perceptual_weight {perceptual_weight}, model.guide_weight {guide_weight} and model.seed {seed} "
                 f"must be at least 0, and model.drop_guide {drop_guide} a share from 0 to 1"
             )
         made = base()
-        self.network = ThreeMTINetwork(made, attention(), skip, latent, timestep, train, unet_rank, vae_rank)
+        self.network = ThreeMTINetwork(
+            made, attention(), skip, latent, timestep, train, unet_rank, vae_rank, prediction
+        )  # fmt: skip
         self.prompt = prompt(made.text_dim)
         self.pixel_loss, self.perceptual_loss = pixel_loss(), perceptual_loss()
+        self.registration, self.shuffle_guide = registration(), shuffle_guide
         self.upsampling, self.seed = upsampling, seed
         self.perceptual_weight, self.guide_weight, self.drop_guide = perceptual_weight, guide_weight, drop_guide
         frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
@@ -121,18 +137,19 @@ class ThreeMTI(SuperResolver):
             views = like.unflatten(0, (len(images), -1))
             return noise(views).flatten(0, 1)
 
-        restored = self.network(images, present, self._text(batch, present), drawn, thermal_only=True)
+        restored = self.network(images, present, self._text(batch, present), drawn, True, batch["lr"])
         return ((_thermal(restored[:, 0]).float() + 1) / 2).clamp(0, 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the pixel and perceptual loss of one batch."""
         need(batch, "hr", by="ThreeMTI")
-        images, present = self._views(batch)
+        images, present = self._views(self._shuffled(batch))
         if self.drop_guide and images.shape[1] > 1:
             kept = torch.rand(len(images), 1).to(present.device) >= self.drop_guide
             present = torch.cat([present[:, :1], present[:, 1:] & kept], 1)
         decodes_guide = self.guide_weight > 0 and bool(present[:, 1:].any())
-        restored = self.network(images, present, self._text(batch, present), thermal_only=not decodes_guide)
+        text = self._text(batch, present)
+        restored = self.network(images, present, text, thermal_only=not decodes_guide, thermal=batch["lr"])
         loss = self._loss(_thermal(restored[:, 0]), 2 * batch["hr"] - 1, "")
         if decodes_guide:
             there = present[:, 1:]
@@ -166,7 +183,11 @@ class ThreeMTI(SuperResolver):
         size = (lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)
         if self.upsampling == "two_step":
             lr = F.interpolate(lr, scale_factor=2.0, mode="bilinear", align_corners=False)
-        views = [F.interpolate(lr, size, mode="bilinear", align_corners=False).expand(-1, 3, -1, -1).unsqueeze(1)]
+        if self.upsampling == "bicubic":
+            enlarged = resize(lr, size)
+        else:
+            enlarged = F.interpolate(lr, size, mode="bilinear", align_corners=False)
+        views = [enlarged.expand(-1, 3, -1, -1).unsqueeze(1)]
         present = torch.ones(len(lr), 1, dtype=torch.bool, device=lr.device)
         if "guide" in batch:
             guide = batch["guide"] if batch["guide"].ndim == 5 else batch["guide"].unsqueeze(1)
@@ -175,10 +196,36 @@ class ThreeMTI(SuperResolver):
             if guide.shape[-2:] != size:
                 resized = F.interpolate(guide.flatten(0, 1), size, mode="bilinear", antialias=True)
                 guide = resized.unflatten(0, guide.shape[:2])
-            views.append(guide)
             there = batch.get("has_guide", torch.ones(len(lr), dtype=torch.bool, device=lr.device))
-            present = torch.cat([present, there.unsqueeze(1).expand(-1, guide.shape[1])], 1)
+            guide, there = self._registered(batch["lr"], guide, there.unsqueeze(1).expand(-1, guide.shape[1]))
+            views.append(guide)
+            present = torch.cat([present, there], 1)
         return 2 * torch.cat(views, 1) - 1, present
+
+    def _registered(self, lr: Tensor, guide: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """Return guides (B, M, 3, H, W) registered to the thermal image, and which are present and match it, (B, M)."""
+        if isinstance(self.registration, NoRegistration):
+            return guide, there
+        count = guide.shape[1]
+        guide = guide.masked_fill(~there[..., None, None, None], 0)
+        found = self.registration(lr.repeat_interleave(count, 0), guide.flatten(0, 1))
+        if self.training:
+            # Means over guides that are there, without waiting for the device.
+            weight = there.flatten() / there.sum().clamp(min=1)
+            self.log("train/guide_moved", (found.moved * weight).sum())
+            self.log("train/guide_unexplained", (found.unexplained * weight).sum())
+        return found.guide.unflatten(0, (-1, count)), there & found.matches.view(-1, count)
+
+    def _shuffled(self, batch: Batch) -> Batch:
+        """Return the batch with the guides of a share of its samples taken from the samples before them."""
+        if not self.shuffle_guide or "guide" not in batch:
+            return batch
+        wrong = (torch.rand(len(batch["lr"])) < self.shuffle_guide).to(batch["lr"].device)
+        shape = [-1] + [1] * (batch["guide"].ndim - 1)
+        changed = {"guide": torch.where(wrong.view(shape), batch["guide"].roll(1, 0), batch["guide"])}
+        if "has_guide" in batch:
+            changed["has_guide"] = torch.where(wrong, batch["has_guide"].roll(1, 0), batch["has_guide"])
+        return batch | changed  # type: ignore[return-value]
 
     def _text(self, batch: Batch, present: Tensor) -> Tensor:
         """Return the text embeddings (B, L, D) of a batch."""

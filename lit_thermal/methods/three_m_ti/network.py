@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from lit_thermal.blocks.skip_connection import SkipConnection
 from lit_thermal.errors import InputError
 from lit_thermal.networks.latent_diffusion import LatentDiffusion
 from lit_thermal.networks.view_autoencoder import Latent, ViewAutoencoder
+from lit_thermal.networks.view_pixels import ViewPixels
+
+Prediction = Literal["noise", "residual"]
 
 TRAINING_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
@@ -26,7 +30,7 @@ class ThreeMTINetwork(nn.Module):
 
     No noise is added: the degraded latent z is treated as a state of the diffusion at a fixed timestep, from which the
     clean latent is ``(z - sqrt(1 - a) noise(z)) / sqrt(a)`` in closed form, where a is the cumulative alpha of that
-    step (0.7552 at 199).
+    step (0.7552 at 199). With `prediction: residual` the clean latent is z plus the output of the UNet instead.
 
     Args:
         base: UNet and autoencoder to start from.
@@ -37,6 +41,7 @@ class ThreeMTINetwork(nn.Module):
         train: weights to train (`low_rank.trainable`); with `all`, no LoRA is added.
         unet_rank: rank of LoRA in the UNet.
         vae_rank: rank of LoRA in the decoder and the skips.
+        prediction: output of the UNet, the `noise` of the closed form or the `residual` of the latent.
 
     Raises:
         InputError: a number is out of range, weights cannot be loaded, or random weights would be frozen.
@@ -52,6 +57,7 @@ class ThreeMTINetwork(nn.Module):
         train: Train = "lora",
         unet_rank: int = 16,
         vae_rank: int = 4,
+        prediction: Prediction = "noise",
     ) -> None:
         super().__init__()
         if not 0 <= timestep < TRAINING_STEPS:
@@ -66,13 +72,14 @@ class ThreeMTINetwork(nn.Module):
         with with_pretrained() if train != "all" else nullcontext():
             unet, vae = base.build()
         self.unet = unet
-        self.autoencoder = ViewAutoencoder(vae, skip, latent)
+        self.autoencoder = vae if isinstance(vae, ViewPixels) else ViewAutoencoder(vae, skip, latent)
         if train != "all":
             add_lora(unet, self.autoencoder, unet_rank, vae_rank)
         trainable(unet, self.autoencoder, train)
         self.views = Views()
+        self.attention = attention
         self.exchange = attention.install(unet, self.views)
-        self.timestep = timestep
+        self.timestep, self.prediction = timestep, prediction
         self.multiple = self.autoencoder.factor * 2 ** (len(unet.config["block_out_channels"]) - 1)
         """Image sides are padded to multiples of this."""
         roots = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAINING_STEPS, dtype=torch.float64)
@@ -85,6 +92,7 @@ class ThreeMTINetwork(nn.Module):
         prompt: Tensor,
         noise: Callable[[Tensor], Tensor] = torch.randn_like,
         thermal_only: bool = False,
+        thermal: Tensor | None = None,
     ) -> Tensor:
         """Restore all views.
 
@@ -94,21 +102,36 @@ class ThreeMTINetwork(nn.Module):
             prompt: (B, L, D) text embeddings.
             noise: returns noise of the shape of a given tensor, for a sampled latent.
             thermal_only: decode only the thermal view.
+            thermal: (B, 1, h, w) in [0, 1] at the resolution of the camera, for attentions that draw evidence from the
+                images (`CrossModalAttention.evidence`).
 
         Returns:
             (B, V, 3, H, W), or (B, 1, 3, H, W) for the thermal view only; nominally in [-1, 1], not clamped.
         """
-        count, (height, width) = images.shape[1], images.shape[-2:]
+        height, width = images.shape[-2:]
+        evidence = None
+        if thermal is not None and images.shape[1] > 1:
+            guides = ((images[:, 1:] + 1) / 2).masked_fill(~present[:, 1:, None, None, None], 0)
+            enlarged = (images[:, 0].mean(1, keepdim=True) + 1) / 2
+            evidence = self.attention.evidence(thermal, enlarged, guides, present[:, 1:])
+        if thermal_only and not self.attention.reads_tokens:
+            images, present = images[:, :1], present[:, :1]
+        count = images.shape[1]
         flat = images.flatten(0, 1)
         down, right = -height % self.multiple, -width % self.multiple
         if down or right:
             flat = F.pad(flat, (0, right, 0, down), mode="replicate")
+            evidence = None if evidence is None else F.pad(evidence, (0, right, 0, down))
         self.views.set(count, present)
+        self.views.evidence = evidence
         z, taps = self.autoencoder.encode(flat, self.views, noise)
         steps = torch.full((len(flat),), self.timestep, device=flat.device)
         # The embeddings are float32, regardless of the precision of the weights.
         text = prompt.to(z).repeat_interleave(count, 0)
         predicted = self.unet(z, steps, encoder_hidden_states=text).sample.to(z)
-        clean = (z - math.sqrt(1 - self.alpha) * predicted) / math.sqrt(self.alpha)
+        if self.prediction == "residual":
+            clean = z + predicted
+        else:
+            clean = (z - math.sqrt(1 - self.alpha) * predicted) / math.sqrt(self.alpha)
         restored = self.autoencoder.decode(clean, taps, self.views, thermal_only)[..., :height, :width]
         return restored.unflatten(0, (len(images), -1))
