@@ -1,6 +1,6 @@
 """CoReFusion as a LightningModule."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_thermal.batch import Batch, need
+from lit_thermal.blocks.base_image import BaseImage, EnlargedInput
 from lit_thermal.blocks.fusion import Fusion, MaxFusion
 from lit_thermal.blocks.image_encoder import ImageEncoder, TimmEncoder
 from lit_thermal.blocks.projection_head import MLPProjection, ProjectionHead
+from lit_thermal.blocks.pyramid_decoder import PyramidDecoder, UNetDecoder
 from lit_thermal.errors import InputError, check_choice
 from lit_thermal.evaluation.protocols import CoReFusionNotebook, CoReFusionTrainer, EvaluationProtocol
 from lit_thermal.losses.contrastive import ContrastiveLoss, NTXent
@@ -44,10 +46,13 @@ class CoReFusion(SuperResolver):
         thermal_encoder: encoder of the enlarged thermal image.
         fusion: block that fuses guide and thermal features at each level.
         projection: contrastive head, one per camera.
-        decoder_channels: channels of the decoder blocks, the deepest first.
+        decoder_channels: channels of the decoder's stages, the deepest first.
         head: output head: `direct` as in the paper, or `residual`, which adds the output to the enlarged input.
         activation: output activation of the direct head.
         upsampling: interpolation that enlarges the thermal input.
+        decoder: decoder of the fused features.
+        base: image that the residual head adds its output to, made from the thermal input and the guide; the thermal
+            encoder sees it too.
         pixel_loss: distance to the target.
         ssim_loss: one minus structural similarity.
         psnr_loss: one minus PSNR divided by its ceiling.
@@ -76,6 +81,8 @@ class CoReFusion(SuperResolver):
         head: Head = "direct",
         activation: Activation = "Tanh",
         upsampling: Upsampling = "bilinear",
+        decoder: Callable[[Mapping[int, int], Sequence[int]], PyramidDecoder] = UNetDecoder,
+        base: Callable[[], BaseImage] = EnlargedInput,
         pixel_loss: Callable[[], PixelLoss] = MeanSquaredError,
         ssim_loss: Callable[[], SimilarityLoss] = StructuralSimilarity,
         psnr_loss: Callable[[], PSNRLoss] = ImagePSNR,
@@ -104,9 +111,10 @@ class CoReFusion(SuperResolver):
             )
         check_choice(upsampling, Upsampling, "model.upsampling")
         self.network = CoReFusionNetwork(
-            guide_encoder, thermal_encoder, fusion, projection, decoder_channels, head, activation
+            guide_encoder, thermal_encoder, fusion, projection, decoder_channels, head, activation, decoder
         )
         self.upsampling = upsampling
+        self.base = base()
         self.pixel_loss, self.ssim_loss, self.psnr_loss = pixel_loss(), ssim_loss(), psnr_loss()
         self.contrastive_loss = contrastive_loss()
         self.weights = weights
@@ -120,7 +128,9 @@ class CoReFusion(SuperResolver):
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore thermal images from `lr`, `guide` or both: (B, 1, H, W) in [0, 1]."""
-        image = self.network(*self._inputs(batch)).image
+        guide, thermal, has_guide, has_thermal = self._inputs(batch)
+        base = self.base(thermal, batch["lr"], guide, has_guide & has_thermal)
+        image = self.network(guide, thermal, has_guide, has_thermal, base=base).image
         return ((image + 1) / 2).clamp(0, 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -128,7 +138,8 @@ class CoReFusion(SuperResolver):
         need(batch, "hr", by="CoReFusion")
         guide, thermal, has_guide, has_thermal = self._inputs(batch)
         has_guide, has_thermal = self._drop(has_guide, has_thermal)
-        restored = self.network(guide, thermal, has_guide, has_thermal, decode=self.decodes)
+        base = self.base(thermal, batch["lr"], guide, has_guide & has_thermal)
+        restored = self.network(guide, thermal, has_guide, has_thermal, decode=self.decodes, base=base)
         terms: dict[str, Tensor] = {}
         if self.decodes:
             image, target = restored.image, 2 * batch["hr"] - 1
