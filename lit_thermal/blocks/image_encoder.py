@@ -4,6 +4,7 @@ import difflib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,14 @@ class UnshuffleEncoder(ImageEncoder):
         super().__init__()
         if stride < 1 or stride & (stride - 1) or not widths or min(widths) < 1 or blocks < 0:
             raise InputError(
-                f"UnshuffleEncoder has stride {stride}, widths {list(widths)} and {blocks} blocks: give a power of two, "
-                "at least one positive width, and a number of blocks"
+                f"UnshuffleEncoder has stride {stride}, widths {list(widths)} and {blocks} blocks: give a power "
+                "of two, at least one positive width, and a number of blocks"
             )
         self.stride = stride
         self.widths = {stride << level: width for level, width in enumerate(widths)}
         self.head = nn.Conv2d(3 * stride**2, widths[0], 3, padding=1)
         self.downs = nn.ModuleList(
-            nn.Conv2d(before, width, 3, stride=2, padding=1) for before, width in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(before, width, 3, stride=2, padding=1) for before, width in pairwise(widths)
         )
         self.blocks = nn.ModuleList(
             nn.Sequential(*(ResidualConvolutions(width) for _ in range(blocks))) for width in widths

@@ -96,7 +96,9 @@ class ShuffleDecoder(PyramidDecoder):
             nn.Conv2d(widths[stride] + before, width, 3, padding=1)
             for stride, before, width in zip(self.strides, [0, *own], own, strict=False)
         )
-        self.blocks = nn.ModuleList(nn.Sequential(*(ResidualConvolutions(width) for _ in range(blocks))) for width in own)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(ResidualConvolutions(width) for _ in range(blocks))) for width in own
+        )
         self.width, self.stride = own[-1], self.strides[-1]
 
     def forward(self, levels: Pyramid) -> Tensor:

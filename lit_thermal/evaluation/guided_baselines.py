@@ -155,4 +155,3 @@ def _results(name: str, lr: Tensor, guide: Tensor, plain: Tensor, only: dict[str
             corrected = back_projected(first, lr.to(first.dtype), times).to(plain.dtype)
             for share in SHARES:
                 yield torch.lerp(plain, corrected, share).clamp(0, 1)
-

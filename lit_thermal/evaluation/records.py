@@ -105,8 +105,8 @@ def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> 
     """Return all entries that a report needs: numbers, protocol, data, counts, cost, digest of the model's config.
 
     `intervals` is nested like `results`, for the group "all", with the two ends of a 95 % bootstrap interval over the
-    images or clips. `references` has the values of no-reference metrics on the target itself. `tuned_baselines` has the settings of
-    baselines that were chosen on the validation set.
+    images or clips. `references` has the values of no-reference metrics on the target itself. `tuned_baselines` has
+    the settings of baselines that were chosen on the validation set.
     """
     canonical = json.dumps(config, sort_keys=True, default=str)
     data = describe(scores)

@@ -1,4 +1,4 @@
-"""Registration of a guide to a thermal image of other gray levels: the displacement at which the guide explains most."""
+"""Registration of a guide to a thermal image of other gray levels, by the residual of local regressions."""
 
 import itertools
 import math

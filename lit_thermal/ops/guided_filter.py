@@ -123,8 +123,9 @@ def joint_bilateral_filter(
     # Each side of an output pixel's cell has the same distances to the input pixels around the cell.
     place = (torch.arange(scale, device=lr.device, dtype=kind) + 0.5) / scale - 0.5
     apart = torch.arange(-radius, radius + 1, device=lr.device, dtype=kind)[:, None] - place
-    nearness = (-(apart**2) / (2 * distance**2)).repeat(1, lr.shape[-2]), (-(apart**2) / (2 * distance**2)).repeat(
-        1, lr.shape[-1]
+    nearness = (
+        (-(apart**2) / (2 * distance**2)).repeat(1, lr.shape[-2]),
+        (-(apart**2) / (2 * distance**2)).repeat(1, lr.shape[-1]),
     )
     around = F.pad(torch.cat([values, resize(wide, tuple(lr.shape[-2:]))], 1), sides, mode="replicate")
     outside = F.pad(torch.zeros_like(values), sides, value=-torch.inf)

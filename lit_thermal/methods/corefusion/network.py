@@ -26,6 +26,8 @@ class Restored(NamedTuple):
     """(N, width) visible embeddings of the N complete samples, in batch order; None outside training."""
     thermal_embedding: Tensor | None
     """(N, width) thermal embeddings of the same samples; None outside training."""
+    deepest: tuple[Tensor, ...] = ()
+    """Deepest features of both encoders, before the fusion; those of an encoder without samples are left out."""
 
 
 class CoReFusionNetwork(nn.Module):
@@ -121,9 +123,10 @@ class CoReFusionNetwork(nn.Module):
         guide_features = self._encode(self.guide_encoder, guide, has_guide)
         thermal_features = self._encode(self.thermal_encoder, torch.cat([thermal, base, base], 1), has_thermal)
         embeddings = self._embed(guide_features, thermal_features, has_guide, has_thermal)
+        deepest = tuple(f[self.stride] for f in (guide_features, thermal_features) if f)
         base = torch.where(has_thermal.view(-1, 1, 1, 1), 2 * base - 1, 0.0)
         if not decode:
-            return Restored(base[..., :height, :width], *embeddings)
+            return Restored(base[..., :height, :width], *embeddings, deepest)
         # Full precision also under autocast: bfloat16 is no finer than the gray levels of 8 bits.
         image = self._decode(self._fuse(guide_features, thermal_features, has_guide, has_thermal)).float()
         if self.head == "residual":
@@ -132,7 +135,7 @@ class CoReFusionNetwork(nn.Module):
             image = image.tanh()
         else:
             image = 2 * getattr(F, self.activation.lower())(image) - 1
-        return Restored(image[..., :height, :width], *embeddings)
+        return Restored(image[..., :height, :width], *embeddings, deepest)
 
     def _padded(self, image: Tensor) -> Tensor:
         """Pad by repeating the right and bottom edges until both sides are multiples of the deepest stride."""
