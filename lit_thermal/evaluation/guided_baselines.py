@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from lit_thermal.batch import Batch
 from lit_thermal.evaluation.gather import gather_objects
 from lit_thermal.metrics.quality import psnr
-from lit_thermal.ops.guide_registration import registered
+from lit_thermal.ops.guide_displacement import registered
 from lit_thermal.ops.guided_filter import back_projected, guided_filter, joint_bilateral_filter
 from lit_thermal.ops.resize import resize
 

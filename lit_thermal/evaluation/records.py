@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,6 +83,29 @@ def compare(scores: Scores) -> dict[str, Comparison]:
         strongest = max(baselines, key=lambda b: mean[b]["all"])
         result[dataset] = Comparison(strongest, gains.pop(ours[0]), below, variants=gains)
     return result
+
+
+def guided(scores: Scores, dataset: str, others: Sequence[str]) -> list[str]:
+    """Return the baselines that use the guide: those that change under conditions of the guide alone.
+
+    A condition leaves the thermal input as it is if it does not change the bicubic enlargement.
+
+    Args:
+        scores: scores of the test.
+        dataset: data set as it is.
+        others: data sets with the same images under other conditions.
+    """
+    # Imported here, because reports read records without torch.
+    from lit_thermal.evaluation.baselines import REFERENCE
+
+    found = {name: methods for name, methods in scores.summary().items() if name in (dataset, *others)}
+
+    def psnr(name: str, method: str) -> float | None:
+        return found[name][method]["all"]["psnr"] if method in found.get(name, {}) else None
+
+    same = [name for name in others if psnr(name, REFERENCE) is not None]
+    same = [name for name in same if psnr(name, REFERENCE) == psnr(dataset, REFERENCE)]
+    return [b for b in scores.baselines if any(psnr(name, b) != psnr(dataset, b) for name in same)]
 
 
 def write(

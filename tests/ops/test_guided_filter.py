@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lit_thermal.ops.blur import gaussian_blur
-from lit_thermal.ops.guide_registration import guide_displacement, registered
+from lit_thermal.ops.guide_displacement import guide_displacement, registered
 from lit_thermal.ops.guided_filter import back_projected, guided_filter, joint_bilateral_filter, local_regression
 from lit_thermal.ops.resize import resize
 from lit_thermal.ops.warp import translate
