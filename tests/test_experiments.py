@@ -174,7 +174,7 @@ ALLOWED = {
     "rows/difiisr/structural_condition.yaml": {"condition"},
     "rows/corefusion/aligned_training.yaml": set(),
     "rows/corefusion/misaligned_training.yaml": {"misalignment"},
-    "rows/corefusion/robust.yaml": {"base", "drop_guide", "drop_thermal", "misalignment"},
+    "rows/corefusion/robust.yaml": {"registration", "drop_guide", "drop_thermal", "misalignment"},
     "rows/corefusion/contrastive.yaml": {
         "beta",
         "beta_weighting",

@@ -71,8 +71,8 @@ class DisplacementRegistration(Registration):
     def __init__(self, reach: float = 2.0, noise: float = 0.004, reject: float = 0.0) -> None:
         if not (0 < reach <= 16 and noise > 0 and reject <= 0):
             raise InputError(
-                f"{type(self).__name__}: reach {reach} must be above 0 and at most 16, noise {noise} above 0 and reject "
-                f"{reject} at most 0"
+                f"{type(self).__name__}: reach {reach} must be above 0 and at most 16, noise {noise} above 0 and "
+                f"reject {reject} at most 0"
             )
         self.reach, self.noise, self.reject = reach, noise, reject
 

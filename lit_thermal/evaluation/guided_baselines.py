@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_thermal.batch import Batch
+from lit_thermal.blocks.registration import SimilarityRegistration
 from lit_thermal.evaluation.gather import gather_objects
 from lit_thermal.metrics.quality import psnr
-from lit_thermal.ops.guide_displacement import registered
 from lit_thermal.ops.guided_filter import back_projected, guided_filter, joint_bilateral_filter
 from lit_thermal.ops.resize import resize
 
@@ -122,7 +122,8 @@ class GuidedBaselines:
 
     def _places(self, lr: Tensor, guide: Tensor) -> dict[str, Tensor]:
         """Return the guide of each baseline by its name."""
-        moved = registered(lr, guide)
+        # Smaller images are too small to register.
+        moved = SimilarityRegistration()(lr, guide).guide if min(lr.shape[-2:]) >= 5 else guide
         return {name: moved if name.endswith(REGISTERED) else guide for name in _names()}
 
 

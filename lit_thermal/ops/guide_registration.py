@@ -53,7 +53,9 @@ def find_warp(thermal: Tensor, guide: Tensor, freedoms: int, reach: float = 2.0,
     """
     height, width = thermal.shape[-2:]
     if freedoms not in (2, 4, 6) or min(height, width) < 5:
-        raise ValueError(f"find_warp takes 2, 4 or 6 freedoms, not {freedoms}, and 5 pixels a side, not {height, width}")
+        raise ValueError(
+            f"find_warp takes 2, 4 or 6 freedoms, not {freedoms}, and 5 pixels a side, not {height, width}"
+        )
     with torch.autocast(thermal.device.type, enabled=False):
         search = _Search(thermal.float(), guide.float(), freedoms, noise)
         number = math.ceil(reach)

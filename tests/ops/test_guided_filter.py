@@ -1,4 +1,4 @@
-"""Guided filter, joint bilateral filter and registration of a guide against slow definitions."""
+"""Guided filter and joint bilateral filter against slow definitions."""
 
 import math
 
@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from lit_thermal.ops.blur import gaussian_blur
-from lit_thermal.ops.guide_displacement import guide_displacement, registered
 from lit_thermal.ops.guided_filter import back_projected, guided_filter, joint_bilateral_filter, local_regression
 from lit_thermal.ops.resize import resize
-from lit_thermal.ops.warp import translate
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:
@@ -82,29 +80,3 @@ def test_sizes_that_do_not_fit_are_refused():
     for function in (guided_filter, joint_bilateral_filter):
         with pytest.raises(ValueError, match="not a multiple"):
             function(rand(1, 1, 4, 4), rand(1, 3, 16, 15))
-
-
-def scene(seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A thermal input 12 x 12 and its guide 96 x 96, whose gray levels relate differently to it at each place."""
-    detail = gaussian_blur(rand(1, 1, 96, 96, seed=seed), 5)
-    detail = (detail - detail.min()) / (detail.max() - detail.min())
-    contrast = torch.linspace(-1, 1, 96, dtype=torch.float64)
-    thermal = 0.5 + 0.4 * contrast * (detail - 0.5)
-    return resize(thermal, (12, 12)), detail.expand(-1, 3, -1, -1) + 0.02 * rand(1, 3, 96, 96, seed=seed + 1)
-
-
-@pytest.mark.parametrize("place", [(0, 0), (5, -3), (-8, 12)])
-def test_a_displaced_guide_is_found_and_moved_back(place):
-    pairs = [scene(0), scene(10)]
-    lr, guide = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    moved = translate(guide, place[1], place[0])
-    found = guide_displacement(lr, moved)
-    assert (found - torch.tensor(place)).abs().max() <= 1
-    inner = slice(20, -20)
-    back = registered(lr, moved)[..., inner, inner]
-    assert (back - guide[..., inner, inner]).abs().mean() < 0.3 * (moved - guide)[..., inner, inner].abs().mean() + 0.02
-
-
-def test_a_guide_of_noise_stays_in_place():
-    lr = scene()[0].float()
-    assert guide_displacement(lr, torch.full((1, 3, 96, 96), 0.5)).tolist() == [[0, 0]]

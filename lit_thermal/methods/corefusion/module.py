@@ -14,6 +14,7 @@ from lit_thermal.blocks.fusion import Fusion, MaxFusion
 from lit_thermal.blocks.image_encoder import ImageEncoder, TimmEncoder
 from lit_thermal.blocks.projection_head import MLPProjection, ProjectionHead
 from lit_thermal.blocks.pyramid_decoder import PyramidDecoder, UNetDecoder
+from lit_thermal.blocks.registration import NoRegistration, Registration
 from lit_thermal.errors import InputError, check_choice
 from lit_thermal.evaluation.protocols import CoReFusionNotebook, CoReFusionTrainer, EvaluationProtocol
 from lit_thermal.losses.contrastive import ContrastiveLoss, NTXent, found_share
@@ -54,6 +55,8 @@ class CoReFusion(SuperResolver):
         decoder: decoder of the fused features.
         base: image that the residual head adds its output to, made from the thermal input and the guide; the thermal
             encoder sees it too.
+        registration: block that moves a guide to its place before an image is restored, and drops a guide of another
+            scene. Training crops are too small for it, so that they are given as they are.
         pixel_loss: distance to the target.
         ssim_loss: one minus structural similarity.
         psnr_loss: one minus PSNR divided by its ceiling.
@@ -88,6 +91,7 @@ class CoReFusion(SuperResolver):
         upsampling: Upsampling = "bilinear",
         decoder: Callable[[Mapping[int, int], Sequence[int]], PyramidDecoder] = UNetDecoder,
         base: Callable[[], BaseImage] = EnlargedInput,
+        registration: Callable[[], Registration] = NoRegistration,
         pixel_loss: Callable[[], PixelLoss] = MeanSquaredError,
         ssim_loss: Callable[[], SimilarityLoss] = StructuralSimilarity,
         psnr_loss: Callable[[], PSNRLoss] = ImagePSNR,
@@ -130,6 +134,7 @@ class CoReFusion(SuperResolver):
         )
         self.upsampling = upsampling
         self.base = base()
+        self.registration = registration()
         self.pixel_loss, self.ssim_loss, self.psnr_loss = pixel_loss(), ssim_loss(), psnr_loss()
         self.contrastive_loss = contrastive_loss()
         self.weights = weights
@@ -146,6 +151,7 @@ class CoReFusion(SuperResolver):
     def restore(self, batch: Batch) -> Tensor:
         """Restore thermal images from `lr`, `guide` or both: (B, 1, H, W) in [0, 1]."""
         guide, thermal, has_guide, has_thermal = self._inputs(batch)
+        guide, has_guide = self._registered(guide, batch["lr"], has_guide, has_thermal)
         base = self.base(thermal, batch["lr"], guide, has_guide & has_thermal)
         image = self.network(guide, thermal, has_guide, has_thermal, base=base).image
         return ((image + 1) / 2).clamp(0, 1)
@@ -230,6 +236,17 @@ class CoReFusion(SuperResolver):
             guide = F.interpolate(guide, size, mode="bilinear", antialias=True)
         corners = {} if self.upsampling == "nearest" else {"align_corners": False}
         return guide, F.interpolate(lr, size, mode=self.upsampling, **corners), has_guide, has_thermal
+
+    def _registered(self, guide: Tensor, lr: Tensor, has_guide: Tensor, has_thermal: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the guides in their places, and which of them there are and match their thermal image."""
+        complete = has_guide & has_thermal
+        if isinstance(self.registration, NoRegistration) or not complete.any():
+            return guide, has_guide
+        found = self.registration(lr[complete], guide[complete])
+        guide, has_guide = guide.clone(), has_guide.clone()
+        guide[complete] = found.guide.to(guide.dtype)
+        has_guide[complete] = found.matches
+        return guide, has_guide
 
     def _drop(self, has_guide: Tensor, has_thermal: Tensor) -> tuple[Tensor, Tensor]:
         """Remove one camera from some of the complete samples."""
