@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 from lightning.pytorch import Callback
 
 from lit_thermal.data.degradations.conditions import Condition, Varied
-from lit_thermal.evaluation.levels import BASELINE, COLUMNS, Level, curves
-from lit_thermal.evaluation.records import compare, describe
+from lit_thermal.evaluation.levels import BASELINE, COLUMNS, GUIDED, Level, curves, guided_curves
+from lit_thermal.evaluation.records import compare, describe, guided
 from lit_thermal.evaluation.scores import Scores
 from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, QUALITY_NAMES
 
@@ -25,6 +25,8 @@ _LINES = {
 """Colour and dashes of the conditions that are drawn as a horizontal line, not as a point of a curve."""
 _DASHES = {"light": (0, (1, 1)), "medium": (0, (3, 2)), "strong": (0, (6, 3))}
 """Dashes of misalignments, by severity."""
+_GUIDED_COLORS = [COLORS[name] for name in ("orange", "green", "pink", "black", "sky")]
+"""Colours of the baselines that use the guide; each is used twice, with dots and with dashes."""
 _BASELINE = (COLORS["yellow"], ":")
 _FAR = 1.5
 """A level farther from the others than this many times their span is listed in the legend but not drawn."""
@@ -38,9 +40,10 @@ class RobustnessCurve(Callback):
     Writes `robustness.csv` and `robustness.png` into the run's folder, or `robustness_<name>` for each of several data
     sets. The overlays `test/noise.yaml`, `test/blur.yaml` and `test/degradation.yaml` give conditions for any method,
     `test/robustness.yaml` and `test/misalignment.yaml` for guided methods. Each varied quantity has a panel for each
-    metric. If it degrades the input, the curve of the strongest simple baseline is drawn too. A picture needs at least
-    two degrees of a quantity; `Complete` counts as one. With a single condition nothing is written. The verb `curves`
-    draws several runs in one picture.
+    metric. If it degrades the input, the curve of the strongest simple baseline is drawn too; if it changes the guide,
+    the curves of all baselines that use the guide are drawn, among them the other trained methods. A picture needs at
+    least two degrees of a quantity; `Complete` counts as one. With a single condition nothing is written. The verb
+    `curves` draws several runs in one picture.
     """
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -108,7 +111,15 @@ def _levels(scores: Scores, datasets: Sequence[str], conditions: Sequence[Condit
         return levels
     strongest = compared[first].strongest
     levels.append(_level(scores, first, BASELINE + strongest, None, strongest))
-    return levels + [_level(scores, name, BASELINE + strongest, varied, strongest) for name, varied in points]
+    levels += [_level(scores, name, BASELINE + strongest, varied, strongest) for name, varied in points]
+    if whole is None:
+        return levels
+    moved = {(c.varied.what, c.varied.value): (name, c.varied) for name, c in pairs if c.varied and c.of_guide}
+    for _, varied in list(moved.values()):
+        moved.setdefault((varied.what, varied.neutral), (whole, varied._replace(value=varied.neutral)))
+    for baseline in guided(scores, whole, datasets):
+        levels += [_level(scores, name, GUIDED + baseline, varied, baseline) for name, varied in moved.values()]
+    return levels
 
 
 def _level(scores: Scores, dataset: str, condition: str, varied: Varied | None, method: str | None = None) -> Level:
@@ -126,12 +137,16 @@ def _figure(levels: Sequence[Level], method: str, title: str) -> Any:
     for (varied, points), axes in zip(own.items(), rows, strict=True):
         # A baseline in `varied` means that the input is degraded; then a missing or shuffled guide is not of interest.
         flat = [] if varied in baselines else [level for level in levels if not level.varied]
+        # A baseline that uses the guide has a curve, of which its value on the data as they are is only one point.
+        followers = guided_curves(levels).get(varied, {})
+        flat = [level for level in flat if level.condition.removeprefix(BASELINE) not in followers]
         for axis, metric in zip(axes, QUALITY_NAMES, strict=True):
             curve = _drawn(axis, points, metric, method, color=COLORS["blue"], marker="o", linewidth=2, zorder=3)
             if varied in baselines:
                 name = baselines[varied][0].condition.removeprefix(BASELINE)
                 color, dashes = _BASELINE
                 curve += _drawn(axis, baselines[varied], metric, name, color=color, marker=".", linestyle=dashes)
+            curve += _drawn_guided(axis, levels, varied, metric)
             _finish(axis, metric, curve + _flat(axis, flat, curve, metric), points)
     return figure
 
@@ -182,6 +197,7 @@ def _figure_of_runs(runs: Mapping[str, Sequence[Level]]) -> Any:
                 drawn.append(reference[0].values[metric])
                 name = reference[0].condition.removeprefix(BASELINE)
                 axis.axhline(drawn[-1], color=COLORS["black"], linestyle=":", linewidth=1.5, label=name)
+            drawn += _drawn_guided(axis, first, varied, metric)
             _finish(axis, metric, drawn, [level for _, level in every])
     return figure
 
@@ -203,6 +219,16 @@ def _drawn(axis: Any, points: Sequence[Level], metric: str, label: str, **style:
     """Draw a curve, and return its values."""
     values = [level.values[metric] for level in points]
     axis.plot(_at(points), values, label=label, **style)
+    return values
+
+
+def _drawn_guided(axis: Any, levels: Sequence[Level], varied: str, metric: str) -> list[float]:
+    """Draw the curves of the baselines that use the guide, and return their values."""
+    values: list[float] = []
+    for number, (name, points) in enumerate(guided_curves(levels).get(varied, {}).items()):
+        color = _GUIDED_COLORS[number // 2 % len(_GUIDED_COLORS)]
+        style = {"marker": ".", "linestyle": (":", "--")[number % 2], "linewidth": 1.2}
+        values += _drawn(axis, points, metric, name, color=color, **style)
     return values
 
 

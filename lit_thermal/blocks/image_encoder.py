@@ -3,13 +3,17 @@
 import difflib
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lit_thermal.blocks.pretrained import fetch, pretrained_wanted, read_weights
+from lit_thermal.blocks.residual_convolutions import ResidualConvolutions
 from lit_thermal.errors import InputError
 from lit_thermal.files import is_plain
 
@@ -29,6 +33,48 @@ class ImageEncoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, image: Tensor) -> Pyramid:
         """Return the features of each stride in `widths`."""
+
+
+class UnshuffleEncoder(ImageEncoder):
+    """Residual convolutions without normalisation on pixels rearranged to channels (ours), for small networks.
+
+    No pixel is lost before the first convolution, and none is computed at the size of the image. Each further level
+    halves the size by a convolution of stride 2.
+
+    Args:
+        stride: stride of the finest features, a power of two; a square of so many pixels becomes the channels of one.
+        widths: number of channels of each level, the finest first.
+        blocks: residual blocks of each level.
+
+    Raises:
+        InputError: the stride is no power of two, or there is no level.
+    """
+
+    def __init__(self, stride: int = 4, widths: Sequence[int] = (48, 96), blocks: int = 2) -> None:
+        super().__init__()
+        if stride < 1 or stride & (stride - 1) or not widths or min(widths) < 1 or blocks < 0:
+            raise InputError(
+                f"UnshuffleEncoder has stride {stride}, widths {list(widths)} and {blocks} blocks: give a power "
+                "of two, at least one positive width, and a number of blocks"
+            )
+        self.stride = stride
+        self.widths = {stride << level: width for level, width in enumerate(widths)}
+        self.head = nn.Conv2d(3 * stride**2, widths[0], 3, padding=1)
+        self.downs = nn.ModuleList(
+            nn.Conv2d(before, width, 3, stride=2, padding=1) for before, width in pairwise(widths)
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(ResidualConvolutions(width) for _ in range(blocks))) for width in widths
+        )
+
+    def forward(self, image: Tensor) -> Pyramid:
+        """Return the features of each stride; image is (B, 3, H, W) in [0, 1]."""
+        x = self.head(F.pixel_unshuffle(2 * image - 1, self.stride))
+        levels = []
+        for down, blocks in zip([None, *self.downs], self.blocks, strict=True):
+            x = blocks(x if down is None else down(x))
+            levels.append(x)
+        return dict(zip(self.widths, levels, strict=True))
 
 
 class TimmEncoder(ImageEncoder):

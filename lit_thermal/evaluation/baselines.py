@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from lit_thermal.batch import Batch, need
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.gather import gather_objects
+from lit_thermal.evaluation.guided_baselines import GuidedBaselines
 from lit_thermal.metrics.quality import psnr
 from lit_thermal.ops.blur import gaussian_blur
 from lit_thermal.ops.dct import cosine_basis
@@ -94,6 +95,8 @@ def reference_baseline(batch: Batch, scale: int) -> Tensor:
 class TunedBaselines:
     """All baselines of a batch, each also with the Gaussian blur that is best on the validation set.
 
+    Images with a guide also have the filters of `GuidedBaselines`, with the settings that are best there.
+
     Args:
         scale: factor by which the restored frames are wider and higher than the input.
     """
@@ -102,6 +105,7 @@ class TunedBaselines:
         self.scale = scale
         self.sigmas: dict[str, float] = {}
         """Blur of each baseline in HR pixels; a baseline that is best without a blur has no entry."""
+        self.guided = GuidedBaselines(scale)
 
     @torch.no_grad()
     def tune(self, batches: Iterable[Batch], samples: int = 32) -> None:
@@ -120,6 +124,8 @@ class TunedBaselines:
             for name, large in self._plain(batch).items():
                 found = [float(psnr(gaussian_blur(large, s), batch["hr"]).double().sum()) for s in SIGMAS]
                 totals[name] = [a + b for a, b in zip(totals.get(name, [0.0] * len(SIGMAS)), found, strict=True)]
+            self.guided.measure(batch)
+        self.guided.choose()
         gathered = gather_objects(totals)
         self.sigmas = {}
         for name in next((t for t in gathered if t), {}):
@@ -144,7 +150,12 @@ class TunedBaselines:
             if name in self.sigmas:
                 sigma = self.sigmas[name]
                 result[f"{name} + Gaussian {sigma:g}"] = _whole(gaussian_blur(large, sigma), batch)
-        return result
+        return result | {name: _whole(filtered, batch) for name, filtered in self.guided(part).items()}
+
+    @property
+    def settings(self) -> dict[str, dict[str, float]]:
+        """Return what was chosen on the validation set, by baseline."""
+        return {name: {"sigma": sigma} for name, sigma in self.sigmas.items()} | self.guided.settings
 
     def _plain(self, batch: Batch) -> dict[str, Tensor]:
         if batch["lr"].ndim == 4:

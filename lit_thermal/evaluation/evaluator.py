@@ -45,9 +45,10 @@ class Evaluator:
         self._black = False
 
     def tune(self, batches: Iterable[Batch]) -> None:
-        """Choose the blur of each baseline on batches of the validation set, which have `hr`."""
+        """Choose the settings of each baseline on batches of the validation set, which have `hr`."""
         if self.baselines is not None:
             self.baselines.tune(batches)
+            self.scores.tuned = self.baselines.settings
 
     @torch.no_grad()
     def update(

@@ -15,6 +15,9 @@ COLUMNS = ("condition", "varied", "at", "unit", *QUALITY_NAMES, "images")
 BASELINE = "baseline: "
 """Prefix of the condition of a baseline's row, before the baseline's name."""
 
+GUIDED = "guided baseline: "
+"""Prefix of the condition of a row of a baseline that uses the guide, before the baseline's name."""
+
 
 class Level(NamedTuple):
     """Result of a method on one condition of a test set."""
@@ -76,9 +79,23 @@ def curves(levels: Sequence[Level], baseline: bool = False) -> dict[str, list[Le
     """
     found: dict[str, list[Level]] = {}
     for level in levels:
+        if level.condition.startswith(GUIDED):
+            continue
         if level.varied and level.condition.startswith(BASELINE) == baseline:
             found.setdefault(level.varied, []).append(level)
     return {varied: sorted(points, key=_at) for varied, points in found.items() if len(points) > 1}
+
+
+def guided_curves(levels: Sequence[Level]) -> dict[str, dict[str, list[Level]]]:
+    """Return the curves of baselines that use the guide, by varied quantity and name of the baseline."""
+    found: dict[str, dict[str, list[Level]]] = {}
+    for level in levels:
+        if level.varied and level.condition.startswith(GUIDED):
+            found.setdefault(level.varied, {}).setdefault(level.condition.removeprefix(GUIDED), []).append(level)
+    return {
+        varied: {name: sorted(points, key=_at) for name, points in own.items() if len(points) > 1}
+        for varied, own in found.items()
+    }
 
 
 def _at(level: Level) -> float:

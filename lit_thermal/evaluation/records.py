@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,6 +85,29 @@ def compare(scores: Scores) -> dict[str, Comparison]:
     return result
 
 
+def guided(scores: Scores, dataset: str, others: Sequence[str]) -> list[str]:
+    """Return the baselines that use the guide: those that change under conditions of the guide alone.
+
+    A condition leaves the thermal input as it is if it does not change the bicubic enlargement.
+
+    Args:
+        scores: scores of the test.
+        dataset: data set as it is.
+        others: data sets with the same images under other conditions.
+    """
+    # Imported here, because reports read records without torch.
+    from lit_thermal.evaluation.baselines import REFERENCE
+
+    found = {name: methods for name, methods in scores.summary().items() if name in (dataset, *others)}
+
+    def psnr(name: str, method: str) -> float | None:
+        return found[name][method]["all"]["psnr"] if method in found.get(name, {}) else None
+
+    same = [name for name in others if psnr(name, REFERENCE) is not None]
+    same = [name for name in same if psnr(name, REFERENCE) == psnr(dataset, REFERENCE)]
+    return [b for b in scores.baselines if any(psnr(name, b) != psnr(dataset, b) for name in same)]
+
+
 def write(
     scores: Scores, folder: Path, seconds: float, config: dict[str, Any] | None, more: Mapping[str, Any] | None = None
 ) -> None:
@@ -105,7 +128,8 @@ def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> 
     """Return all entries that a report needs: numbers, protocol, data, counts, cost, digest of the model's config.
 
     `intervals` is nested like `results`, for the group "all", with the two ends of a 95 % bootstrap interval over the
-    images or clips. `references` has the values of no-reference metrics on the target itself.
+    images or clips. `references` has the values of no-reference metrics on the target itself. `tuned_baselines` has
+    the settings of baselines that were chosen on the validation set.
     """
     canonical = json.dumps(config, sort_keys=True, default=str)
     data = describe(scores)
@@ -116,6 +140,7 @@ def as_record(scores: Scores, seconds: float, config: dict[str, Any] | None) -> 
         "references": scores.references(),
         "skipped": scores.skipped,
         "cost": scores.cost,
+        "tuned_baselines": scores.tuned,
         "against_baselines": {name: c._asdict() for name, c in compare(scores).items()},
         "protocols": scores.others.summary(),
         "data": data,

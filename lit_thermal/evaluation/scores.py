@@ -110,6 +110,8 @@ class Scores:
         """One sentence per metric that was not measured, or not on every frame, with the reason."""
         self.cost: dict[str, Any] | None = None
         """Cost of the results, if a model was run for them."""
+        self.tuned: dict[str, dict[str, float]] = {}
+        """Settings of the baselines that were chosen on the validation set."""
         self._gone: set[str] = set()
         self._rows: dict[tuple[str, str, int, str, bool], Row] = {}
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from lit_thermal.evaluation.records import compare, describe
+from lit_thermal.evaluation.records import compare, describe, guided
 from lit_thermal.metrics.catalogue import CATALOGUE, QUALITY, QUALITY_NAMES
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def thermal(scores: Scores, dataset: str) -> Table:
 
 
 def conditions(scores: Scores, dataset: str, others: list[str]) -> Table:
-    """Make the table of the method on the same images under other conditions, one row per condition.
+    """Make the table of the method and of the baselines with a guide under other conditions, one row per condition.
 
     Args:
         scores: scores of the test.
@@ -124,9 +124,15 @@ def conditions(scores: Scores, dataset: str, others: list[str]) -> Table:
     for heading in _columns(scores, dataset):
         result.add_column(heading, justify="right", no_wrap=True)
     result.add_column("over the strongest baseline", justify="right")
+    # Baselines without a guide are the same for most conditions.
+    baselines = guided(scores, dataset, others)
+    for baseline in baselines:
+        result.add_column(escape(baseline), justify="right")
     for name in (dataset, *others):
         gain = _gain(gains[name]) if name in gains else "no thermal input"
-        result.add_row(escape(name), *(_cell(found[ours]) for found in _columns(scores, name).values()), gain)
+        found = scores.summary()[name]
+        cells = [_cell(found[baseline]["all"]) if baseline in found else "" for baseline in baselines]
+        result.add_row(escape(name), *(_cell(found[ours]) for found in _columns(scores, name).values()), gain, *cells)
     return result
 
 
@@ -158,7 +164,7 @@ def show(scores: Scores) -> None:
     """Print the table of each data set, at its full width if the output is a file.
 
     Sets whose images have the same names are one set under several conditions. They share one table, without the
-    baselines, which would be the same for most conditions.
+    baselines that do not use the guide, which would be the same for most conditions.
     """
     again: dict[str, list[str]] = {}
     by_images: dict[tuple[str, ...], str] = {}

@@ -73,12 +73,76 @@ class NTXent(ContrastiveLoss):
 
     def _cross_entropy(self, pairs: Tensor) -> Tensor:
         """Return the mean cross entropy of N pairs of unit vectors, (N, 2, D)."""
-        vectors = torch.cat([pairs[:, 0], pairs[:, 1]])
+        return self._contrast(torch.cat([pairs[:, 0], pairs[:, 1]]))
+
+    def _contrast(self, vectors: Tensor, others: Tensor | None = None) -> Tensor:
+        """Return the mean cross entropy of 2N unit vectors (2N, D), the second half the partners of the first.
+
+        Args:
+            vectors: unit vectors of one camera, then those of the other.
+            others: similarities (2N, M) to vectors that are no partners, divided by the temperature.
+        """
         count = len(vectors)
         rows = torch.arange(count, device=vectors.device)
         logits = vectors @ vectors.T / self.temperature
         itself = torch.eye(count, dtype=torch.bool, device=vectors.device)
-        return F.cross_entropy(logits.masked_fill(itself, -torch.inf), rows.roll(count // 2))
+        logits = logits.masked_fill(itself, -torch.inf)
+        return F.cross_entropy(logits if others is None else torch.cat([logits, others], 1), rows.roll(count // 2))
+
+
+class QueueNTXent(NTXent):
+    """NT-Xent that also contrasts with the pairs of earlier steps (ours, for batches too small to be a task).
+
+    Each of the 2N vectors is classified among the other 2N - 1 and the `size` latest pairs of both cameras, which have
+    no gradient. Until the queue is full, fewer are used. It is part of the state, so that a resumed training continues
+    with the same queue; with several processes, all use that of the first one.
+
+    Args:
+        temperature: divisor of the similarities, as in `NTXent`.
+        size: number of pairs that are kept.
+        width: length of the vectors, that of the projection head.
+
+    Source: He et al., "Momentum contrast for unsupervised visual representation learning", 2020 (the queue; the encoder
+    that fills it is the trained one itself).
+    """
+
+    queue: Tensor
+    used: Tensor
+
+    def __init__(self, temperature: float = 0.5, size: int = 256, width: int = 64) -> None:
+        super().__init__(temperature)
+        if min(size, width) < 1:
+            raise InputError(f"QueueNTXent has size {size} and width {width}; both must be at least 1")
+        self.register_buffer("queue", torch.zeros(size, 2, width))
+        self.register_buffer("used", torch.zeros(size, dtype=torch.bool))
+
+    def _cross_entropy(self, pairs: Tensor) -> Tensor:
+        """Return the mean cross entropy of N pairs of unit vectors, (N, 2, D), and put them into the queue."""
+        if pairs.shape[-1] != self.queue.shape[-1]:
+            raise InputError(
+                f"QueueNTXent has width {self.queue.shape[-1]} and gets vectors of {pairs.shape[-1]}; give the width "
+                "of the projection head"
+            )
+        vectors = torch.cat([pairs[:, 0], pairs[:, 1]])
+        earlier = self.queue.to(vectors).flatten(0, 1)
+        others = (vectors @ earlier.T / self.temperature).masked_fill(~self.used.repeat_interleave(2), -torch.inf)
+        loss = self._contrast(vectors, others)
+        size = len(self.queue)
+        self.queue = torch.cat([pairs.detach().to(self.queue), self.queue])[:size]
+        self.used = torch.cat([torch.ones(len(pairs), dtype=torch.bool, device=self.used.device), self.used])[:size]
+        return loss
+
+
+def found_share(z1: Tensor, z2: Tensor) -> Tensor:
+    """Return the share of vectors (N, D) whose own partner is the most similar of the other camera's; NaN if N is 0.
+
+    Chance is 1 / N. It is counted in both directions, and has no gradient.
+    """
+    with torch.no_grad():
+        alike = F.normalize(z1.float(), dim=1) @ F.normalize(z2.float(), dim=1).T
+        own = torch.arange(len(alike), device=alike.device)
+        hits = [similarity.argmax(1) == own for similarity in (alike, alike.T)] if len(alike) else [own.bool()]
+        return torch.cat(hits).float().mean()
 
 
 def _is_distributed() -> bool:

@@ -1,5 +1,6 @@
 """Base of all super-resolution methods: restoring, measuring, the optimizer and the records of a checkpoint."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,15 @@ class SuperResolver(LightningModule):
             Results by name, in the shape of `restore`, values in [0, 1]; an empty mapping by default.
         """
         return {}
+
+    def warm_up(self, share: float) -> float:
+        """Return a factor that rises linearly from 0 to 1 over the given share of the training.
+
+        If the number of training steps is unknown, there is no share of them, and the factor is 1.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        length = share * steps if math.isfinite(steps) else 1.0
+        return min(1.0, (self.global_step + 1) / max(length, 1.0))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups of the optimizer; `lr_scale` in a group multiplies its learning rate."""

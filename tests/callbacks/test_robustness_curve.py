@@ -26,7 +26,7 @@ from lit_thermal.data.degradations.conditions import (
     ThermalOnly,
 )
 from lit_thermal.evaluation.baselines import reference_baseline
-from lit_thermal.evaluation.levels import BASELINE, curves, read_levels
+from lit_thermal.evaluation.levels import BASELINE, curves, guided_curves, read_levels
 from lit_thermal.methods.base import SuperResolver
 
 
@@ -94,8 +94,8 @@ def test_table_and_picture_of_all_conditions(tmp_path):
     assert list(rows)[:4] == ["complete", "thermal_only", "guide_only", "shuffled_guide"]
     assert [rows[f"displaced_{p}"]["at"] for p in (0, 2, 8)] == ["0", "2", "8"]
     assert rows["displaced_2"]["varied"] == "displacement of the guide" and not rows["complete"]["varied"]
-    baseline = list(rows)[-1]
-    assert baseline.startswith("baseline: ") and {row["images"] for row in rows.values()} == {"5"}
+    baseline = next(name for name in rows if name.startswith(BASELINE))
+    assert {row["images"] for row in rows.values()} == {"5"}
     summary = model.evaluator.scores.summary()
     for condition, dataset in (("complete", "pairs"), ("guide_only", "pairs_guide_only")):
         for metric in ("psnr", "ssim"):
@@ -104,6 +104,10 @@ def test_table_and_picture_of_all_conditions(tmp_path):
     assert float(rows[baseline]["psnr"]) == pytest.approx(strongest)
     curve = [float(rows[f"displaced_{p}"]["psnr"]) for p in (0, 2, 8)]
     assert curve == sorted(curve, reverse=True) and curve[0] == float(rows["complete"]["psnr"])
+    filters = guided_curves(read_levels(tmp_path / "robustness.csv"))["displacement of the guide"]
+    assert set(filters) >= {"guided filter", "guided filter, registered"}
+    lost = {name: points[0].values["psnr"] - points[-1].values["psnr"] for name, points in filters.items()}
+    assert lost["guided filter"] > 1 and lost["guided filter, registered"] < lost["guided filter"]
     picture = np.asarray(Image.open(tmp_path / "robustness.png"))
     assert picture.shape[1] > 1000 and picture.std() > 10
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]

@@ -6,7 +6,7 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from lit_thermal.errors import InputError
-from lit_thermal.losses.contrastive import ContrastiveLoss, NTXent
+from lit_thermal.losses.contrastive import ContrastiveLoss, NTXent, QueueNTXent, found_share
 
 MEMBERS = ContrastiveLoss.__subclasses__()
 COUNTS = [(3, 3), (4, 1), (0, 3), (1, 1), (1, 0), (0, 0)]
@@ -159,3 +159,24 @@ def test_two_processes_get_value_and_gradient_of_the_whole_batch(tmp_path):
             own_value, _ = found[rank][2 * index + 1]
             own = NTXent()(*projections()(whole.split(counts)[rank]).unbind(dim=1))
             assert torch.allclose(own_value, own.detach(), atol=1e-12), counts
+
+
+def test_queue_contrasts_with_earlier_pairs_and_is_part_of_the_state():
+    z1, z2 = vectors(4)
+    loss = QueueNTXent(size=6, width=5)
+    first = loss(z1, z2)
+    torch.testing.assert_close(first, NTXent()(z1, z2))
+    again = loss(*vectors(4, seed=1))
+    assert again > NTXent()(*vectors(4, seed=1)) and loss.used.all()
+    fresh = QueueNTXent(size=6, width=5)
+    fresh.load_state_dict(loss.state_dict())
+    torch.testing.assert_close(fresh(z1, z2), loss(z1, z2))
+    with pytest.raises(InputError, match="width 5 and gets vectors of 7"):
+        loss(*vectors(3, width=7))
+
+
+def test_share_of_partners_found():
+    z = torch.eye(4)
+    assert found_share(z, 3 * z) == 1 and found_share(z, z.roll(1, 0)) == 0
+    assert found_share(z, z[[0, 1, 3, 2]]) == 0.5
+    assert found_share(z[:0], z[:0]).isnan()

@@ -21,6 +21,7 @@ NAMES = {
     "theris_ablation",
     "theris_sensitivity",
     "corefusion_beta",
+    "corefusion_activation",
     "difiisr_guidance",
     "difiisr_combination",
     "3m_ti_components",

@@ -1,6 +1,6 @@
 """CoReFusion's network: two encoders, fusion at every level, one U-Net decoder (paper section 3, Fig. 2)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from lit_thermal.blocks.fusion import Camera, Fusion
 from lit_thermal.blocks.image_encoder import ImageEncoder, Pyramid
 from lit_thermal.blocks.projection_head import ProjectionHead
+from lit_thermal.blocks.pyramid_decoder import PyramidDecoder, UNetDecoder
 from lit_thermal.errors import InputError, check_choice
 
 Head = Literal["direct", "residual"]
@@ -25,6 +26,8 @@ class Restored(NamedTuple):
     """(N, width) visible embeddings of the N complete samples, in batch order; None outside training."""
     thermal_embedding: Tensor | None
     """(N, width) thermal embeddings of the same samples; None outside training."""
+    deepest: tuple[Tensor, ...] = ()
+    """Deepest features of both encoders, before the fusion; those of an encoder without samples are left out."""
 
 
 class CoReFusionNetwork(nn.Module):
@@ -42,12 +45,13 @@ class CoReFusionNetwork(nn.Module):
         fusion: makes the fusion block of a level from its number of channels.
         projection: makes a contrastive head from the channels of the deepest level; it reads the features of one
             camera before the fusion.
-        decoder_channels: channels of the decoder blocks, the deepest first; each block doubles the resolution. If the
-            deepest stride needs fewer blocks, the last entries are used.
+        decoder_channels: channels of the decoder's stages, the deepest first; the last entries are used.
         head: `direct` gives the activation of the last convolution (paper); `residual` adds that convolution,
             initialised to zero, to the enlarged input, or to middle gray if the input is missing.
         activation: output activation of the direct head (paper: Tanh). Outputs of Sigmoid and ReLU in [0, 1] are mapped
             to [-1, 1] with black at -1.
+        decoder: makes the decoder from the widths of the fused features by stride and from `decoder_channels`. Results
+            that are coarser than the image have `stride**2` channels, which a pixel shuffle rearranges.
 
     Raises:
         InputError: the encoders share no stride, or there are too few decoder channels.
@@ -62,6 +66,7 @@ class CoReFusionNetwork(nn.Module):
         decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
         head: Head = "direct",
         activation: Activation = "Tanh",
+        decoder: Callable[[Mapping[int, int], Sequence[int]], PyramidDecoder] = UNetDecoder,
     ) -> None:
         super().__init__()
         check_choice(head, Head, "model.head")
@@ -83,20 +88,8 @@ class CoReFusionNetwork(nn.Module):
         self.deepest = max(*guide, *thermal)
         """Image sides are padded to multiples of this, the deepest stride of either encoder."""
         self.guide_head, self.thermal_head = projection(guide[self.stride]), projection(thermal[self.stride])
-        steps = self.stride.bit_length() - 1
-        if len(decoder_channels) < steps or min(decoder_channels) < 1:
-            raise InputError(
-                f"decoder_channels {list(decoder_channels)} of CoReFusion must be {steps} positive numbers for stride "
-                f"{self.stride}"
-            )
-        widths = [thermal[self.stride], *decoder_channels[len(decoder_channels) - steps :]]
-        # A decoder block takes the skip with the stride of its output, if such a skip exists.
-        finer = [self.stride >> step for step in range(1, steps + 1)]
-        skips = [thermal[stride] if stride in self.strides else 0 for stride in finer]
-        self.decoder = nn.ModuleList(
-            _decoder_block(before + skip, width) for before, skip, width in zip(widths, skips, widths[1:], strict=False)
-        )
-        self.output = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        self.decoder = decoder({stride: thermal[stride] for stride in self.strides}, decoder_channels)
+        self.output = nn.Conv2d(self.decoder.width, self.decoder.stride**2, 3, padding=1)
         if head == "residual":
             nn.init.zeros_(self.output.weight)
         else:
@@ -105,7 +98,13 @@ class CoReFusionNetwork(nn.Module):
         self.head, self.activation = head, activation
 
     def forward(
-        self, guide: Tensor, thermal: Tensor, has_guide: Tensor, has_thermal: Tensor, decode: bool = True
+        self,
+        guide: Tensor,
+        thermal: Tensor,
+        has_guide: Tensor,
+        has_thermal: Tensor,
+        decode: bool = True,
+        base: Tensor | None = None,
     ) -> Restored:
         """Restore a batch.
 
@@ -115,15 +114,19 @@ class CoReFusionNetwork(nn.Module):
             has_guide: (B,) bool, which samples have a visible image.
             has_thermal: (B,) bool, which samples have a thermal image; each sample has at least one of the two.
             decode: decode the image; if False, as in contrastive pretraining, the thermal input is returned instead.
+            base: (B, 1, H, W) images in [0, 1] that the residual head adds to, which the thermal encoder sees too; by
+                default the enlarged thermal images.
         """
         height, width = thermal.shape[-2:]
         guide, thermal = self._padded(guide), self._padded(thermal)
+        base = thermal if base is None else self._padded(base)
         guide_features = self._encode(self.guide_encoder, guide, has_guide)
-        thermal_features = self._encode(self.thermal_encoder, thermal.expand(-1, 3, -1, -1), has_thermal)
+        thermal_features = self._encode(self.thermal_encoder, torch.cat([thermal, base, base], 1), has_thermal)
         embeddings = self._embed(guide_features, thermal_features, has_guide, has_thermal)
-        base = torch.where(has_thermal.view(-1, 1, 1, 1), 2 * thermal - 1, 0.0)
+        deepest = tuple(f[self.stride] for f in (guide_features, thermal_features) if f)
+        base = torch.where(has_thermal.view(-1, 1, 1, 1), 2 * base - 1, 0.0)
         if not decode:
-            return Restored(base[..., :height, :width], *embeddings)
+            return Restored(base[..., :height, :width], *embeddings, deepest)
         # Full precision also under autocast: bfloat16 is no finer than the gray levels of 8 bits.
         image = self._decode(self._fuse(guide_features, thermal_features, has_guide, has_thermal)).float()
         if self.head == "residual":
@@ -132,7 +135,7 @@ class CoReFusionNetwork(nn.Module):
             image = image.tanh()
         else:
             image = 2 * getattr(F, self.activation.lower())(image) - 1
-        return Restored(image[..., :height, :width], *embeddings)
+        return Restored(image[..., :height, :width], *embeddings, deepest)
 
     def _padded(self, image: Tensor) -> Tensor:
         """Pad by repeating the right and bottom edges until both sides are multiples of the deepest stride."""
@@ -204,21 +207,6 @@ class CoReFusionNetwork(nn.Module):
         return fused
 
     def _decode(self, levels: list[Tensor]) -> Tensor:
-        skips = dict(zip(self.strides, levels, strict=True))
-        x = skips.pop(self.stride)
-        stride = self.stride
-        for block in self.decoder:
-            stride //= 2
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = block(torch.cat([x, skips[stride]], 1) if stride in skips else x)
-        return self.output(x)
-
-
-def _decoder_block(dim: int, width: int) -> nn.Sequential:
-    """Return two 3x3 convolutions, each followed by batch normalisation and ReLU."""
-    layers: list[nn.Module] = []
-    for before in (dim, width):
-        convolution = nn.Conv2d(before, width, 3, padding=1, bias=False)
-        nn.init.kaiming_uniform_(convolution.weight, mode="fan_in", nonlinearity="relu")
-        layers += [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+        """Return the last convolution (B, 1, H, W) of the decoded features."""
+        features = self.decoder.forward(dict(zip(self.strides, levels, strict=True)))
+        return F.pixel_shuffle(self.output(features), self.decoder.stride)

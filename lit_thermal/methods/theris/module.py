@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -15,7 +15,7 @@ from lit_thermal.blocks.state_space import PromptFactory, StateSpace
 from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
 from lit_thermal.blocks.thermal_prompt import ThermalPrompt
 from lit_thermal.errors import InputError, check_choice
-from lit_thermal.losses.gradient_ratio import gradient_ratio
+from lit_thermal.losses.gradient_ratio import Weighting, gradient_ratio
 from lit_thermal.losses.heat_equation import HeatEquationLoss, HeatLoss
 from lit_thermal.losses.pixel import MeanAbsoluteError, PixelLoss
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
@@ -23,7 +23,6 @@ from lit_thermal.methods.theris.network import MixerFactory, THERISNetwork
 
 InterpolationFactory = Callable[[int, int], TemporalInterpolation]
 MaskFactory = Callable[[int], SpectralMask]
-HeatWeighting = Literal["constant", "gradient_ratio"]
 NetworkFactory = Callable[
     [int, InterpolationFactory, Sequence[ScanOrder], MaskFactory, PromptFactory, MixerFactory], THERISNetwork
 ]
@@ -73,7 +72,7 @@ class THERIS(SuperResolver):
         pixel_loss: Callable[[], PixelLoss] = MeanAbsoluteError,
         heat_loss: Callable[[], HeatLoss] = HeatEquationLoss,
         heat_weight: float = 0.1,
-        heat_weighting: HeatWeighting = "constant",
+        heat_weighting: Weighting = "constant",
         heat_ramp: float = 0.02,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: SchedulerCallable | None = None,
@@ -81,14 +80,14 @@ class THERIS(SuperResolver):
         super().__init__(scale, optimizer, lr_scheduler)
         if not temporal_scales or min(temporal_scales) < 1:
             raise InputError(f"temporal_scales must be positive whole numbers, not {temporal_scales}")
-        check_choice(heat_weighting, HeatWeighting, "model.heat_weighting")
+        check_choice(heat_weighting, Weighting, "model.heat_weighting")
         self.temporal_scales = tuple(temporal_scales)
         self.window = window
         self.network = network(scale, interpolation, [order() for order in scans], mask, prompt, mixer)
         self.pixel_loss = pixel_loss()
         self.heat_loss = heat_loss()
         self.heat_weight = heat_weight
-        self.heat_weighting: HeatWeighting = heat_weighting
+        self.heat_weighting: Weighting = heat_weighting
         self.heat_ramp = heat_ramp
         if heat_weight == 0:
             self.heat_loss.requires_grad_(False)
@@ -163,10 +162,7 @@ class THERIS(SuperResolver):
         return [group for group in groups if group["params"]]
 
     def _heat_weight_now(self) -> float:
-        steps = self.trainer.estimated_stepping_batches
-        # If the number of training steps is unknown, there is no share of the training to ramp over.
-        ramp = self.heat_ramp * steps if math.isfinite(steps) else 1.0
-        return self.heat_weight * min(1.0, (self.global_step + 1) / max(ramp, 1.0))
+        return self.heat_weight * self.warm_up(self.heat_ramp)
 
 
 def common_times(batch: Batch) -> Tensor:
