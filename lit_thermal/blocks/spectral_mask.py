@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 class SpectralMask(nn.Module, ABC):
-    """Base of the family: a residual branch ``x + scale * filter(norm(x))``, or ``filter(x)``, over channels-last frames.
+    """Base of the family: ``x + scale * filter(norm(x))``, or ``filter(x)`` alone, over channels-last frames.
 
     The norm makes the branch as large in flat regions as at edges. Without it, the block is a filter and keeps the
-    amplitudes, from which a small network learns faster. Subclasses must keep the shape of the input for any height and width, including odd ones, and compute the filter in
-    float32 at least, regardless of autocast and the type of the weights (half-precision transforms need sizes that are
-    powers of two).
+    amplitudes, from which a small network learns faster. Subclasses must keep the shape of the input for any height and
+    width, including odd ones, and compute the filter in float32 at least, regardless of autocast and the type of the
+    weights (half-precision transforms need sizes that are powers of two).
 
     Args:
         dim: number of channels.
