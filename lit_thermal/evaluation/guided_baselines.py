@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_thermal.batch import Batch
-from lit_thermal.blocks.registration import SimilarityRegistration
 from lit_thermal.evaluation.gather import gather_objects
 from lit_thermal.metrics.quality import psnr
+from lit_thermal.ops.guide_registration import find_warp, warp_each
 from lit_thermal.ops.guided_filter import back_projected, guided_filter, joint_bilateral_filter
 from lit_thermal.ops.resize import resize
 
@@ -35,6 +35,8 @@ SHARES = (0.25, 0.5, 1.0)
 """Shares of the filter's change to the bicubic enlargement that are tried."""
 SAMPLES = 16
 """Images of the validation set that settings are compared on."""
+SIMILARITY = 4
+"""Freedoms of the warp by which guides are registered: displacement, scaling and rotation."""
 REGISTERED = ", registered"
 """End of the name of a baseline whose guide is registered to the input first."""
 
@@ -123,7 +125,7 @@ class GuidedBaselines:
     def _places(self, lr: Tensor, guide: Tensor) -> dict[str, Tensor]:
         """Return the guide of each baseline by its name."""
         # Smaller images are too small to register.
-        moved = SimilarityRegistration()(lr, guide).guide if min(lr.shape[-2:]) >= 5 else guide
+        moved = warp_each(guide, find_warp(lr, guide, SIMILARITY).matrix) if min(lr.shape[-2:]) >= 5 else guide
         return {name: moved if name.endswith(REGISTERED) else guide for name in _names()}
 
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from lit_thermal.evaluation.levels import GUIDED
+
 SIMULATED = [
     "--data.train_images=8",
     "--data.val_images=2",
@@ -55,8 +57,11 @@ def test_train_test_predict(run, folder):
     assert "bilinear" in record["results"]["simulated"] and "bilinear" not in record["results"]["simulated_guide_only"]
     with (measured / "robustness.csv").open() as file:
         curve = list(csv.DictReader(file))
-    pixels = [row["at"] for row in curve if row["varied"] == "displacement of the guide"]
-    assert pixels == ["0", "1", "2", "4", "8", "16", "32"] and (measured / "robustness.png").is_file()
+    moved = [row for row in curve if row["varied"] == "displacement of the guide"]
+    for of_filters in (False, True):
+        pixels = [row["at"] for row in moved if row["condition"].startswith(GUIDED) == of_filters]
+        assert sorted(map(int, pixels)) == sorted([0, 1, 2, 4, 8, 16, 32] * (4 if of_filters else 1))
+    assert (measured / "robustness.png").is_file()
 
     predict = run("predict", "-c", "corefusion", *SMALL, *SIMULATED, "--ckpt_path", "best")
     assert predict.code == 0, predict.err

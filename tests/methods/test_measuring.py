@@ -18,12 +18,14 @@ from torch.utils.data import DataLoader
 from lit_thermal.batch import Batch, Radiometry, collate
 from lit_thermal.errors import InputError
 from lit_thermal.evaluation.baselines import TunedBaselines, image_baselines
+from lit_thermal.evaluation.guided_baselines import FILTERS, REGISTERED
 from lit_thermal.evaluation.protocols import CoReFusionNotebook, CoReFusionTrainer
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.metrics.quality import quantize
 from lit_thermal.metrics.spectrum import spectrum_distance
 
-BASELINES = {"nearest", "bilinear", "bicubic (a=-0.75)", "bicubic (a=-0.5)"}
+ENLARGED = {"nearest", "bilinear", "bicubic (a=-0.75)", "bicubic (a=-0.5)"}
+BASELINES = ENLARGED | {f"{name}{end}" for name in FILTERS for end in ("", REGISTERED)}
 
 
 class Guided(SuperResolver):
@@ -149,8 +151,9 @@ def test_one_table_for_a_set_and_one_for_its_conditions(tmp_path, capsys):
     assert "Guided on the 3 images of pairs under other conditions" in text
     assert "pairs: thermal metrics, lower is better" in text and "error in counts" in text
     # The strongest baseline stands in both tables, the others in the first.
-    assert text.count("notebook") == 3 and text.count("bilinear") == 1 and text.count("bicubic (a=-0.75)") == 2
-    assert "no thermal input" in text and "images below their strongest baseline: 0 of 3" in text
+    assert text.count("notebook") == 3 and text.count("bilinear") == 1 and text.count("bicubic (a=-0.75)") == 1
+    assert "Error at hot edges" in text and re.search(r"Guided │ \S+ │ \S+ │ \S+ │ │ guided filter │", text)
+    assert "no thermal input" in text and "images below their strongest baseline: 1 of 3" in text
     assert re.search(
         r"over the strongest baseline: \+\S+ dB, trainer \+\S+ dB, notebook \+\S+ dB", " ".join(text.split())
     )
@@ -178,7 +181,7 @@ def test_a_baseline_of_nothing_is_nan_and_nothing_is_tuned_on_it():
     alone.tune([collate([pair("1")])])
     assert baselines.sigmas == alone.sigmas
     found = baselines(batch)
-    assert set(found) >= BASELINES
+    assert set(found) >= ENLARGED
     for name, large in found.items():
         assert large[0].isnan().all()
         torch.testing.assert_close(large[1:], alone(collate([pair("1")]))[name])

@@ -90,6 +90,8 @@ def test_the_agent_s_command_is_ours_and_is_understood(sweep, point, agent, caps
         found = config
         for key in name.split("."):
             found = found[key]
+        if isinstance(found, dict) and isinstance(value, str):  # a block by its name
+            found = found["class_path"].rpartition(".")[2]
         assert found == value
 
 

@@ -22,7 +22,7 @@ from lit_thermal.weights import load_model, save_model
 from lit_thermal.weights.convert.three_m_ti import convert, published, released_names
 
 TRAINING = {
-    *("pixel_loss", "perceptual_loss", "perceptual_weight", "guide_weight", "drop_guide"),
+    *("pixel_loss", "perceptual_loss", "perceptual_weight", "guide_weight", "drop_guide", "shuffle_guide"),
     *("optimizer", "lr_scheduler"),
 }
 GROUPS, HEAD, TEXT = 4, 8, 24

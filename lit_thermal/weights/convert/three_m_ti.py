@@ -93,6 +93,8 @@ def published(base: str, unet_rank: int = 16, vae_rank: int = 4) -> dict[str, An
                 "class_path": "lit_thermal.blocks.prompt.FixedPrompt",
                 "init_args": {"text": "remove degradation", "encoder": base},
             },
+            "registration": "lit_thermal.blocks.registration.NoRegistration",
+            "prediction": "noise",
             "latent": "sample",
             "timestep": 199,
             "train": "lora_and_unet",
