@@ -119,16 +119,24 @@ class SuperResolver(LightningModule):
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer and, if one is given, the schedule (stepped once per optimizer step)."""
+        """Build the optimizer and, if one is given, the schedule (stepped once per optimizer step).
+
+        Raises:
+            InputError: the schedule cannot be built, for example because its warm-up is shorter than two steps.
+        """
         optimizer = self.optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] *= group.get("lr_scale", 1.0)
         if self.lr_scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
-        }
+        try:
+            scheduler = self.lr_scheduler(optimizer)
+        except (ValueError, ZeroDivisionError) as error:
+            raise InputError(
+                f"model.lr_scheduler cannot be built ({error}): change its arguments, or set a larger trainer.max_steps, "
+                "from which most schedules take their length"
+            ) from error
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
         """Note when training begins or resumes."""

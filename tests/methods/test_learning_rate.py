@@ -1,5 +1,6 @@
 """Learning rates at each step, against the published rule."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,7 @@ from torch.optim import SGD, Optimizer
 
 from lit_thermal.errors import InputError
 from lit_thermal.methods.learning_rate import WarmUpHoldDecay
+from lit_thermal.methods.plain_cnn.module import PlainCNN
 
 
 def groups(*rates: float) -> Optimizer:
@@ -64,3 +66,9 @@ def test_it_goes_on_where_it_was():
 def test_numbers_out_of_range(wrong):
     with pytest.raises(InputError, match="WarmUpHoldDecay"):
         WarmUpHoldDecay(groups(1.0), **{"steps": 10} | wrong)
+
+
+def test_a_schedule_that_is_too_short_is_said_in_a_sentence():
+    schedule = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-3, total_steps=20, pct_start=0.05)
+    with pytest.raises(InputError, match=r"model\.lr_scheduler cannot be built .*larger trainer\.max_steps"):
+        PlainCNN(width=4, blocks=1, lr_scheduler=schedule).configure_optimizers()
