@@ -133,8 +133,8 @@ class SuperResolver(LightningModule):
             scheduler = self.lr_scheduler(optimizer)
         except (ValueError, ZeroDivisionError) as error:
             raise InputError(
-                f"model.lr_scheduler cannot be built ({error}): change its arguments, or set a larger trainer.max_steps, "
-                "from which most schedules take their length"
+                f"model.lr_scheduler cannot be built ({error}): change its arguments, or set a larger "
+                "trainer.max_steps, from which most schedules take their length"
             ) from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
