@@ -226,8 +226,8 @@ class PixelAttention(CrossModalAttention):
         for guide, there in zip(guides.unbind(1), present.unbind(1), strict=True):
             detail = self.gain * (guided_transfer(thermal, guide) - enlarged)
             small = resize(guide.mean(1, keepdim=True).float(), (thermal.shape[-2], thermal.shape[-1]))
-            around = (F.pad(x, (1, 1, 1, 1), mode="replicate") for x in (thermal.float(), small))
-            share = -0.5 * F.interpolate(unexplained(*around), size, mode="bilinear")
+            first, second = (F.pad(x, (1, 1, 1, 1), mode="replicate") for x in (thermal.float(), small))
+            share = -0.5 * F.interpolate(unexplained(first, second), size, mode="bilinear")
             total = total + torch.cat([detail, share], 1).to(total) * there.to(total).view(-1, 1, 1, 1)
         return total / present.to(total).sum(1).clamp(min=1).view(-1, 1, 1, 1)
 

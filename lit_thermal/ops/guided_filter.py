@@ -80,7 +80,7 @@ def guided_filter(
     2015; back projection by Irani and Peleg, "Improving resolution by image registration", 1991.
     """
     _check(lr, guide)
-    small, large = tuple(lr.shape[-2:]), tuple(guide.shape[-2:])
+    small, large = _size(lr), _size(guide)
     fit = local_regression(lr, resize(guide, small), radius, epsilon)
     coefficients = resize(_mean(torch.cat([fit.slopes, fit.offset], 1), radius), large, kernel="linear")
     result = (coefficients[:, :-1] * guide).sum(1, keepdim=True) + coefficients[:, -1:]
@@ -127,7 +127,7 @@ def joint_bilateral_filter(
         (-(apart**2) / (2 * distance**2)).repeat(1, lr.shape[-2]),
         (-(apart**2) / (2 * distance**2)).repeat(1, lr.shape[-1]),
     )
-    around = F.pad(torch.cat([values, resize(wide, tuple(lr.shape[-2:]))], 1), sides, mode="replicate")
+    around = F.pad(torch.cat([values, resize(wide, _size(lr))], 1), sides, mode="replicate")
     outside = F.pad(torch.zeros_like(values), sides, value=-torch.inf)
     logits, candidates = [], []
     height, width = lr.shape[-2:]
@@ -147,7 +147,7 @@ def joint_bilateral_filter(
 def back_projected(result: Tensor, lr: Tensor, times: int) -> Tensor:
     """Correct a result (B, 1, H, W) repeatedly by the enlarged difference between `lr` and the reduced result."""
     for _ in range(times):
-        result = result + resize(lr - resize(result, tuple(lr.shape[-2:])), tuple(result.shape[-2:]))
+        result = result + resize(lr - resize(result, _size(lr)), _size(result))
     return result
 
 
@@ -166,3 +166,7 @@ def _check(lr: Tensor, guide: Tensor) -> int:
     if tuple(guide.shape[-2:]) != (lr.shape[-2] * scale, lr.shape[-1] * scale) or scale < 1:
         raise ValueError(f"a guide of {tuple(guide.shape)} is not a multiple of an input of {tuple(lr.shape)}")
     return scale
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]

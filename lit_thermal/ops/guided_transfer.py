@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lit_thermal.ops.guided_filter import back_projected
 from lit_thermal.ops.local_regression import slopes
 from lit_thermal.ops.resize import resize
 
@@ -52,9 +53,7 @@ def guided_transfer(
         )).softmax(1)  # fmt: skip
         line = (_asked(slopes(thermal, small, ridge), scale) * difference).sum(1)
         result = (weight * (_asked(thermal, scale).squeeze(1) + line)).sum(1, keepdim=True)
-        for _ in range(corrections):
-            result = result + resize(thermal - resize(result, (height, width)), tuple(result.shape[-2:]))
-    return result
+        return back_projected(result, thermal, corrections)
 
 
 def _asked(x: Tensor, scale: int) -> Tensor:
