@@ -208,5 +208,5 @@ class CoReFusionNetwork(nn.Module):
 
     def _decode(self, levels: list[Tensor]) -> Tensor:
         """Return the last convolution (B, 1, H, W) of the decoded features."""
-        features = self.decoder.forward(dict(zip(self.strides, levels, strict=True)))
+        features = self.decoder(dict(zip(self.strides, levels, strict=True)))
         return F.pixel_shuffle(self.output(features), self.decoder.stride)
