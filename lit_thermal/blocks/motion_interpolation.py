@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
+from lit_thermal.errors import InputError
 from lit_thermal.ops.motion import align, around, innovations, sampled, taken, warp_between
 
 
@@ -33,6 +34,9 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         phases: sub-pixel cells along each axis in which the neighbours' pixels are collected.
         fuse_kernel: side in pixels of the kernel that reads the aligned neighbours, odd.
 
+    Raises:
+        InputError: `phases` or `fuse_kernel` is no such number.
+
     Source: this project; THERIS (CVPR 2026) interpolates without alignment. Bilateral flow candidates follow Choi et
     al., "New frame rate up-conversion using bi-directional motion estimation", 2000.
     """
@@ -47,6 +51,11 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         fuse_kernel: int = 1,
     ) -> None:
         super().__init__(dim, embedding)
+        if phases < 1 or fuse_kernel < 1 or fuse_kernel % 2 == 0:
+            raise InputError(
+                f"MotionAlignedInterpolation has phases {phases} and fuse_kernel {fuse_kernel}: phases must be at least "
+                "1, and fuse_kernel an odd number"
+            )
         self.along = along(dim, embedding)
         self.least_frames = self.along.least_frames
         self.phases = phases

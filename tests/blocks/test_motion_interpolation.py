@@ -156,3 +156,9 @@ def test_too_few_frames_and_times_outside_are_told():
         run(block(), moving(count=2), torch.tensor([0.5]))
     with pytest.raises(InputError, match="output times must lie in"):
         run(block(), moving(), torch.tensor([3.5]))
+
+
+@pytest.mark.parametrize("options", [{"fuse_kernel": 2}, {"fuse_kernel": 0}, {"phases": 0}])
+def test_sizes_that_cannot_be_are_refused(options):
+    with pytest.raises(InputError, match="fuse_kernel an odd number"):
+        MotionAlignedInterpolation(4, 6, **options)
