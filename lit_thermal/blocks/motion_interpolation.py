@@ -53,8 +53,8 @@ class MotionAlignedInterpolation(TemporalInterpolation):
         super().__init__(dim, embedding)
         if phases < 1 or fuse_kernel < 1 or fuse_kernel % 2 == 0:
             raise InputError(
-                f"MotionAlignedInterpolation has phases {phases} and fuse_kernel {fuse_kernel}: phases must be at least "
-                "1, and fuse_kernel an odd number"
+                f"MotionAlignedInterpolation has phases {phases} and fuse_kernel {fuse_kernel}: phases must be at "
+                "least 1, and fuse_kernel an odd number"
             )
         self.along = along(dim, embedding)
         self.least_frames = self.along.least_frames
