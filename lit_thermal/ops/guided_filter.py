@@ -3,57 +3,12 @@
 Both take an input (B, 1, h, w) and a guide (B, C, H, W) whose sides are the same multiple of those of the input.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lit_thermal.ops.local_regression import local_regression, window_mean
 from lit_thermal.ops.resize import resize
-
-
-class LocalFit(NamedTuple):
-    """Linear regression of one image on another in a window around each pixel."""
-
-    slopes: Tensor
-    """(B, C, h, w), one slope for each channel of the guide."""
-    offset: Tensor
-    """(B, 1, h, w)."""
-    residual: Tensor
-    """(B, 1, h, w), mean square over the window of what the regression leaves, without the penalty."""
-
-
-def local_regression(x: Tensor, guide: Tensor, radius: int, epsilon: float) -> LocalFit:
-    """Regress an image on a guide of the same size, in the square window of `2 * radius + 1` pixels around each pixel.
-
-    The slopes minimise the mean square of ``x - slopes @ guide - offset`` plus ``epsilon * |slopes|**2``. Windows are
-    cut off at the border of the image. The result is computed in float32 at least, and is differentiable.
-
-    Args:
-        x: image (B, 1, h, w).
-        guide: guide (B, C, h, w).
-        radius: radius of the window in pixels.
-        epsilon: penalty of the slopes, in squared values of the guide; greater than 0.
-
-    Source: He, Sun and Tang, "Guided image filtering", 2010.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        kind = torch.promote_types(x.dtype, torch.float32)
-        x, guide = x.to(kind), guide.to(kind)
-        channels = guide.shape[1]
-        products = [guide[:, i : i + 1] * guide[:, i:] for i in range(channels)]
-        means = _mean(torch.cat([guide, x, x * x, guide * x, *products], 1), radius)
-        sizes = [channels, 1, 1, channels, *(p.shape[1] for p in products)]
-        mean, level, power, mixed, *pairs = means.split(sizes, 1)
-        rows = [torch.cat([p[:, :0], p - mean[:, i : i + 1] * mean[:, i:]], 1) for i, p in enumerate(pairs)]
-        covariance = [[rows[min(i, j)][:, abs(i - j)] for j in range(channels)] for i in range(channels)]
-        matrix = torch.stack([torch.stack(row, -1) for row in covariance], -2)
-        penalty = epsilon * torch.eye(channels, dtype=kind, device=x.device)
-        shared = mixed - mean * level
-        slopes = torch.linalg.solve(matrix + penalty, shared.movedim(1, -1).unsqueeze(-1)).squeeze(-1).movedim(-1, 1)
-        offset = level - (slopes * mean).sum(1, keepdim=True)
-        explained = (slopes * (2 * shared - torch.einsum("bhwij,bjhw->bihw", matrix, slopes))).sum(1, keepdim=True)
-        return LocalFit(slopes, offset, (power - level**2 - explained).clamp(min=0))
 
 
 def guided_filter(
@@ -82,7 +37,7 @@ def guided_filter(
     _check(lr, guide)
     small, large = _size(lr), _size(guide)
     fit = local_regression(lr, resize(guide, small), radius, epsilon)
-    coefficients = resize(_mean(torch.cat([fit.slopes, fit.offset], 1), radius), large, kernel="linear")
+    coefficients = resize(window_mean(torch.cat([fit.slopes, fit.offset], 1), radius), large, kernel="linear")
     result = (coefficients[:, :-1] * guide).sum(1, keepdim=True) + coefficients[:, -1:]
     return back_projected(result, lr, back_projections)
 
@@ -149,11 +104,6 @@ def back_projected(result: Tensor, lr: Tensor, times: int) -> Tensor:
     for _ in range(times):
         result = result + resize(lr - resize(result, _size(lr)), _size(result))
     return result
-
-
-def _mean(x: Tensor, radius: int) -> Tensor:
-    """Return the mean over the window around each pixel, without what lies outside the image."""
-    return F.avg_pool2d(x, 2 * radius + 1, 1, padding=radius, count_include_pad=False)
 
 
 def _repeated(x: Tensor, scale: int) -> Tensor:

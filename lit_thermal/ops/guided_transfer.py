@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_thermal.ops.guided_filter import back_projected
-from lit_thermal.ops.local_regression import slopes
+from lit_thermal.ops.local_regression import mean_slopes
 from lit_thermal.ops.resize import resize
 
 
@@ -29,7 +29,7 @@ def guided_transfer(
         guide: (B, 3, H, W) in [0, 1], aligned with `thermal`, whose sides are the same multiple of its sides.
         contrast: colour difference, as root of the sum of squares, at which a thermal pixel has lost weight.
         distance: distance at which a thermal pixel has lost weight, in thermal pixels.
-        ridge: ridge of the regression (`slopes`).
+        ridge: ridge of the regression (`mean_slopes`).
         corrections: number of times that the difference between input and reduced result is added.
 
     Returns:
@@ -51,7 +51,7 @@ def guided_transfer(
         weight = (-difference.square().sum(1) / (2 * contrast**2) - _distances(height, width, scale, thermal) / (
             2 * distance**2
         )).softmax(1)  # fmt: skip
-        line = (_asked(slopes(thermal, small, ridge), scale) * difference).sum(1)
+        line = (_asked(mean_slopes(thermal, small, ridge), scale) * difference).sum(1)
         result = (weight * (_asked(thermal, scale).squeeze(1) + line)).sum(1, keepdim=True)
         return back_projected(result, thermal, corrections)
 

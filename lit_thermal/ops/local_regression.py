@@ -1,11 +1,59 @@
 """Local linear regression of a thermal image on a guide of the same size, in square windows around each pixel."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 NOISE = 0.004
 """Standard deviation of values that regression does not try to explain: about one level of 8 bits."""
+
+
+class LocalFit(NamedTuple):
+    """Linear regression of one image on another in a window around each pixel."""
+
+    slopes: Tensor
+    """(B, C, h, w), one slope for each channel of the guide."""
+    offset: Tensor
+    """(B, 1, h, w)."""
+    residual: Tensor
+    """(B, 1, h, w), mean square over the window of what the regression leaves, without the penalty."""
+
+
+def local_regression(x: Tensor, guide: Tensor, radius: int, epsilon: float) -> LocalFit:
+    """Regress an image on a guide of the same size, in the square window of `2 * radius + 1` pixels around each pixel.
+
+    The slopes minimise the mean square of ``x - slopes @ guide - offset`` plus ``epsilon * |slopes|**2``. Windows are
+    cut off at the border of the image. The result is computed in float32 at least, and is differentiable.
+
+    Args:
+        x: image (B, 1, h, w).
+        guide: guide (B, C, h, w).
+        radius: radius of the window in pixels.
+        epsilon: penalty of the slopes, in squared values of the guide; greater than 0.
+
+    Source: He, Sun and Tang, "Guided image filtering", 2010.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        kind = torch.promote_types(x.dtype, torch.float32)
+        x, guide = x.to(kind), guide.to(kind)
+        channels = guide.shape[1]
+        products = [guide[:, i : i + 1] * guide[:, i:] for i in range(channels)]
+        means = window_mean(torch.cat([guide, x, x * x, guide * x, *products], 1), radius)
+        sizes = [channels, 1, 1, channels, *(p.shape[1] for p in products)]
+        mean, level, power, mixed, *pairs = means.split(sizes, 1)
+        rows = [torch.cat([p[:, :0], p - mean[:, i : i + 1] * mean[:, i:]], 1) for i, p in enumerate(pairs)]
+        covariance = [[rows[min(i, j)][:, abs(i - j)] for j in range(channels)] for i in range(channels)]
+        matrix = torch.stack([torch.stack(row, -1) for row in covariance], -2)
+        penalty = epsilon * torch.eye(channels, dtype=kind, device=x.device)
+        shared = mixed - mean * level
+        # Positive definite by the penalty, so the factorisation needs no check, which would wait for the device.
+        factor = torch.linalg.cholesky_ex(matrix + penalty).L
+        slopes = torch.cholesky_solve(shared.movedim(1, -1).unsqueeze(-1), factor).squeeze(-1).movedim(-1, 1)
+        offset = level - (slopes * mean).sum(1, keepdim=True)
+        explained = (slopes * (2 * shared - torch.einsum("bhwij,bjhw->bihw", matrix, slopes))).sum(1, keepdim=True)
+        return LocalFit(slopes, offset, (power - level**2 - explained).clamp(min=0))
 
 
 def unexplained(thermal: Tensor, guide: Tensor, noise: float = NOISE) -> Tensor:
@@ -31,31 +79,20 @@ def unexplained(thermal: Tensor, guide: Tensor, noise: float = NOISE) -> Tensor:
     return (left + floor).log() - (variance + floor).log()
 
 
-def slopes(thermal: Tensor, guide: Tensor, ridge: float) -> Tensor:
-    """Return the change of the thermal value with each colour of the guide, by ridge regression in each window.
-
-    Windows have 3 x 3 pixels; edges are repeated. The result is averaged over the windows that contain a pixel, as in
-    the guided filter.
+def mean_slopes(thermal: Tensor, guide: Tensor, ridge: float) -> Tensor:
+    """Return the change of the thermal value with each colour of the guide, averaged over the windows of a pixel.
 
     Args:
         thermal: (B, 1, h, w).
         guide: (B, C, h, w).
-        ridge: variance that is added to each colour; slopes of guides with less contrast tend to 0.
+        ridge: penalty `epsilon` of `local_regression` in windows of 3 x 3 pixels.
 
     Returns:
         (B, C, h, w).
 
     Source: He, Sun and Tang, "Guided image filtering", 2013.
     """
-    colours = guide.shape[1]
-    mean, own = _framed(guide), _framed(thermal)
-    products = _framed((guide.unsqueeze(2) * guide.unsqueeze(1)).flatten(1, 2)).unflatten(1, (colours, colours))
-    covariance = (products - mean.unsqueeze(2) * mean.unsqueeze(1)).permute(0, 3, 4, 1, 2)
-    shared = (_framed(guide * thermal) - mean * own).permute(0, 2, 3, 1)
-    system = covariance + ridge * torch.eye(colours, dtype=guide.dtype, device=guide.device)
-    # Positive definite by the ridge, so the factorisation needs no check, which would wait for the device.
-    factor = torch.linalg.cholesky_ex(system).L
-    return _framed(torch.cholesky_solve(shared.unsqueeze(-1), factor).squeeze(-1).permute(0, 3, 1, 2))
+    return window_mean(local_regression(thermal, guide, 1, ridge).slopes, 1)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,5 +104,6 @@ def _windows(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, stride=1)
 
 
-def _framed(x: Tensor) -> Tensor:
-    return _windows(F.pad(x, (1, 1, 1, 1), mode="replicate"))
+def window_mean(x: Tensor, radius: int) -> Tensor:
+    """Return the mean of (B, C, H, W) over the window around each pixel, without what lies outside the image."""
+    return F.avg_pool2d(x, 2 * radius + 1, 1, padding=radius, count_include_pad=False)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lit_thermal.ops.blur import gaussian_blur
-from lit_thermal.ops.guided_filter import back_projected, guided_filter, joint_bilateral_filter, local_regression
+from lit_thermal.ops.guided_filter import back_projected, guided_filter, joint_bilateral_filter
+from lit_thermal.ops.local_regression import local_regression
 from lit_thermal.ops.resize import resize
 
 

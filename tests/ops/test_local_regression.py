@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lit_thermal.ops.guided_transfer import guided_transfer
-from lit_thermal.ops.local_regression import slopes, unexplained
+from lit_thermal.ops.local_regression import mean_slopes, unexplained
 from lit_thermal.ops.resize import resize
 
 
@@ -34,7 +34,7 @@ def test_contrast_sign_and_brightness_of_the_guide_do_not_matter():
 
 def test_slopes_solve_the_ridge_regression_of_each_window():
     thermal, guide, ridge = images(1, 1, 5, 5), images(1, 3, 5, 5, seed=1), 1e-2
-    found = slopes(thermal, guide, ridge)
+    found = mean_slopes(thermal, guide, ridge)
     expected = torch.zeros(3, dtype=torch.float64)
     for y in (1, 2, 3):
         for x in (1, 2, 3):
@@ -48,7 +48,7 @@ def test_slopes_solve_the_ridge_regression_of_each_window():
 def transfer_of_a_pixel(thermal, guide, y, x, scale, contrast, distance, ridge):
     """The enlarged value of one pixel, neighbour by neighbour, without corrections."""
     small = resize(guide, tuple(thermal.shape[-2:]))
-    slope = slopes(thermal, small, ridge)
+    slope = mean_slopes(thermal, small, ridge)
     total = weights = 0.0
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
