@@ -35,9 +35,10 @@ def main(argv: Sequence[str]) -> int:
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise InputError(f"--{name} is {getattr(arguments, name)} and must be at least 1")
     sweep = read_sweep_file(_find(arguments.file))
-    folder = Path(arguments.out or ROOT / sweep.name).absolute()
+    stems = [find_experiment(name).stem for name in arguments.config]
+    folder = Path(arguments.out or ROOT / "-".join([sweep.name, *stems])).absolute()
     named = _chosen(sweep, named_points(sweep, arguments.count), arguments.points)
-    planned = plan(sweep, named, arguments.seeds, folder, overrides)
+    planned = plan(sweep, named, arguments.seeds, folder, overrides, arguments.config)
     for sentence in sweep.left_out:
         print(sentence)
     if arguments.dry_run:
@@ -214,12 +215,23 @@ def _parser() -> Parser:
         "--trainer.max_steps=400, are passed to all points.",
     )
     parser.add_argument("file", metavar="FILE", help="sweep file, or the name of a packaged one")
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        default=[],
+        metavar="OVERLAY",
+        help="overlay that is applied to all points after their own settings, such as data/aliased.yaml; several may "
+        "be given",
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="run each point under N seeds (default: 1)")
     parser.add_argument("--jobs", type=int, metavar="N", help="points run at a time (default: one for each GPU, or 1)")
     parser.add_argument("--count", type=int, metavar="N", help="number of points (default: all of a grid)")
     parser.add_argument(
         "--points", metavar="NAME", nargs="+", help="run only these points (names as printed by --dry_run)"
     )
-    parser.add_argument("--out", metavar="DIR", help=f"folder of the sweep (default: {ROOT}/NAME)")
+    parser.add_argument(
+        "--out", metavar="DIR", help=f"folder of the sweep (default: {ROOT}/NAME, with the names of overlays)"
+    )
     parser.add_argument("--dry_run", action="store_true", help="print the commands of the points without running them")
     return parser

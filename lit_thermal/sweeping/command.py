@@ -8,10 +8,15 @@ from lit_thermal.sweeping.points import Point
 from lit_thermal.sweeping.sweep_file import SweepFile
 
 
-def words_of_point(sweep: SweepFile, point: Point) -> list[str]:
+def words_of_point(sweep: SweepFile, point: Point, overlays: Sequence[str] = ()) -> list[str]:
     """Return the words after `python -m lit_thermal` for one point.
 
     The supported macros of a sweep's command are `${env}`, `${interpreter}` and `${args}`.
+
+    Args:
+        sweep: sweep file.
+        point: values of the parameters.
+        overlays: config files that apply to all points, after the files of the point and before its other values.
 
     Raises:
         InputError: the command does not run `python -m lit_thermal fit`, it allows packages, or it has another macro,
@@ -20,7 +25,11 @@ def words_of_point(sweep: SweepFile, point: Point) -> list[str]:
     words = []
     for word in sweep.command:
         if word == "${args}":
-            words += [f"--{name}={value}" for name, value in point.items()]
+            files = {name: value for name, value in point.items() if name in ("c", "config")}
+            values = {name: value for name, value in point.items() if name not in files}
+            words += [f"--{name}={value}" for name, value in files.items()]
+            words += [f"--config={path}" for path in overlays]
+            words += [f"--{name}={value}" for name, value in values.items()]
         elif word not in ("${env}", "${interpreter}"):
             words.append(word)
     if words[:3] != ["-m", "lit_thermal", "fit"]:

@@ -68,7 +68,12 @@ class _Process:
 
 
 def plan(
-    sweep: SweepFile, named: Mapping[str, Point], seeds: int, folder: Path, overrides: Sequence[str]
+    sweep: SweepFile,
+    named: Mapping[str, Point],
+    seeds: int,
+    folder: Path,
+    overrides: Sequence[str],
+    overlays: Sequence[str] = (),
 ) -> SweepRecord:
     """Plan a sweep: all points with the first seed, then all points with the next one.
 
@@ -78,19 +83,28 @@ def plan(
         seeds: number of runs of each point, under the seeds 0, 1, ...
         folder: folder of the sweep.
         overrides: arguments added to the command of every point.
+        overlays: config files that apply to all points.
     """
     records = []
     for seed in range(seeds):
         for name, point in named.items():
             own = folder / f"{_file_name(name)}-seed{seed}"
-            words = [*words_of_point(sweep, point), *overrides, f"--seed_everything={seed}"]
+            words = [*words_of_point(sweep, point, overlays), *overrides, f"--seed_everything={seed}"]
             words += ["--trainer.logger=true", f"--trainer.default_root_dir={folder}", f"--experiment={own.name}"]
             if (odd := next((word for word in words if "\0" in word or not _is_whole(word)), None)) is not None:
                 raise InputError(f"{sweep.path}: {odd[:80]!r} cannot be an argument of a command; give other values")
             records.append(PointRecord(name, point, seed, "missing", own, None, None, tuple(words)))
     if len({record.folder for record in records}) < len(records):
         raise InputError(f"{sweep.path} has two points of the same name; give their parameters other values")
-    return SweepRecord(sweep.name, folder, str(sweep.path), sweep.text, seeds, tuple(overrides), tuple(records))
+    return SweepRecord(
+        sweep.name,
+        folder,
+        str(sweep.path),
+        sweep.text,
+        seeds,
+        (*(f"--config={name}" for name in overlays), *overrides),
+        tuple(records),
+    )
 
 
 def run(

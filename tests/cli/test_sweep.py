@@ -68,6 +68,15 @@ def test_dry_run_prints_the_commands_of_a_packaged_sweep(folder, run):
     assert "--model.init_args.beta=0.1 --then_test=true --trainer.max_steps=7 --seed_everything=1" in outcome.out
 
 
+def test_overlays_apply_to_all_points_and_name_the_folder(folder, run):
+    outcome = run("sweep", "theris_ablation", "-c", "data/aliased.yaml", "--points", "full", "--dry_run")
+    assert "without" not in outcome.out and "runs/sweeps/theris_ablation-aliased" in outcome.out
+    assert "full.yaml --config=data/aliased.yaml --then_test=true" in outcome.out
+    outcome = run("sweep", "corefusion_beta", "-c", "rows/corefusion/direct.yaml", "--dry_run", "--out", "here")
+    assert "--config=rows/corefusion/direct.yaml --model.init_args.beta=0.0" in outcome.out
+    assert "--trainer.default_root_dir=" + str(folder / "here") in outcome.out
+
+
 def test_a_run_tells_how_far_it_is_until_its_sweep_is_gone(tmp_path, monkeypatch):
     trainer = SimpleNamespace(num_test_batches=[4, 4, 4], is_global_zero=True, callback_metrics={}, global_step=9)
     monkeypatch.setenv("LIT_THERMAL_SWEEP_PROCESS", str(os.getppid()))
@@ -96,6 +105,7 @@ def test_dry_run_prints_what_a_shell_takes(toy, run):
         (("theris_ablation", "--trainer.max_steps", "3"), "--trainer.max_steps=VALUE"),
         (("theris_ablation", "--points", "ful"), "no point 'ful'; did you mean full?"),
         (("theris_ablation", "--seed", "3"), "did you mean --seeds"),
+        (("theris_ablation", "-c", "data/alaised.yaml"), "did you mean data/aliased"),
     ],
 )
 def test_mistakes_are_reported(run, words, message):

@@ -19,8 +19,10 @@ from lit_thermal.blocks.thermal_prompt import ThermalPrompt
 from lit_thermal.blocks.time_embedding import TimeEmbedding
 from lit_thermal.blocks.token_mixer import TokenMixer
 from lit_thermal.errors import InputError, check_choice
+from lit_thermal.ops.resize import resize
 
 DecoderName = Literal["stages", "shuffle"]
+Enlargement = Literal["bilinear", "bicubic"]
 MixerFactory = Callable[[int, int, ScanOrder, PromptFactory, int, int, bool], TokenMixer]
 
 
@@ -171,8 +173,9 @@ class THERISNetwork(nn.Module):
         decoder_width: number of channels at full resolution; the decoder "shuffle" has none.
         decoder: decoder of the features: doublings in "stages" with convolutions at full resolution, or a single pixel
             "shuffle" of what is computed at the resolution of the input.
-        skip: frames to which the bilinear enlargement of the linear blend of the neighbouring input frames is added:
-            `all` frames, only the `observed` ones (at an input frame's time), or `none`.
+        skip: frames to which the enlargement of the linear blend of the neighbouring input frames is added: `all`
+            frames, only the `observed` ones (at an input frame's time), or `none`.
+        enlargement: enlargement of the input frames that the skip adds, "bilinear" or "bicubic" (a = -0.5).
         checkpoint_blocks: recompute each block in the backward pass, which saves memory.
         image_channels: number of channels of the frames, in and out; thermal images of this project have one.
 
@@ -199,6 +202,7 @@ class THERISNetwork(nn.Module):
         decoder_width: int = 64,
         decoder: DecoderName = "stages",
         skip: Literal["all", "observed", "none"] = "all",
+        enlargement: Enlargement = "bilinear",
         checkpoint_blocks: bool = False,
         image_channels: int = 1,
     ) -> None:
@@ -216,8 +220,10 @@ class THERISNetwork(nn.Module):
                 f"{depth}, {encoder_blocks} and {decoder_blocks}"
             )
         check_choice(decoder, DecoderName, "model.network.decoder")
+        check_choice(enlargement, Enlargement, "model.network.enlargement")
         self.scale = scale
         self.skip = skip
+        self.enlargement: Enlargement = enlargement
         self.checkpoint_blocks = checkpoint_blocks
         self.encoder = nn.Sequential(
             nn.Conv2d(image_channels, channels, 3, padding=1),
@@ -262,8 +268,7 @@ class THERISNetwork(nn.Module):
         batch, count = lr.shape[:2]
         features = self.encoder(lr.flatten(0, 1)).unflatten(0, (batch, count))
         embedded = self.time_embedding(tau, count, temporal_scale)
-        enlarged = F.interpolate(lr.flatten(0, 1), scale_factor=self.scale, mode="bilinear", align_corners=False)
-        enlarged = enlarged.unflatten(0, (batch, count))
+        enlarged = self._enlarged(lr.flatten(0, 1)).unflatten(0, (batch, count))
         start, base = self.interpolation.interpolate(features, lr, enlarged, tau, embedded)
         tokens = rearrange(start, "b t c h w -> b t h w c")
         for block in self.blocks:
@@ -278,3 +283,8 @@ class THERISNetwork(nn.Module):
         if self.skip == "observed":
             base = base * is_observed(tau).to(base)[:, None, None, None]
         return output + base
+
+    def _enlarged(self, frames: Tensor) -> Tensor:
+        if self.enlargement == "bilinear":
+            return F.interpolate(frames, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        return resize(frames, (frames.shape[-2] * self.scale, frames.shape[-1] * self.scale), a=-0.5)
