@@ -20,6 +20,8 @@ FILES = sorted(Path(lit_thermal.sweeps.__path__[0]).glob("*.yaml"))
 NAMES = {
     "theris_ablation",
     "theris_sensitivity",
+    "theris_scans",
+    "theris_interpolation",
     "corefusion_beta",
     "corefusion_activation",
     "difiisr_guidance",
