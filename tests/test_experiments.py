@@ -15,7 +15,7 @@ FOLDER = Path(lit_thermal.experiments.__path__[0])
 FILES = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*.yaml")}
 WHOLE = sorted(f for f in FILES if "/" not in f or f.startswith("paper/"))
 ROWS = sorted(f for f in FILES if f.startswith("rows/"))
-SIMULATED = ["data/aliased.yaml", "data/conduction.yaml", "data/cooling.yaml", "data/noisy.yaml"]
+SIMULATED = ["data/aliased.yaml", "data/blurred.yaml", "data/conduction.yaml", "data/cooling.yaml", "data/noisy.yaml"]
 DATA = sorted(f for f in FILES if f.startswith("data/") and f not in SIMULATED)
 TESTS = sorted(f for f in FILES if f.startswith("test/"))
 PHASES = sorted(f for f in FILES if f.startswith("phase/"))
@@ -67,12 +67,22 @@ def test_data_overlays_replace_the_data(file):
     assert config["data"]["init_args"]["scale"] == config["model"]["init_args"]["scale"]
 
 
+@pytest.mark.parametrize("method", ["theris", "paper/theris"])
+def test_the_row_without_a_spectral_mask_differs_in_the_mask_alone(method):
+    whole = resolved("-c", method, "-c", "rows/theris/full.yaml")
+    without = resolved("-c", method, "-c", "rows/theris/without_spectral_mask.yaml")
+    assert without["model"]["init_args"].pop("mask") == {"class_path": "lit_thermal.blocks.IdentityMask"}
+    del whole["model"]["init_args"]["mask"], whole["experiment"], without["experiment"]
+    assert whole == without
+
+
 @pytest.mark.parametrize("method", ["theris", "plain_video"])
 @pytest.mark.parametrize("file", SIMULATED)
 def test_scenarios_change_the_simulation_alone(file, method):
     plain, overlaid = resolved("-c", method), resolved("-c", method, "-c", file)
     before, after = plain["data"].pop("init_args"), overlaid["data"].pop("init_args")
-    changed = {"degradation"} if file in ("data/aliased.yaml", "data/noisy.yaml") else {"scenario", "test_scenarios"}
+    degraded = ("data/aliased.yaml", "data/blurred.yaml", "data/noisy.yaml")
+    changed = {"degradation"} if file in degraded else {"scenario", "test_scenarios"}
     assert {key for key in before if before[key] != after[key]} == changed
     assert plain == overlaid
 

@@ -26,7 +26,7 @@ EXPERIMENTS = {
         *("--trainer.max_steps=2", "--data.test_scenarios=[standard,hot_boundaries]"),
         *(f"--data.{split}_clips=1" for split in ("train", "val", "test")),
         *(f"--model.network.{size}" for size in ("channels=16", "encoder_blocks=1", "decoder_blocks=1")),
-        *("--model.network.decoder=stages", "--model.network.decoder_width=16", "--model.mask.norm=true"),
+        *("--model.network.decoder=stages", "--model.network.decoder_width=16", "--model.network.mask_norm=true"),
         *("--model.scans=[SpatialFirst, TemporalFirst, Hilbert]", "--model.heat_weighting=constant"),
         "--model.heat_loss=HeatEquationLoss",
     ],

@@ -67,19 +67,19 @@ class ZeroPhaseMask(SpectralMask):
 
     Args:
         dim: number of channels.
+        norm: filter a normalised copy, which is scaled and added, and not the features themselves.
         grid: number of support points (Rh, Rw) over |fy| and |fx| in [0, 1/2].
         dc_fixed: keep the mean level of each channel (gain 1 at frequency 0).
         padding: width in pixels of a reflected border, which reduces artefacts of the periodic transform.
-        norm: filter a normalised copy, which is scaled and added, and not the features themselves.
     """
 
     def __init__(
         self,
         dim: int,
+        norm: bool = True,
         grid: tuple[int, int] = (17, 9),
         dc_fixed: bool = True,
         padding: int = 0,
-        norm: bool = True,
     ) -> None:
         super().__init__(dim, norm)
         self.theta = nn.Parameter(torch.zeros(dim, *grid))
@@ -125,12 +125,12 @@ class RadialMask(SpectralMask):
 
     Args:
         dim: number of channels.
+        norm: filter a normalised copy, which is scaled and added, and not the features themselves.
         knots: number of support points over the radius in [0, sqrt(1/2)].
         dc_fixed: keep the mean level of each channel (gain 1 at frequency 0).
-        norm: filter a normalised copy, which is scaled and added, and not the features themselves.
     """
 
-    def __init__(self, dim: int, knots: int = 16, dc_fixed: bool = True, norm: bool = True) -> None:
+    def __init__(self, dim: int, norm: bool = True, knots: int = 16, dc_fixed: bool = True) -> None:
         super().__init__(dim, norm)
         self.theta = nn.Parameter(torch.zeros(dim, knots))
         self.dc_fixed = dc_fixed
@@ -152,11 +152,11 @@ class ComplexMask(SpectralMask):
 
     Args:
         dim: number of channels.
-        size: size (H, W) of the features in training, at the resolution of the thermal input.
         norm: filter a normalised copy, which is scaled and added, and not the features themselves.
+        size: size (H, W) of the features in training, at the resolution of the thermal input.
     """
 
-    def __init__(self, dim: int, size: tuple[int, int] = (32, 32), norm: bool = True) -> None:
+    def __init__(self, dim: int, norm: bool = True, size: tuple[int, int] = (32, 32)) -> None:
         super().__init__(dim, norm)
         self.theta = nn.Parameter(torch.zeros(dim, 2, size[0], size[1] // 2 + 1))
 
@@ -197,9 +197,10 @@ class NoSpectralMask(SpectralMask):
 
     Args:
         dim: number of channels.
+        norm: not read; there is nothing that could be normalised.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, norm: bool = True) -> None:
         nn.Module.__init__(self)
 
     def gains(self, height: int, width: int) -> Tensor:

@@ -32,6 +32,7 @@ def translated(config: dict[str, Any], weights: Mapping[str, Any] | None = None)
     """Return class path and arguments of a recorded model with the arguments of earlier versions translated.
 
     - THERIS used to have the sizes of its network, or a `preset`, among its arguments; now its `network` has them.
+    - A spectral mask used to have `norm` among its arguments; now it is `mask_norm` of the network.
     - A motion-aligned interpolation used to fuse with a kernel of three pixels; its weights say the size.
     - A thermal diffusion interpolation had 16 knots by default; a record without a number has as many as its weights.
     - RealIISR used to train its tokenizer; the callback `TokenizerFirst` does so now, so these arguments are dropped.
@@ -42,7 +43,8 @@ def translated(config: dict[str, Any], weights: Mapping[str, Any] | None = None)
     """
     name = config["class_path"].rsplit(".", 1)[-1]
     if name == "THERIS" and "init_args" in config:
-        arguments = _with_fuse_kernel(_with_knots(_theris(config["init_args"]), weights or {}), weights or {})
+        arguments = _with_mask_norm(_theris(config["init_args"]))
+        arguments = _with_fuse_kernel(_with_knots(arguments, weights or {}), weights or {})
         return config | {"init_args": arguments}
     if name == "RealIISR" and TOKENIZER_PHASE & config.get("init_args", {}).keys():
         _log_dropped(", ".join(sorted(TOKENIZER_PHASE)))
@@ -69,6 +71,16 @@ def _theris(arguments: dict[str, Any]) -> dict[str, Any]:
     sizes |= {name: arguments[name] for name in moved - {"preset"} if arguments[name] is not None}
     network = {"class_path": "lit_thermal.methods.theris.network.THERISNetwork", "init_args": sizes}
     return {name: value for name, value in arguments.items() if name not in moved} | {"network": network}
+
+
+def _with_mask_norm(arguments: dict[str, Any]) -> dict[str, Any]:
+    mask, network = arguments.get("mask"), arguments.get("network")
+    own = mask.get("init_args") if isinstance(mask, dict) else None
+    if not isinstance(own, dict) or "norm" not in own or not isinstance(network, dict):
+        return arguments
+    kept = {name: value for name, value in own.items() if name != "norm"}
+    sizes = (network.get("init_args") or {}) | {"mask_norm": own["norm"]}
+    return arguments | {"mask": mask | {"init_args": kept}, "network": network | {"init_args": sizes}}
 
 
 def _interpolation(arguments: dict[str, Any], name: str) -> dict[str, Any] | None:

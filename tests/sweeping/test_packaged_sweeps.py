@@ -21,6 +21,7 @@ NAMES = {
     "theris_ablation",
     "theris_sensitivity",
     "theris_scans",
+    "theris_masks",
     "theris_interpolation",
     "corefusion_beta",
     "corefusion_activation",

@@ -54,6 +54,14 @@ def test_every_preset_is_known(preset, channels):
     assert record["init_args"]["network"]["init_args"]["channels"] == channels
 
 
+def test_the_norm_of_a_spectral_mask_is_an_argument_of_the_network_now():
+    mask = {"class_path": "ZeroPhaseMask", "init_args": {"grid": [9, 5], "norm": False}}
+    network = {"class_path": "THERISNetwork", "init_args": {"channels": 8}}
+    arguments = translated({"class_path": "THERIS", "init_args": {"mask": mask, "network": network}})["init_args"]
+    assert arguments["mask"]["init_args"] == {"grid": [9, 5]}
+    assert arguments["network"]["init_args"] == {"channels": 8, "mask_norm": False}
+
+
 def test_a_record_of_this_version_is_unchanged():
     record = {"class_path": "THERIS", "init_args": {"scale": 4, "network": {"class_path": "THERISNetwork"}}}
     assert translated(record) == record

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_thermal.batch import Batch, need
 from lit_thermal.blocks.scan_order import Hilbert, ScanOrder, SpatialFirst, TemporalFirst
-from lit_thermal.blocks.spectral_mask import SpectralMask, ZeroPhaseMask
+from lit_thermal.blocks.spectral_mask import ZeroPhaseMask
 from lit_thermal.blocks.state_space import PromptFactory, StateSpace
 from lit_thermal.blocks.temporal_interpolation import TemporalInterpolation, ThermalDiffusionInterpolation
 from lit_thermal.blocks.thermal_prompt import ThermalPrompt
@@ -19,10 +19,9 @@ from lit_thermal.losses.gradient_ratio import Weighting, gradient_ratio
 from lit_thermal.losses.heat_equation import HeatEquationLoss, HeatLoss
 from lit_thermal.losses.pixel import MeanAbsoluteError, PixelLoss
 from lit_thermal.methods.base import SchedulerCallable, SuperResolver
-from lit_thermal.methods.theris.network import MixerFactory, THERISNetwork
+from lit_thermal.methods.theris.network import MaskFactory, MixerFactory, THERISNetwork
 
 InterpolationFactory = Callable[[int, int], TemporalInterpolation]
-MaskFactory = Callable[[int], SpectralMask]
 NetworkFactory = Callable[
     [int, InterpolationFactory, Sequence[ScanOrder], MaskFactory, PromptFactory, MixerFactory], THERISNetwork
 ]

@@ -23,6 +23,7 @@ from lit_thermal.ops.resize import resize
 
 DecoderName = Literal["stages", "shuffle"]
 Enlargement = Literal["bilinear", "bicubic"]
+MaskFactory = Callable[[int, bool], SpectralMask]
 MixerFactory = Callable[[int, int, ScanOrder, PromptFactory, int, int, bool], TokenMixer]
 
 
@@ -69,13 +70,13 @@ class ThermalStateSpaceBlock(nn.Module):
 
     Args:
         dim: number of channels.
-        mask: makes the spectral mask from `dim`.
+        mask: spectral mask.
         mixers: sub-blocks of the scan orders, applied in sequence.
     """
 
-    def __init__(self, dim: int, mask: Callable[[int], SpectralMask], mixers: Sequence[TokenMixer]) -> None:
+    def __init__(self, dim: int, mask: SpectralMask, mixers: Sequence[TokenMixer]) -> None:
         super().__init__()
-        self.mask = mask(dim)
+        self.mask = mask
         self.mixers = nn.ModuleList(mixers)
         self.norms = nn.ModuleList(nn.LayerNorm(dim, eps=1e-6) for _ in range(len(mixers) + 1))
         self.scales = nn.Parameter(torch.ones(len(mixers) + 1, dim))
@@ -159,7 +160,7 @@ class THERISNetwork(nn.Module):
         scale: spatial scale, a power of two.
         interpolation: makes the temporal interpolation from (channels, embedding).
         scans: scan orders of each block, applied in sequence; an empty sequence leaves the scans out.
-        mask: makes the spectral mask from the channels.
+        mask: makes the spectral mask from (channels, mask_norm).
         prompt: makes the read-out prompt from (embedding, directions, state, content).
         mixer: makes the sub-block of a scan order from (channels, embedding, order, prompt, state, expansion, shared).
         channels: number of feature channels C.
@@ -170,6 +171,7 @@ class THERISNetwork(nn.Module):
         state: state size N of the scans.
         expansion: inner width of the scans as a multiple of C.
         shared_directions: share one set of parameters between the two scan directions.
+        mask_norm: apply the spectral mask to a normalised copy, which is scaled and added; otherwise to the features.
         decoder_width: number of channels at full resolution; the decoder "shuffle" has none.
         decoder: decoder of the features: doublings in "stages" with convolutions at full resolution, or a single pixel
             "shuffle" of what is computed at the resolution of the input.
@@ -188,7 +190,7 @@ class THERISNetwork(nn.Module):
         scale: int = 4,
         interpolation: Callable[[int, int], TemporalInterpolation] = ThermalDiffusionInterpolation,
         scans: Sequence[ScanOrder] = (SpatialFirst(), TemporalFirst(), Hilbert()),
-        mask: Callable[[int], SpectralMask] = ZeroPhaseMask,
+        mask: MaskFactory = ZeroPhaseMask,
         prompt: PromptFactory = ThermalPrompt,
         mixer: MixerFactory = StateSpace,
         channels: int = 64,
@@ -199,6 +201,7 @@ class THERISNetwork(nn.Module):
         state: int = 16,
         expansion: int = 2,
         shared_directions: bool = False,
+        mask_norm: bool = True,
         decoder_width: int = 64,
         decoder: DecoderName = "stages",
         skip: Literal["all", "observed", "none"] = "all",
@@ -235,7 +238,7 @@ class THERISNetwork(nn.Module):
         self.blocks = nn.ModuleList(
             ThermalStateSpaceBlock(
                 channels,
-                mask,
+                mask(channels, mask_norm),
                 [mixer(channels, embedding, order, prompt, state, expansion, shared_directions) for order in scans],
             )
             for _ in range(depth)
