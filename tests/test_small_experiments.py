@@ -27,6 +27,7 @@ EXPERIMENTS = {
         *(f"--data.{split}_clips=1" for split in ("train", "val", "test")),
         *(f"--model.network.{size}" for size in ("channels=16", "encoder_blocks=1", "decoder_blocks=1")),
         *("--model.network.decoder=stages", "--model.network.decoder_width=16", "--model.network.mask_norm=true"),
+        "--model.network.enlargement=bilinear",
         *("--model.scans=[SpatialFirst, TemporalFirst, Hilbert]", "--model.heat_weighting=constant"),
         "--model.heat_loss=HeatEquationLoss",
     ],
