@@ -261,11 +261,11 @@ def test_rows_of_guidance_differ_in_their_terms_alone(file):
 
     terms = {
         "visual": (["SpectrumTerm"], []),
-        "perceptual": (["RandomFeatureTerm"], []),
-        "both": (["SpectrumTerm", "RandomFeatureTerm"], []),
-        "perceptual_visual_added": (["RandomFeatureTerm"], ["SpectrumTerm"]),
-        "visual_perceptual_added": (["SpectrumTerm"], ["RandomFeatureTerm"]),
-        "loss_sum": (["SpectrumTerm", "RandomFeatureTerm"], []),
+        "perceptual": (["ThermalFeatureTerm"], []),
+        "both": (["SpectrumTerm", "ThermalFeatureTerm"], []),
+        "perceptual_visual_added": (["ThermalFeatureTerm"], ["SpectrumTerm"]),
+        "visual_perceptual_added": (["SpectrumTerm"], ["ThermalFeatureTerm"]),
+        "loss_sum": (["SpectrumTerm", "ThermalFeatureTerm"], []),
     }
     assert (names("terms"), names("added")) == terms[Path(file).stem] and given["start"] == start
 
