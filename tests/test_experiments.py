@@ -187,6 +187,7 @@ ALLOWED = {
     "rows/3m_ti/self_attention.yaml": {"attention"},
     "rows/3m_ti/feature_concat.yaml": {"attention"},
     "rows/3m_ti/cross_attention.yaml": {"attention"},
+    "rows/3m_ti/feature_loss.yaml": {"perceptual_loss", "perceptual_weight"},
     "rows/real_iisr/full.yaml": set(),
     "rows/real_iisr/without_tsg.yaml": {"structure"},
     "rows/real_iisr/without_cac.yaml": {"codebook"},

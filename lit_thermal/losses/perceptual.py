@@ -57,7 +57,7 @@ class ThermalFeatureLoss(PerceptualLoss):
         weights: file that `fit -c thermal_features` wrote; if empty, the weights of the package.
 
     Raises:
-        InputError: at the first use, the weights cannot be read or do not fit.
+        InputError: the weights cannot be read or do not fit; raised at the first use.
     """
 
     def __init__(self, weights: str = "") -> None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lit_thermal.metrics.metric import Metric, MetricInput
+from lit_thermal.metrics.metric import MetricInput
 from lit_thermal.thermal_features import FrozenFeatures
 
 _features = FrozenFeatures()
@@ -17,15 +17,3 @@ def thermal_feature_distance(inputs: MetricInput) -> Tensor:
     """
     restored, target = (video.flatten(0, 1).float().clamp(0, 1) for video in (inputs.restored, inputs.target))
     return _features.distance(restored, target).view(inputs.target.shape[:2])
-
-
-FEATURE_DISTANCE = Metric(
-    "feature_distance",
-    "Feature distance",
-    "distance in features of a small network trained on simulated thermal scenes, not LPIPS, lower is better",
-    decimals=4,
-    measure=thermal_feature_distance,
-    frames=(1, 1),
-    sheet="quality",
-)
-"""Record of the metric, for images."""

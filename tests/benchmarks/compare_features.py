@@ -106,9 +106,8 @@ def main() -> None:
         "RandomFeatureTerm": filters(),
         "pixel value": lambda image: [],
     }
-    print(
-        "| features | channels | accuracy of parts | mIoU of parts | accuracy of temperature |\n|---|---|---|---|---|"
-    )
+    print("| features | channels | accuracy of parts | mIoU of parts | accuracy of temperature |")
+    print("| --- | --- | --- | --- | --- |")
     for name, features in rows.items():
         x, parts, levels = sampled(features, train, 1500)
         held, true_parts, true_levels = sampled(features, test, 4000)
