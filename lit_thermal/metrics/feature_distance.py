@@ -1,5 +1,6 @@
 """Distance of images in the features of a network trained on simulated thermal scenes; not LPIPS."""
 
+import torch
 from torch import Tensor
 
 from lit_thermal.metrics.metric import MetricInput
@@ -15,5 +16,7 @@ def thermal_feature_distance(inputs: MetricInput) -> Tensor:
     whose weights are part of the package, and no judgement of people was fitted. So its values cannot be compared with
     LPIPS. It is 0 for equal images; blur, noise and aliasing raise it.
     """
-    restored, target = (video.flatten(0, 1).float().clamp(0, 1) for video in (inputs.restored, inputs.target))
-    return _features.distance(restored, target).view(inputs.target.shape[:2])
+    videos = (video.flatten(0, 1).float().clamp(0, 1) for video in (inputs.restored, inputs.target))
+    # One by one, because the rounding of a convolution depends on the size of its batch.
+    frames = zip(*(video.split(1) for video in videos), strict=True)
+    return torch.cat([_features.distance(x, y) for x, y in frames]).view(inputs.target.shape[:2])
