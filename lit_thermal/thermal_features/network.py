@@ -56,8 +56,9 @@ class ThermalFeatureNetwork(nn.Module):
         result = ThermalFeatureNetwork()
         for stage, fused in zip(self.stages, result.stages, strict=True):
             assert isinstance(stage, nn.Sequential) and isinstance(fused, nn.Sequential)
-            layers = [fuse_conv_bn_eval(stage[n].eval(), stage[n + 1].eval()) for n in (0, 3)]
-            for place, layer in zip((0, 2), layers, strict=True):
+            for place, (first, second) in {0: (stage[0], stage[1]), 2: (stage[3], stage[4])}.items():
+                assert isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
+                layer = fuse_conv_bn_eval(first.eval(), second.eval())
                 fused[place].load_state_dict(layer.state_dict())
         return result
 

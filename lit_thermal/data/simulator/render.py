@@ -197,11 +197,12 @@ def render_parts(scene: Scene, time: float = 0.0) -> NDArray[np.uint8]:
 
     A pixel of which bodies cover more than half has the index 255.
     """
-    kinds = np.arange(len(PARTS), dtype=np.uint8)[:, None, None]
+    kinds = np.arange(len(PARTS), dtype=np.float32)[:, None, None]
+    parts = scene.surface.parts.astype(np.float32)
     shares = _compose(
         scene,
         np.array([time]),
-        lambda _, crop: (crop(scene.surface.parts) == kinds).astype(np.float32),
+        lambda _, crop: (crop(parts) == kinds).astype(np.float32),
         lambda c: np.zeros((len(PARTS), *c.shape), np.float32),
     )
     shares = _average(shares[0])
