@@ -87,6 +87,8 @@ class Batch(TypedDict, total=False):
     boxes: list[Tensor]
     masks: list[Tensor]
     labels: list[Tensor]
+    kelvin: Tensor
+    """(B, 1, H, W): true temperatures of the surfaces, which only the simulator knows."""
     name: list[str]
     """Clip or file stem, for outputs and per-image tables."""
     displacement: Tensor

@@ -199,6 +199,7 @@ ALLOWED = {
     "rows/3m_ti/self_attention.yaml": {"attention"},
     "rows/3m_ti/feature_concat.yaml": {"attention"},
     "rows/3m_ti/cross_attention.yaml": {"attention"},
+    "rows/3m_ti/feature_loss.yaml": {"perceptual_loss", "perceptual_weight"},
     "rows/real_iisr/full.yaml": set(),
     "rows/real_iisr/without_tsg.yaml": {"structure"},
     "rows/real_iisr/without_cac.yaml": {"codebook"},
@@ -274,11 +275,11 @@ def test_rows_of_guidance_differ_in_their_terms_alone(file):
 
     terms = {
         "visual": (["SpectrumTerm"], []),
-        "perceptual": (["RandomFeatureTerm"], []),
-        "both": (["SpectrumTerm", "RandomFeatureTerm"], []),
-        "perceptual_visual_added": (["RandomFeatureTerm"], ["SpectrumTerm"]),
-        "visual_perceptual_added": (["SpectrumTerm"], ["RandomFeatureTerm"]),
-        "loss_sum": (["SpectrumTerm", "RandomFeatureTerm"], []),
+        "perceptual": (["ThermalFeatureTerm"], []),
+        "both": (["SpectrumTerm", "ThermalFeatureTerm"], []),
+        "perceptual_visual_added": (["ThermalFeatureTerm"], ["SpectrumTerm"]),
+        "visual_perceptual_added": (["SpectrumTerm"], ["ThermalFeatureTerm"]),
+        "loss_sum": (["SpectrumTerm", "ThermalFeatureTerm"], []),
     }
     assert (names("terms"), names("added")) == terms[Path(file).stem] and given["start"] == start
 

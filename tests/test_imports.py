@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_thermal"
 SHARED = {"batch", "errors", "files", "lazy", "moved", "plain_files", "plain_yaml", "shapes", "trust"} | {
+    "thermal_features",
     "torchvision_weights",
     "weights_file",
 }
@@ -65,6 +66,7 @@ ALLOWED = {
     "moved": set(),
     "plain_yaml": set(),
     "trust": set(),
+    "thermal_features": set(),
     "torchvision_weights": set(),
     "weights_file": set(),
     "plain_files": set(),

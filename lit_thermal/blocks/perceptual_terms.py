@@ -15,6 +15,7 @@ from lit_thermal.blocks.guidance_terms import ReferenceTerm, mean_square
 from lit_thermal.blocks.pretrained import model_folder, pretrained_wanted, read_weights
 from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
+from lit_thermal.thermal_features import FrozenFeatures
 from lit_thermal.torchvision_weights import fetch_published
 from lit_thermal.weights_file import check_kinds
 
@@ -196,12 +197,40 @@ class SegmentationTerm(ReferenceTerm):
         return sam(image_embeddings=embedding, input_points=prompts, multimask_output=True).pred_masks
 
 
+class ThermalFeatureTerm(ReferenceTerm):
+    """Distance in the features of a small network trained on simulated thermal scenes (`thermal_features`).
+
+    This term replaces `VGGTerm` and `SegmentationTerm` if their weights are not available: the weights are part of the
+    package. It is not the perceptual guidance of DifIISR, whose networks were trained on photographs, and its results
+    cannot be compared with the paper's; tables must name it explicitly.
+
+    Args:
+        weight: weight of this term.
+        weights: file that `fit -c thermal_features` wrote; if empty, the weights of the package.
+
+    Raises:
+        InputError: `weight` is negative, or the weights cannot be read or do not fit.
+    """
+
+    name = "thermal_features"
+
+    def __init__(self, weight: float = 0.01, weights: str = "") -> None:
+        super().__init__(weight)
+        self._network = FrozenFeatures(weights)
+        if pretrained_wanted():
+            self._network.prepare()
+
+    def distance(self, image: Tensor, hr: Tensor) -> Tensor:
+        """Return the loss (B,) of two images (B, 1, H, W)."""
+        return self._network.distance((image + 1) / 2, (hr + 1) / 2)
+
+
 class RandomFeatureTerm(ReferenceTerm):
     """Mean squared difference of features of a small convolutional network with random weights.
 
-    This term replaces `VGGTerm` and `SegmentationTerm` if their weights are not available: it needs no file, runs on a
-    CPU, and exercises the same code. It is not the perceptual guidance of DifIISR, the network is untrained, and its
-    results cannot be compared with the paper's; tables must name it explicitly.
+    This is the untrained counterpart of `ThermalFeatureTerm`, with which a comparison shows the benefit of training. It
+    is not the perceptual guidance of DifIISR, and its results cannot be compared with the paper's; tables must name it
+    explicitly.
 
     Each level is a 3x3 convolution of stride 2 with orthogonal weights and without bias, followed by a ReLU. The loss
     is the mean over the levels of their mean squared differences.

@@ -1,4 +1,4 @@
-"""Perceptual losses: differences of two images in the features of a network trained on photographs."""
+"""Perceptual losses: differences of two images in the features of a trained network."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_thermal.errors import InputError, check_choice
 from lit_thermal.files import is_plain
+from lit_thermal.thermal_features import FrozenFeatures
 from lit_thermal.torchvision_weights import fetch_published, published
 from lit_thermal.weights_file import check_kinds, check_tensors, read_file
 
@@ -43,6 +44,51 @@ class NoPerceptualLoss(PerceptualLoss):
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return 0."""
         return restored.new_zeros(())
+
+
+class ThermalFeatureLoss(PerceptualLoss):
+    """Distance in the features of a small network trained on simulated thermal scenes (`thermal_features`).
+
+    This loss replaces `LPIPS` if the weights of VGG-16 are not available: its weights are part of the package. It
+    compares features in the same way, but the network has seen no photographs and no judgement of people, so that its
+    values cannot be compared with LPIPS; tables must name it explicitly.
+
+    Args:
+        weights: file that `fit -c thermal_features` wrote; if empty, the weights of the package.
+
+    Raises:
+        InputError: the weights cannot be read or do not fit; raised at the first use.
+    """
+
+    def __init__(self, weights: str = "") -> None:
+        super().__init__()
+        self._features = FrozenFeatures(weights)
+
+    def prepare(self) -> None:
+        """Read the weights.
+
+        Raises:
+            InputError: the weights cannot be read or do not fit.
+        """
+        self._features.prepare()
+
+    def forward(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar loss of restored and true images (B, 1, H, W) or (B, 3, H, W) in [-1, 1].
+
+        The network takes thermal images; of three channels the mean is compared.
+
+        Raises:
+            InputError: the shapes differ.
+        """
+        if restored.shape != target.shape or restored.ndim != 4 or restored.shape[1] not in (1, 3):
+            raise InputError(
+                f"ThermalFeatureLoss compares images (B, 1 or 3, H, W) of one shape, not {tuple(restored.shape)} and "
+                f"{tuple(target.shape)}"
+            )
+        if not len(restored):
+            return (0 * restored).sum()
+        one, other = ((x.mean(1, keepdim=True) + 1) / 2 for x in (restored, target))
+        return self._features.distance(one, other).mean()
 
 
 class LPIPS(PerceptualLoss):

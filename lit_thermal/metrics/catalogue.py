@@ -15,6 +15,7 @@ from torch import Tensor
 from lit_thermal import metrics
 from lit_thermal.errors import InputError
 from lit_thermal.metrics import flow, learned, structure, temperature
+from lit_thermal.metrics.feature_distance import thermal_feature_distance
 from lit_thermal.metrics.metric import Metric, MetricInput
 from lit_thermal.metrics.no_reference import by_pyiqa, dover
 from lit_thermal.metrics.quality import psnr, ssim
@@ -63,6 +64,15 @@ _STANDARD = (
         "better",
         decimals=4,
         measure=lambda s: spectrum_distance(s.restored, s.target),
+        frames=IMAGES,
+        sheet="quality",
+    ),
+    Metric(
+        "feature_distance",
+        "Feature distance",
+        "distance in features of a small network trained on simulated thermal scenes, not LPIPS, lower is better",
+        decimals=4,
+        measure=thermal_feature_distance,
         frames=IMAGES,
         sheet="quality",
     ),

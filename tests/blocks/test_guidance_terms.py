@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from lit_thermal.blocks.guidance_terms import DataConsistencyTerm, GuidanceTerm, ReferenceTerm, SpectrumTerm
-from lit_thermal.blocks.perceptual_terms import RandomFeatureTerm
+from lit_thermal.blocks.perceptual_terms import RandomFeatureTerm, ThermalFeatureTerm
 from lit_thermal.errors import InputError
 from lit_thermal.ops.resize import resize
 
@@ -12,6 +12,7 @@ TERMS = {
     "spectrum of the batch": lambda: SpectrumTerm(normalization="batch"),
     "consistency": DataConsistencyTerm,
     "random features": lambda: RandomFeatureTerm(widths=(4, 8)),
+    "thermal features": ThermalFeatureTerm,
 }
 """Members that need no file, by what they are called below."""
 BY_ITSELF = [name for name in TERMS if "batch" not in name]

@@ -7,7 +7,7 @@ import torchvision
 from torch import Tensor
 
 from lit_thermal.blocks import perceptual_terms
-from lit_thermal.blocks.perceptual_terms import RandomFeatureTerm, SegmentationTerm, VGGTerm
+from lit_thermal.blocks.perceptual_terms import RandomFeatureTerm, SegmentationTerm, ThermalFeatureTerm, VGGTerm
 from lit_thermal.blocks.pretrained import without_pretrained
 from lit_thermal.errors import InputError
 
@@ -90,7 +90,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: pytest.fail("the download was tried"))
 
 
-@pytest.fixture(params=["vgg16", "vgg19 released", "masks", "embeddings", "random"])
+@pytest.fixture(params=["vgg16", "vgg19 released", "masks", "embeddings", "random", "thermal"])
 def term(request, vgg, sam):
     return {
         "vgg16": lambda: VGGTerm(layer="relu2_1", weights=vgg["vgg16"]),
@@ -100,6 +100,7 @@ def term(request, vgg, sam):
         "masks": lambda: SegmentationTerm(model=sam, points=2),
         "embeddings": lambda: SegmentationTerm(compare="embeddings", model=sam),
         "random": lambda: RandomFeatureTerm(widths=(4, 8)),
+        "thermal": ThermalFeatureTerm,
     }[request.param]()
 
 
@@ -121,7 +122,7 @@ def test_gradient_against_finite_differences_along_a_direction(term):
     direction = torch.randn(image.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     image.requires_grad_()
     (gradient,) = torch.autograd.grad(term(image, hr, lr).sum(), image)
-    step = 1e-6
+    step = 1e-7
     with torch.no_grad():
         ahead, behind = (term(image + sign * step * direction, hr, lr).sum() for sign in (1, -1))
     expected = (ahead - behind).item() / (2 * step)

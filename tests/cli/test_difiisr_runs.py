@@ -51,7 +51,7 @@ def test_train_test_predict(run, folder, caplog):
     with (kept / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["2", "4"]
-    assert {"train/denoising", "train/guided_spectrum", "train/guided_random_features"} <= set(rows[0])
+    assert {"train/denoising", "train/guided_spectrum", "train/guided_thermal_features"} <= set(rows[0])
 
     test = run("test", *SMALL, "--ckpt_path", "best")
     assert test.code == 0, test.err

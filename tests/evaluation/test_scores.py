@@ -107,6 +107,7 @@ def test_images_have_the_group_all_only_and_no_measures_of_time() -> None:
         "psnr",
         "ssim",
         "spectrum_distance",
+        "feature_distance",
         "counts_mae",
         "order_violations",
         "hot_edge_error",
@@ -255,7 +256,7 @@ def test_a_variant_is_ours_in_another_way_and_no_baseline(tmp_path: Path, capsys
     assert (
         (tmp_path / "metrics.csv")
         .read_text()
-        .startswith("dataset,image,method,psnr,ssim,spectrum_distance,counts_mae,")
+        .startswith("dataset,image,method,psnr,ssim,spectrum_distance,feature_distance,counts_mae,")
     )
     # Without any baseline there is nothing to compare with.
     alone = Scores()

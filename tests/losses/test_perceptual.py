@@ -9,7 +9,7 @@ import torchvision
 from torch.nn import functional as F
 
 from lit_thermal.errors import InputError
-from lit_thermal.losses.perceptual import BACKBONES, LPIPS, NoPerceptualLoss, PerceptualLoss
+from lit_thermal.losses.perceptual import BACKBONES, LPIPS, NoPerceptualLoss, PerceptualLoss, ThermalFeatureLoss
 
 NETWORKS = ["vgg", "alex"]
 PLANS = {
@@ -134,7 +134,9 @@ def test_half_precision_is_close(files):
 
 
 @pytest.mark.parametrize(
-    "loss", [NoPerceptualLoss(), LPIPS("vgg", "nowhere.pth")], ids=lambda loss: type(loss).__name__
+    "loss",
+    [NoPerceptualLoss(), LPIPS("vgg", "nowhere.pth"), ThermalFeatureLoss()],
+    ids=lambda loss: type(loss).__name__,
 )
 def test_no_sample_is_no_loss(loss):
     a, b = images(batch=0)
@@ -234,3 +236,22 @@ def test_members_need_no_arguments():
     for member in (LPIPS, NoPerceptualLoss):
         assert isinstance(member(), PerceptualLoss)
     NoPerceptualLoss().prepare()
+
+
+def test_thermal_features_give_a_loss_without_any_file():
+    a, b = images(channels=3, size=(20, 24))
+    loss = ThermalFeatureLoss()
+    loss.prepare()
+    assert not list(loss.parameters()) and not loss.state_dict()
+    value = loss(a, b)
+    value.backward()
+    assert value > 0 and value.ndim == 0 and a.grad.isfinite().all() and a.grad.abs().sum() > 0
+    assert loss(b, b) == 0
+    gray = b.mean(1, keepdim=True)
+    assert torch.allclose(loss(a.detach(), b), loss(a.detach().mean(1, keepdim=True), gray), rtol=1e-4)
+    loss.bfloat16().train()
+    assert loss(a.detach(), b) == value
+    with pytest.raises(InputError, match="ThermalFeatureLoss compares images"):
+        loss(a[..., 1:], b)
+    with pytest.raises(InputError, match="give an existing file"):
+        ThermalFeatureLoss("nowhere.safetensors").prepare()

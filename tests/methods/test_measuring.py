@@ -114,7 +114,7 @@ def test_every_set_and_method_is_measured_under_every_protocol(tmp_path):
     assert record["data"]["pairs"] == {"images": 3, "sizes": [[16, 16]], "bits": [8], "names": ["0", "1", "2"]}
     table = (tmp_path / "metrics.csv").read_text()
     assert table.startswith(
-        "dataset,image,method,psnr,ssim,spectrum_distance,counts_mae,order_violations,hot_edge_error\npairs,0,"
+        "dataset,image,method,psnr,ssim,spectrum_distance,feature_distance,counts_mae,order_violations,hot_edge_error\npairs,0,"
     )
     distance = spectrum_distance(quantize(hr * 0.98, 255), quantize(hr, 255)).mean()
     assert record["results"]["pairs"]["Guided"]["all"]["spectrum_distance"] == pytest.approx(float(distance), abs=1e-6)

@@ -33,11 +33,13 @@ Simplifications:
 - At edges within the 2 x 2 subpixels of a pixel, temperatures are mixed instead of radiances.
 """
 
-from lit_thermal.data.simulator.render import Camera, Clip, Flare, Truth, render, render_visible
+from lit_thermal.data.simulator.canvas import PARTS
+from lit_thermal.data.simulator.render import Camera, Clip, Flare, Truth, render, render_parts, render_visible
 from lit_thermal.data.simulator.rig import RIGS, Rig, SecondCamera
 from lit_thermal.data.simulator.scene import SCENARIOS, Scenario, ScenarioName, Scene, make_scene
 
 __all__ = [
+    "PARTS",
     "RIGS",
     "SCENARIOS",
     "Camera",
@@ -51,5 +53,6 @@ __all__ = [
     "Truth",
     "make_scene",
     "render",
+    "render_parts",
     "render_visible",
 ]

@@ -15,6 +15,8 @@ Colour = tuple[float, float, float]
 
 SUPERSAMPLING = 2
 """Number of subpixels per HR pixel along each axis."""
+PARTS = ("ground", "sky", "road", "building", "plant", "fixture")
+"""Kinds of background surface; fixtures are poles, wires, fences, pylons, signs and air conditioners."""
 
 
 class Cover(NamedTuple):
@@ -26,7 +28,10 @@ class Cover(NamedTuple):
 
 
 class Canvas:
-    """Fields of (height, width) subpixels: `kelvin`, `emissivity`, `rgb` (3, ...) or None, `alpha` or None.
+    """Fields of (height, width) subpixels: `kelvin`, `emissivity`, `parts`, `rgb` (3, ...) or None, `alpha` or None.
+
+    `parts` is the index in `PARTS` of the surface that covers most of each subpixel. A painter sets `part`, the kind of
+    surface that the next calls of `paint` add.
 
     Args:
         left: x of the left edge in HR pixels.
@@ -55,6 +60,8 @@ class Canvas:
         self.y = ((np.arange(shape[0]) + 0.5) / SUPERSAMPLING + top).astype(np.float32)
         self.kelvin = np.zeros(shape, np.float32)
         self.emissivity = np.ones(shape, np.float32)
+        self.parts = np.zeros(shape, np.uint8)
+        self.part = "ground"
         self.rgb = np.zeros((3, *shape), np.float32) if visible else None
         self.alpha = np.zeros(shape, np.float32) if transparent else None
 
@@ -86,6 +93,7 @@ class Canvas:
         if cover is None:
             return
         rows, cols, alpha = cover
+        self.parts[rows, cols][alpha > 0.5] = PARTS.index(self.part)
         weight: NDArray[np.floating] = alpha
         if self.alpha is not None:
             below = self.alpha[rows, cols]

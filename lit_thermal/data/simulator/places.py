@@ -108,6 +108,7 @@ def facade(s: Stage) -> Layout:
         sign(s, rng.uniform(c.left, c.right - 30), rng.uniform(c.top, foot - 20), s.span(20, 45), s.span(12, 20))
     if rng.random() < 0.5:
         y = rng.uniform(c.top, foot)
+        c.part = "fixture"
         c.paint(c.capsule(c.left, y, c.right, y, s.span(0.6, 1.6)), s.warmth(3, 16), 0.93, s.colour((0.5, 0.4, 0.35)))
     if rng.random() < 0.5:
         fence(s, c.left, c.right, foot + s.span(1, 4), s.span(9, 16))
@@ -123,6 +124,7 @@ def above(s: Stage) -> Layout:
     rgb = None
     if c.rgb is not None:
         rgb = np.array(s.colour((0.35, 0.4, 0.25)))[:, None, None] * (1 + 0.2 * texture(s.colour_rng, "soil", *c.shape))
+    c.part = "ground"
     c.paint(whole, base + rough * soil, 0.96, rgb)
     angle = rng.uniform(0, np.pi)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
@@ -138,6 +140,7 @@ def above(s: Stage) -> Layout:
 
     half = s.span(9, 15)
     warm, white = s.warmth(1, 3 + 7 * s.weather.sun), s.colour((0.85, 0.85, 0.8), 0.04)
+    c.part = "road"
     c.paint(c.polygon(slab(-reach, -half, 2 * reach, 2 * half)), warm, 0.95, s.colour((0.3, 0.3, 0.32), 0.03))
     cool = warm - rng.uniform(0.8, 3)
     for v in (-half + 1, half - 1.8):
@@ -164,6 +167,7 @@ def _roof(
 ) -> None:
     """Paint two slopes of different temperature, a rim, seams, skylights and vents."""
     c, rng = s.canvas, s.rng
+    c.part = "building"
     red = s.colour((0.5, 0.35, 0.3), 0.1)
     c.paint(c.polygon(slab(u - 1, v - 1, length + 2, width + 2)), s.warmth(-4, 2), 0.93, s.colour((0.6, 0.6, 0.6)))
     metal = 0.7 if rng.random() < 0.2 else 0.94

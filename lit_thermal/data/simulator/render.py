@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lit_thermal.batch import Radiometry
-from lit_thermal.data.simulator.canvas import SUPERSAMPLING, Array, Canvas
+from lit_thermal.data.simulator.canvas import PARTS, SUPERSAMPLING, Array, Canvas
 from lit_thermal.data.simulator.scene import Scene
 from lit_thermal.data.simulator.sensor import MARGIN, radiometry, surface_radiance
 from lit_thermal.errors import InputError
@@ -190,6 +190,23 @@ def _truth(scene: Scene, times: NDArray[np.float64], excess: Array) -> Truth:
             if len(rows):
                 boxes[i, slot] = (cols[0], rows[0], cols[-1] + 1, rows[-1] + 1)
     return Truth(_average(fine[:, 0]), boxes, masks, tuple(scene.bodies[n].shape.tag for n in objects))
+
+
+def render_parts(scene: Scene, time: float = 0.0) -> NDArray[np.uint8]:
+    """Render the kind of background surface at each pixel at `time`: (H, W) indices into `PARTS`.
+
+    A pixel of which bodies cover more than half has the index 255.
+    """
+    kinds = np.arange(len(PARTS), dtype=np.float32)[:, None, None]
+    parts = scene.surface.parts.astype(np.float32)
+    shares = _compose(
+        scene,
+        np.array([time]),
+        lambda _, crop: (crop(parts) == kinds).astype(np.float32),
+        lambda c: np.zeros((len(PARTS), *c.shape), np.float32),
+    )
+    shares = _average(shares[0])
+    return np.where(shares.sum(0) < 0.5, 255, shares.argmax(0)).astype(np.uint8)
 
 
 class _Crop:

@@ -58,6 +58,7 @@ class Stage:
 def sky(s: Stage, horizon: float) -> None:
     """Paint the sky above `horizon`, with a cold zenith, a warmer horizon and clouds."""
     c, rng = s.canvas, s.rng
+    c.part = "sky"
     cover = c.box(c.left, c.top, c.right, horizon)
     if cover is None:
         return
@@ -78,6 +79,7 @@ def sky(s: Stage, horizon: float) -> None:
 def ground(s: Stage, horizon: float, kelvin: float, rough: float, base: Colour, kind: Kind = "soil") -> None:
     """Paint a plane from `horizon` to the lower edge, with a grain that becomes coarser towards the viewer."""
     c = s.canvas
+    c.part = "ground"
     cover = c.box(c.left, horizon, c.right, c.bottom)
     if cover is None:
         return
@@ -116,6 +118,7 @@ def band(
 def road(s: Stage, horizon: float) -> None:
     """Paint asphalt to the vanishing point, with kerbs, lane marks and sometimes a crossing."""
     c, rng = s.canvas, s.rng
+    c.part = "road"
     x_far = c.left + c.width * rng.uniform(0.25, 0.75)
     x_near = c.left + c.width * rng.uniform(0.2, 0.8)
     half = c.width * rng.uniform(0.3, 0.6)
@@ -148,6 +151,7 @@ def road(s: Stage, horizon: float) -> None:
 def building(s: Stage, x0: float, y0: float, x1: float, y1: float) -> None:
     """Paint a wall with windows, frames, a cornice, and sometimes courses, a pipe and a warm unit; no perspective."""
     c, rng, z = s.canvas, s.rng, s.zoom
+    c.part = "building"
     wall = c.box(x0, y0, x1, y1)
     if wall is None:
         return
@@ -196,6 +200,7 @@ def building(s: Stage, x0: float, y0: float, x1: float, y1: float) -> None:
 def unit(s: Stage, x: float, y: float) -> None:
     """Paint an air conditioner, a warm box with a grille."""
     w, h = s.span(5, 9), s.span(4, 6)
+    s.canvas.part = "fixture"
     s.canvas.paint(s.canvas.box(x, y, x + w, y + h), s.warmth(3, 9), 0.92, s.colour((0.8, 0.8, 0.78)))
     grille = s.canvas.grid((x + 1, y + 1, x + w - 1, y + h - 1), (x, 1e4, 1e4), (y + 1, 1.6, 0.8))
     s.canvas.paint(grille, s.warmth(-1, 14), 0.95, s.colour((0.3, 0.3, 0.3)))
@@ -204,6 +209,7 @@ def unit(s: Stage, x: float, y: float) -> None:
 def foliage(s: Stage, x: float, y: float, rx: float, ry: float, kelvin: float, dense: float = 0.9) -> None:
     """Paint a crown or a bush, with leaves in clusters and holes towards the rim."""
     c = s.canvas
+    c.part = "plant"
     cover = c.ellipse(x, y, rx, ry)
     if cover is None:
         return
@@ -221,6 +227,7 @@ def foliage(s: Stage, x: float, y: float, rx: float, ry: float, kelvin: float, d
 def tree(s: Stage, x: float, y: float, height: float, bare: bool = False) -> None:
     """Paint a tree with trunk, branches and, unless `bare`, leaves, on the ground at (x, y)."""
     rng, c = s.rng, s.canvas
+    c.part = "plant"
     bark, leaf = s.warmth(-0.5, 3.5), s.warmth(-2.0, 1.5)
     brown = s.colour((0.3, 0.24, 0.18), 0.05)
     tips: list[tuple[float, float]] = []
@@ -245,6 +252,7 @@ def tree(s: Stage, x: float, y: float, height: float, bare: bool = False) -> Non
 def pole(s: Stage, x: float, y: float, height: float) -> None:
     """Paint a mast with an arm and a lamp."""
     c, rng = s.canvas, s.rng
+    c.part = "fixture"
     kelvin, grey, r = s.warmth(-3, 4), s.colour((0.5, 0.5, 0.5)), s.span(0.4, 1.1)
     c.paint(c.capsule(x, y, x, y - height, r * 1.2, r * 0.7), kelvin, 0.9, grey)
     arm = s.span(4, 10) * (1 if rng.random() < 0.5 else -1)
@@ -255,6 +263,7 @@ def pole(s: Stage, x: float, y: float, height: float) -> None:
 def wire(s: Stage, x0: float, y0: float, x1: float, y1: float, sag: float) -> None:
     """Paint a cable that hangs between two points."""
     kelvin, half = s.warmth(-1, 3), s.span(0.25, 0.45)
+    s.canvas.part = "fixture"
     t = np.linspace(0, 1, 9)
     xs, ys = x0 + (x1 - x0) * t, y0 + (y1 - y0) * t + 4 * sag * t * (1 - t)
     for i in range(8):
@@ -265,6 +274,7 @@ def wire(s: Stage, x0: float, y0: float, x1: float, y1: float, sag: float) -> No
 def fence(s: Stage, x0: float, x1: float, y: float, height: float) -> None:
     """Paint a fence of upright bars and two rails."""
     kelvin, c = s.warmth(-3, 4), s.canvas
+    c.part = "fixture"
     colour = s.colour((0.45, 0.42, 0.4), 0.15)
     bars = (x0, s.span(4.5, 7.0), s.span(0.9, 1.6))
     c.paint(c.grid((x0, y - height, x1, y), bars, (y - height, 1e4, 1e4)), kelvin, 0.9, colour)
@@ -275,6 +285,7 @@ def fence(s: Stage, x0: float, x1: float, y: float, height: float) -> None:
 def lattice(s: Stage, x: float, y: float, height: float) -> None:
     """Paint a pylon of braced struts."""
     kelvin, c = s.warmth(-1, 4), s.canvas
+    c.part = "fixture"
     half, top, levels = height * 0.16, height * 0.03, 6
     rungs = [(y - height * i / levels, half + (top - half) * i / levels) for i in range(levels + 1)]
     for (y0, w0), (y1, w1) in pairwise(rungs):
@@ -289,6 +300,7 @@ def lattice(s: Stage, x: float, y: float, height: float) -> None:
 def sign(s: Stage, x: float, y: float, width: float, height: float, visibility: float = 0.7) -> None:
     """Paint a board with rows of marks like writing, which are visible thermally only with probability `visibility`."""
     c, rng = s.canvas, s.rng
+    c.part = "fixture"
     base = s.warmth(-4, 4)
     c.paint(c.box(x, y, x + width, y + height), base, rng.uniform(0.85, 0.95), s.colour((0.75, 0.7, 0.6), 0.2))
     contrast = float(rng.choice([-1, 1]) * rng.uniform(1.5, 4)) if rng.random() < visibility else None

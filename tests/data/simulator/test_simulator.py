@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from lit_thermal.data.simulator import (
+    PARTS,
     RIGS,
     SCENARIOS,
     Camera,
@@ -16,6 +17,7 @@ from lit_thermal.data.simulator import (
     SecondCamera,
     make_scene,
     render,
+    render_parts,
     render_visible,
 )
 from lit_thermal.data.simulator.bodies import Body, Path, Slab
@@ -438,3 +440,24 @@ def test_scenes_of_rigs_have_room_for_every_camera(size) -> None:
                 reach = rig.pointing * size
                 for delay in (0.0, rig.delay):
                     render_visible(scene, 0.0, Camera((x * reach, y * reach), (5.0, 5.0), delay, rig.view))
+
+
+def test_parts_are_those_of_the_last_surface_painted_where_no_body_is() -> None:
+    body = Slab(width=8.0, height=10.0, hot=310.0, steps=(), round=False)
+    scene = plain_scene(bodies=(Body(body, Path((40.0, 34.0), (0.0, 0.0))),))
+    canvas = scene.surface
+    canvas.part = "sky"
+    canvas.paint(canvas.box(0, 0, 48, 20), 250.0)
+    canvas.part = "plant"
+    canvas.paint(canvas.box(4.0, 8.2, 12.0, 30.9), 300.0)
+    found = render_parts(scene)
+    expected = np.full((48, 48), PARTS.index("ground"))
+    expected[:20] = PARTS.index("sky")
+    expected[8:31, 4:12] = PARTS.index("plant")
+    expected[24:34, 36:44] = 255
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_scenes_have_every_part() -> None:
+    parts = {part for n in range(12) for part in np.unique(render_parts(make_scene(0, n, size=64, frames=1))).tolist()}
+    assert parts >= set(range(len(PARTS)))
