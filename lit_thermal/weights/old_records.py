@@ -75,8 +75,10 @@ def _theris(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _with_mask_norm(arguments: dict[str, Any]) -> dict[str, Any]:
     mask, network = arguments.get("mask"), arguments.get("network")
-    own = mask.get("init_args") if isinstance(mask, dict) else None
-    if not isinstance(own, dict) or "norm" not in own or not isinstance(network, dict):
+    if not isinstance(mask, dict) or not isinstance(network, dict):
+        return arguments
+    own = mask.get("init_args") or {}
+    if "norm" not in own:
         return arguments
     kept = {name: value for name, value in own.items() if name != "norm"}
     sizes = (network.get("init_args") or {}) | {"mask_norm": own["norm"]}
