@@ -77,6 +77,16 @@ class SuperResolver(LightningModule):
             raise InputError(f"model.scale is {self.scale} and data.scale is {given}; give both the same")
         check_target_sizes(self.trainer.datamodule, stage, bool(self.trainer.limit_val_batches))  # type: ignore[attr-defined]
 
+    @property
+    def takes_guide(self) -> bool:
+        """Whether `restore` reads a visible image."""
+        return False
+
+    @property
+    def draws(self) -> bool:
+        """Whether `restore` draws random numbers, seeded by the name of each image."""
+        return False
+
     def restore(self, batch: Batch) -> Tensor:
         """Restore the thermal images or clips of a batch; never reads `hr`.
 
