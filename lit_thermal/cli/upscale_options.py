@@ -34,7 +34,8 @@ def parser() -> Parser:
         "--output",
         metavar="OUTPUT",
         help="folder for the results under the names of the inputs; for a single image also its file (.png, .tif, "
-        ".bmp), for a single clip a folder of frames with a video, or a video file (.mp4, .avi, .mkv)",
+        ".bmp), for a single clip a folder of frames with a video, a video file (.mp4, .avi, .mkv) or a TIFF "
+        "with a page per frame",
     )
     made.add_argument("--model", required=True, metavar="CKPT", help="checkpoint that `fit` wrote")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")

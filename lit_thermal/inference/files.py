@@ -11,6 +11,7 @@ import torch
 from lit_thermal.data.formats import camera_files
 from lit_thermal.data.formats.normalize import NORMALIZE
 from lit_thermal.errors import InputError
+from lit_thermal.inference.guides import EMBEDDED
 from lit_thermal.inference.image_job import Loaded, load_image, restore_loaded
 from lit_thermal.inference.plan import Job, Plan
 from lit_thermal.inference.settings import Settings
@@ -181,7 +182,7 @@ class _Work:
 
     def _clip(self, job: Job) -> list[str]:
         given = self.clip_settings
-        if job.source in self.guides:
+        if self.guides.get(job.source, EMBEDDED) != EMBEDDED:  # a clip embeds no photo
             raise InputError(f"--guide is for images, not for the clip {job.source}: leave one of them out")
         with open_input(
             job.source,

@@ -64,7 +64,10 @@ def load_image(job: Job, guide: Path | str | None, settings: Settings, scale: in
     remarks = [thermogram.message] if thermogram.message else []
     found = None
     if guide == EMBEDDED:
-        found = embedded_guide(thermogram, image.lr, scale)
+        if thermogram.photo is None:
+            remarks.append("it embeds no visible photo: restored from the thermal image alone")
+        else:
+            found = embedded_guide(thermogram, image.lr, scale)
     elif guide is not None:
         found = guide_from_file(Path(guide))
     if found is not None and found.remark:

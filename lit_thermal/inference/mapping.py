@@ -8,11 +8,10 @@ from torch import Tensor
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.formats.fixed_range import in_common_counts
-from lit_thermal.data.formats.frames import to_counts
+from lit_thermal.data.formats.frames import check_no_nan, to_counts
 from lit_thermal.data.formats.normalize import Normalize
 from lit_thermal.data.formats.radiometry import image_radiometry
 from lit_thermal.data.formats.thermogram import Thermogram
-from lit_thermal.errors import InputError
 from lit_thermal.ops.outliers import put_back
 
 
@@ -50,11 +49,7 @@ class Mapped:
         Raises:
             InputError: a value is NaN.
         """
-        if lost := int(values.isnan().sum()):
-            raise InputError(
-                f"{lost} of {values.numel()} restored pixels of {self.thermogram.path} are NaN: the weights have "
-                "diverged, or the precision is too low for them; use another checkpoint or --precision 32"
-            )
+        check_no_nan(values, self.thermogram.path)
         values = put_back(values[None], self.beyond[None])[0]
         scale = self.radiometry._replace(offset=0.0, gain=1.0)
         if self.floats:

@@ -96,16 +96,16 @@ def plan(inputs: Sequence[tuple[Path, bool]], output: Path, suffix: str | None, 
         InputError: the output is the name of a file although there are several inputs.
     """
     single = len(inputs) == 1
-    if not single and _is_file_name(output) and not output.is_dir():
+    if not single and _is_file_name(output) and not os.path.isdir(output):
         raise InputError(f"OUTPUT {output} is named as a file, but there are {len(inputs)} inputs: name a folder")
-    if output.exists() and not output.is_dir() and not single:
+    if os.path.exists(output) and not os.path.isdir(output) and not single:
         raise InputError(f"OUTPUT {output} is a file: name a folder")
     jobs, refused, finished = [], {}, []
     for source, clip in inputs:
         try:
             job = Job(source, _target(source, clip, output, suffix, single), clip)
-            check_name(job.target.name)
             if not clip:
+                check_name(job.target.name)
                 _check_place(job)
         except InputError as error:
             refused[source] = error
@@ -121,7 +121,7 @@ def plan(inputs: Sequence[tuple[Path, bool]], output: Path, suffix: str | None, 
     jobs = [job for job in jobs if job.source not in refused]
     if not overwrite:
         # a single clip that exists is refused by its own check
-        finished = [job for job in jobs if job.target.exists() and not (single and job.clip)]
+        finished = [job for job in jobs if os.path.exists(job.target) and not (single and job.clip)]
         jobs = [job for job in jobs if job not in finished]
     return Plan(tuple(jobs), refused, tuple(finished))
 
@@ -163,7 +163,7 @@ def _is_clip_file(path: Path) -> bool:
 
 def _target(source: Path, clip: bool, output: Path, suffix: str | None, single: bool) -> Path:
     """Return the file or folder of a result."""
-    if single and (clip or (_is_file_name(output) and not output.is_dir())):
+    if single and (clip or (_is_file_name(output) and not os.path.isdir(output))):
         return output
     if not clip:
         name = restored_name(source.stem, source)
@@ -186,12 +186,12 @@ def _check_place(job: Job) -> None:
     """Refuse a result that would replace its input, or that cannot hold it."""
     if job.target.suffix.lower() not in KEEPS_FORMAT:
         raise InputError(f"OUTPUT {job.target} cannot hold the result: use the suffix {', '.join(KEEPS_FORMAT)}")
-    if job.target.resolve() == job.source.resolve():
+    if os.path.realpath(job.target) == os.path.realpath(job.source):
         raise InputError(f"OUTPUT {job.target} is INPUT {job.source}: choose another folder or name")
     beside = job.target.with_suffix(".json")
-    if beside.exists() and beside.resolve() == job.source.with_suffix(".json").resolve():
+    if os.path.exists(beside) and os.path.realpath(beside) == os.path.realpath(job.source.with_suffix(".json")):
         raise InputError(f"OUTPUT {job.target} would replace {beside}, which belongs to INPUT: choose another folder")
-    if job.target.is_dir():
+    if os.path.isdir(job.target):
         raise InputError(f"OUTPUT {job.target} is a folder, but the result of {job.source} is a file: rename one")
 
 

@@ -1,6 +1,7 @@
 """Restoration of a video file or a folder of frames, as a stream from disk to disk."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -21,6 +22,7 @@ from lit_thermal.data.formats.video_file import VideoClip
 from lit_thermal.errors import InputError
 from lit_thermal.inference.images import restore_frames
 from lit_thermal.inference.output import claimed, open_output
+from lit_thermal.inference.pages import is_pages_path, open_pages
 from lit_thermal.inference.timing import Timing
 from lit_thermal.inference.video import MINIMUM, restore_video
 from lit_thermal.ops.outliers import put_back
@@ -89,18 +91,24 @@ def upscale(
         restored = progress(restored, temporal_scale * (clip.length - 1) + 1)
     timing = Timing.of(clip, temporal_scale, fps)
     height, width = clip.size
-    tiff = isinstance(clip, FolderClip) and clip.files[0].suffix.lower() in (".tif", ".tiff")
+    large = (model.scale * height, model.scale * width)
     written = 0
-    with open_output(
-        target,
-        size=(model.scale * height, model.scale * width),
-        fps=timing.fps,
-        radiometry=radiometry,
-        display=display_range(counts, radiometry),
-        suffix=".tif" if tiff else ".png",
-        tick=timing.tick,
-        aspect=clip.aspect if isinstance(clip, VideoClip) else Fraction(1),
-    ) as write:
+    if is_pages_path(target):
+        total = (temporal_scale * (clip.length - 1) + 1) * math.prod(large)
+        opened = open_pages(target, pixels=total, radiometry=radiometry)
+    else:
+        tiff = isinstance(clip, FolderClip) and clip.files[0].suffix.lower() in (".tif", ".tiff")
+        opened = open_output(
+            target,
+            size=large,
+            fps=timing.fps,
+            radiometry=radiometry,
+            display=display_range(counts, radiometry),
+            suffix=".tif" if tiff else ".png",
+            tick=timing.tick,
+            aspect=clip.aspect if isinstance(clip, VideoClip) else Fraction(1),
+        )
+    with opened as write:
         for frame in _with_outliers(restored, outside, temporal_scale):
             write(frame, timing.stamp(written))
             written += 1
