@@ -140,6 +140,8 @@ class _Work:
         """Return the model, which is loaded at the first call."""
         if self.model is None:
             self.model, self.settings = self._load()
+            if (scale := self.clip_settings.temporal_scale) is not None:
+                temporal_scale_of(self.model, scale, self.clip_settings.allow_untrained)
         return self.model
 
     def groups(

@@ -1,7 +1,9 @@
 """Files of any kind through `upscale`: the result has the kind, depth, temperatures and tags of its input."""
 
 import json
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +188,7 @@ def test_names_that_meet_or_leave_the_folder(tmp_path: Path, capsys: pytest.Capt
         (["a.png", "-o", "out", "--fidelity", "2"], "from 0 to 1"),
         (["a.png", "-o", "out", "--shard", "5/4"], "--shard 5/4 must be I/N"),
         (["a.png", "-o", "out", "--batch", "0"], "--batch 0 must be at least 1"),
-        (["a.png", "-o", "out", "--temporal_scale", "2"], "temporal_scale"),
+        (["a.png", "-o", "out", "--temporal_scale", "2"], "restores each frame on its own and adds none"),
         (["a.png", "-o", "a.jpg"], "cannot hold the result"),
         (["bomb.png", "-o", "out"], "declares 40000x40000 pixels, more than the limit"),
         (["pages.tif", "-o", "one.png"], "is named as an image"),
@@ -201,7 +203,10 @@ def test_what_cannot_be_done_is_one_sentence(
     Image.fromarray(scene()).save("a.png")
     Path("file").write_text("x")
     tifffile.imwrite("pages.tif", np.stack([scene(8)] * 12), photometric="minisblack")
-    Image.new("1", (40000, 40000)).save("bomb.png")
+    data = bytearray(Path("a.png").read_bytes())
+    data[16:24] = struct.pack(">II", 40000, 40000)  # the size in the header
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    Path("bomb.png").write_bytes(data)
     with pytest.raises(InputError, match=message):
         run(*words)
     assert names(tmp_path) == ["a.png", "bomb.png", "file", "pages.tif"]
