@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_thermal.batch import Batch, output_times
 from lit_thermal.data.datamodules.windows import handover
 from lit_thermal.errors import InputError
+from lit_thermal.inference.memory import memory_advice
 from lit_thermal.ops.tile import tiled
 
 MINIMUM = 3
@@ -95,13 +96,8 @@ def _restore_window(
         return model.restore({"lr": part[None], "lr_time": lr_time, "hr_time": times})[0]
 
     clip = clip.to(device)
-    try:
+    pixels = [min(side, tile or side) for side in clip.shape[-2:]]
+    with memory_advice(device, pixels, what="frames"):
         if tile is None:
             return restore(clip).float()
         return tiled(restore, clip, tile=tile, overlap=overlap, scale=model.scale).float()
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        height, width = clip.shape[-2:]
-        advice = f"give --tile {max(32, min(height, width, tile or 10**6) // 2)}"
-        raise InputError(f"frames of {width}x{height} do not fit into the memory of {device}: {advice}") from error

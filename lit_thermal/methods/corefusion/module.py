@@ -148,6 +148,11 @@ class CoReFusion(SuperResolver):
         for part in (heads if beta == 0 else ()) + (() if self.decodes else decoding):
             part.requires_grad_(False)
 
+    @property
+    def takes_guide(self) -> bool:
+        """Whether `restore` reads a visible image: always, if there is one."""
+        return True
+
     def restore(self, batch: Batch) -> Tensor:
         """Restore thermal images from `lr`, `guide` or both: (B, 1, H, W) in [0, 1]."""
         guide, thermal, has_guide, has_thermal = self._inputs(batch)

@@ -95,6 +95,11 @@ class DifIISR(SuperResolver):
                 "give it LossGradientGuidance with DataConsistencyTerm alone, and other terms to model.guidance"
             )
 
+    @property
+    def draws(self) -> bool:
+        """Whether `restore` draws random numbers: always, at least for the start."""
+        return True
+
     def restore(self, batch: Batch) -> Tensor:
         """Restore thermal images: (B, 1, H, W) in [0, 1]."""
         return self._draw(batch, self.drawing)

@@ -50,6 +50,11 @@ class PlainCNN(SuperResolver):
         self.network = PlainNetwork(1 + (width + 2 if guided else 0), width, blocks, scale)
         self.pixel_loss = pixel_loss()
 
+    @property
+    def takes_guide(self) -> bool:
+        """Whether `restore` reads a visible image: only with `guided`."""
+        return self.guided
+
     def restore(self, batch: Batch) -> Tensor:
         """Restore images from `lr` and, where the network is guided, `guide`: (B, 1, H, W) in [0, 1]."""
         return self._unclipped(batch).clamp(0, 1)

@@ -165,6 +165,11 @@ class RealIISR(SuperResolver):
         self.entropies = torch.zeros(2)
         """Sum of the cross entropies of a validation, and the number of images."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether `restore` draws random numbers: unless the likeliest tokens are decoded alone."""
+        return not (isinstance(self.sampler, Greedy) and isinstance(self.network.refiner, NoRefiner))
+
     def restore(self, batch: Batch) -> Tensor:
         """Restore thermal images: (B, 1, H, W) in [0, 1]."""
         lr = images_of(batch, "lr", "RealIISR")

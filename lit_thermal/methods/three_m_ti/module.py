@@ -115,7 +115,7 @@ class ThreeMTI(SuperResolver):
         self.prompt = prompt(made.text_dim)
         self.pixel_loss, self.perceptual_loss = pixel_loss(), perceptual_loss()
         self.registration, self.shuffle_guide = registration(), shuffle_guide
-        self.upsampling, self.seed = upsampling, seed
+        self.upsampling, self.latent, self.seed = upsampling, latent, seed
         self.perceptual_weight, self.guide_weight, self.drop_guide = perceptual_weight, guide_weight, drop_guide
         frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
         if frozen:
@@ -126,6 +126,16 @@ class ThreeMTI(SuperResolver):
         super().setup(stage)
         if stage == "fit" and self.perceptual_weight:
             self.perceptual_loss.prepare()
+
+    @property
+    def takes_guide(self) -> bool:
+        """Whether `restore` reads a visible image: always, if there is one."""
+        return True
+
+    @property
+    def draws(self) -> bool:
+        """Whether `restore` draws random numbers: only for a sampled latent."""
+        return self.latent == "sample"
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore thermal images: (B, 1, H, W) in [0, 1]."""
