@@ -52,7 +52,7 @@ def back_projected(values: Tensor, lr: Tensor, degradation: Degradation, scale: 
     """
     if not share:
         return values
-    missing = resize(lr - reduced(values, degradation, scale), values.shape[-2:])
+    missing = resize(lr - reduced(values, degradation, scale), (values.shape[-2], values.shape[-1]))
     return (values + share * missing).clamp(0, 1)
 
 

@@ -19,6 +19,9 @@ from lit_thermal.inference.upscale import Progress, open_input, temporal_scale_o
 from lit_thermal.inference.video import MINIMUM
 from lit_thermal.methods.base import SuperResolver
 
+Group = Sequence[Loaded | Job]
+"""Images of one size that are restored at once, or one clip."""
+
 
 @dataclass(frozen=True)
 class ClipSettings:
@@ -102,22 +105,19 @@ def restore_files(
     if not (len(plan.jobs) == 1 and plan.jobs[0].clip):
         work.load()
     for group in work.groups(plan.jobs, report):
-        try:
-            sentences = work.restore(group)
-        except InputError as error:
-            if len(group) == 1 or "do not fit into the memory" in str(error):
-                for one in group:
-                    report(_job(one).source, error)
-                continue
-            for one in group:  # one of them is wrong: the others are still restored
-                try:
-                    report(_job(one).source, work.restore([one])[0])
-                except InputError as own:
-                    report(_job(one).source, own)
-            continue
-        for one, said in zip(group, sentences, strict=True):
-            report(_job(one).source, said)
+        for one, result in zip(group, _results(work, group), strict=True):
+            report(_job(one).source, result)
     return outcome
+
+
+def _results(work: "_Work", group: Group) -> list[list[str] | InputError]:
+    """Restore a group; if one image of it is wrong, the others are restored one by one."""
+    try:
+        return list(work.restore(group))
+    except InputError as error:
+        if len(group) == 1 or "do not fit into the memory" in str(error):
+            return [error] * len(group)
+    return [result for one in group for result in _results(work, [one])]
 
 
 class _Work:
@@ -144,9 +144,7 @@ class _Work:
                 temporal_scale_of(self.model, scale, self.clip_settings.allow_untrained)
         return self.model
 
-    def groups(
-        self, jobs: Sequence[Job], report: Callable[[Path, InputError], None]
-    ) -> Iterator[list[Loaded] | list[Job]]:
+    def groups(self, jobs: Sequence[Job], report: Callable[[Path, InputError], None]) -> Iterator[Group]:
         """Yield images of one size that are restored at once, and single clips, in the order of the jobs."""
         group: list[Loaded] = []
         for job in jobs:
@@ -168,13 +166,14 @@ class _Work:
         if group:
             yield group
 
-    def restore(self, group: Sequence[Loaded] | Sequence[Job]) -> list[list[str]]:
+    def restore(self, group: Group) -> list[list[str]]:
         """Restore one group."""
         first = group[0]
         if isinstance(first, Job):
             return [self._clip(first)]
+        images = [one for one in group if isinstance(one, Loaded)]
         with self._precision():
-            return restore_loaded(group, self.load(), self.settings)  # type: ignore[arg-type]
+            return restore_loaded(images, self.load(), self.settings)
 
     def _loaded(self, job: Job) -> Loaded:
         guide = self.guides.get(job.source)

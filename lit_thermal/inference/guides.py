@@ -170,10 +170,10 @@ def _view(photo: Tensor, place: Place, size: tuple[int, int]) -> Tensor:
 def _shrunk(lr: Tensor, longest: int) -> Tensor:
     """Return an image (1, h, w) whose longer side is at most `longest`."""
     share = min(1.0, longest / max(lr.shape[-2:]))
-    size = tuple(max(5, round(share * side)) for side in lr.shape[-2:])
+    height, width = (max(5, round(share * side)) for side in lr.shape[-2:])
     if min(lr.shape[-2:]) < 5:
         raise InputError(f"a thermal image of {lr.shape[-1]}x{lr.shape[-2]} pixels is too small to register a photo")
-    return resize(lr[None], size)[0].clamp(0, 1)
+    return resize(lr[None], (height, width))[0].clamp(0, 1)
 
 
 def _values(levels: np.ndarray) -> Tensor:

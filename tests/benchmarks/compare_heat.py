@@ -1,9 +1,9 @@
 """Share of the change in time that heat conduction explains: `python tests/benchmarks/compare_heat.py [FOLDER ...]`.
 
-The change over two frame steps is compared with ``D lap(u)`` of the frame in the middle (`lit_thermal.ops.heat_equation`):
-D is fitted by least squares for each clip, not below zero, and the share is the part of the summed squared change that
-the fit removes. A loss that asks for the heat equation can only help where this share is large. Without arguments, eight
-test clips of every scenario of the simulator are measured; arguments are folders of frames.
+The change over two frame steps is compared with ``D lap(u)`` of the frame in the middle. D is fitted by least squares
+for each clip, not below zero, and the share is the part of the summed squared change that the fit removes. A loss that
+asks for the heat equation can only help where this share is large. Without arguments, eight test clips of every
+scenario of the simulator are measured; arguments are folders of frames.
 """
 
 import sys
