@@ -145,5 +145,3 @@ def _enlarged_guide(guide: Tensor, size: tuple[int, int]) -> Tensor:
             "tiles of both cannot be paired: crop the guide or leave out --tile"
         )
     return F.interpolate(guide, size, mode="bilinear", antialias=True)
-
-
