@@ -62,7 +62,8 @@ def resize(
         for _, axis, length in axes:
             if length == x.shape[axis]:
                 continue
-            w = _matrix(x.shape[axis], length, kernel, a, antialias, border, y.dtype, y.device)
+            weights = _matrix(x.shape[axis], length, kernel, a, antialias, border, y.dtype == torch.float64)
+            w = torch.from_numpy(weights).to(y.device, non_blocking=True)
             y = w @ y if axis == -2 else y @ w.mT
     return y.to(x.dtype)
 
@@ -121,11 +122,9 @@ def _matrix(
     a: float,
     antialias: bool,
     border: Border,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Tensor:
-    """Return the weights as a tensor of `dtype` on `device`."""
-    # A cached tensor that was created in inference mode could not be used in a later training step.
-    with torch.inference_mode(False):
-        weights = np.array(resize_weights(length, new_length, kernel, a, antialias, border))
-        return torch.from_numpy(weights).to(device=device, dtype=dtype)
+    double: bool,
+) -> np.ndarray:
+    """Return the weights as float64 or float32; a tensor shares their memory and must not modify them."""
+    # The cache holds an array, because a tensor would keep the mode (inference, export) of the first call.
+    weights = resize_weights(length, new_length, kernel, a, antialias, border)
+    return np.array(weights, dtype=np.float64 if double else np.float32)
