@@ -76,7 +76,9 @@ AT_CALL = {("methods", "lit_thermal.inference.arrays.upscale_arrays")}
 OPS_KNOW = {"torch", "numpy", "einops"}
 HEAVY = {"diffusers", "transformers", "peft", "wandb", "timm", "mamba_ssm", "pyiqa", "deepspeed", "spandrel"} | {
     "cv2",
+    "onnx",
     "onnxruntime",
+    "onnxscript",
     "pyarrow",
     "scipy",
     "pycocotools",

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lit_thermal.errors import check_choice
 
@@ -55,6 +56,10 @@ def resize(
         raise ValueError(f"resize takes a floating point tensor, not {x.dtype}")
     if (height, width) == tuple(x.shape[-2:]):
         return x
+    if torch.compiler.is_exporting():
+        traced = _by_whole_factor(x, (height, width), kernel, a, antialias, border)
+        if traced is not None:
+            return traced
     with torch.autocast(x.device.type, enabled=False):
         y = x if x.dtype in (torch.float32, torch.float64) else x.float()
         # The axis that shrinks most is resized first, which makes the second product cheaper.
@@ -105,6 +110,40 @@ def resize_weights(
     np.add.at(weights, (np.arange(new_length)[:, None], index), value)
     weights.setflags(write=False)
     return weights
+
+
+def _by_whole_factor(
+    x: Tensor, size: tuple[int, int], kernel: Kernel, a: float, antialias: bool, border: Border
+) -> Tensor | None:
+    """Enlarge or reduce (..., H, W), whose size may be a symbol of an export, by a whole factor; otherwise None.
+
+    The weights are then the same around every pixel, so that a convolution replaces the matrices.
+    """
+    height, width = x.shape[-2:]
+    up, down = int(size[0] // height), int(height // size[0]) if size[0] else 0
+    y = x.reshape(-1, 1, height, width)
+    if up > 1 and size == (up * height, up * width):
+        middle = resize_weights(9, 9 * up, kernel, a, False, border)[4 * up : 5 * up, 2:7]  # five taps for each phase
+        taps = torch.from_numpy(np.einsum("iy,jx->ijyx", middle, middle).reshape(-1, 1, 5, 5)).to(x)
+        y = F.pixel_shuffle(F.conv2d(_bordered(y, 2, border), taps), up)
+    elif down > 1 and (height, width) == (down * size[0], down * size[1]):
+        edge = 2 * down
+        middle = resize_weights(9 * down, 9, kernel, a, antialias, border)[4, 4 * down - edge : 5 * down + edge]
+        taps = torch.from_numpy(np.outer(middle, middle)[None, None]).to(x)
+        y = F.conv2d(_bordered(y, edge, border), taps, stride=down)
+    else:
+        return None
+    return y.reshape(*x.shape[:-2], *size)
+
+
+def _bordered(x: Tensor, edge: int, border: Border) -> Tensor:
+    """Extend (N, 1, H, W) by `edge` pixels on each side."""
+    if border == "replicate":
+        return F.pad(x, (edge,) * 4, mode="replicate")
+    for axis in (-2, -1):
+        ends = x.narrow(axis, 0, edge), x.narrow(axis, x.shape[axis] - edge, edge)
+        x = torch.cat([ends[0].flip(axis), x, ends[1].flip(axis)], axis)
+    return x
 
 
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:

@@ -148,9 +148,10 @@ class CoReFusionNetwork(nn.Module):
         Raises:
             InputError: the deepest features have a single value per channel in training, which cannot be normalised.
         """
-        if not present.any():
-            return {}
-        image = image if present.all() else image[present]
+        if not torch.compiler.is_exporting():  # an exported network reads no values and has both cameras
+            if not present.any():
+                return {}
+            image = image if present.all() else image[present]
         one_pixel = len(image) == 1 and max(image.shape[-2:]) == max(encoder.widths)
         if self.training and one_pixel and any(isinstance(layer, nn.BatchNorm2d) for layer in encoder.modules()):
             raise InputError(
@@ -182,7 +183,8 @@ class CoReFusionNetwork(nn.Module):
     ) -> list[Tensor]:
         """Return the fused features of each stride, the finest first."""
         complete = has_guide & has_thermal
-        all_complete, some_complete = bool(complete.all()), bool(complete.any())
+        exporting = torch.compiler.is_exporting()
+        all_complete, some_complete = exporting or bool(complete.all()), exporting or bool(complete.any())
         fused: list[Tensor] = []
         for stride, adapter, fusion in zip(self.strides, self.adapters, self.fusions, strict=True):
             a = adapter(guide_features[stride]) if guide_features else None
