@@ -31,10 +31,14 @@ class PredictionWriter(BasePredictionWriter):
     that several windows restore is written once, from the first window that gives it a number other than -1.
 
     Each frame is written at once and not kept in memory. All file names are checked before the first frame is restored.
+
+    Args:
+        folder: folder of the results in place of `predictions`; empty for that one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str = "") -> None:
         super().__init__(write_interval="batch")
+        self.folder = folder
         self._written: set[str] = set()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -75,7 +79,7 @@ class PredictionWriter(BasePredictionWriter):
             InputError: a file cannot be written, or two images have the same name.
         """
         need(batch, "name", by="writing predictions")
-        folder = Path(trainer.default_root_dir, "predictions")
+        folder = Path(self.folder or Path(trainer.default_root_dir, "predictions"))
         radiometry = batch.get("radiometry", [Radiometry()] * len(prediction))
         sources: Sequence[Path | None] = batch.get("source", [None] * len(prediction))
         for index, (name, source) in enumerate(zip(batch["name"], sources, strict=True)):

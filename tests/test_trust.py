@@ -345,7 +345,7 @@ def test_records_without_end(marker):
 @pytest.mark.parametrize(
     "words",
     [
-        ["upscale", "frames", "out", "--model", "bad.ckpt"],
+        ["upscale", "frames", "-o", "out", "--model", "bad.ckpt"],
         ["merge", "bad.ckpt", "out.ckpt"],
         ["evaluate", "--hr", "hr", "--lr", "lr", "--comparator", "bad.ckpt"],
     ],

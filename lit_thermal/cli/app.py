@@ -34,7 +34,7 @@ from lit_thermal.cli.run_folder import short_path
 from lit_thermal.cli.run_parts import callbacks_of_run, loggers_of_run
 from lit_thermal.cli.start_weights import WHOLE_FILES, choose_weights, load_weights
 from lit_thermal.errors import InputError
-from lit_thermal.files import check_name, locked
+from lit_thermal.files import check_folder, check_name, locked
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.moved import current_option
 from lit_thermal.weights.checkpoint import constructor_error
@@ -53,6 +53,7 @@ TOP = {
     "model": Argument(SuperResolver),
     "data": Argument(LightningDataModule),
     "then_test": Argument(bool, False),
+    "out": Argument(str | None, None),
     "ckpt_path": Argument(str | None, None),
     "from": Argument(str | None, None),
 }
@@ -124,6 +125,14 @@ class App(LightningCLI):
             help="Test the best checkpoint after training (`fit` only).",
         )
 
+        parser.add_argument(
+            "--out",
+            type=str | None,
+            default=None,
+            metavar="FOLDER",
+            help="Empty or new folder for the results of `predict` (default: predictions in the run folder).",
+        )
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; a mistake raises an `InputError` of one sentence."""
         check_words(args[1:], self._allowed)
@@ -152,6 +161,10 @@ class App(LightningCLI):
         if config.experiment in ("", ".", "..") or {"/", "\\", "\0"} & set(config.experiment):
             raise InputError(f"experiment is {config.experiment!r}; it names one folder, without / or \\")
         check_name(config.experiment)
+        if verb == "predict" and config.out is not None and _is_first():
+            check_folder(config.out, "--out")
+            if Path(config.out).is_dir() and any(Path(config.out).iterdir()):
+                raise InputError(f"--out {config.out} is not empty: name a new folder")
         experiment = Path(config.trainer.default_root_dir or run_folder.ROOT).absolute() / config.experiment
         self._checkpoint = choose_weights(config, experiment, self._options, _is_first())
         self._made: Path | None = None

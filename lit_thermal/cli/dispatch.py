@@ -25,7 +25,7 @@ TRAINER_VERBS = {
 """Verbs that LightningCLI runs; `python -m lit_thermal VERB --help` lists their options."""
 
 OTHER_VERBS = {
-    "upscale": ("lit_thermal.cli.upscale:main", "restore a video or a folder of frames with a trained model"),
+    "upscale": ("lit_thermal.cli.upscale:main", "restore images, camera files and videos with a trained model"),
     "convert": ("lit_thermal.cli.convert:main", "convert weights of a method's released code to a checkpoint"),
     "merge": ("lit_thermal.cli.merge:main", "fold the LoRA of a checkpoint into the base weights"),
     "export": ("lit_thermal.cli.export:main", "write a trained model as ONNX or as a program of torch.export"),

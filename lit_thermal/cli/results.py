@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from lit_thermal.callbacks import PredictionWriter
 from lit_thermal.cli.run_folder import short_path
 
 PICTURES = {"samples": "sample pictures", "gallery": "pictures for reports", "predictions": "restored frames"}
@@ -27,3 +28,6 @@ def print_results(trainer: Trainer, verb: str) -> None:
         folder = Path(trainer.default_root_dir) / name
         if folder.is_dir():
             print(f"{what}: {short_path(folder)}")
+    for callback in trainer.callbacks if verb == "predict" else ():  # type: ignore[attr-defined]
+        if isinstance(callback, PredictionWriter) and callback.folder:
+            print(f"restored frames: {short_path(callback.folder)}")

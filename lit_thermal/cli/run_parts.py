@@ -46,6 +46,10 @@ def callbacks_of_run(verb: str, config: Namespace, folder: Path, own: Iterable[C
         callbacks.append(GalleryFrames())
     if verb == "predict" and not _has(callbacks, BasePredictionWriter):
         callbacks.append(PredictionWriter())
+    if verb == "predict" and config.out is not None:
+        for callback in callbacks:
+            if isinstance(callback, PredictionWriter):
+                callback.folder = config.out
     return callbacks
 
 

@@ -1,7 +1,8 @@
 """Restoration of images by any method: whole or in overlapping tiles, several at a time, with or without guides."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +80,39 @@ def restore_images(
     return result
 
 
+def restore_frames(
+    frames: Iterable[Tensor],
+    model: Any,
+    *,
+    name: str,
+    tile: int | None = None,
+    overlap: int = 16,
+    batch: int = 1,
+    device: torch.device | str = "cpu",
+) -> Iterator[Tensor]:
+    """Restore a stream of frames one by one with a method of images; only `batch` frames are in memory.
+
+    Args:
+        frames: frames (1, h, w), float32 in [0, 1], all of the same size.
+        model: method in eval mode on `device`.
+        name: name of the clip; each frame is named after it and its number.
+        tile: side of the tiles in input pixels; None restores whole frames.
+        overlap: number of input pixels that neighbouring tiles share.
+        batch: number of frames or tiles that are restored at once.
+        device: device of the model.
+
+    Yields:
+        (1, scale * h, scale * w) float32 in [0, 1] on the CPU.
+    """
+    source, number = iter(frames), 0
+    while group := list(itertools.islice(source, batch)):
+        names = [f"{name}/{number + index}" for index in range(len(group))]
+        yield from restore_images(
+            model, torch.stack(group), tile=tile, overlap=overlap, batch=batch, device=device, names=names
+        )
+        number += len(group)
+
+
 def still(batch: Batch) -> Batch:
     """Return images (B, 1, h, w) as clips for a method of video: one frame three times, restored at the middle one.
 
@@ -95,17 +129,12 @@ def still(batch: Batch) -> Batch:
     return {**batch, "lr": clips, "lr_time": times, "hr_time": times[:, MINIMUM // 2, None]}
 
 
-def restores_video(model: Any) -> bool:
-    """Return whether a method restores clips, not single images."""
-    return hasattr(model, "temporal_scales") and hasattr(model, "window")
-
-
 def _restored(model: Any, batch: Batch, device: torch.device | str) -> Tensor:
     """Restore one batch on the device to (B, 1, H, W) float32 on the CPU."""
     lr = batch["lr"]
     with memory_advice(device, lr.shape[-2:], len(lr)):
         moved: Any = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-        if restores_video(model):
+        if model.restores_clips:
             return model.restore(still(moved))[:, 0].float().cpu()
         return model.restore(moved).float().cpu()
 

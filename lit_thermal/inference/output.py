@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.data.formats.frames import FRAME_SUFFIXES, write_frame
+from lit_thermal.data.formats.tiff_clip import SUFFIXES as TIFF
 from lit_thermal.data.formats.video_file import CONTAINERS, VIDEO_SUFFIXES, VideoWriter
 from lit_thermal.errors import InputError, short
 from lit_thermal.files import LONGEST, PART, check_name, locked
@@ -86,8 +87,9 @@ def check_output(source: Path, target: Path, overwrite: bool) -> None:
         raise InputError(f"OUTPUT {target} is or holds INPUT {source}: choose another place")
     if exists and not (target.is_dir() or target.is_file()):
         raise InputError(f"OUTPUT {target} is neither a file nor a folder: choose another place")
-    if is_video_path(target):
-        if target.suffix.lower() not in CONTAINERS:
+    pages = target.suffix.lower() in TIFF and not target.is_dir()
+    if is_video_path(target) or pages:
+        if target.suffix.lower() not in (*CONTAINERS, *TIFF):
             raise InputError(f"videos are written as {', '.join(CONTAINERS)}, which OUTPUT {target} is not")
         if target.is_dir():
             raise InputError(f"OUTPUT {target} is a folder: name a file or another folder")

@@ -1,10 +1,12 @@
 """Restoration of a video file or a folder of frames, as a stream from disk to disk."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +20,11 @@ from lit_thermal.data.formats.normalize import NORMALIZE, Normalize
 from lit_thermal.data.formats.radiometry import beyond, display_range, histogram, radiometry_of, to_values
 from lit_thermal.data.formats.video_file import VideoClip
 from lit_thermal.errors import InputError
+from lit_thermal.inference.images import restore_frames
 from lit_thermal.inference.output import claimed, open_output
+from lit_thermal.inference.pages import is_pages_path, open_pages
 from lit_thermal.inference.timing import Timing
-from lit_thermal.inference.video import MINIMUM, VideoRestorer, restore_video
+from lit_thermal.inference.video import MINIMUM, restore_video
 from lit_thermal.ops.outliers import put_back
 
 log = logging.getLogger(__name__)
@@ -32,11 +36,12 @@ Progress = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
 def upscale(
     clip: Clip,
     target: Path,
-    model: VideoRestorer,
+    model: Any,
     *,
     temporal_scale: int,
     tile: int | None = None,
     overlap: int = 16,
+    batch: int = 1,
     device: torch.device | str = "cpu",
     fps: float | None = None,
     normalize: Normalize = NORMALIZE,
@@ -48,6 +53,8 @@ def upscale(
     equally spaced frames. Memory use does not depend on the length of the clip. A 16-bit clip is read twice, first for
     its range.
 
+    A method of images restores each frame on its own.
+
     Args:
         clip: clip from `open_input`.
         target: folder, or path with the suffix of a video.
@@ -55,6 +62,7 @@ def upscale(
         temporal_scale: number of output frames per input frame.
         tile: side of the tiles in input pixels; None restores whole frames.
         overlap: number of input pixels that neighbouring tiles share.
+        batch: number of frames or tiles that a method of images restores at once.
         device: device of the model.
         fps: constant frame rate of the video; by default the frames' own times, or 25 for a folder of frames.
         normalize: mapping of 16-bit counts, see `radiometry_of`.
@@ -72,25 +80,35 @@ def upscale(
     radiometry = radiometry_of(counts, normalize, counted, scale_of(counted))
     outside: dict[int, Tensor] = {}
     values = _values(counted, radiometry, outside)
-    restored: Iterable[Tensor] = restore_video(
-        values, model, temporal_scale=temporal_scale, tile=tile, overlap=overlap, device=device
-    )
+    restored: Iterable[Tensor]
+    if model.restores_clips:
+        restored = restore_video(
+            values, model, temporal_scale=temporal_scale, tile=tile, overlap=overlap, device=device
+        )
+    else:
+        restored = restore_frames(values, model, tile=tile, overlap=overlap, batch=batch, device=device, name=clip.name)
     if progress is not None:
         restored = progress(restored, temporal_scale * (clip.length - 1) + 1)
     timing = Timing.of(clip, temporal_scale, fps)
     height, width = clip.size
-    tiff = isinstance(clip, FolderClip) and clip.files[0].suffix.lower() in (".tif", ".tiff")
+    large = (model.scale * height, model.scale * width)
     written = 0
-    with open_output(
-        target,
-        size=(model.scale * height, model.scale * width),
-        fps=timing.fps,
-        radiometry=radiometry,
-        display=display_range(counts, radiometry),
-        suffix=".tif" if tiff else ".png",
-        tick=timing.tick,
-        aspect=clip.aspect if isinstance(clip, VideoClip) else Fraction(1),
-    ) as write:
+    if is_pages_path(target):
+        total = (temporal_scale * (clip.length - 1) + 1) * math.prod(large)
+        opened = open_pages(target, pixels=total, radiometry=radiometry)
+    else:
+        tiff = isinstance(clip, FolderClip) and clip.files[0].suffix.lower() in (".tif", ".tiff")
+        opened = open_output(
+            target,
+            size=large,
+            fps=timing.fps,
+            radiometry=radiometry,
+            display=display_range(counts, radiometry),
+            suffix=".tif" if tiff else ".png",
+            tick=timing.tick,
+            aspect=clip.aspect if isinstance(clip, VideoClip) else Fraction(1),
+        )
+    with opened as write:
         for frame in _with_outliers(restored, outside, temporal_scale):
             write(frame, timing.stamp(written))
             written += 1
@@ -118,7 +136,13 @@ def _with_outliers(restored: Iterable[Tensor], outside: dict[int, Tensor], tempo
 
 @contextmanager
 def open_input(
-    source: Path, target: Path, overwrite: bool, *, temporal_scale: int | None = None, fps: float | None = None
+    source: Path,
+    target: Path,
+    overwrite: bool,
+    *,
+    temporal_scale: int | None = None,
+    fps: float | None = None,
+    fewest: int = MINIMUM,
 ) -> Iterator[Clip]:
     """Check the input and lock the output while the body runs; used before a model is loaded.
 
@@ -128,13 +152,14 @@ def open_input(
         overwrite: replace the output of an earlier run.
         temporal_scale: number of output frames per input frame.
         fps: constant frame rate of the video.
+        fewest: smallest number of frames that the method needs.
 
     Raises:
         InputError: the input is missing, damaged or too short, or the output exists or cannot be written.
     """
     clip = open_clip(source)
-    if clip.length < MINIMUM:
-        raise InputError(f"{source} has {clip.length} frames, restoring a video needs at least {MINIMUM}")
+    if clip.length < fewest:
+        raise InputError(f"{source} has {clip.length} frames, restoring a video needs at least {fewest}")
     if isinstance(clip, FolderClip):
         check_files({file.name: file for file in clip.files}, lambda _, file: check_gray(file), f"frames of {source}")
     timing = Timing.of(clip, temporal_scale or 1, fps)
@@ -155,32 +180,31 @@ def open_input(
         yield clip
 
 
-def check_model(model: object, temporal_scale: int | None, allow_untrained: bool) -> tuple[VideoRestorer, int]:
-    """Check that a model restores videos at a temporal scale.
+def temporal_scale_of(model: Any, given: int | None, allow_untrained: bool) -> int:
+    """Return the number of output frames per input frame, after checking that a model can restore them.
 
     Args:
         model: model of a checkpoint.
-        temporal_scale: requested scale; None means the smallest one that the model was trained for.
+        given: requested scale; None means the smallest one that the model was trained for, 1 for a method of images.
         allow_untrained: accept a scale that the model was not trained for.
 
-    Returns:
-        The model and the temporal scale.
-
     Raises:
-        InputError: the method restores single images, or was not trained for the temporal scale.
+        InputError: the scale is below 1, the method restores single images, or was not trained for the scale.
     """
-    trained = getattr(model, "temporal_scales", None)
-    if trained is None or not hasattr(model, "window"):
+    if given is not None and given < 1:
+        raise InputError(f"--temporal_scale {given} must be at least 1")
+    if not model.restores_clips:
+        if given not in (None, 1):
+            raise InputError(
+                f"the checkpoint holds {type(model).__name__}, which restores each frame on its own and adds none: "
+                "leave --temporal_scale out, or use a checkpoint of THERIS"
+            )
+        return 1
+    trained = model.temporal_scales
+    scale = min(trained) if given is None else given
+    if scale not in trained and not allow_untrained:
         raise InputError(
-            f"the checkpoint holds {type(model).__name__}, which restores no video: use a checkpoint of THERIS"
-        )
-    if temporal_scale is None:
-        temporal_scale = min(trained)
-    if temporal_scale < 1:
-        raise InputError(f"--temporal_scale {temporal_scale} must be at least 1")
-    if temporal_scale not in trained and not allow_untrained:
-        raise InputError(
-            f"the model was trained for a temporal scale of {' or '.join(map(str, trained))}, not {temporal_scale}: "
+            f"the model was trained for a temporal scale of {' or '.join(map(str, trained))}, not {scale}: "
             "give one of these, or --allow_untrained_scale to try"
         )
-    return model, temporal_scale  # type: ignore[return-value]
+    return scale

@@ -43,6 +43,9 @@ class SuperResolver(LightningModule):
         lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step; None is a constant rate.
     """
 
+    restores_clips = False
+    """Whether `restore` takes clips, (B, T, 1, h, w), and not images."""
+
     def __init__(
         self,
         scale: int = 4,
@@ -57,6 +60,8 @@ class SuperResolver(LightningModule):
         """Class path and arguments of this model as plain values; a checkpoint carries them."""
         self.normalize: str | None = None
         """Mapping of 16-bit counts to [0, 1] that the model was trained with; None if it is unknown."""
+        self.degradation: str | None = None
+        """Class name of the degradation that made the inputs of the training; None if it is unknown."""
         self.protocols: Sequence[Callable[[], EvaluationProtocol]] = ()
         """Evaluation protocols of a test in addition to the standard one; a method may set them."""
         self.metrics: Sequence[str] = ()
@@ -244,13 +249,17 @@ class SuperResolver(LightningModule):
         """
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self.training_time.update(self.global_step)
-            self.normalize = getattr(self.trainer.datamodule, "normalize", None)  # type: ignore[attr-defined]
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.normalize = getattr(data, "normalize", None)
+            degradation = getattr(data, "degradation", None)
+            self.degradation = None if degradation is None else type(degradation).__name__
         checkpoint["lit_thermal"] = {
             "model": self.config,
             "version": lit_thermal.__version__,
             "training_seconds": self.training_time.seconds,
             "training_steps": self.training_time.steps,
             "normalize": self.normalize,
+            "degradation": self.degradation,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -263,3 +272,4 @@ class SuperResolver(LightningModule):
         self.training_time.seconds = record.get("training_seconds")
         self.training_time.steps = record.get("training_steps")
         self.normalize = record.get("normalize")
+        self.degradation = record.get("degradation")

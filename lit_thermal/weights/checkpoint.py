@@ -91,6 +91,22 @@ def load_model(path: str | Path) -> SuperResolver:
     return rebuild(read_checkpoint(path), path)
 
 
+def recorded_class(path: str | Path) -> type[SuperResolver]:
+    """Return the class of a checkpoint's model without building it; its weights stay on the disk.
+
+    Raises:
+        InputError: the checkpoint cannot be read, has no record of its model, or names no method that may be used.
+    """
+    config = recorded_model(as_checkpoint(read_values(Path(path), mapped=True), path))
+    if config is None:
+        raise InputError(f"{path} has no record of its model; give a checkpoint that `fit` wrote")
+    name, packages = config["class_path"], trust.allowed(trust.CHECKPOINTS)
+    kind = trust.find(name if "." in name else f"lit_thermal.methods.{name}", packages)
+    if kind is None or not issubclass(kind, SuperResolver):
+        raise InputError(f"the model recorded in {path}: {trust.outside(name, packages) or f'{name} is no method'}")
+    return kind
+
+
 def rebuild(checkpoint: dict[str, Any], path: str | Path) -> SuperResolver:
     """Rebuild the model of a checkpoint, as `load_model` does.
 
@@ -118,6 +134,8 @@ def rebuild(checkpoint: dict[str, Any], path: str | Path) -> SuperResolver:
     model.load_state_dict(checkpoint["state_dict"])
     normalize = checkpoint["lit_thermal"].get("normalize")
     model.normalize = normalize if isinstance(normalize, str) else None
+    degradation = checkpoint["lit_thermal"].get("degradation")
+    model.degradation = degradation if isinstance(degradation, str) else None
     return model.eval()
 
 

@@ -45,7 +45,7 @@ def test_version(capsys):
         (["-c", "theris", "fit"], "-c comes before the verb; write `lit_thermal fit -c EXPERIMENT`"),
         (["--model.depth=3", "fit"], "write the verb first"),
         (["list", "blocks"], "unrecognized arguments: blocks"),
-        (["upscale", "a", "b", "--model", "c", "--overlp", "3"], "no option --overlp; did you mean --overlap"),
+        (["upscale", "a", "-o", "b", "--model", "c", "--overlp", "3"], "no option --overlp; did you mean --overlap"),
     ],
 )
 def test_mistakes_in_one_line(words, said, capsys):

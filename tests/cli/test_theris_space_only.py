@@ -44,7 +44,7 @@ def test_it_trains_tests_and_restores(interpolation, run, folder):
     for index in range(5):
         frame = np.random.default_rng(index).integers(0, 255, (9, 12), dtype=np.uint8)
         Image.fromarray(frame).save(clip / f"{index:03d}.png")
-    restored = run("upscale", "clip", "large", "--model", checkpoint, "--temporal_scale", "1")
+    restored = run("upscale", "clip", "-o", "large", "--model", checkpoint, "--temporal_scale", "1")
     assert restored.code == 0, restored.err
     frames = sorted((folder / "large").glob("*.png"))
     assert len(frames) == 5 and Image.open(frames[0]).size == (48, 36)

@@ -12,7 +12,7 @@ from test_every_method import METHODS, built
 
 from lit_thermal.batch import Batch
 from lit_thermal.errors import InputError
-from lit_thermal.inference.images import restore_images, restores_video
+from lit_thermal.inference.images import restore_images
 from lit_thermal.ops.resize import resize
 
 
@@ -23,7 +23,7 @@ def images(count: int, height: int, width: int, channels: int = 1) -> Tensor:
 class Guided:
     """Adds the guide's mean to the enlarged image, and remembers the sizes of its batches."""
 
-    scale, takes_guide, draws = 2, True, False
+    scale, takes_guide, draws, restores_clips = 2, True, False, False
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, ...]] = []
@@ -66,20 +66,20 @@ def test_memory_that_runs_out_names_the_way_out() -> None:
         def restore(self, batch: Batch) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(InputError, match="images of 64x40 do not fit.*give --tile 32"):
+    with pytest.raises(InputError, match=r"images of 64x40 do not fit.*give --tile 32"):
         restore_images(Greedy(), images(1, 40, 64))
-    with pytest.raises(InputError, match="2 images of 64x40 do not fit.*give --batch 1"):
+    with pytest.raises(InputError, match=r"2 images of 64x40 do not fit.*give --batch 1"):
         restore_images(Greedy(), images(2, 40, 64), batch=2)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_restores_images_of_any_size(method: str) -> None:
-    model, batch = built(method)
+    model = built(method)[0]
     guide = images(2, 80, 96, channels=3) if model.takes_guide else None
     lr = images(2, 20, 24)
     whole = restore_images(model, lr, guide, names=["a", "b"])
     assert whole.shape == (2, 1, 20 * model.scale, 24 * model.scale) and whole.dtype == torch.float32
-    assert 0 <= whole.min() and whole.max() <= 1
+    assert whole.min() >= 0 and whole.max() <= 1
     assert torch.equal(restore_images(model, lr, guide, names=["a", "b"]), whole)
     together = restore_images(model, lr, guide, batch=2, names=["a", "b"])
     torch.testing.assert_close(together, whole, rtol=0, atol=2e-4)
@@ -89,7 +89,7 @@ def test_every_method_restores_images_of_any_size(method: str) -> None:
     assert torch.equal(other, whole) != model.draws
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if restores_video(built(m)[0])])
+@pytest.mark.parametrize("method", [m for m in METHODS if built(m)[0].restores_clips])
 def test_a_video_method_enlarges_a_still_image_in_space_only(method: str) -> None:
     model, lr = built(method)[0], images(1, 16, 20)
     clip = {"lr": lr.unsqueeze(1).expand(-1, 5, -1, -1, -1), "lr_time": torch.arange(5.0)[None], "name": ["a"]}

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from standin import Blend
+from standin import stand_for_a_checkpoint
 
 sys.path.append(str(Path(__file__).parents[1] / "data" / "formats"))
 from video_seeds import drop_frames, make_video, ramp
@@ -26,11 +26,11 @@ from lit_thermal.inference.timing import Timing
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_thermal.weights.load_model", lambda path: Blend())
+    stand_for_a_checkpoint(monkeypatch)
 
 
 def run(source: Path, target: Path, *options: str) -> int:
-    return verb.main([str(source), str(target), "--model", "x.ckpt", *options])
+    return verb.main([str(source), "-o", str(target), "--model", "x.ckpt", *options])
 
 
 def times(path: Path) -> list[float]:
@@ -144,7 +144,7 @@ def test_the_old_result_stays_until_the_new_one_is_whole(tmp_path: Path, monkeyp
     with pytest.raises(InputError, match=r"OUTPUT .*out cannot be written \(No space left on device\)"):
         run(short, tmp_path / "out", "--overwrite")
     monkeypatch.undo()
-    monkeypatch.setattr("lit_thermal.weights.load_model", lambda path: Blend())
+    stand_for_a_checkpoint(monkeypatch)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert names(tmp_path) == ["a.mp4", "b.mp4", "out"]
     assert run(short, tmp_path / "out", "--overwrite") == 0

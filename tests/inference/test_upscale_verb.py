@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
-from standin import Blend
+from standin import Blend, Enlarge, stand_for_a_checkpoint
 
 from lit_thermal.batch import Radiometry
 from lit_thermal.cli import upscale as verb
@@ -19,12 +19,11 @@ from lit_thermal.data.formats.frames import read_frame, read_header
 from lit_thermal.data.formats.video_file import VideoWriter
 from lit_thermal.errors import InputError
 from lit_thermal.inference import upscale as upscale_module
-from lit_thermal.inference.upscale import check_model
 
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_thermal.weights.load_model", lambda path: Blend())
+    stand_for_a_checkpoint(monkeypatch)
 
 
 def images(count: int, height: int, width: int, bits: int) -> np.ndarray:
@@ -43,7 +42,7 @@ def write_folder(folder: Path, frames: np.ndarray, suffix: str = ".png") -> Path
 
 
 def run(source: Path, target: Path, *options: str) -> int:
-    return verb.main([str(source), str(target), "--model", "x.ckpt", *options])
+    return verb.main([str(source), "-o", str(target), "--model", "x.ckpt", *options])
 
 
 @pytest.mark.parametrize(("suffix", "bits"), [(".png", 8), (".png", 16), (".tif", 16), (".tif", 8)])
@@ -159,17 +158,30 @@ def test_an_untrained_scale_can_be_allowed(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "in", images(4, 8, 8, 8))
     assert run(source, tmp_path / "out", "--temporal_scale", "4", "--allow_untrained_scale") == 0
     assert len(list((tmp_path / "out").glob("*.png"))) == 13
-    with pytest.raises(InputError, match="restores no video"):
-        check_model(torch.nn.Linear(1, 1), None, False)
+
+
+def test_a_method_of_images_restores_each_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_for_a_checkpoint(monkeypatch, Enlarge)
+    with VideoWriter(tmp_path / "in.mp4", (32, 48), 12.5) as writer:
+        for frame in images(2, 32, 48, 8):
+            writer.write(frame)
+    assert run(tmp_path / "in.mp4", tmp_path / "out.mp4", "--batch", "3", "--tile", "16", "--overlap", "8") == 0
+    video = open_clip(tmp_path / "out.mp4")
+    assert (video.length, video.size, video.fps) == (2, (128, 192), 12.5)
+    blocks = video.read(0, 1)[0].reshape(32, 4, 48, 4).mean((1, 3))
+    assert np.abs(blocks - images(2, 32, 48, 8)[0])[2:-2, 2:-2].mean() < 3
+    with pytest.raises(InputError, match="restores each frame on its own and adds none"):
+        run(tmp_path / "in.mp4", tmp_path / "twice.mp4", "--temporal_scale", "2")
 
 
 def test_wrong_inputs_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="does not exist"):
         run(tmp_path / "none", tmp_path / "out")
     with pytest.raises(InputError, match=r"has 2 frames.*at least 3"):
         run(write_folder(tmp_path / "two", images(2, 8, 8, 8)), tmp_path / "out")
-    with pytest.raises(InputError, match="holds no frames; it holds two/"):
-        run(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="holds nothing to restore; it is empty"):
+        run(tmp_path / "empty", tmp_path / "out")
 
 
 SCRIPT = """

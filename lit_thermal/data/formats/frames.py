@@ -194,6 +194,19 @@ def to_counts(values: Tensor, radiometry: Radiometry) -> np.ndarray:
     return counts.clamp(0, 2**radiometry.bits - 1).numpy().astype(np.uint16 if radiometry.bits == 16 else np.uint8)
 
 
+def check_no_nan(values: Tensor, where: object) -> None:
+    """Check that restored values are numbers.
+
+    Raises:
+        InputError: a value is NaN.
+    """
+    if lost := int(values.isnan().sum()):
+        raise InputError(
+            f"{where}: {lost} of {values.numel()} restored pixels are NaN because the weights have diverged or the "
+            "precision is too low for them; use another checkpoint or trainer.precision=32 (upscale: --precision 32)"
+        )
+
+
 def write_frame(path: Path, values: Tensor, radiometry: Radiometry, tags: Tags | None = None) -> None:
     """Write values in [0, 1] of shape (H, W) or (1, H, W) as a gray PNG, TIFF or BMP of the source's depth.
 
@@ -212,11 +225,7 @@ def write_frame(path: Path, values: Tensor, radiometry: Radiometry, tags: Tags |
     suffix = path.suffix.lower()
     if suffix not in LOSSLESS or (suffix == ".bmp" and radiometry.bits == 16):
         raise InputError(f"{path} cannot hold a {radiometry.bits}-bit frame: use the suffix .png or .tif")
-    if lost := int(values.isnan().sum()):
-        raise InputError(
-            f"{path.name}: {lost} of {values.numel()} restored pixels are NaN because the weights have diverged or the "
-            "precision is too low for them; use another checkpoint or trainer.precision=32"
-        )
+    check_no_nan(values, path.name)
     counts = to_counts(values.reshape(values.shape[-2:]), radiometry)
     with replacing(path) as aside:
         if suffix == ".png":

@@ -58,6 +58,8 @@ class THERIS(SuperResolver):
         lr_scheduler: makes the learning-rate schedule, stepped once per optimizer step.
     """
 
+    restores_clips = True
+
     def __init__(
         self,
         scale: int = 4,
