@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
 
 from lit_thermal.batch import Batch, output_times
 from lit_thermal.blocks.guidance import Unguided
@@ -152,24 +151,26 @@ class VideoGraph(Graph):
         self.remarks = [f"lr: {self.frames} frames, restored at {len(self.times)} times"]
         if self.order:
             self.remarks.append(
-                f"order: lit_thermal.blocks.scan_order.Hilbert().path({len(self.times)}, height, width)[0], int64"
+                f"order: lit_thermal.blocks.scan_order.Hilbert().path({len(self.times)}, height, width), int64, as "
+                f"({len(self.times)}, height, width)"
             )
 
     def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
         """Return random inputs."""
         lr = torch.rand(batch, self.frames, 1, height, width)
-        return (lr, Hilbert().path(len(self.times), height, width)[0]) if self.order else (lr,)
+        # the shape of the order is that of the tokens, so that a graph knows its length
+        order = Hilbert().path(len(self.times), height, width).view(-1, height, width)
+        return (lr, order) if self.order else (lr,)
 
     def shapes(self, batch: Any, height: Any, width: Any) -> tuple[dict[int, Any], ...]:
         """Return the free axes of each input."""
         lr = {0: batch, 3: height, 4: width}
-        return (lr, {0: Dim.DYNAMIC}) if self.order else (lr,)
+        return (lr, {1: height, 2: width}) if self.order else (lr,)
 
     def forward(self, lr: Tensor, order: Tensor | None = None) -> Tensor:
         """Restore clips (B, T, 1, h, w) in [0, 1] to (B, T', 1, scale * h, scale * w)."""
         if self.order is not None and order is not None:
-            torch._check(order.shape[0] == len(self.times) * lr.shape[-2] * lr.shape[-1])
-            self.order.given = order
+            self.order.given = order.flatten()
         if isinstance(self.model, THERIS):
             return self.model.network(lr, self.times, self.temporal).clamp(0, 1)
         times = self.times.expand(lr.shape[0], -1)

@@ -1,8 +1,6 @@
 """Published models: a folder with weights as safetensors, the record of the model, and a card; nothing in it is run."""
 
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +8,11 @@ import lit_thermal
 from lit_thermal.errors import InputError, short
 from lit_thermal.files import replacing, write_text
 from lit_thermal.plain_files import read_json
+from lit_thermal.weights.find import CARD, CONFIG, WEIGHTS, is_hub_id
 from lit_thermal.weights.model_card import model_card
 from lit_thermal.weights_file import read_file
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-"""Files of a published model."""
-_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _KEPT = ("model", "version", "normalize", "training_seconds", "training_steps")
-
-
-def is_hub_id(name: str | Path) -> bool:
-    """Return whether a text may be `owner/name` on the hub: no such file or folder exists, and it has one slash."""
-    text = str(name)
-    known = (".ckpt", ".safetensors", ".pth", ".pt")
-    return bool(_HUB.fullmatch(text)) and not os.path.exists(text) and not text.endswith(known)
-
-
-def is_published(folder: str | Path) -> bool:
-    """Return whether a path is a folder with a published model."""
-    return all((Path(folder) / name).is_file() for name in (WEIGHTS, CONFIG))
 
 
 def read_published(folder: Path) -> dict[str, Any]:
@@ -84,7 +68,7 @@ def publish(
     Raises:
         InputError: the folder holds a model already, or cannot be written, or the upload fails.
     """
-    if is_hub_id(target) and not Path(target).parent.is_dir():
+    if is_hub_id(target):
         return _upload(checkpoint, target, metrics, license)
     write_published(checkpoint, Path(target), metrics=metrics, license=license, overwrite=overwrite)
     return target
