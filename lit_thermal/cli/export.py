@@ -14,12 +14,13 @@ def main(argv: Sequence[str]) -> int:
     check_target({"CHECKPOINT": source}, target, arguments.overwrite)
     from lit_thermal.weights import load_model
     from lit_thermal.weights.export import export
+    from lit_thermal.weights.export_graphs import LEAST
 
     model = load_model(arguments.checkpoint)
     graph, checks = export(model, target, arguments.format)
     print(f"{source} -> {target}: {type(model).__name__}, scale {model.scale}, {', '.join(graph.names)} -> restored")
     sides = "any height and width" if graph.multiple == 1 else f"height and width are multiples of {graph.multiple}"
-    print(f"lr: values in [0, 1], {sides}, any batch size")
+    print(f"lr: values in [0, 1], {sides} from {LEAST * graph.multiple} on, any batch size")
     for remark in graph.remarks:
         print(remark)
     for shape, error in checks:

@@ -18,7 +18,7 @@ import lit_thermal
 from lit_thermal.errors import InputError, check_choice, short
 from lit_thermal.files import replacing
 from lit_thermal.methods.base import SuperResolver
-from lit_thermal.weights.export_graphs import MOST, Graph, graph_of
+from lit_thermal.weights.export_graphs import LEAST, MOST, Graph, graph_of
 
 Format = Literal["onnx", "torch"]
 TOLERANCE = 1e-3
@@ -82,7 +82,7 @@ def _traced(graph: Graph) -> ExportedProgram:
     inputs = graph.example(EXAMPLE[0], *_steps(graph, EXAMPLE[1:]))
     largest = max(8, MOST // graph.multiple)
     batch = Dim("batch", min=1, max=64)
-    shapes = graph.shapes(batch, Dim("height", min=2, max=largest), Dim("width", min=2, max=largest))
+    shapes = graph.shapes(batch, Dim("height", min=LEAST, max=largest), Dim("width", min=LEAST, max=largest))
     try:
         # the other kernels of attention have no form in ONNX
         with sdpa_kernel(SDPBackend.MATH):
@@ -98,8 +98,8 @@ def _traced(graph: Graph) -> ExportedProgram:
 
 
 def _steps(graph: Graph, sides: Sequence[int]) -> tuple[int, int]:
-    """Return height and width in steps of the multiple that the graph needs, at least two."""
-    height, width = (max(2, -(-side // graph.multiple)) for side in sides)
+    """Return height and width in steps of the multiple that the graph needs."""
+    height, width = (max(LEAST, -(-side // graph.multiple)) for side in sides)
     return height, width + (height == width)
 
 
@@ -144,6 +144,7 @@ def metadata(graph: Graph) -> dict[str, str]:
         "scale": str(model.scale),
         "normalize": model.normalize or "",
         "multiple": str(graph.multiple),
+        "least": str(LEAST * graph.multiple),
         "inputs": " | ".join(graph.remarks),
         "version": lit_thermal.__version__,
     }

@@ -21,6 +21,8 @@ from lit_thermal.methods.plain_cnn.module import PlainCNN
 from lit_thermal.methods.plain_cnn.video import PlainVideoCNN
 from lit_thermal.methods.theris.module import THERIS
 
+LEAST = 3
+"""Smallest height and width of an exported input, in steps of `Graph.multiple`."""
 MOST = 4096
 """Largest height and width of an exported input, in steps of `Graph.multiple`."""
 
