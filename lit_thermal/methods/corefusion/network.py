@@ -152,8 +152,9 @@ class CoReFusionNetwork(nn.Module):
             if not present.any():
                 return {}
             image = image if present.all() else image[present]
-        one_pixel = len(image) == 1 and max(image.shape[-2:]) == max(encoder.widths)
-        if self.training and one_pixel and any(isinstance(layer, nn.BatchNorm2d) for layer in encoder.modules()):
+        # the size is read in training only: an export would fix it
+        one_pixel = self.training and image.shape[0] == 1 and max(image.shape[-2:]) == max(encoder.widths)
+        if one_pixel and any(isinstance(layer, nn.BatchNorm2d) for layer in encoder.modules()):
             raise InputError(
                 f"a training batch has one image for an encoder, which at {image.shape[-1]}x{image.shape[-2]} makes "
                 "one pixel of it, too little for batch normalization: raise data.crop or data.batch_size"
