@@ -54,7 +54,7 @@ class GuidedFilterImage(BaseImage):
 
     def forward(self, enlarged: Tensor, lr: Tensor, guide: Tensor, complete: Tensor) -> Tensor:
         """Return the filter's result where there is a guide, and `enlarged` elsewhere."""
-        if not complete.any():
+        if not torch.compiler.is_exporting() and not complete.any():
             return enlarged
         given = complete.view(-1, 1, 1, 1)
         # Undefined content must not reach the gradient either, so it is replaced before the filter.

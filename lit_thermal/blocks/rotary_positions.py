@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,7 +10,6 @@ BASE = 10000.0
 """Base of the geometric sequence of rotation frequencies."""
 
 
-@lru_cache(maxsize=8)
 def grid_rotations(sides: tuple[int, ...], dim: int, extent: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the rotations of each token's channels, for a sequence of grids.
 
@@ -28,13 +28,18 @@ def grid_rotations(sides: tuple[int, ...], dim: int, extent: float, dtype: torch
     Returns:
         (2, sum of sides^2, dim / 2), cosines and sines.
     """
-    # Tensors created in inference mode cannot be cached for a later backward pass.
-    with torch.inference_mode(False):
-        frequencies = BASE ** (-4 / dim * torch.arange(dim // 4, dtype=torch.float64, device="cpu"))
-        lines = [torch.arange(side, dtype=torch.float64, device="cpu") * (extent / side) for side in sides]
-        places = torch.cat([torch.cartesian_prod(line, line) for line in lines])
-        angles = (places[..., None] * frequencies).flatten(1)
-        return torch.stack([angles.cos(), angles.sin()]).to(device, dtype)
+    return torch.from_numpy(_rotations(sides, dim, extent)).to(device, dtype, non_blocking=True)
+
+
+@lru_cache(maxsize=8)
+def _rotations(sides: tuple[int, ...], dim: int, extent: float) -> np.ndarray:
+    """Return cosines and sines in float64; a tensor shares their memory and must not modify them."""
+    # The cache holds an array, because a tensor would keep the mode (inference, export) of the first call.
+    frequencies = BASE ** (-4 / dim * np.arange(dim // 4))
+    lines = [np.arange(side) * (extent / side) for side in sides]
+    places = np.concatenate([np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2) for line in lines])
+    angles = (places[..., None] * frequencies).reshape(len(places), -1)
+    return np.stack([np.cos(angles), np.sin(angles)])
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:

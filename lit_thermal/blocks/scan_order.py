@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,17 +26,24 @@ class ScanOrder(ABC):
 
         Both are cached for the next clip of the same size and must not be modified.
         """
-        # During export tensors are fake, and a later call must not find them in the cache.
-        find = _indices.__wrapped__ if torch.compiler.is_exporting() else _indices
-        return find(self, frames, height, width, device)
+        if torch.compiler.is_exporting():  # sizes may be symbols, and tensors are fake
+            path = self.path(frames, height, width).to(device)
+            return path, inverse(path)
+        path, places = (torch.from_numpy(found) for found in _indices(self, frames, height, width))
+        return path.to(device, non_blocking=True), places.to(device, non_blocking=True)
+
+
+def inverse(path: Tensor) -> Tensor:
+    """Return the position (tokens,) of each token in the flattened path."""
+    flat = path.flatten()
+    return torch.zeros_like(flat).scatter(0, flat, torch.arange(flat.shape[0], device=flat.device))
 
 
 @lru_cache(maxsize=12)
-def _indices(order: ScanOrder, frames: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    # Tensors created in inference mode (validation before training) could not be used as indices in a training step.
-    with torch.inference_mode(False):
-        path = order.path(frames, height, width)
-        return path.to(device), torch.argsort(path.flatten()).to(device)
+def _indices(order: ScanOrder, frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    # The cache holds arrays, because tensors would keep the mode (inference, export) of the first call.
+    path = order.path(frames, height, width)
+    return path.numpy(), inverse(path).numpy()
 
 
 class SpatialFirst(ScanOrder):

@@ -87,7 +87,8 @@ class TemporalInterpolation(nn.Module, ABC):
                 f"{type(self).__name__} needs at least {self.least_frames} input frames and got {frames}; "
                 "give longer clips, or use LinearInterpolation"
             )
-        if tau.device.type == "cpu" and len(tau) and (tau.min() < 0 or tau.max() > frames - 1):
+        known = tau.device.type == "cpu" and not torch.compiler.is_exporting()
+        if known and len(tau) and (tau.min() < 0 or tau.max() > frames - 1):
             raise InputError(
                 f"output times must lie in [0, {frames - 1}] input frames, not [{tau.min():g}, {tau.max():g}]"
             )

@@ -93,7 +93,7 @@ class ContentPrompt(ReadoutPrompt):
 
     def forward(self, embedded: Tensor, tokens: Tensor) -> Tensor:
         """Return the prompt (B, directions, state, T) for embedded times (T, embedding) and tokens (B, T h w, C)."""
-        times = embedded.expand(len(tokens), -1, -1)
+        times = embedded.expand(tokens.shape[0], -1, -1)
         inputs = torch.cat([times, summary(tokens, len(embedded)).to(times)], dim=-1)
         return self.adapter(inputs).transpose(1, 2).unflatten(1, (self.directions, self.state))
 

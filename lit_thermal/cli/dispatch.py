@@ -28,6 +28,8 @@ OTHER_VERBS = {
     "upscale": ("lit_thermal.cli.upscale:main", "restore images, camera files and videos with a trained model"),
     "convert": ("lit_thermal.cli.convert:main", "convert weights of a method's released code to a checkpoint"),
     "merge": ("lit_thermal.cli.merge:main", "fold the LoRA of a checkpoint into the base weights"),
+    "export": ("lit_thermal.cli.export:main", "write a trained model as ONNX or as a program of torch.export"),
+    "publish": ("lit_thermal.cli.publish:main", "write a checkpoint as a model that others can load, with a card"),
     "curves": ("lit_thermal.cli.curves:main", "draw the robustness curves of several tests in one picture"),
     "evaluate": (
         "lit_thermal.cli.evaluate:main",

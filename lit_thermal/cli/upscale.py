@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     # nothing above and in `find_model` imports torch
     from lit_thermal import weights
 
-    path = weights.find_model(given.model)
+    path = weights.find_model(given.model) if given.model else _fitting(given)
     kind = weights.recorded_class(path)
     from lit_thermal.inference import files, plan
     from lit_thermal.inference.settings import Settings
@@ -76,6 +76,18 @@ def main(argv: Sequence[str]) -> int:
         raise next(iter(outcome.failed.values()))
     _summary(found, outcome, given, device)
     return 2 if outcome.failed else 0
+
+
+def _fitting(given: argparse.Namespace) -> Path:
+    """Choose the model that comes with this package and fits the inputs, and say which it is."""
+    from lit_thermal.inference.plan import find_inputs
+    from lit_thermal.weights import model_for
+
+    clips = [clip for _, clip in find_inputs(given.input, False)]
+    path = model_for(clips=all(clips), guided=given.guide is not None)
+    given.model = path.name
+    print(f"model: {path.name}, which comes with this package (--model takes another)")
+    return path
 
 
 def _check_kind(kind: type, given: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from lit_thermal.errors import InputError
 MOST_FPS = 100_000
 """Largest frame rate; FFmpeg stores it as a fraction of 32-bit integers."""
 SUFFIXES = {"tif": ".tif", "png": ".png"}
-FORM = "lit_thermal upscale INPUT... -o OUTPUT --model CKPT"
+FORM = "lit_thermal upscale INPUT... -o OUTPUT [--model CKPT]"
 
 
 def parser() -> Parser:
@@ -37,7 +37,12 @@ def parser() -> Parser:
         ".bmp), for a single clip a folder of frames with a video, a video file (.mp4, .avi, .mkv) or a TIFF "
         "with a page per frame",
     )
-    made.add_argument("--model", required=True, metavar="CKPT", help="checkpoint that `fit` wrote")
+    made.add_argument(
+        "--model",
+        metavar="CKPT",
+        help="checkpoint that `fit` wrote, folder that `publish` wrote, owner/name on the hub, or a model that comes "
+        "with this package: x4, x8_guided or video (default: the one of these that fits the input)",
+    )
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     made.add_argument(
         "--precision", choices=["32", "bf16"], default="32", help="number format; bf16 is faster on GPUs (default: 32)"

@@ -167,4 +167,4 @@ def _downwards(indices: list[int]) -> Iterator[tuple[int, int]]:
 
 def _index(t: int, x: Tensor) -> Tensor:
     """Return the index repeated for each image."""
-    return torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+    return torch.full((x.shape[0],), t, dtype=torch.int64, device=x.device)

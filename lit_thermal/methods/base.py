@@ -100,6 +100,19 @@ class SuperResolver(LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it restores")
 
+    def upscale(self, images: Any, *, guide: Any = None, **options: Any) -> Any:
+        """Restore an image in memory, or a list of images, to the same kind and dtype.
+
+        Args:
+            images: numpy array, torch tensor or PIL image, or a list of them.
+            guide: visible image, or a list with one entry per image.
+            options: further options of `lit_thermal.inference.arrays.upscale_arrays`, such as `radiometry="kelvin"`.
+        """
+        # at the call, because inference stands above methods
+        from lit_thermal.inference.arrays import upscale_arrays
+
+        return upscale_arrays(self, images, guide=guide, **options)
+
     def variants(self, batch: Batch) -> dict[str, Tensor]:
         """Restore the batch in the method's other ways; a test measures each in addition to `restore`.
 

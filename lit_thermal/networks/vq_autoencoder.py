@@ -123,10 +123,14 @@ def nearest_entries(latent: Tensor, entries: Tensor) -> Tensor:
     """
     entries = entries.float()
     vectors = latent.float().permute(0, 2, 3, 1).flatten(0, 2)
+    if torch.compiler.is_exporting():  # the number of vectors is a symbol, and ONNX has no cdist
+        pairs = zip(vectors.unbind(1), entries.unbind(1), strict=True)
+        squared = torch.stack([(x[:, None] - entry).square() for x, entry in pairs]).sum(0)
+        return squared.argmin(1).view(latent.shape[0], *latent.shape[2:])
     with torch.autocast(latent.device.type, enabled=False):
         parts = [
             # Squared differences are summed directly: a matrix product could not tell close entries apart.
             torch.cdist(part, entries, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
             for part in vectors.split(max(1, DISTANCES // len(entries)))
         ]
-    return torch.cat(parts).view(len(latent), *latent.shape[2:])
+    return torch.cat(parts).view(latent.shape[0], *latent.shape[2:])

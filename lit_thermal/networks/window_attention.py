@@ -4,6 +4,7 @@ from collections import OrderedDict
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -46,7 +47,8 @@ class WindowAttention(nn.Module):
 
     def bias(self) -> Tensor:
         """Return the bias of the logits, (heads, window^2, window^2) of (query, key)."""
-        index = relative_positions(self.window, self.relative_position_bias_table.device)
+        index = torch.from_numpy(relative_positions(self.window))
+        index = index.to(self.relative_position_bias_table.device, non_blocking=True)
         return self.relative_position_bias_table[index].permute(2, 0, 1)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -170,20 +172,18 @@ class SwinLayer(nn.Module):
 
 
 @lru_cache(maxsize=8)
-def relative_positions(window: int, device: torch.device) -> Tensor:
+def relative_positions(window: int) -> np.ndarray:
     """Return the row of the bias table for each (query, key) of a window, (window^2, window^2) int64.
 
     With offsets dy, dx from key to query it is ``(dy + window - 1) * (2 window - 1) + dx + window - 1``.
     """
-    # Tensors created in inference mode cannot be cached for a later backward pass.
-    with torch.inference_mode(False):
-        side = torch.arange(window, device=device)
-        y, x = side.repeat_interleave(window), side.repeat(window)
-        dy, dx = y[:, None] - y, x[:, None] - x
-        return (dy + window - 1) * (2 * window - 1) + dx + window - 1
+    # The cache holds an array, because a tensor would keep the mode (inference, export) of the first call.
+    side = np.arange(window, dtype=np.int64)
+    y, x = side.repeat(window), np.tile(side, window)
+    dy, dx = y[:, None] - y, x[:, None] - x
+    return (dy + window - 1) * (2 * window - 1) + dx + window - 1
 
 
-@lru_cache(maxsize=8)
 def shift_mask(kind: SwinMask, rows: int, columns: int, window: int, device: torch.device) -> Tensor:
     """Return the mask of a partition that is shifted by half a window, by rolling the map up and to the left.
 
@@ -202,14 +202,15 @@ def shift_mask(kind: SwinMask, rows: int, columns: int, window: int, device: tor
     Returns:
         (rows * columns, window^2, window^2) float32 of (query, key), 0 or `APART`.
     """
-    with torch.inference_mode(False):
-        side = torch.arange(window, device=device) >= window - window // 2
-        lower, right = side.repeat_interleave(window), side.repeat(window)
-        across_x, across_y = right[:, None] != right, lower[:, None] != lower
-        apart = across_x.new_zeros(rows, columns, window**2, window**2)
-        if kind == "released":
-            apart[-1] |= across_x
-        else:
-            apart[-1] |= across_y
-            apart[:, -1] |= across_x
-        return apart.flatten(0, 1) * APART
+    side = torch.arange(window, device=device) >= window - window // 2
+    lower, right = side.repeat_interleave(window), side.repeat(window)
+    across_x, across_y = right[:, None] != right, lower[:, None] != lower
+    last_row, last_column = (
+        torch.arange(count, device=device).view(shape) == count - 1
+        for count, shape in ((rows, (-1, 1, 1, 1)), (columns, (1, -1, 1, 1)))
+    )
+    if kind == "released":
+        apart = (last_row & across_x).expand(-1, columns, -1, -1)
+    else:
+        apart = last_row & across_y | last_column & across_x
+    return apart.flatten(0, 1) * APART

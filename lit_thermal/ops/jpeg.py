@@ -1,7 +1,5 @@
 """JPEG artefacts of gray images: quantisation of the cosine coefficients, without writing a file."""
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -50,7 +48,7 @@ def jpeg(x: Tensor, quality: float) -> Tensor:
     levels = (x.double().clamp(0, 1) * 255 - 128).reshape(-1, 1, height, width)
     levels = F.pad(levels, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
     blocks = levels.unflatten(-1, (-1, BLOCK)).unflatten(-3, (-1, BLOCK)).transpose(-2, -3)
-    basis = _basis(x.device)
+    basis = cosine_basis(torch.arange(BLOCK, device=x.device), BLOCK)  # (pixel, frequency) of a block
     coefficients = basis.mT @ blocks @ basis / steps
     kept = coefficients.sign() * (coefficients.abs() + (0.5 + TIE)).floor() * steps
     levels = (basis @ kept @ basis.mT).transpose(-2, -3).flatten(-2).flatten(-3, -2)
@@ -69,10 +67,3 @@ def luminance_steps(quality: float) -> Tensor:
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = (torch.tensor(LUMINANCE, dtype=torch.float64) * percent + 50) / 100
     return steps.floor().clamp(1, 255)
-
-
-@lru_cache(maxsize=8)
-def _basis(device: torch.device) -> Tensor:
-    """Return the orthonormal cosine basis (pixel, frequency) of a block on a device."""
-    with torch.inference_mode(False):
-        return cosine_basis(torch.arange(BLOCK, device=device), BLOCK)

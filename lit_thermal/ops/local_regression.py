@@ -49,11 +49,35 @@ def local_regression(x: Tensor, guide: Tensor, radius: int, epsilon: float) -> L
         penalty = epsilon * torch.eye(channels, dtype=kind, device=x.device)
         shared = mixed - mean * level
         # Positive definite by the penalty, so the factorisation needs no check, which would wait for the device.
-        factor = torch.linalg.cholesky_ex(matrix + penalty).L
-        slopes = torch.cholesky_solve(shared.movedim(1, -1).unsqueeze(-1), factor).squeeze(-1).movedim(-1, 1)
+        if torch.compiler.is_exporting():  # ONNX has no factorisation
+            slopes = _solved(matrix + penalty, shared)
+        else:
+            factor = torch.linalg.cholesky_ex(matrix + penalty).L
+            slopes = torch.cholesky_solve(shared.movedim(1, -1).unsqueeze(-1), factor).squeeze(-1).movedim(-1, 1)
         offset = level - (slopes * mean).sum(1, keepdim=True)
         explained = (slopes * (2 * shared - torch.einsum("bhwij,bjhw->bihw", matrix, slopes))).sum(1, keepdim=True)
         return LocalFit(slopes, offset, (power - level**2 - explained).clamp(min=0))
+
+
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve positive definite systems (B, h, w, C, C) for right sides (B, C, h, w) by Cholesky's steps, written out."""
+    count = right.shape[1]
+    a = [row.unbind(-1) for row in matrix.unbind(-2)]
+    lower: list[list[Tensor]] = [[] for _ in range(count)]
+    for i in range(count):
+        for j in range(i + 1):
+            left = a[i][j] - sum((lower[i][k] * lower[j][k] for k in range(j)), torch.zeros_like(a[i][j]))
+            lower[i].append(left.sqrt() if i == j else left / lower[j][j])
+    x = list(right.unbind(1))
+    for i in range(count):
+        for k in range(i):
+            x[i] = x[i] - lower[i][k] * x[k]
+        x[i] = x[i] / lower[i][i]
+    for i in reversed(range(count)):
+        for k in range(i + 1, count):
+            x[i] = x[i] - lower[k][i] * x[k]
+        x[i] = x[i] / lower[i][i]
+    return torch.stack(x, 1)
 
 
 def unexplained(thermal: Tensor, guide: Tensor, noise: float = NOISE) -> Tensor:

@@ -45,7 +45,7 @@ def align(frames: Tensor, tau: Tensor) -> Alignment:
     tau = tau.to(frames.device, non_blocking=True)
     before, after, share = neighbours_of(tau, count)
     if count == 1:
-        still = frames.new_zeros(len(frames), len(tau), 1, 2, *frames.shape[-2:])
+        still = frames.new_zeros(frames.shape[0], len(tau), 1, 2, *frames.shape[-2:])
         return compared(frames, still, tau)
     forward, backward = _flows(frames)
     velocity = _velocity(frames[:, before], frames[:, after], forward[:, before], backward[:, before], share.to(frames))
@@ -103,7 +103,7 @@ def _flows(frames: Tensor) -> tuple[Tensor, Tensor]:
     one, two = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
     flow = optical_flow(torch.cat([one, two]), torch.cat([two, one]), radius=1)
     forward, backward = flow.chunk(2)
-    shape = (len(frames), frames.shape[1] - 1)
+    shape = (frames.shape[0], frames.shape[1] - 1)
     return forward.unflatten(0, shape), backward.unflatten(0, shape)
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lit_thermal.errors import check_choice
 
@@ -55,6 +56,10 @@ def resize(
         raise ValueError(f"resize takes a floating point tensor, not {x.dtype}")
     if (height, width) == tuple(x.shape[-2:]):
         return x
+    if torch.compiler.is_exporting():
+        traced = _by_whole_factor(x, (height, width), kernel, a, antialias, border)
+        if traced is not None:
+            return traced
     with torch.autocast(x.device.type, enabled=False):
         y = x if x.dtype in (torch.float32, torch.float64) else x.float()
         # The axis that shrinks most is resized first, which makes the second product cheaper.
@@ -62,7 +67,8 @@ def resize(
         for _, axis, length in axes:
             if length == x.shape[axis]:
                 continue
-            w = _matrix(x.shape[axis], length, kernel, a, antialias, border, y.dtype, y.device)
+            weights = _matrix(x.shape[axis], length, kernel, a, antialias, border, y.dtype == torch.float64)
+            w = torch.from_numpy(weights).to(y.device, non_blocking=True)
             y = w @ y if axis == -2 else y @ w.mT
     return y.to(x.dtype)
 
@@ -106,6 +112,40 @@ def resize_weights(
     return weights
 
 
+def _by_whole_factor(
+    x: Tensor, size: tuple[int, int], kernel: Kernel, a: float, antialias: bool, border: Border
+) -> Tensor | None:
+    """Enlarge or reduce (..., H, W), whose size may be a symbol of an export, by a whole factor; otherwise None.
+
+    The weights are then the same around every pixel, so that a convolution replaces the matrices.
+    """
+    height, width = x.shape[-2:]
+    up, down = int(size[0] // height), int(height // size[0]) if size[0] else 0
+    y = x.reshape(-1, 1, height, width)
+    if up > 1 and size == (up * height, up * width):
+        middle = resize_weights(9, 9 * up, kernel, a, False, border)[4 * up : 5 * up, 2:7]  # five taps for each phase
+        taps = torch.from_numpy(np.einsum("iy,jx->ijyx", middle, middle).reshape(-1, 1, 5, 5)).to(x)
+        y = F.pixel_shuffle(F.conv2d(_bordered(y, 2, border), taps), up)
+    elif down > 1 and (height, width) == (down * size[0], down * size[1]):
+        edge = 2 * down
+        middle = resize_weights(9 * down, 9, kernel, a, antialias, border)[4, 4 * down - edge : 5 * down + edge]
+        taps = torch.from_numpy(np.outer(middle, middle)[None, None]).to(x)
+        y = F.conv2d(_bordered(y, edge, border), taps, stride=down)
+    else:
+        return None
+    return y.reshape(*x.shape[:-2], *size)
+
+
+def _bordered(x: Tensor, edge: int, border: Border) -> Tensor:
+    """Extend (N, 1, H, W) by `edge` pixels on each side."""
+    if border == "replicate":
+        return F.pad(x, (edge,) * 4, mode="replicate")
+    for axis in (-2, -1):
+        ends = x.narrow(axis, 0, edge), x.narrow(axis, x.shape[axis] - edge, edge)
+        x = torch.cat([ends[0].flip(axis), x, ends[1].flip(axis)], axis)
+    return x
+
+
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
     """Return Keys' kernel at non-negative distances; it is zero at distances of 2 and more."""
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
@@ -121,11 +161,9 @@ def _matrix(
     a: float,
     antialias: bool,
     border: Border,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Tensor:
-    """Return the weights as a tensor of `dtype` on `device`."""
-    # A cached tensor that was created in inference mode could not be used in a later training step.
-    with torch.inference_mode(False):
-        weights = np.array(resize_weights(length, new_length, kernel, a, antialias, border))
-        return torch.from_numpy(weights).to(device=device, dtype=dtype)
+    double: bool,
+) -> np.ndarray:
+    """Return the weights as float64 or float32; a tensor shares their memory and must not modify them."""
+    # The cache holds an array, because a tensor would keep the mode (inference, export) of the first call.
+    weights = resize_weights(length, new_length, kernel, a, antialias, border)
+    return np.array(weights, dtype=np.float64 if double else np.float32)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lit_thermal.weights.checkpoint import check_fit, load_model, read_checkpoint, recorded_class, save_model
-    from lit_thermal.weights.find import find_model
+    from lit_thermal.weights.find import find_model, model_for
     from lit_thermal.weights.surgery import Transplant, transplant
 
 __all__ = [
@@ -13,12 +13,13 @@ __all__ = [
     "check_fit",
     "find_model",
     "load_model",
+    "model_for",
     "read_checkpoint",
     "recorded_class",
     "save_model",
     "transplant",
 ]
-_MODULES = {"find_model": "find", "Transplant": "surgery", "transplant": "surgery"}
+_MODULES = {"find_model": "find", "model_for": "find", "Transplant": "surgery", "transplant": "surgery"}
 """Modules of names that are not in `checkpoint`."""
 
 

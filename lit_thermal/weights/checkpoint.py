@@ -18,7 +18,9 @@ from lit_thermal.files import is_plain
 from lit_thermal.methods.base import SuperResolver
 from lit_thermal.moved import with_current_paths
 from lit_thermal.shapes import COUNT, check
+from lit_thermal.weights.find import is_published, located
 from lit_thermal.weights.old_records import translated
+from lit_thermal.weights.published import read_published
 from lit_thermal.weights.surgery import compare
 from lit_thermal.weights_file import check_finite, check_kinds, check_tensors, named_as, read_file, save_file
 
@@ -47,6 +49,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: the file does not exist, cannot be read, is damaged, or contains no weights.
     """
     path = Path(path)
+    if is_published(path):
+        return as_checkpoint(read_published(path), path)
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder, not a checkpoint file; give a file such as {path / 'best.ckpt'}")
     if not is_plain(path):
@@ -84,11 +88,14 @@ def read_values(path: Path, mapped: bool = False) -> Any:
 def load_model(path: str | Path) -> SuperResolver:
     """Rebuild the model of a checkpoint with its weights, in eval mode on the CPU.
 
+    Args:
+        path: checkpoint, published folder, name of a shipped model such as "x4", or `owner/name` on the hub.
+
     Raises:
         InputError: the checkpoint cannot be read, has no record of its model, names a model that this version does not
             have, or does not fit it.
     """
-    return rebuild(read_checkpoint(path), path)
+    return rebuild(read_checkpoint(located(path)), path)
 
 
 def recorded_class(path: str | Path) -> type[SuperResolver]:
@@ -97,7 +104,9 @@ def recorded_class(path: str | Path) -> type[SuperResolver]:
     Raises:
         InputError: the checkpoint cannot be read, has no record of its model, or names no method that may be used.
     """
-    config = recorded_model(as_checkpoint(read_values(Path(path), mapped=True), path))
+    path = Path(path)
+    values = read_published(path) if is_published(path) else read_values(path, mapped=True)
+    config = recorded_model(as_checkpoint(values, path))
     if config is None:
         raise InputError(f"{path} has no record of its model; give a checkpoint that `fit` wrote")
     name, packages = config["class_path"], trust.allowed(trust.CHECKPOINTS)

@@ -217,18 +217,18 @@ class CoReFusion(SuperResolver):
             raise InputError(f"CoReFusion takes images, (B, 1, h, w), not clips, {tuple(lr.shape)}: give guided data")
         size = (lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)
         guide = batch.get("guide")
-        everywhere = torch.ones(len(lr), dtype=torch.bool, device=lr.device)
+        everywhere = torch.ones(lr.shape[0], dtype=torch.bool, device=lr.device)
         has_thermal = batch.get("has_lr", everywhere)
         has_guide = batch.get("has_guide", everywhere) if guide is not None else ~everywhere
         nothing = ~(has_guide | has_thermal)
-        if nothing.any():
+        if not torch.compiler.is_exporting() and nothing.any():
             names = batch.get("name", [f"number {i}" for i in range(len(lr))])
             missing = [str(name) for name, empty in zip(names, nothing.tolist(), strict=True) if empty]
             raise InputError(
                 f"sample {', '.join(missing)} has neither a thermal image nor a visible one; leave it out, or give one"
             )
         if guide is None:
-            guide = lr.new_zeros(len(lr), 3, *size)
+            guide = lr.new_zeros(lr.shape[0], 3, *size)
         if guide.ndim != 4:
             raise InputError(f"CoReFusion takes one visible image a sample, (B, 3, H, W), not {tuple(guide.shape)}")
         if guide.shape[-2:] != size:

@@ -148,11 +148,13 @@ class CoReFusionNetwork(nn.Module):
         Raises:
             InputError: the deepest features have a single value per channel in training, which cannot be normalised.
         """
-        if not present.any():
-            return {}
-        image = image if present.all() else image[present]
-        one_pixel = len(image) == 1 and max(image.shape[-2:]) == max(encoder.widths)
-        if self.training and one_pixel and any(isinstance(layer, nn.BatchNorm2d) for layer in encoder.modules()):
+        if not torch.compiler.is_exporting():  # an exported network reads no values and has both cameras
+            if not present.any():
+                return {}
+            image = image if present.all() else image[present]
+        # the size is read in training only: an export would fix it
+        one_pixel = self.training and image.shape[0] == 1 and max(image.shape[-2:]) == max(encoder.widths)
+        if one_pixel and any(isinstance(layer, nn.BatchNorm2d) for layer in encoder.modules()):
             raise InputError(
                 f"a training batch has one image for an encoder, which at {image.shape[-1]}x{image.shape[-2]} makes "
                 "one pixel of it, too little for batch normalization: raise data.crop or data.batch_size"
@@ -182,7 +184,8 @@ class CoReFusionNetwork(nn.Module):
     ) -> list[Tensor]:
         """Return the fused features of each stride, the finest first."""
         complete = has_guide & has_thermal
-        all_complete, some_complete = bool(complete.all()), bool(complete.any())
+        exporting = torch.compiler.is_exporting()
+        all_complete, some_complete = exporting or bool(complete.all()), exporting or bool(complete.any())
         fused: list[Tensor] = []
         for stride, adapter, fusion in zip(self.strides, self.adapters, self.fusions, strict=True):
             a = adapter(guide_features[stride]) if guide_features else None

@@ -73,7 +73,7 @@ class PlainCNN(SuperResolver):
             raise InputError(
                 f"PlainCNN takes images, (B, 1, h, w), not clips, {tuple(lr.shape)}: take PlainVideoCNN for video"
             )
-        has_lr = batch.get("has_lr", torch.ones(len(lr), dtype=torch.bool, device=lr.device)).view(-1, 1, 1, 1)
+        has_lr = batch.get("has_lr", torch.ones(lr.shape[0], dtype=torch.bool, device=lr.device)).view(-1, 1, 1, 1)
         lr = torch.where(has_lr, lr, 0.0)
         size = (lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)
         base = resize(lr, size, a=-0.5)
@@ -88,7 +88,7 @@ class PlainCNN(SuperResolver):
         missing = torch.zeros_like(has_lr)
         has_guide = missing if guide is None else batch.get("has_guide", ~missing.flatten()).view(-1, 1, 1, 1)
         if guide is None:
-            guide = lr.new_zeros(len(lr), 3, *size)
+            guide = lr.new_zeros(lr.shape[0], 3, *size)
         if guide.ndim != 4:
             raise InputError(f"PlainCNN takes one guide per sample, (B, 3, H, W), not {tuple(guide.shape)}")
         if guide.shape[-2:] != size:

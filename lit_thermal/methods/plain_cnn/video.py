@@ -78,7 +78,7 @@ class PlainVideoCNN(SuperResolver):
             (tau - before)
             .clamp(0, 1)
             .to(lr, non_blocking=True)[None, :, None, None, None]
-            .expand(len(lr), -1, 1, *lr.shape[-2:])
+            .expand(lr.shape[0], -1, 1, *lr.shape[-2:])
         )
         blended = blend(lr, tau)
         size = (lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)

@@ -59,7 +59,7 @@ class ConvolutionalFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, H, W, dim) to the same shape."""
         hidden = rearrange(F.gelu(self.expand(x)), "b t h w c -> (b t) c h w")
-        hidden = rearrange(self.depthwise(hidden), "(b t) c h w -> b t h w c", b=len(x))
+        hidden = rearrange(self.depthwise(hidden), "(b t) c h w -> b t h w c", b=x.shape[0])
         return self.reduce(hidden)
 
 
@@ -84,7 +84,7 @@ class ThermalStateSpaceBlock(nn.Module):
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         """Map tokens (B, T, H, W, dim), given embedded times (T, embedding), to the same shape."""
-        x = rearrange(self.mask(rearrange(x, "b t h w c -> (b t) h w c")), "(b t) h w c -> b t h w c", b=len(x))
+        x = rearrange(self.mask(rearrange(x, "b t h w c -> (b t) h w c")), "(b t) h w c -> b t h w c", b=x.shape[0])
         for mixer, norm, scale in zip(self.mixers, self.norms, self.scales, strict=False):
             x = x + scale * mixer(norm(x), embedded)
         return x + self.scales[-1] * self.feed_forward(self.norms[-1](x))

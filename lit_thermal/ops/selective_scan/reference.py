@@ -1,5 +1,7 @@
 """The selective scan as a plain loop: the reference for the other back ends, and the only one for export.
 
+An export records one loop of any length instead of a copy of the step for each token.
+
 The formulas and the memory layout are those of state-spaces/mamba (`selective_scan_ref`), with two differences. The
 loop runs in the dtype of its input, so that gradients can be checked in float64. Tensors are unbound once along time,
 because indexing inside the loop makes autograd write a full-size zero gradient at every step (quadratic time).
@@ -66,9 +68,26 @@ def scan_reference(
     drive = grouped * u.unflatten(1, (groups, -1))[..., None] * by_group(B, groups)
     readout = by_group(C, groups)
     state = torch.zeros_like(decay[:, :, :, 0])
+    if torch.compiler.is_exporting():
+        state, outputs = _traced(state, decay, drive, readout.expand(-1, -1, decay.shape[2], length, -1))
+        return skip_and_gate(outputs.flatten(1, 2), u, D, z), state.flatten(1, 2)
     outputs = []
     for a, x, c in zip(decay.unbind(3), drive.unbind(3), readout.expand(-1, -1, -1, length, -1).unbind(3), strict=True):
         state = a * state + x
         outputs.append((state * c).sum(-1))
     y = torch.stack(outputs, dim=3).flatten(1, 2)
     return skip_and_gate(y, u, D, z), state.flatten(1, 2)
+
+
+def _traced(state: Tensor, decay: Tensor, drive: Tensor, readout: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the last state and the outputs (batch, G, D/G, L) of one loop operator, for (batch, G, D/G, L, N)."""
+    from torch._higher_order_ops import scan
+
+    def step(before: Tensor, now: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        a, x, c = now
+        after = a * before + x
+        return after, (after * c).sum(-1)
+
+    # the loop runs over the first axis
+    last, outputs = scan(step, state, tuple(x.movedim(3, 0) for x in (decay, drive, readout)))
+    return last, outputs.movedim(0, 3)
