@@ -74,16 +74,20 @@ def upscale_arrays(
     """
     if not isinstance(images, (list, tuple)):
         if getattr(images, "ndim", 0) == 4:
-            results = upscale_arrays(
-                model, list(images), guide=None if guide is None else list(guide), radiometry=radiometry,
-                normalize=normalize, tile=tile, overlap=overlap, batch=batch,
-            )  # fmt: skip
-            return torch.stack(results) if isinstance(images, Tensor) else np.stack(results)
-        images, single = [images], True
-        guides = [guide]
+            many = upscale_arrays(
+                model,
+                list(images),
+                guide=None if guide is None else list(guide),
+                radiometry=radiometry,
+                normalize=normalize,
+                tile=tile,
+                overlap=overlap,
+                batch=batch,
+            )
+            return torch.stack(many) if isinstance(images, Tensor) else np.stack(many)
+        images, guides, single = [images], [guide], True
     else:
-        single = False
-        guides = _guides(guide, len(images))
+        guides, single = list(_guides(guide, len(images))), False
     if any(g is not None for g in guides) and not model.takes_guide:
         raise InputError(f"{type(model).__name__} takes no guide: leave it out, or load a guided model")
     mapping = normalize or model.normalize or NORMALIZE

@@ -69,8 +69,8 @@ def scan_reference(
     readout = by_group(C, groups)
     state = torch.zeros_like(decay[:, :, :, 0])
     if torch.compiler.is_exporting():
-        state, outputs = _traced(state, decay, drive, readout.expand(-1, -1, decay.shape[2], length, -1))
-        return skip_and_gate(outputs.flatten(1, 2), u, D, z), state.flatten(1, 2)
+        state, traced = _traced(state, decay, drive, readout.expand(-1, -1, decay.shape[2], length, -1))
+        return skip_and_gate(traced.flatten(1, 2), u, D, z), state.flatten(1, 2)
     outputs = []
     for a, x, c in zip(decay.unbind(3), drive.unbind(3), readout.expand(-1, -1, -1, length, -1).unbind(3), strict=True):
         state = a * state + x
