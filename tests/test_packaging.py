@@ -45,7 +45,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_folders_and_nothing_else(wheel):
     names = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
-    kinds = {".py", ".yaml", ".cpp", ".typed", ".j2", ".safetensors"}
+    kinds = {".py", ".yaml", ".cpp", ".typed", ".j2", ".safetensors", ".json", ".md"}
     folders = {"lit_thermal": "lit_thermal"} | {f: f"lit_thermal/{f}" for f in ("callbacks", "experiments", "sweeps")}
     expected = {
         f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"

@@ -118,7 +118,7 @@ def test_in_the_shell(word, said, run, folder):
             "grid=[17]: a list of 2 (an integer, an integer) is expected",
         ),
         (["-c", "difiisr", "--model.also=null"], "model.also cannot be null; give {} for none"),
-        (["-c", "theris", "--model.network.depth=-1"], "decoder_blocks must be at least 0, not -1, 0 and 4"),
+        (["-c", "theris", "--model.network.depth=-1"], "decoder_blocks must be at least 0, not -1, 0 and 5"),
         (
             ["-c", "theris", "--model.network.channels=0"],
             "image_channels must be at least 1, not 0, 16, 8, 1, 64 and 1",

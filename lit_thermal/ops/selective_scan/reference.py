@@ -67,7 +67,7 @@ def scan_reference(
     decay = torch.exp(grouped * A.unflatten(0, (groups, -1))[:, :, None])
     drive = grouped * u.unflatten(1, (groups, -1))[..., None] * by_group(B, groups)
     readout = by_group(C, groups)
-    state = torch.zeros_like(decay[:, :, :, 0])
+    state = torch.zeros_like(decay[:, :, :, 0], memory_format=torch.contiguous_format)
     if torch.compiler.is_exporting():
         state, traced = _traced(state, decay, drive, readout.expand(-1, -1, decay.shape[2], length, -1))
         return skip_and_gate(traced.flatten(1, 2), u, D, z), state.flatten(1, 2)
